@@ -1,0 +1,66 @@
+"""molsaki: distil a large language model's reasoning into a small one, what it writes and where it looks.
+
+The names below are the public ones. Each is imported when it is first used, so `import molsaki` costs nothing and
+`molsaki.solve` needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from molsaki._version import __version__
+
+if TYPE_CHECKING:
+    from molsaki.answers import parse_answer
+    from molsaki.arithmetic import solve
+    from molsaki.attention import read_attention, stepwise_attention
+    from molsaki.data import load_problems
+    from molsaki.mixture import LayerRouter, mix_layers, teacher_layer_weights
+    from molsaki.objectives import attention_loss, distillation_loss
+    from molsaki.records import Problem
+    from molsaki.spans import find_spans
+    from molsaki.training import DistillationTrainer
+
+_HOME = {
+    "DistillationTrainer": "molsaki.training",
+    "LayerRouter": "molsaki.mixture",
+    "Problem": "molsaki.records",
+    "attention_loss": "molsaki.objectives",
+    "distillation_loss": "molsaki.objectives",
+    "find_spans": "molsaki.spans",
+    "load_problems": "molsaki.data",
+    "mix_layers": "molsaki.mixture",
+    "parse_answer": "molsaki.answers",
+    "read_attention": "molsaki.attention",
+    "solve": "molsaki.arithmetic",
+    "stepwise_attention": "molsaki.attention",
+    "teacher_layer_weights": "molsaki.mixture",
+}
+
+__all__ = [
+    "DistillationTrainer",
+    "LayerRouter",
+    "Problem",
+    "__version__",
+    "attention_loss",
+    "distillation_loss",
+    "find_spans",
+    "load_problems",
+    "mix_layers",
+    "parse_answer",
+    "read_attention",
+    "solve",
+    "stepwise_attention",
+    "teacher_layer_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'molsaki' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
