@@ -1,0 +1,166 @@
+"""Where key words occur in a text.
+
+Key words are what a teacher named for a commonsense question: `eagle`, `St. Paul`, `t-shirt`. They are found as
+words, whatever their case, in their simple English inflections, and never inside other words. There is no regular
+expression per question: a table of forms finds them in one pass over the text's words.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from molsaki.errors import SpanError
+
+MAX_KEYWORDS = 1000
+MAX_KEYWORD_LENGTH = 200
+SHORTEST_INFLECTED = 3
+"""Words shorter than this have no inflections here: `go` does not match `goes`, nor `a` match `as`."""
+
+# Numbers are one word each; scripts without spaces (Thai, kana, Han) are read character by character.
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+_WORD = re.compile(rf"(?P<gap>\s*)(?P<word>\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s])")
+_ONE_FORM = str.maketrans("’‘‛“”‐‑‒–−", "'''\"\"-----")
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """One word or punctuation mark of a text, folded, with its place in the original."""
+
+    text: str
+    start: int
+    end: int
+    spaced: bool
+
+
+_Key = tuple[tuple[frozenset[str], bool], ...]
+
+
+def keyword_spans(text: str, keywords: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where the key words occur, as character ranges in order; the longest match wins, none overlap.
+
+    Texts are compared in Unicode's compatibility form without case. Each word of a key word may have the endings
+    -s, -es, -ies, -ed, -ied, -ing (with a dropped `e` or a doubled consonant), and a plural key word matches its
+    singular too. The `'s` of a possessive is not part of the range; `don` does not match in `don't`.
+
+    Raises:
+        SpanError: a key word has no letter or digit, or there are too many or too long ones.
+    """
+    table = _table(tuple(keywords))
+    words = _words(text)
+    spans = []
+    i = 0
+    while i < len(words):
+        length = max((_matched(words, i, key) for key in table.get(words[i].text, ())), default=0)
+        if length:
+            spans.append((words[i].start, words[i + length - 1].end))
+        i += length or 1
+    return spans
+
+
+def word_forms(word: str) -> frozenset[str]:
+    """The forms of a folded English word under which a key word is found: `carry`, `carries`, `carrying`."""
+    if len(word) < SHORTEST_INFLECTED or not word.isalpha():
+        return frozenset([word])
+    forms = {word}
+    for base in {word, _singular(word)}:
+        forms |= _inflected(base)
+    return frozenset(forms)
+
+
+def _inflected(base: str) -> set[str]:
+    forms = {base, base + "s", base + "ed", base + "ing"}
+    last, before = base[-1], base[-2]
+    if base.endswith(("s", "x", "z", "ch", "sh", "o")):
+        forms.add(base + "es")
+    if last == "y" and before not in "aeiou":
+        forms |= {base[:-1] + "ies", base[:-1] + "ied"}
+    if last == "e":
+        forms |= {base + "d", base[:-1] + "ing"}
+    if last not in "aeiouwxy" and before in "aeiou" and base[-3] not in "aeiou":
+        forms |= {base + last + "ed", base + last + "ing"}
+    return forms
+
+
+def _singular(word: str) -> str:
+    if len(word) <= SHORTEST_INFLECTED or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies") and len(word) > len("ties"):
+        return word[:-3] + "y"
+    if word.endswith(("ches", "shes", "sses", "xes", "zes", "oes")):
+        return word[:-2]
+    return word[:-1]
+
+
+@lru_cache(maxsize=1024)
+def _table(keywords: tuple[str, ...]) -> dict[str, tuple[_Key, ...]]:
+    """From each form of a key word's first word to the key words that start with it."""
+    if len(keywords) > MAX_KEYWORDS:
+        raise SpanError(
+            f"Expected at most {MAX_KEYWORDS} key words, got {len(keywords)}. No keys were found; name the words "
+            f"of each question on its own."
+        )
+    table: defaultdict[str, list[_Key]] = defaultdict(list)
+    for keyword in dict.fromkeys(keywords):
+        key = _key(keyword)
+        for form in key[0][0]:
+            table[form].append(key)
+    return {form: tuple(keys) for form, keys in table.items()}
+
+
+def _key(keyword: str) -> _Key:
+    if not isinstance(keyword, str) or not any(map(str.isalnum, keyword)) or len(keyword) > MAX_KEYWORD_LENGTH:
+        raise SpanError(
+            f"Expected a key word with a letter or digit and at most {MAX_KEYWORD_LENGTH} characters, got "
+            f"{str(keyword)[:60]!r}. It can match nothing meant; leave it out."
+        )
+    return tuple((word_forms(word.text), word.spaced) for word in _words(keyword.strip()))
+
+
+def _matched(words: Sequence[_Word], start: int, key: _Key) -> int:
+    """How many words the key takes from `start`, or 0 if it does not match there."""
+    end = start + len(key)
+    if end > len(words):
+        return 0
+    for i, (forms, spaced) in enumerate(key):
+        word = words[start + i]
+        if word.text not in forms:
+            return 0
+        if i and word.spaced != spaced and not (spaced and not words[start + i - 1].text.isalnum()):
+            return 0
+    if end + 1 < len(words) and words[end].text == "'" and words[end + 1].text == "t":
+        return 0 if not (words[end].spaced or words[end + 1].spaced) else len(key)
+    return len(key)
+
+
+def _words(text: str) -> list[_Word]:
+    """The folded words of a text with their places in it."""
+    folded, starts, ends = _folded(text)
+    return [
+        _Word(match["word"], starts[match.start("word")], ends[match.end("word") - 1], bool(match["gap"]))
+        for match in _WORD.finditer(folded)
+    ]
+
+
+def _folded(text: str) -> tuple[str, Sequence[int], Sequence[int]]:
+    """The text for comparing, and for each of its characters where it comes from."""
+    if text.isascii():
+        return text.lower(), range(len(text)), range(1, len(text) + 1)
+    parts: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    start = 0
+    while start < len(text):
+        end = start + 1
+        while end < len(text) and unicodedata.combining(text[end]):
+            end += 1
+        part = unicodedata.normalize("NFKC", text[start:end]).translate(_ONE_FORM).casefold()
+        parts.append(part)
+        starts += [start] * len(part)
+        ends += [end] * len(part)
+        start = end
+    return "".join(parts), starts, ends

@@ -1,0 +1,145 @@
+"""Where the sentences of a rationale end: the steps of stepwise attention.
+
+The paper segments by periods. A period inside a number, an abbreviation or `P.E.` ends nothing, and a rationale
+may have lines without any full stop, so this is a small rule-based segmenter: the same text gives the same steps
+everywhere, with no model and no tokenizer involved.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CANDIDATE = re.compile(r"(?P<line>[\n\r\u2028\u2029]+)|(?P<marks>[.!?…。！？]+)(?P<closing>[\"'”’)\]}»*_`]*)")
+_FULL_WIDTH = frozenset("。！？")
+_NEXT = re.compile(r"[^\S\n\r]{0,8}[\"'“‘(\[{«*_`]{0,4}(?P<word>[^\W\d_]{0,15})")
+_OPERATION = re.compile(r"\s{1,8}[=+*/×÷](?:\s|\Z)")
+_OPENING = "\"'“”‘’([{«*_`$"
+_LONGEST_WORD = 24
+_DOTTED = re.compile(r"(?:[^\W\d_]\.){1,6}[^\W\d_]")
+_LIST_MARKER = re.compile(r"[(\[*_]{0,3}(?:\d{1,3}|[A-Za-z])")
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+NEVER_LAST = _set(
+    "mr mrs ms mx dr prof st mt gen capt sgt lt col rev hon pres gov sen rep messrs ph vs v cf viz approx ca sq cu "
+    "e.g i.e eg ie"
+)
+"""Abbreviations that no sentence ends with, save the last one of the text."""
+BEFORE_A_NUMBER = _set("no nos nr p pp vol ch fig figs eq eqs art jan feb mar apr jun jul aug sep sept oct nov dec")
+"""Abbreviations when a number follows: `No. 5`, `Jan. 3`."""
+SELDOM_LAST = _set(
+    "etc inc ltd co corp jr sr dept est ave blvd rd apt tel esq al max avg misc bros univ a.m p.m "
+    "ft in oz lb lbs hr hrs min mins sec secs cm mm km kg mg ml mi yd yds gal qt pt pts mph wk wks mo mos yr yrs"
+)
+"""Abbreviations that end a sentence unless a lower-case letter follows."""
+OPENERS = _set(
+    "a after all also altogether an and answer as at before both but by each every finally first for from he hence "
+    "her his how however i if in initially it its let my next no not now of on one only or our second she since so "
+    "some that the their then there therefore these they this those thus to total we what when where which while "
+    "who why with you"
+)
+"""Words that open a sentence even behind an initial: `from the U.S. He left`, but `the U.S. Army`, `J. Smith`."""
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Return the sentences of a text as trimmed character ranges, in order and without overlap.
+
+    A sentence ends at a full stop, `!`, `?`, `…` (with the quotes and brackets that close behind it) and at every
+    line break. A piece without a letter or digit, such as `---`, belongs to the sentence before it, or to the
+    first one if it comes before all.
+    """
+    spans: list[tuple[int, int]] = []
+    carried: int | None = None
+    for start, end in _pieces(text):
+        piece = text[start:end]
+        start, end = end - len(piece.lstrip()), start + len(piece.rstrip())
+        if start >= end:
+            continue
+        if any(map(str.isalnum, piece)):
+            spans.append((start if carried is None else carried, end))
+            carried = None
+        elif spans:
+            spans[-1] = (spans[-1][0], end)
+        elif carried is None:
+            carried = start
+    return spans
+
+
+def _pieces(text: str) -> list[tuple[int, int]]:
+    """The text cut at every end of a sentence."""
+    pieces = []
+    start = 0
+    for match in _CANDIDATE.finditer(text):
+        if match["line"] or _ends_sentence(text, start, match):
+            pieces.append((start, match.end()))
+            start = match.end()
+    pieces.append((start, len(text)))
+    return pieces
+
+
+def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
+    """Whether the marks matched in the sentence that began at `start` end it."""
+    marks = match["marks"]
+    if not _FULL_WIDTH.isdisjoint(marks):
+        return True
+    after = text[match.end() : match.end() + 1]
+    if after and not after.isspace():
+        return _ends_without_space(text, match, after)
+    following = _NEXT.match(text, match.end())
+    word = following["word"] if following else ""
+    first = word[:1] or (text[following.end() : following.end() + 1] if following else "")
+    if "!" in marks or "?" in marks:
+        return not (match["closing"] and first.islower())  # "Really?" he asked
+    if marks != ".":
+        return not first.islower()
+    if not first or first in "\n\r":
+        return True
+    if _OPERATION.match(text, match.end()):  # 5 ft. * 7 ft. = 35
+        return False
+    if _LIST_MARKER.fullmatch(text[start : match.start()].strip()[:8]):
+        return False
+    return _period_ends(_word_before(text, match.start()), first, word)
+
+
+def _ends_without_space(text: str, match: re.Match[str], after: str) -> bool:
+    """Marks with something directly behind them: `1.5`, `apples.So`, `e.g.`, `week.12 / 3`."""
+    if match["marks"] != "." or match["closing"]:
+        return after.isupper()
+    word = _word_before(text, match.start())
+    if not word or _is_abbreviation(word):
+        return False
+    if after.isdigit():
+        return len(word) > 2 and word.isalpha() and word.islower()
+    return after.isupper() and (word[-1].isdigit() or (len(word) > 1 and word[-1].islower()))
+
+
+def _period_ends(word: str, first: str, following: str) -> bool:
+    """Whether a period between `word` and a space ends a sentence, given the next character and word."""
+    lower = word.casefold()
+    if lower in NEVER_LAST:
+        return False
+    if lower in BEFORE_A_NUMBER and first.isdigit():
+        return False
+    if lower in SELDOM_LAST:
+        return not first.islower()
+    if (len(word) == 1 and word.isupper()) or _DOTTED.fullmatch(word):
+        if first.isupper():
+            return following.casefold() in OPENERS
+        return not first.islower()
+    return True
+
+
+def _is_abbreviation(word: str) -> bool:
+    lower = word.casefold()
+    return lower in NEVER_LAST or lower in BEFORE_A_NUMBER or _DOTTED.fullmatch(word) is not None
+
+
+def _word_before(text: str, position: int) -> str:
+    """What stands between the last space and `position`, without opening quotes and brackets."""
+    window = text[max(0, position - _LONGEST_WORD) : position]
+    if not window or window[-1].isspace():
+        return ""
+    return window.split()[-1].lstrip(_OPENING)
