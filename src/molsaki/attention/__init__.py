@@ -1,0 +1,10 @@
+"""Stepwise attention: how much each reasoning step looks at each key, for every layer, at next to no cost.
+
+`reading` is the way in; `capture` gets at the layers; `kernels` has the ways to compute; `fused` and `columns` are
+the fast one's two halves; `spans` says which token is whose.
+"""
+
+from molsaki.attention.kernels import Kernel
+from molsaki.attention.reading import Reading, find_model, read_attention, stepwise_attention
+
+__all__ = ["Kernel", "Reading", "find_model", "read_attention", "stepwise_attention"]

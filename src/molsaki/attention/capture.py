@@ -1,0 +1,289 @@
+"""How a reading gets at the attention of a running model, and leaves no trace.
+
+transformers sends every attention through `AttentionInterface`. For the time of one forward pass the model's
+configuration names our function there. The function finds the reading in a context variable, not among the
+keyword arguments: some models (stablelm) do not pass those on, and a context variable is each thread's own and can
+be nested.
+
+Gradient checkpointing runs layers again during the backward pass, when the forward pass and its context are long
+over, and the second run must do what the first one did. So the checkpointing functions that the model's modules
+hold are wrapped for the same time: what they run is bound to the reading, and whenever it runs again it enters
+the reading again, as a replay that records nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import AttentionInterface
+
+from molsaki.attention.kernels import AttentionCall, Kernel, attend, plain
+from molsaki.attention.masks import BiasCache
+from molsaki.attention.spans import TokenSpans
+from molsaki.errors import UnreadableModelError
+
+NAME = "molsaki"
+"""Our function's name in transformers' interfaces."""
+
+# What a layer may hand to its attention that changes the weights in a way that is not known here.
+_UNKNOWN_FORMULAS = {
+    "position_bias": "a learned position bias",
+    "indices": "sparse attention by an indexer",
+    "block_indices": "sparse attention by blocks",
+    "sinks": "sinks of its own kind",
+}
+_CHECKPOINT_FUNCTIONS = ("_gradient_checkpointing_func", "checkpoint_fn")
+
+
+@dataclass
+class Answer:
+    """What one layer gave: its stepwise attention [R, S, K] and, if wanted, its value states [R, T, D]."""
+
+    attention: Tensor
+    values: Tensor | None
+
+
+@dataclass
+class Capture:
+    """One reading of one model.
+
+    Attributes:
+        model: the model that is read.
+        spans: the steps and keys.
+        kernel: how the attention is computed.
+        want_values: keep the value states too.
+        grad_enabled: gradients were wanted where the reading began.
+        answers: by module; emptied when the forward pass is over, since what is bound to a replay must not hold
+            the graph that holds it.
+        biases: the layers' masks as numbers.
+    """
+
+    model: PreTrainedModel
+    spans: TokenSpans
+    kernel: Kernel
+    want_values: bool
+    grad_enabled: bool = field(default_factory=torch.is_grad_enabled)
+    answers: dict[nn.Module, Answer] = field(default_factory=dict)
+    biases: BiasCache = field(default_factory=BiasCache)
+
+    def __post_init__(self) -> None:
+        self.names = {module: name for name, module in self.model.named_modules()}
+
+    def read(self, call: AttentionCall, replay: bool) -> Tensor:
+        """Compute a layer's attention, and record its stepwise attention unless this is a replay."""
+        name = self.names[call.module]
+        tokens = tuple(call.query.shape[::2]), tuple(call.key.shape[::2])
+        if getattr(call.module, "is_cross_attention", False) or tokens[0] != tokens[1]:
+            raise UnreadableModelError(
+                f"Expected {name} to attend to the tokens that it is given; its queries and keys have "
+                f"[examples, tokens] {tokens}: cross-attention or a cache. Steps and keys are spans of one text; "
+                f"read decoder-only models, without past_key_values."
+            )
+        if tokens[0][1] != self.spans.step_RT.shape[1]:
+            raise UnreadableModelError(
+                f"Expected {name} to see the {self.spans.step_RT.shape[1]} tokens that have steps and keys; it sees "
+                f"{tokens[0][1]}. Something puts tokens of its own among them (prompt tuning, for example), and spans "
+                f"would lie on others; read the model without it."
+            )
+        if not replay and self.grad_enabled and not torch.is_grad_enabled():
+            raise UnreadableModelError(
+                f"Expected {name} to run with gradients, as they are wanted around it; it runs without. Gradient "
+                f"checkpointing with use_reentrant=True does that, and the attention loss would not reach the "
+                f'layer; use gradient_checkpointing_kwargs={{"use_reentrant": False}}, or read under '
+                f"torch.no_grad()."
+            )
+        out, attention = attend(call, self.spans, self.kernel, self.biases)
+        if not replay:
+            self._record(name, call, attention)
+        return out
+
+    def _record(self, name: str, call: AttentionCall, attention: Tensor) -> None:
+        if call.module in self.answers:
+            raise UnreadableModelError(
+                f"Expected every layer to attend once in a forward pass; {name} did so twice. It is not clear which "
+                f"of the two is the layer's attention."
+            )
+        values = None
+        if self.want_values:
+            values = self.spans.take(call.value).transpose(1, 2).flatten(2)
+        self.answers[call.module] = Answer(attention, values)
+
+
+_active: ContextVar[tuple[tuple[Capture, bool], ...]] = ContextVar("molsaki_readings", default=())
+
+
+@contextlib.contextmanager
+def capturing(capture: Capture) -> Iterator[None]:
+    """Run a forward pass under a reading; afterwards the model is as it was, whatever happened in between."""
+    with _entered(capture, replay=False):
+        yield
+
+
+@contextlib.contextmanager
+def _entered(capture: Capture, replay: bool) -> Iterator[None]:
+    with _switches.on(capture.model):
+        token = _active.set((*_active.get(), (capture, replay)))
+        try:
+            yield
+        finally:
+            _active.reset(token)
+
+
+def _find(module: nn.Module) -> tuple[Capture, bool] | None:
+    return next(((c, replay) for c, replay in reversed(_active.get()) if module in c.names), None)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The function in transformers' `AttentionInterface`; its arguments are the interface's."""
+    for name, what in _UNKNOWN_FORMULAS.items():
+        if kwargs.get(name) is not None:
+            raise UnreadableModelError(
+                f"Expected attention whose formula is known; {type(module).__name__} has {what} ({name}). Its "
+                f"weights would be read wrong; use another model."
+            )
+    if attention_mask is not None and (not isinstance(attention_mask, Tensor) or attention_mask.dim() != 4):
+        raise UnreadableModelError(
+            f"Expected {type(module).__name__} to get a mask [B, H, T, T] or none; got {type(attention_mask).__name__} "
+            f"{list(attention_mask.shape)}. The model makes its masks by itself for another attention; load it with "
+            f'attn_implementation="sdpa".'
+        )
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    call = AttentionCall(
+        module=module,
+        query=query,
+        key=key,
+        value=value,
+        mask=attention_mask,
+        dropout=dropout,
+        scale=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        is_causal=bool(causal) and attention_mask is None and query.shape[2] > 1,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    found = _find(module)
+    # Another thread may run the model while this one's reading has it switched.
+    return (plain(call) if found is None else found[0].read(call, found[1])), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def attention_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """The function in transformers' `AttentionMaskInterface`: masks as for `sdpa`.
+
+    Under a reading, padding on the right is left out of causal masks: no real token can see it, and without a mask
+    the fastest kernels serve. What the model gives at padding differs then from what it gives otherwise.
+    """
+    padding = kwargs.get("attention_mask")
+    droppable = kwargs.get("allow_is_causal_skip") is True and not args and _active.get()
+    square = kwargs.get("q_length") == kwargs.get("kv_length") and kwargs.get("q_offset", 0) == 0
+    if padding is not None and droppable and square and _is_on_the_right(padding):
+        kwargs["attention_mask"] = None
+    mask: Tensor | None = sdpa_mask(*args, **kwargs)
+    return mask
+
+
+def _is_on_the_right(padding_BT: Tensor) -> bool:
+    real_BT = padding_BT.bool()
+    return bool((real_BT[:, :1].all() & (real_BT[:, 1:] <= real_BT[:, :-1]).all()).item())
+
+
+class _Switches:
+    """Which models are switched to our function, by how many readings, and what they had before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._undo: dict[int, tuple[int, Callable[[], None]]] = {}
+
+    @contextlib.contextmanager
+    def on(self, model: PreTrainedModel) -> Iterator[None]:
+        with self._lock:
+            count, undo = self._undo.get(id(model)) or (0, _switch(model))
+            self._undo[id(model)] = count + 1, undo
+        try:
+            yield
+        finally:
+            with self._lock:
+                count, undo = self._undo.pop(id(model))
+                if count > 1:
+                    self._undo[id(model)] = count - 1, undo
+                else:
+                    undo()
+
+
+_switches = _Switches()
+
+
+def _switch(model: PreTrainedModel) -> Callable[[], None]:
+    """Name our function in the model's configuration and bind its checkpointing; returns what undoes it."""
+    configs = {id(config): config for config in (model.config, model.config.get_text_config(decoder=True))}
+    implementations = [(config, config._attn_implementation_internal) for config in configs.values()]
+    functions = [
+        (module, name, vars(module)[name])
+        for module in model.modules()
+        for name in _CHECKPOINT_FUNCTIONS
+        if callable(vars(module).get(name))
+    ]
+    for config, _ in implementations:
+        config._attn_implementation_internal = NAME
+    for module, name, function in functions:
+        setattr(module, name, _bind_to_readings(function))
+
+    def undo() -> None:
+        for config, implementation in implementations:
+            config._attn_implementation_internal = implementation
+        for module, name, function in functions:
+            setattr(module, name, function)
+
+    return undo
+
+
+def _bind_to_readings(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(checkpoint)
+    def bound_checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        captures = tuple(capture for capture, _ in _active.get())
+        return checkpoint(_replaying(function, captures), *args, **kwargs)
+
+    return bound_checkpoint
+
+
+def _replaying(function: Callable[..., Any], captures: tuple[Capture, ...]) -> Callable[..., Any]:
+    """The function as it is the first time; every time after, under the readings that the first run had."""
+    runs = 0
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            return function(*args, **kwargs)
+        with contextlib.ExitStack() as stack:
+            for capture in captures:
+                stack.enter_context(_entered(capture, replay=True))
+            return function(*args, **kwargs)
+
+    return run
+
+
+AttentionInterface.register(NAME, attention_forward)
+AttentionMaskInterface.register(NAME, attention_mask)

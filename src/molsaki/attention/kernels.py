@@ -1,0 +1,236 @@
+"""Ways to compute one layer's attention together with its sums over steps and keys.
+
+    lse           CPU flash attention and its log-sum-exp: T × J weights beside the plain attention
+    second-pass   the model's fused attention, then once more with the keys' one-hot columns in the values' place;
+                  for any device and any mask, and for dropout
+    eager         the whole T × T matrix; for soft caps and as the reference
+
+Each gives the attention output that `sdpa` or `eager` gives, within rounding. Where attention has dropout, the
+output has it as the model wants and the weights are read without it: what is compared with the teacher's is where
+the layer looks, not one noisy draw of it. (`output_attentions` would give the draw.)
+
+Legend: B batch, R examples that take part, H heads, G key-value heads, T tokens, S steps, K keys, D head dimension.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
+from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
+from molsaki.attention.masks import BiasCache
+from molsaki.attention.spans import TokenSpans
+from molsaki.errors import InputError
+
+Kernel = Literal["auto", "lse", "second-pass", "eager"]
+KERNELS = ("auto", "lse", "second-pass", "eager")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What a layer hands to the attention interface.
+
+    Attributes:
+        module: the layer's attention module.
+        query: [B, H, T, D].
+        key: [B, G, T, D].
+        value: [B, G, T, D_v].
+        mask: None, or bool (True where attended) or float (added) of shape [B or 1, H or 1, T, T].
+        dropout: probability, 0 outside training.
+        scale: what the scores are multiplied by.
+        is_causal: without a mask, a token sees itself and what stands before it.
+        softcap: scores become softcap · tanh(score / softcap), or None.
+        sinks: a score [H] that takes part in each row's softmax and has no value, or None.
+    """
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    dropout: float
+    scale: float
+    is_causal: bool
+    softcap: float | None
+    sinks: Tensor | None
+
+
+def attend(call: AttentionCall, spans: TokenSpans, kernel: Kernel, biases: BiasCache) -> tuple[Tensor, Tensor]:
+    """One layer's attention, and its stepwise attention.
+
+    Args:
+        call: what the layer handed over.
+        spans: the steps and keys.
+        kernel: a way to compute it, or "auto".
+        biases: the reading's cache of float masks.
+
+    Returns:
+        The output [B, T, H, D_v] as the attention interface wants it, and A [R, S, K] in float32 or float64.
+
+    Raises:
+        InputError: the kernel that was asked for cannot serve this layer.
+    """
+    if kernel == "auto":
+        kernel, why = _choose(call)
+        _log_once(kernel, why)
+    elif reason := _why_not(kernel, call):
+        raise InputError(
+            f'Expected attention that the kernel "{kernel}" can compute; it cannot here: {reason}. Nothing was read; '
+            f'use kernel="auto".'
+        )
+    if kernel == "lse":
+        return _by_log_sum_exp(call, spans, biases)
+    return _by_second_pass(call, spans) if kernel == "second-pass" else _eagerly(call, spans)
+
+
+def plain(call: AttentionCall) -> Tensor:
+    """The attention output alone, for a layer that nobody reads."""
+    if call.softcap is None and call.sinks is None:
+        return _sdpa(call)
+    weights = _weights(call)
+    return _weighted_values(call, weights)
+
+
+def _choose(call: AttentionCall) -> tuple[Kernel, str]:
+    reason = _why_not("lse", call)
+    if reason is None:
+        return "lse", f"on {call.query.device.type}, {call.query.dtype}"
+    return ("eager" if _why_not("second-pass", call) else "second-pass"), reason
+
+
+def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
+    if kernel not in KERNELS:
+        return f"there is no such kernel, only {', '.join(KERNELS)}"
+    if kernel == "eager":
+        return None
+    if call.softcap is not None:
+        return "the scores have a soft cap, which fused attention does not know"
+    if kernel == "second-pass":
+        return None if call.sinks is None else "the rows have sinks, which fused attention does not know"
+    if call.query.device.type != "cpu":
+        return f"the log-sum-exp is read on CPUs, these tensors are on {call.query.device.type}"
+    if call.query.dtype not in FLASH_DTYPES:
+        return f"CPU flash attention does not take {call.query.dtype}"
+    if call.dropout > 0:
+        return f"attention has a dropout of {call.dropout}"
+    if call.mask is not None and call.mask.requires_grad:
+        return "the mask is learned"
+    if call.value.shape[-1] > call.key.shape[-1]:
+        return "the values are wider than the keys"
+    return None
+
+
+@lru_cache(maxsize=64)
+def _log_once(kernel: Kernel, reason: str) -> None:
+    _logger.info("stepwise attention is read by the kernel %r (%s)", kernel, reason)
+
+
+def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -> tuple[Tensor, Tensor]:
+    query, key, value = _autocast(call)
+    bias = None if call.mask is None else biases.get(call.mask, query.dtype, spans)
+    D, D_v = query.shape[-1], value.shape[-1]
+    if D_v < D:
+        value = nn.functional.pad(value, (0, D - D_v))
+    # With sinks the output of every example depends on its log-sum-exp.
+    rows = spans.rows if call.sinks is None else None
+    out, log_sum_exp = attention_with_log_sum_exp(
+        query, key, value, None if bias is None else bias.whole, is_causal=call.is_causal, scale=call.scale, rows=rows
+    )
+    if call.sinks is not None:
+        with_sink = torch.logaddexp(log_sum_exp, call.sinks.to(log_sum_exp.dtype)[None, :, None])
+        out = out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None]
+        log_sum_exp = spans.take(with_sink)
+    with torch.autocast(query.device.type, enabled=False):
+        attention = sum_over_spans(
+            spans.take(query),
+            spans.take(key),
+            log_sum_exp,
+            None if bias is None else bias.columns_RHTJ,
+            spans,
+            is_causal=call.is_causal,
+            scale=call.scale,
+        )
+    return out[..., :D_v].transpose(1, 2).contiguous(), attention
+
+
+def _by_second_pass(call: AttentionCall, spans: TokenSpans) -> tuple[Tensor, Tensor]:
+    out = _sdpa(call)
+    R, T = spans.step_RT.shape
+    D = call.key.shape[-1]
+    again = replace(
+        call,
+        query=spans.take(call.query),
+        key=spans.take(call.key),
+        mask=None if call.mask is None else spans.take(call.mask),
+        dropout=0.0,
+    )
+    parts = []
+    # The columns stand in the values' place and must be as wide as the keys for fused attention to take them.
+    for first in range(0, spans.keys, D):
+        here_RJ = torch.where((spans.key_RJ >= first) & (spans.key_RJ < first + D), spans.key_RJ - first, D)
+        columns_RTD = call.query.new_zeros(R, T + 1, D + 1)
+        position_RJ = torch.where(here_RJ < D, spans.key_position_RJ, T)
+        columns_RTD[torch.arange(R, device=here_RJ.device)[:, None], position_RJ, here_RJ] = 1.0
+        columns_RGTD = columns_RTD[:, None, :T, :D].expand(-1, call.key.shape[1], -1, -1)
+        weights_RTHD = _sdpa(replace(again, value=columns_RGTD))[..., : min(D, spans.keys - first)]
+        parts.append(weights_RTHD.to(torch.promote_types(weights_RTHD.dtype, torch.float32)).mean(2))
+    return out, sum_over_steps(torch.cat(parts, dim=2), spans)
+
+
+def _eagerly(call: AttentionCall, spans: TokenSpans) -> tuple[Tensor, Tensor]:
+    weights_BHTT = _weights(call)
+    weights_RTT = spans.take(weights_BHTT).mean(1)
+    R, T = spans.step_RT.shape
+    weights_RTJ = weights_RTT.gather(2, spans.key_position_RJ[:, None, :].expand(R, T, -1))
+    return _weighted_values(call, weights_BHTT), sum_over_keys(sum_over_steps(weights_RTJ, spans), spans)
+
+
+def _weights(call: AttentionCall) -> Tensor:
+    """Softmax weights [B, H, T, T] in float32 or float64, as the models' own eager attention computes them."""
+    shared = call.query.shape[1] // call.key.shape[1]
+    key = call.key.repeat_interleave(shared, 1)
+    scores = torch.matmul(call.query, key.transpose(2, 3)) * call.scale
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    if call.softcap is not None:
+        scores = torch.tanh(scores / call.softcap) * call.softcap
+    if call.mask is not None:
+        lowest = torch.finfo(scores.dtype).min
+        scores = scores.masked_fill(~call.mask, lowest) if call.mask.dtype == torch.bool else scores + call.mask
+    elif call.is_causal:
+        T = scores.shape[-1]
+        future = torch.ones(T, T, dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(future, torch.finfo(scores.dtype).min)
+    if call.sinks is None:
+        return torch.softmax(scores, dim=-1)
+    sinks = call.sinks.to(scores.dtype)[None, :, None, None].expand(*scores.shape[:3], 1)
+    return torch.softmax(torch.cat([scores, sinks], dim=-1), dim=-1)[..., :-1]
+
+
+def _weighted_values(call: AttentionCall, weights_BHTT: Tensor) -> Tensor:
+    value = call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], 1)
+    weights_BHTT = nn.functional.dropout(weights_BHTT.to(value.dtype), call.dropout)
+    return torch.matmul(weights_BHTT, value).transpose(1, 2).contiguous()
+
+
+def _sdpa(call: AttentionCall) -> Tensor:
+    options: dict[str, Any] = {"dropout": call.dropout, "scaling": call.scale, "is_causal": call.is_causal}
+    out, _ = sdpa_attention_forward(call.module, call.query, call.key, call.value, call.mask, **options)
+    return cast(Tensor, out)
+
+
+def _autocast(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor]:
+    """Under autocast, the types that `scaled_dot_product_attention` would cast to."""
+    device = call.query.device.type
+    if not torch.is_autocast_enabled(device):
+        return call.query, call.key, call.value
+    dtype = torch.get_autocast_dtype(device)
+    return call.query.to(dtype), call.key.to(dtype), call.value.to(dtype)

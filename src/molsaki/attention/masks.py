@@ -1,0 +1,60 @@
+"""Attention masks in the forms that the log-sum-exp kernel needs, made once for all layers that share a mask.
+
+`scaled_dot_product_attention` turns a bool mask into floats in every layer and keeps each for the backward pass.
+
+Legend: B batch, R examples that take part, H heads, T tokens, J key tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from molsaki.attention.spans import TokenSpans
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What is added to the scores.
+
+    Attributes:
+        whole: [B or 1, H or 1, T, T], in the type of the queries.
+        columns_RHTJ: the columns of the key tokens, [R, H or 1, T, J].
+    """
+
+    whole: Tensor
+    columns_RHTJ: Tensor
+
+
+class BiasCache:
+    """The biases of the last two masks; a model with sliding windows has two kinds of layers and two masks."""
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Tensor, Bias]] = []
+
+    def get(self, mask: Tensor, dtype: torch.dtype, spans: TokenSpans) -> Bias:
+        """The bias of a mask that is bool (True where attended) or is added to the scores.
+
+        Args:
+            mask: [B or 1, H or 1, T, T].
+            dtype: the type of the queries.
+            spans: the same at every call.
+        """
+        for known, bias in self._known:
+            if known is mask and bias.whole.dtype == dtype:
+                return bias
+        if mask.dtype == torch.bool:
+            whole = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+        else:
+            whole = mask.to(dtype)
+        bias = Bias(whole, _columns(whole, spans))
+        self._known = [*self._known[-1:], (mask, bias)]
+        return bias
+
+
+def _columns(whole: Tensor, spans: TokenSpans) -> Tensor:
+    R, J = spans.key_position_RJ.shape
+    some = spans.take(whole).expand(R, -1, -1, -1)
+    return some.gather(3, spans.key_position_RJ[:, None, None, :].expand(*some.shape[:3], J))

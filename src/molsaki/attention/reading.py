@@ -1,0 +1,225 @@
+"""Reading the stepwise attention of a model's layers in one forward pass.
+
+Legend: B batch, R examples that take part, T tokens, L layers, S steps, K keys, D width of a layer's value states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from molsaki.attention.capture import NAME, Answer, Capture, capturing
+from molsaki.attention.kernels import KERNELS, Kernel
+from molsaki.attention.spans import make_spans
+from molsaki.errors import InputError, UnreadableModelError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one forward pass gave.
+
+    Attributes:
+        attention: [R, L, S, K], stepwise attention of every layer, mean over heads, for the examples that take part.
+        values: value states [R, T, D_l] of every layer, all value heads side by side, each head once; None if they
+            were not asked for.
+        outputs: the model's own outputs for the whole batch.
+    """
+
+    attention: Tensor
+    values: list[Tensor] | None
+    outputs: Any
+
+
+@overload
+def stepwise_attention(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    step_of_token: Tensor,
+    key_of_token: Tensor,
+    return_outputs: Literal[False] = False,
+    *,
+    kernel: Kernel = "auto",
+    **model_inputs: Any,
+) -> Tensor: ...
+@overload
+def stepwise_attention(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    step_of_token: Tensor,
+    key_of_token: Tensor,
+    return_outputs: Literal[True],
+    *,
+    kernel: Kernel = "auto",
+    **model_inputs: Any,
+) -> tuple[Tensor, Any]: ...
+def stepwise_attention(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    step_of_token: Tensor,
+    key_of_token: Tensor,
+    return_outputs: bool = False,
+    *,
+    kernel: Kernel = "auto",
+    **model_inputs: Any,
+) -> Tensor | tuple[Tensor, Any]:
+    """Where each step's tokens look on the keys, for every layer, with gradients.
+
+    A_l[s, k] = (1/H) Σ_h Σ_{i ∈ step s} Σ_{j ∈ key k} I_lh[i, j], I the softmax weights (Eq. 2, 3 of the paper).
+    Attention dropout, if the model trains with it, is in the model's outputs and not in A.
+
+    Args:
+        model: a decoder-only transformers model on the attention interface, bare or wrapped (PEFT, DDP, FSDP).
+        input_ids: LongTensor [B, T].
+        attention_mask: [B, T], 1 at real tokens; None when all are. Padding on the right is the fastest.
+        step_of_token: LongTensor [B, T], the step of each token, −1 for none.
+        key_of_token: LongTensor [B, T], the key of each token, −1 for none.
+        return_outputs: give the pair (A, the model's own outputs), for loss and attention in one pass.
+        kernel: "auto", or a way of `molsaki.attention.kernels` by name.
+        **model_inputs: handed to the model, such as `labels`.
+
+    Returns:
+        A [B, L, S, K] in float32 (float64 for such a model), S and K the largest index + 1; 0 for steps and keys
+        that an example does not have.
+
+    Raises:
+        InputError: the spans are impossible (see `make_spans`) or the kernel cannot serve.
+        UnreadableModelError: some layers' attention cannot be read; the message names them and says why.
+    """
+    reading = read_attention(
+        model, input_ids, attention_mask, step_of_token, key_of_token, kernel=kernel, **model_inputs
+    )
+    return (reading.attention, reading.outputs) if return_outputs else reading.attention
+
+
+def read_attention(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    step_of_token: Tensor,
+    key_of_token: Tensor,
+    *,
+    rows: Tensor | None = None,
+    steps: int | None = None,
+    keys: int | None = None,
+    values: bool = False,
+    kernel: Kernel = "auto",
+    **model_inputs: Any,
+) -> Reading:
+    """Read the stepwise attention of some examples of a batch, and the value states of every layer if wanted.
+
+    As `stepwise_attention`, and with more to choose.
+
+    Args:
+        model: as there.
+        input_ids: as there.
+        attention_mask: as there.
+        step_of_token: as there, for the whole batch.
+        key_of_token: as there, for the whole batch.
+        rows: the examples that take part, as indices or a bool mask [B]; the others cost nothing extra.
+        steps: S; the largest index + 1 by default.
+        keys: K; likewise.
+        values: keep every layer's value states, for a `LayerRouter`.
+        kernel: as there.
+        **model_inputs: as there.
+
+    Raises:
+        InputError: as there, or a model input that does not go with a reading.
+        UnreadableModelError: as there.
+    """
+    _refuse_inputs(model_inputs, kernel)
+    readable = find_model(model)
+    spans = make_spans(step_of_token, key_of_token, attention_mask, rows, steps, keys)
+    capture = Capture(readable, spans, kernel, values)
+    with capturing(capture):
+        try:
+            outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
+            answers = _in_order(readable, capture)
+        except KeyError as error:
+            if error.args and NAME in str(error.args[0]):
+                raise UnreadableModelError(
+                    f"Expected a model that takes its attention function from transformers' attention interface; "
+                    f"{type(readable).__name__} looks names up by itself and does not know {NAME!r} ({error}). Its "
+                    f"attention cannot be read; use a model on the interface."
+                ) from error
+            raise
+        finally:
+            capture.answers.clear()
+    device = answers[0].attention.device
+    attention_RLSK = torch.stack([answer.attention.to(device) for answer in answers], dim=1)
+    kept = [answer.values for answer in answers if answer.values is not None] if values else None
+    return Reading(attention_RLSK, kept, outputs)
+
+
+def find_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside whatever wraps it.
+
+    Raises:
+        UnreadableModelError: there is none, it is not decoder-only, or its wrapper runs it in other threads.
+    """
+    inside = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    if inside is None:
+        raise UnreadableModelError(
+            f"Expected a transformers model, bare or wrapped; {type(model).__name__} holds none. Its attention does "
+            f"not go through transformers' attention interface, where it is read."
+        )
+    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+        raise UnreadableModelError(
+            "Expected a model that runs in the calling thread; torch.nn.DataParallel runs copies of it in others. "
+            "Use DistributedDataParallel (accelerate launch)."
+        )
+    if getattr(inside.config, "is_encoder_decoder", False):
+        raise UnreadableModelError(
+            f"Expected a decoder-only model; {type(inside).__name__} has an encoder and cross-attention, and steps "
+            f"and keys would lie in two texts. Use a decoder-only model."
+        )
+    return inside
+
+
+def _refuse_inputs(model_inputs: dict[str, Any], kernel: str) -> None:
+    if kernel not in KERNELS:
+        raise InputError(f"Expected a kernel of {', '.join(KERNELS)}; got {kernel!r}.")
+    wrong = [name for name in ("use_cache", "output_attentions", "past_key_values") if model_inputs.get(name)]
+    if wrong:
+        raise InputError(
+            f"Expected model inputs that go with a reading; got {', '.join(wrong)}. A reading is one forward pass "
+            f"over whole texts, without a cache and without attention matrices; leave them out."
+        )
+
+
+def _in_order(model: PreTrainedModel, capture: Capture) -> list[Answer]:
+    """The layers' answers, first layer first."""
+    expected = model.config.get_text_config(decoder=True).num_hidden_layers
+    answers = capture.answers
+    indexed = {getattr(module, "layer_idx", None): answer for module, answer in answers.items()}
+    if sorted(answers and indexed, key=str) == sorted(range(expected), key=str) and len(answers) == expected:
+        return [indexed[index] for index in range(expected)]
+    silent = _silent_layers(model, capture, expected)
+    if not answers:
+        reason = (
+            "they compute their attention by themselves and not through transformers' attention interface, or have none"
+        )
+    elif len(answers) < expected:
+        reason = "they have no softmax attention (state space or linear layers), or compute it by themselves"
+    else:
+        reason = "their modules do not say which layer they are (layer_idx), or say it twice"
+    raise UnreadableModelError(
+        f"Expected all {expected} layers of {type(model).__name__} to answer a reading of their attention; "
+        f"{len(answers)} did. These did not: {silent}. Probably {reason}. A mixture over the other layers would not "
+        f"be that of the paper; use a model whose every layer attends through the interface."
+    )
+
+
+def _silent_layers(model: PreTrainedModel, capture: Capture, expected: int) -> str:
+    answered = [capture.names[module] for module in capture.answers]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == expected:
+            layers = [f"{name}.{index}" for index in range(expected)]
+            return ", ".join(x for x in layers if not any(y.startswith(f"{x}.") for y in answered)) or "none"
+    return f"of {expected} layers only {', '.join(answered) or 'none'} are known by name"

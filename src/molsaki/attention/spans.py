@@ -1,0 +1,150 @@
+"""Which tokens belong to which step and key, in the form that the sums over attention need.
+
+Legend: B batch, R examples of the batch that take part, T tokens, J key tokens, S steps, K keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from molsaki.errors import InputError
+
+
+@dataclass(frozen=True)
+class TokenSpans:
+    """The steps and keys of the examples that take part in a reading.
+
+    Attributes:
+        step_RT: the step of each token; S for a token of no step, a slot that is dropped.
+        key_position_RJ: where the example's key tokens stand; 0 behind its last one.
+        key_RJ: the key of each of them; K behind the last one, a slot that is dropped.
+        steps: S.
+        keys: K.
+        rows: which examples of the batch these are; None for all of them.
+    """
+
+    step_RT: Tensor
+    key_position_RJ: Tensor
+    key_RJ: Tensor
+    steps: int
+    keys: int
+    rows: slice | Tensor | None
+
+    def take(self, batch: Tensor) -> Tensor:
+        """The examples that take part, from a tensor over the whole batch (or one that all examples share)."""
+        if self.rows is None or batch.shape[0] == 1 and self.step_RT.shape[0] != 1:
+            return batch
+        return batch[self.rows]
+
+
+def make_spans(
+    step_of_token_BT: Tensor,
+    key_of_token_BT: Tensor,
+    attention_mask_BT: Tensor | None,
+    rows: Tensor | None = None,
+    steps: int | None = None,
+    keys: int | None = None,
+) -> TokenSpans:
+    """Check the spans of a batch and bring them into form.
+
+    Args:
+        step_of_token_BT: LongTensor, the step of each token, −1 for none.
+        key_of_token_BT: LongTensor, the key of each token, −1 for none.
+        attention_mask_BT: 1 at real tokens, or None when all are.
+        rows: the examples that take part, as indices or as a bool mask [B]; None for all.
+        steps: S; the largest index + 1 by default.
+        keys: K; the largest index + 1 by default.
+
+    Raises:
+        InputError: shapes or types are wrong, an index is below −1 or beyond S or K, no token has a step or none
+            a key, or a span lies on padding; it names the example.
+    """
+    shape = step_of_token_BT.shape
+    for name, spans in (("step_of_token", step_of_token_BT), ("key_of_token", key_of_token_BT)):
+        if spans.dim() != 2 or spans.shape != shape or spans.dtype != torch.long:
+            raise InputError(
+                f"Expected step_of_token and key_of_token as LongTensors of one shape [B, T]; {name} is "
+                f"{spans.dtype} {list(spans.shape)}. The tokens' attention could not be summed."
+            )
+    if attention_mask_BT is not None and (attention_mask_BT.dim() != 2 or attention_mask_BT.shape != shape):
+        raise InputError(
+            f"Expected an attention mask [B, T] = {list(shape)} like the spans; got "
+            f"{list(attention_mask_BT.shape)}. Pad spans (with −1) and mask together."
+        )
+    selected = None if rows is None else _as_rows(rows, shape[0])
+    step_RT, key_RT = _select(step_of_token_BT, selected), _select(key_of_token_BT, selected)
+    real_RT = None if attention_mask_BT is None else _select(attention_mask_BT, selected).bool()
+    steps, keys, most = _check_indices(step_RT, key_RT, real_RT, steps, keys)
+    # A stable sort of "is no key token" puts the key tokens first, in their order.
+    position_RJ = torch.argsort((key_RT < 0).int(), dim=1, stable=True)[:, :most]
+    key_RJ = key_RT.gather(1, position_RJ)
+    position_RJ = position_RJ.masked_fill(key_RJ < 0, 0)
+    return TokenSpans(
+        step_RT=step_RT.masked_fill(step_RT < 0, steps),
+        key_position_RJ=position_RJ,
+        key_RJ=key_RJ.masked_fill(key_RJ < 0, keys),
+        steps=steps,
+        keys=keys,
+        rows=selected,
+    )
+
+
+def _as_rows(rows: Tensor, batch_size: int) -> slice | Tensor:
+    index = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
+    wrong_mask = rows.dtype == torch.bool and rows.shape != (batch_size,)
+    if wrong_mask or index.dim() != 1 or index.is_floating_point() or index.numel() == 0:
+        raise InputError(
+            f"Expected rows as a bool mask [{batch_size}] or as indices of at least one example; got {rows.dtype} "
+            f"{list(rows.shape)} with {index.numel()} examples."
+        )
+    listed = index.tolist()
+    if min(listed) < 0 or max(listed) >= batch_size or len(set(listed)) != len(listed):
+        raise InputError(f"Expected rows to be different examples from 0 to {batch_size - 1}; got {listed}.")
+    if listed == list(range(listed[0], listed[0] + len(listed))):
+        return slice(listed[0], listed[0] + len(listed))
+    return index
+
+
+def _select(batch: Tensor, rows: slice | Tensor | None) -> Tensor:
+    return batch if rows is None else batch[rows]
+
+
+def _check_indices(
+    step_RT: Tensor, key_RT: Tensor, real_RT: Tensor | None, steps: int | None, keys: int | None
+) -> tuple[int, int, int]:
+    on_padding_R = torch.zeros(step_RT.shape[0], dtype=torch.bool, device=step_RT.device)
+    if real_RT is not None:
+        on_padding_R = (((step_RT >= 0) | (key_RT >= 0)) & ~real_RT).any(1)
+    # One transfer from the device for all of the checks.
+    facts = torch.stack(
+        [
+            step_RT.min(),
+            key_RT.min(),
+            step_RT.max(),
+            key_RT.max(),
+            (key_RT >= 0).sum(1).max(),
+            on_padding_R.any(),
+        ]
+    ).tolist()
+    lowest, last_step, last_key, most, padded = min(facts[:2]), *facts[2:]
+    if lowest < -1:
+        raise InputError(f"Expected step and key indices of at least −1 (for none); got {lowest}.")
+    if last_step < 0 or last_key < 0:
+        raise InputError(
+            f"Expected a token with a step and a token with a key in the batch; none has a "
+            f"{'step' if last_step < 0 else 'key'}. There is no stepwise attention to read; check the spans."
+        )
+    if padded:
+        raise InputError(
+            f"Expected steps and keys on real tokens; example {int(on_padding_R.nonzero()[0])} has them on padding. "
+            f"Spans and tokens were padded on different sides, or belong to different texts."
+        )
+    if (steps is not None and steps <= last_step) or (keys is not None and keys <= last_key):
+        raise InputError(
+            f"Expected at least {last_step + 1} steps and {last_key + 1} keys for the indices that the tokens have; "
+            f"got {steps} and {keys}."
+        )
+    return last_step + 1 if steps is None else steps, last_key + 1 if keys is None else keys, most
