@@ -1,0 +1,262 @@
+"""Mixture of Layers: which layers' attention to compare, and how much each of them counts.
+
+The teacher's layers are weighed by a rule without parameters (Eq. 4), the student's by a small router that reads
+its value states and is trained with it (Eq. 5). Fixed pairs of layers do worse (the paper's ablation: 35.8
+against 37.5 on average). Everything here is tensors in, tensors out.
+
+Legend: B batch, T tokens, L layers, S steps, K keys, D width of a layer's value states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from molsaki.errors import InputError
+
+Gate = Literal["concatenated", "per-layer", "shared"]
+
+
+def teacher_layer_weights(
+    attention_BLSK: Tensor,
+    step_mask_BS: Tensor,
+    key_mask_BK: Tensor,
+    temperature: float = 0.1,
+    *,
+    normalise: bool = True,
+) -> Tensor:
+    """Weigh the teacher's layers by how much their stepwise attention changes from key to key.
+
+    Eq. 4: G_l = Σ_s Σ_k |A_l[s, k+1] − A_l[s, k]| / (|steps| · (|keys| − 1)), p = softmax(G / τ1) over layers.
+
+    Args:
+        attention_BLSK: stepwise attention of every layer, at least 0.
+        step_mask_BS: True where a step is real; what stands at the others changes nothing.
+        key_mask_BK: True where a key is real; neighbours are the real keys in their order.
+        temperature: τ1; the paper's 0.1. The larger, the more even the weights.
+        normalise: divide by |steps| · (|keys| − 1) as the paper does; False sums only, as the released code
+            does, so that long rationales with many keys pick one layer more sharply.
+
+    Returns:
+        Weights [B, L] that sum to 1. With a single key Eq. 4 is 0 / 0; the weights are then uniform.
+
+    Raises:
+        InputError: shapes disagree, an example has no step or no key, the attention has a NaN, or the
+            temperature is not positive.
+    """
+    _require_positive(temperature, "temperature")
+    check_attention(attention_BLSK, step_mask_BS, key_mask_BK, "attention")
+    step_mask_BS, key_mask_BK = step_mask_BS.bool(), key_mask_BK.bool()
+    real_keys_first_BK = torch.argsort(~key_mask_BK, dim=1, stable=True)
+    index_BLSK = real_keys_first_BK[:, None, None, :].expand(attention_BLSK.shape)
+    change_BLSK = attention_BLSK.gather(3, index_BLSK).diff(dim=3).abs()
+    key_count_B = key_mask_BK.sum(1)
+    pair_mask_BK = torch.arange(change_BLSK.shape[3], device=key_mask_BK.device) < (key_count_B - 1)[:, None]
+    counted_BLSK = step_mask_BS[:, None, :, None] & pair_mask_BK[:, None, None, :]
+    change_BL = change_BLSK.masked_fill(~counted_BLSK, 0.0).sum((2, 3))
+    if normalise:
+        change_BL = change_BL / (step_mask_BS.sum(1) * (key_count_B - 1).clamp_min(1))[:, None]
+    return torch.softmax(change_BL / temperature, dim=1)
+
+
+def mix_layers(attention_BLSK: Tensor, weights_BL: Tensor) -> Tensor:
+    """Mix the layers' stepwise attention with the layers' weights.
+
+    A = Σ_l p_l · A_l, for the teacher and for the student alike (§3.3 of the paper).
+
+    Args:
+        attention_BLSK: stepwise attention of every layer.
+        weights_BL: a weight for each layer, from `teacher_layer_weights` or a `LayerRouter`.
+
+    Returns:
+        The mixture [B, S, K].
+
+    Raises:
+        InputError: the two disagree about the number of examples or layers.
+    """
+    if attention_BLSK.dim() != 4 or weights_BL.shape != attention_BLSK.shape[:2]:
+        raise InputError(
+            f"Expected attention [B, L, S, K] and one weight for each example and layer [B, L]; got "
+            f"{list(attention_BLSK.shape)} and {list(weights_BL.shape)}. The layers cannot be mixed; take both "
+            f"from the same model and batch."
+        )
+    return torch.einsum("blsk,bl->bsk", attention_BLSK, weights_BL.to(attention_BLSK.dtype))
+
+
+class LayerRouter(nn.Module):
+    """Learns how much each of the student's layers counts, from what the layers' value states hold.
+
+    Eq. 5: h_l = Σ_i RMSNorm(V_l)[i, :], H = [h_1; …; h_L], p = softmax((H·W + b) / τ2) over layers, where V_l is
+    [T, D_l], all value heads of layer l side by side. The sum is over real tokens: padding is left out, or the
+    same example would be mixed differently in another batch.
+
+    The norm has no gain of its own, which W would absorb. W and b start at zero, so training starts from uniform
+    weights whatever the scale of H. That scale matters: a sum over T rows of unit root mean square has entries
+    between √T and T, so one step of Adam with learning rate η moves a logit by up to η·Σ|H| / τ2, which for the
+    paper's sum over hundreds of tokens and a concatenated gate is large enough to pick one layer for good within
+    the first steps. Give the router a smaller learning rate, or `pool="mean"`, or `normalise="after"`.
+
+    Departures from the paper are arguments. The released code is `gate="shared", normalise="after",
+    detach_values=True`.
+
+    Args:
+        value_sizes: D_l of every layer in order.
+        temperature: τ2; the paper's 0.5.
+        gate: "concatenated": every logit reads every layer, W [Σ D_l, L] and b [L]; "per-layer": logit l reads
+            h_l alone, W_l [D_l] and b [L]; "shared": one W [D] for all layers and no b, which softmax cancels.
+        normalise: "before": RMSNorm of every token's values, then the sum; "after": the sum, then RMSNorm.
+        pool: "sum", or "mean" over the real tokens, which keeps H's scale apart from the text's length.
+        detach_values: the router learns but does not push on the student's value states.
+        eps: inside the root of RMSNorm.
+
+    Raises:
+        InputError: an argument is impossible, or the layers of a shared gate differ in width.
+    """
+
+    def __init__(
+        self,
+        value_sizes: Sequence[int],
+        temperature: float = 0.5,
+        *,
+        gate: Gate = "concatenated",
+        normalise: Literal["before", "after"] = "before",
+        pool: Literal["sum", "mean"] = "sum",
+        detach_values: bool = False,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        _require_positive(temperature, "temperature")
+        _require_choice("gate", gate, ("concatenated", "per-layer", "shared"))
+        _require_choice("normalise", normalise, ("before", "after"))
+        _require_choice("pool", pool, ("sum", "mean"))
+        sizes = tuple(int(size) for size in value_sizes)
+        if not sizes or min(sizes) < 1:
+            raise InputError(f"Expected the width of every layer's value states, each at least 1; got {sizes}.")
+        if gate == "shared" and len(set(sizes)) > 1:
+            raise InputError(
+                f"Expected layers of one width for a shared gate; got widths {sorted(set(sizes))}. One W cannot "
+                f'read them all; use gate="concatenated" or "per-layer".'
+            )
+        self.value_sizes, self.temperature, self.eps = sizes, temperature, eps
+        self.gate, self.normalise, self.pool, self.detach_values = gate, normalise, pool, detach_values
+        layers = len(sizes)
+        shape = {"concatenated": (sum(sizes), layers), "per-layer": (sum(sizes),), "shared": (sizes[0],)}[gate]
+        self.weight = nn.Parameter(torch.zeros(shape))
+        self.bias = None if gate == "shared" else nn.Parameter(torch.zeros(layers))
+
+    def forward(self, values: Sequence[Tensor], token_mask_BT: Tensor) -> Tensor:
+        """Weigh the layers of a batch.
+
+        Args:
+            values: value states [B, T, D_l] of every layer in order.
+            token_mask_BT: True (or 1) at real tokens.
+
+        Returns:
+            Weights [B, L] that sum to 1, in the router's precision.
+
+        Raises:
+            InputError: layers, widths or tokens are not those the router was made for, or an example has no
+                token.
+        """
+        self._check(values, token_mask_BT)
+        token_mask_BT = token_mask_BT.bool()
+        with torch.autocast(token_mask_BT.device.type, enabled=False):
+            pooled = [self._pool(values_BTD, token_mask_BT) for values_BTD in values]
+            if self.gate == "concatenated":
+                logits_BL = torch.cat(pooled, dim=1) @ self.weight
+            elif self.gate == "per-layer":
+                parts = zip(pooled, torch.split(self.weight, list(self.value_sizes)), strict=True)
+                logits_BL = torch.stack([h_BD @ weight_D for h_BD, weight_D in parts], dim=1)
+            else:
+                logits_BL = torch.stack(pooled, dim=1) @ self.weight
+            if self.bias is not None:
+                logits_BL = logits_BL + self.bias
+            return torch.softmax(logits_BL / self.temperature, dim=1)
+
+    def extra_repr(self) -> str:
+        """What the router was made with, for `print(model)`."""
+        return (
+            f"layers={len(self.value_sizes)}, temperature={self.temperature}, gate={self.gate}, "
+            f"normalise={self.normalise}, pool={self.pool}, detach_values={self.detach_values}"
+        )
+
+    def _pool(self, values_BTD: Tensor, token_mask_BT: Tensor) -> Tensor:
+        values_BTD = (values_BTD.detach() if self.detach_values else values_BTD).to(self.weight.dtype)
+        share_BT = token_mask_BT.to(values_BTD.dtype)
+        if self.normalise == "before":
+            share_BT = share_BT * self._inverse_rms(values_BTD)
+        if self.pool == "mean":
+            share_BT = share_BT / token_mask_BT.sum(1, keepdim=True)
+        h_BD = torch.einsum("bt,btd->bd", share_BT, values_BTD)
+        return h_BD if self.normalise == "before" else h_BD * self._inverse_rms(h_BD)[:, None]
+
+    def _inverse_rms(self, x: Tensor) -> Tensor:
+        return torch.rsqrt(x.square().mean(-1) + self.eps)
+
+    def _check(self, values: Sequence[Tensor], token_mask_BT: Tensor) -> None:
+        got = tuple(layer.shape[-1] for layer in values)
+        if got != self.value_sizes:
+            raise InputError(
+                f"Expected value states of {len(self.value_sizes)} layers of widths {self.value_sizes}; got "
+                f"{len(got)} of widths {got}. The router was made for another model; make one for this model."
+            )
+        if any(layer.shape[:-1] != token_mask_BT.shape for layer in values):
+            raise InputError(
+                f"Expected value states [B, T, D] that fit the token mask {list(token_mask_BT.shape)}; got "
+                f"{[list(layer.shape) for layer in values]}. Select the same examples of both."
+            )
+        if not bool(token_mask_BT.bool().any(1).all()):
+            empty = int((~token_mask_BT.bool().any(1)).nonzero()[0])
+            raise InputError(f"Expected a real token in every example; example {empty} of the batch has none.")
+
+
+def check_attention(attention: Tensor, step_mask_BS: Tensor, key_mask_BK: Tensor, name: str) -> None:
+    """Refuse stepwise attention that would make a mean over nothing or a NaN, naming the example.
+
+    Args:
+        attention: [B, …, S, K].
+        step_mask_BS: True at real steps.
+        key_mask_BK: True at real keys.
+        name: how the message calls the attention.
+
+    Raises:
+        InputError: shapes disagree, an example has no step or no key, or a real entry is not finite.
+    """
+    B, S, K = attention.shape[0], attention.shape[-2], attention.shape[-1]
+    if step_mask_BS.shape != (B, S) or key_mask_BK.shape != (B, K):
+        raise InputError(
+            f"Expected a step mask {[B, S]} and a key mask {[B, K]} for {name} {list(attention.shape)}; got "
+            f"{list(step_mask_BS.shape)} and {list(key_mask_BK.shape)}. Steps and keys would be taken for others; "
+            f"build the masks from the same spans."
+        )
+    steps_BS, keys_BK = step_mask_BS.bool(), key_mask_BK.bool()
+    real = (steps_BS[:, :, None] & keys_BK[:, None, :]).view(B, *(1,) * (attention.dim() - 3), S, K)
+    finite_B = attention.detach().masked_fill(~real, 0.0).isfinite().flatten(1).all(1)
+    no_step_B, no_key_B = ~steps_BS.any(1), ~keys_BK.any(1)
+    bad_B = no_step_B | no_key_B | ~finite_B
+    if not bool(bad_B.any()):
+        return
+    example = int(bad_B.nonzero()[0])
+    if no_step_B[example]:
+        what = "no step: its loss would be a mean over nothing"
+    elif no_key_B[example]:
+        what = "no key: there is nothing to attend to"
+    else:
+        what = f"a NaN or an infinity in the {name}: it would spread to every parameter"
+    raise InputError(
+        f"Expected at least one step and one key with finite attention in every example; example {example} of the "
+        f"batch has {what}. Leave that example out, and count it."
+    )
+
+
+def _require_positive(value: float, name: str) -> None:
+    if not value > 0 or value == float("inf"):
+        raise InputError(f"Expected a positive, finite {name}; got {value}.")
+
+
+def _require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"Expected {name} to be one of {', '.join(choices)}; got {value!r}.")
