@@ -1,0 +1,189 @@
+"""Files that are either there as a whole or not there at all.
+
+A file is written under a temporary name in its own folder, forced to the disk and then renamed. Whoever reads
+meanwhile sees the old content or the new one; a kill leaves at most a temporary file, which the next holder
+of the folder's lock removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from molsaki.errors import DataError, StageError
+
+LEFTOVER_PREFIX = ".molsaki-unfinished-"
+"""What the name of a file begins with while it is being written."""
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+logger = logging.getLogger(__name__)
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
+    """Write a file as a whole, in place of what may be there; missing folders are made.
+
+    Args:
+        path: the file.
+        data: its content; text is written as UTF-8 with its line ends as they are.
+
+    Raises:
+        StageError: the disk is full or the file cannot be written; what was at `path` is as it was.
+        DataError: the text cannot be written as UTF-8.
+    """
+    content = data if isinstance(data, bytes) else _as_utf8(path, data)
+    unfinished = path.parent / f"{LEFTOVER_PREFIX}{secrets.token_hex(8)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                write_all(descriptor, content)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            unfinished.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
+        refuse_write(path, error, f"None of its {len(content)} bytes was kept; what was there is as it was.")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON value as a whole file, indented, keys in the order they have.
+
+    Raises:
+        DataError: the value is not JSON (NaN and infinities are not); nothing is written.
+        StageError: as `write_whole`.
+    """
+    write_whole(path, encode_json(value, f"the value for {path}", indent=2) + b"\n")
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """The value of a JSON file that a stage wrote.
+
+    Args:
+        path: the file.
+        expected: what it should hold, for the message (`"the manifest of a run"`).
+
+    Raises:
+        DataError: the file is missing, unreadable, cut or malformed; the message names it.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"Expected {expected} at {path}; there is no such file. What depends on it cannot go on; check "
+            f"the path, or run the stage that writes it."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"Expected {expected} at {path}; the system says: {error}. Nothing was read from it; check the "
+            f"path and its permissions."
+        ) from error
+    try:
+        return parse_json(data)
+    except ValueError as error:
+        raise DataError(
+            f"Expected {expected} at {path} to be one whole JSON value; it has {len(data)} bytes and is "
+            f"cut or malformed: {error}. Nothing was read from it; molsaki writes such files as a whole, so "
+            f"it was changed afterwards: put it back from a copy, or move it away and run its stage again."
+        ) from error
+
+
+def encode_json(value: Any, what: str, indent: int | None = None) -> bytes:
+    """The UTF-8 bytes of a JSON value.
+
+    Raises:
+        DataError: the value has no JSON form that reads back as the same value.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+        return text.encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"Expected {what} to be plain JSON (objects, lists, text in valid Unicode, finite numbers, true, "
+            f"false, null); got something else: {error}. It was not written, since it could not be read "
+            f"back; mend the value."
+        ) from error
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of JSON bytes; whatever is wrong with them is a `ValueError`."""
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte to an open file; the system may take fewer at a time than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names to the disk, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def unfinished_files(folder: Path) -> Iterator[Path]:
+    """The temporary files that killed writers left in a folder."""
+    return folder.glob(f"{LEFTOVER_PREFIX}*")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers left in a folder; only for who holds the folder's lock."""
+    for path in unfinished_files(folder):
+        logger.warning("%s was left by a writer that was interrupted; it is removed", path)
+        path.unlink(missing_ok=True)
+
+
+def refuse_write(path: Path, error: Exception, consequence: str) -> NoReturn:
+    """Raise the `StageError` for a file that cannot be written.
+
+    Args:
+        path: the file.
+        error: what the system said.
+        consequence: one or two sentences on what became of the data.
+    """
+    full = isinstance(error, OSError) and error.errno in _NO_SPACE
+    way_out = "Free some space (or raise the quota)" if full else "Check the path and its permissions"
+    raise StageError(
+        f"Expected to write {path}; the system says: {error}. {consequence} {way_out} and run the same "
+        f"command again; it goes on where it stopped."
+    ) from error
+
+
+def _as_utf8(path: Path, text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"Expected the text for {path} to be valid Unicode; got {error.reason} at character "
+            f"{error.start}. Nothing was written; take that character out."
+        ) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
