@@ -1,0 +1,62 @@
+"""A recipe's training settings as the Trainer's arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from transformers import TrainingArguments
+
+from molsaki.recipe import TrainingSettings
+
+_KNOWN = {field.name for field in dataclasses.fields(TrainingArguments)}
+
+
+def training_arguments(
+    training: TrainingSettings, folder: Path, seed: int, show_progress: bool, validating: bool
+) -> TrainingArguments:
+    """The Trainer's arguments.
+
+    Args:
+        training: the settings.
+        folder: where checkpoints and the trackers' files go.
+        seed: of the order of examples, dropout and the method's own parameters.
+        show_progress: draw a progress bar.
+        validating: there is a validation split.
+    """
+    evaluating = bool(validating and training.evaluate_every)
+    best = training.select == "best"
+    save_every = training.evaluate_every if best else training.save_every
+    # transformers 5.23 renamed these two; 5.17 knows only the old names.
+    recompute = "activation_checkpointing" if "activation_checkpointing" in _KNOWN else "gradient_checkpointing"
+    checkpointing = {recompute: True, f"{recompute}_kwargs": {"use_reentrant": False}} if training.checkpointing else {}
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=training.steps,
+        per_device_train_batch_size=training.batch_size,
+        per_device_eval_batch_size=training.batch_size,
+        gradient_accumulation_steps=training.accumulation,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=training.warmup_steps,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        bf16=training.precision == "bf16",
+        **checkpointing,
+        logging_steps=training.log_every,
+        logging_first_step=True,
+        eval_strategy="steps" if evaluating else "no",
+        eval_steps=training.evaluate_every or None,
+        save_strategy="steps" if save_every else "no",
+        save_steps=save_every or 500,
+        save_total_limit=2,
+        load_best_model_at_end=best,
+        metric_for_best_model=("eval_accuracy" if training.best_by == "accuracy" else "eval_loss") if best else None,
+        greater_is_better=(training.best_by == "accuracy") if best else None,
+        report_to=list(training.trackers) or "none",
+        disable_tqdm=not show_progress,
+        seed=seed,
+        use_cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,265 @@
+"""Training one student, from its base model to a directory that anybody can load."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set_seed
+
+from molsaki.artefacts import fingerprint, read_json, require_same, write_json, write_whole
+from molsaki.attention import read_attention
+from molsaki.errors import ArtefactError, InputError, StageError
+from molsaki.evaluating import evaluating
+from molsaki.methods import Method, MethodSettings, StudentShape
+from molsaki.recipe import TrainingSettings
+from molsaki.records import hash_text
+from molsaki.training.arguments import training_arguments
+from molsaki.training.examples import Example
+from molsaki.training.interrupt import StopOnInterrupt
+from molsaki.training.trainer import METHOD_WEIGHTS, DistillationTrainer, last_checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+METRICS = "metrics.json"
+MADE_FROM = "made_from.json"
+"""File name of what the checkpoints of a training were made from."""
+TRACKED = "runs"
+"""The folder that trackers write to, beside the checkpoints and then in the student's directory."""
+
+
+def train_student(
+    student: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    method: type[Method],
+    settings: MethodSettings,
+    examples: Sequence[Example],
+    training: TrainingSettings,
+    *,
+    seed: int,
+    output: Path,
+    validation: Sequence[Example] | None = None,
+    validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
+    max_new_tokens: int = 64,
+    card: Callable[[], str] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    show_progress: bool = True,
+) -> dict[str, Any]:
+    """Train one student and write it to `output`, whole or not at all.
+
+    Checkpoints lie in a folder beside it while training runs; if there are some, training goes on from the newest
+    whole one, on the same trajectory as if it had never stopped.
+
+    Args:
+        student: the base model; it is changed.
+        tokenizer: its tokenizer.
+        method: what is learned.
+        settings: the method's settings.
+        examples: what it is learned from; must not be empty.
+        training: steps, rates and the rest.
+        seed: of the order of examples, dropout and the method's own parameters.
+        output: the student's directory; must not be there yet.
+        validation: examples to watch the losses on.
+        validate: measures the student on the validation split; see `DistillationTrainer`.
+        max_new_tokens: goes into the saved generation settings.
+        card: makes the model card.
+        callbacks: of the Trainer.
+        show_progress: draw a progress bar.
+
+    Returns:
+        What happened: steps, seconds of this session, examples, the checkpoint that it went on from, the one that
+        was best, and the Trainer's log (null stands there for a number that is not finite).
+
+    Raises:
+        InputError: there is nothing to learn from, or nothing to choose the best student by.
+        ArtefactError: the output is there already, or the checkpoints beside it were made from something else.
+        StageError: the loss or a parameter is not finite any more.
+        KeyboardInterrupt: training was interrupted; a checkpoint was saved.
+    """
+    _require_inputs(method, examples, training, output, validation, validate)
+    set_seed(seed)
+    made = make_method(method, settings, student)
+    _settle_tokens(student, tokenizer, max_new_tokens)
+    working = output.with_name(f"{output.name}.training")
+    stop = StopOnInterrupt()
+    trainer = DistillationTrainer(
+        student,
+        made,
+        training_arguments(training, working, seed, show_progress, validation is not None),
+        examples,
+        tokenizer,
+        eval_dataset=validation,
+        validate=validate,
+        callbacks=[stop, *callbacks],
+    )
+    # The recipe's console shows progress; the parent's plain printing of every log would run through it.
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = last_checkpoint(working)
+    if trainer.args.should_save:
+        _require_same_training(working, checkpoint, method, settings, examples, training, seed, student)
+    seconds = 0.0
+    if checkpoint is not None and checkpoint.steps >= training.steps:
+        trainer.take_over(checkpoint.folder)
+    else:
+        with stop.listening():
+            result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.folder))
+        seconds = round(result.metrics.get("train_runtime", 0.0), 2)
+        if stop.interrupted and trainer.state.global_step < training.steps:
+            raise KeyboardInterrupt
+    best = trainer.state.best_model_checkpoint
+    metrics = {
+        "steps": trainer.state.global_step,
+        "seconds": seconds,
+        "examples": len(examples),
+        "resumed_from": None if checkpoint is None else checkpoint.folder.name,
+        "best_checkpoint": best and Path(best).name,
+        "history": [_plain(entry) for entry in trainer.state.log_history],
+    }
+    _save_whole(trainer, working, output, metrics, card)
+    return metrics
+
+
+def make_method(method: type[Method], settings: MethodSettings, student: PreTrainedModel) -> Method:
+    """Build a method for a student.
+
+    Raises:
+        UnreadableModelError: the method reads attention, and the student's cannot be read.
+    """
+    return method(settings, StudentShape(value_sizes(student) if method.reads_attention else ()))
+
+
+def value_sizes(student: PreTrainedModel) -> tuple[int, ...]:
+    """Width of the value states of every layer, read off a forward pass over two tokens.
+
+    Configurations name heads and widths in many ways, and some have layers of different widths.
+
+    Raises:
+        UnreadableModelError: the student's attention cannot be read.
+    """
+    tokens = torch.zeros(1, 2, dtype=torch.long, device=student.device)
+    with evaluating(student), torch.no_grad():
+        reading = read_attention(student, tokens, torch.ones_like(tokens), tokens, tokens, values=True)
+    assert reading.values is not None
+    return tuple(values.shape[-1] for values in reading.values)
+
+
+def _require_inputs(
+    method: type[Method],
+    examples: Sequence[Example],
+    training: TrainingSettings,
+    output: Path,
+    validation: Sequence[Example] | None,
+    validate: Callable[[PreTrainedModel], Mapping[str, float]] | None,
+) -> None:
+    if not examples:
+        raise InputError(
+            "Expected at least one training example; got none. There is nothing to learn; look at the counts of "
+            "`molsaki generate` for why rows were left out."
+        )
+    if method.reads_attention and all(example.teacher_LSK is None for example in examples):
+        raise InputError(
+            f"Expected the teacher's attention for {method.name}; no example has any. It would be trained as if it "
+            "did not read attention; run `molsaki attend`, or look at its counts."
+        )
+    if training.select == "best" and (not validation or (training.best_by == "accuracy" and validate is None)):
+        raise InputError(
+            f"Expected a validation split to choose the best student by its {training.best_by}; got none that is "
+            "usable. Name one in the recipe, or use `select: last`."
+        )
+    if output.exists():
+        raise ArtefactError(
+            f"Expected no student at {output} yet; there is something. It is left as it is and nothing was trained; "
+            "choose another place, or move it away."
+        )
+
+
+def _settle_tokens(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> None:
+    """Give the student the tokenizer's special tokens, and settings that decode greedily and stop."""
+    ends = tokenizer.eos_token_id
+    tokens = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": ends,
+        "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends,
+    }
+    config: Any = student.config.get_text_config()
+    for name, token in tokens.items():
+        setattr(config, name, token)
+    student.generation_config = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, **tokens)
+
+
+def _require_same_training(
+    working: Path,
+    checkpoint: Any,
+    method: type[Method],
+    settings: MethodSettings,
+    examples: Sequence[Example],
+    training: TrainingSettings,
+    seed: int,
+    student: PreTrainedModel,
+) -> None:
+    """Say what the checkpoints are made from, or refuse those that were made from something else."""
+    made_from = fingerprint(
+        method=method.name,
+        settings=settings.model_dump(mode="json"),
+        training=training.model_dump(mode="json"),
+        seed=seed,
+        student=f"{type(student).__name__} of {student.num_parameters()} parameters",
+        examples=_hash_examples(examples),
+    )
+    if checkpoint is not None:
+        found = read_json(working / MADE_FROM, "what a training's checkpoints were made from")
+        require_same(found, made_from, f"the training that was interrupted in {working}")
+    write_json(working / MADE_FROM, made_from)
+
+
+def _hash_examples(examples: Sequence[Example]) -> str:
+    parts = []
+    for example in examples:
+        parts += [f"{task} {text.completion_token} {text.input_ids}" for task, text in example.sequences.items()]
+        if example.teacher_LSK is not None:
+            parts.append(f"{list(example.teacher_LSK.shape)} {example.teacher_LSK.sum().item():.6g}")
+    return hash_text(*parts)
+
+
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in entry.items()
+    }
+
+
+def _save_whole(
+    trainer: DistillationTrainer,
+    working: Path,
+    output: Path,
+    metrics: Mapping[str, Any],
+    card: Callable[[], str] | None,
+) -> None:
+    """Write the student under a temporary name, then give it its own and remove its checkpoints."""
+    wrong = next((name for name, p in trainer.student.named_parameters() if not bool(p.isfinite().all())), None)
+    if wrong is not None:
+        raise StageError(
+            f"Expected finite parameters after training; {wrong} has a NaN or an infinity. The student is not saved; "
+            "try a smaller learning rate, more warm-up steps or float32."
+        )
+    temporary = output.with_name(f"{output.name}.saving")
+    saves = trainer.args.should_save
+    if saves and temporary.exists():
+        shutil.rmtree(temporary)
+    trainer.student.config.use_cache = True
+    # Every process takes part where a model is spread over them.
+    trainer.save_model(str(temporary))
+    if saves:
+        (temporary / METHOD_WEIGHTS).unlink(missing_ok=True)
+        write_json(temporary / METRICS, dict(metrics))
+        if card is not None:
+            write_whole(temporary / "README.md", card())
+        if (working / TRACKED).is_dir():
+            shutil.copytree(working / TRACKED, temporary / TRACKED)
+        temporary.replace(output)
+        shutil.rmtree(working, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()

@@ -1,0 +1,264 @@
+"""The Trainer of transformers, taught to distil.
+
+`DistillationTrainer` changes three things and leaves the rest (schedule, clipping, mixed precision, accumulation,
+checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimiser
+step so that accumulation changes nothing; its parts are logged one by one; what is saved is the plain student.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+
+from molsaki.errors import InputError, StageError
+from molsaki.methods import Method
+from molsaki.training.examples import Collator, Example
+from molsaki.training.means import PARTS, PartMeans
+from molsaki.training.model import DistillationModel, count_items
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+METHOD_WEIGHTS = "method.safetensors"
+"""File name of the method's own parameters (a router) in a checkpoint."""
+
+
+class DistillationTrainer(Trainer):  # type: ignore[misc]
+    """Distil a teacher's rationales, and where it looked, into a student.
+
+    Args:
+        student: a causal language model.
+        method: what is learned; see `molsaki.methods`.
+        args: any `TrainingArguments`; a batch of n examples holds n sequences for each of the method's tasks.
+        train_dataset: encoded examples, from `molsaki.training.encode_examples`.
+        tokenizer: the student's; it is saved with the student.
+        eval_dataset: encoded examples of a validation split, or None.
+        validate: called with the student at each evaluation; what it returns is logged and can choose the best
+            checkpoint (`metric_for_best_model="eval_accuracy"`). It must not look at test problems.
+        **more: passed on to `Trainer`.
+
+    Raises:
+        InputError: the arguments would train something else than what was asked.
+    """
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        method: Method,
+        args: TrainingArguments,
+        train_dataset: Sequence[Example] | None,
+        tokenizer: PreTrainedTokenizerBase,
+        eval_dataset: Sequence[Example] | None = None,
+        validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
+        **more: Any,
+    ) -> None:
+        if args.n_gpu > 1:
+            raise InputError(
+                f"Expected one process a device; this process sees {args.n_gpu} GPUs and would split batches between "
+                "them by threads, which the attention reader does not support. Start with `accelerate launch`, or "
+                "set CUDA_VISIBLE_DEVICES to one."
+            )
+        args.remove_unused_columns = False
+        args.label_names = ["labels"]
+        args.prediction_loss_only = True
+        # A loss that is not a number must be seen; and looking at every batch's would make the processor wait.
+        args.logging_nan_inf_filter = False
+        self._validate = validate
+        present = {"label": True, "rationale": "explain" in method.tasks, "attention": method.reads_attention}
+        self._means = PartMeans([part for part in PARTS if present[part]])
+        self._eval_means = PartMeans(self._means.parts)
+        self._first_step = 0
+        super().__init__(
+            model=DistillationModel(student, method),
+            args=args,
+            train_dataset=None if train_dataset is None else Examples(train_dataset),
+            eval_dataset=None if eval_dataset is None else Examples(eval_dataset),
+            data_collator=Collator(tokenizer, method.tasks, method.reads_attention),
+            processing_class=tokenizer,
+            **more,
+        )
+        # The loss is normalised by this class over the whole step; the parent must not divide it again.
+        self.model_accepts_loss_kwargs = True
+
+    @property
+    def student(self) -> PreTrainedModel:
+        """The student, unwrapped."""
+        student: PreTrainedModel = self._distillation_model().student
+        return student
+
+    @property
+    def method(self) -> Method:
+        """The method with its own parameters, unwrapped."""
+        return self._distillation_model().method
+
+    def _distillation_model(self) -> DistillationModel:
+        unwrapped = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        assert isinstance(unwrapped, DistillationModel)
+        return unwrapped
+
+    # ---- the loss ----
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
+        """Label tokens, rationale tokens and attending examples of one optimiser step over all processes."""
+        if not batch_samples:
+            return None
+        counts = torch.stack([count_items(batch) for batch in batch_samples]).sum(0).to(device)
+        if self.accelerator.num_processes > 1:
+            counts = self.accelerator.gather(counts[None]).sum(0)
+        return counts
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """The method's loss; see `DistillationModel.forward`."""
+        outputs = model(**inputs, totals=num_items_in_batch)
+        loss = outputs["loss"]
+        if not model.training:
+            processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
+            counts = count_items(inputs) if num_items_in_batch is None else num_items_in_batch
+            self._eval_means.add(outputs, counts, processes)
+        else:
+            if self._means.empty:
+                self._first_step = self.state.global_step
+            self._means.add(outputs)
+        if num_items_in_batch is not None:
+            # Each process holds its share of the step's mean, and data parallelism averages over processes.
+            loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    # ---- what is logged ----
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log with the loss's parts and their shares beside it.
+
+        Raises:
+            StageError: the loss is not a finite number.
+        """
+        if "loss" in logs:
+            steps = self.state.global_step - self._first_step
+            parts = self._means.take(steps=steps, gather=self._sum_over_processes())
+            logs = {**logs, **{name: value for name, value in parts.items() if name != "loss"}}
+        super().log(logs, start_time)
+        if "loss" in logs and not math.isfinite(logs["loss"]):
+            raise StageError(
+                f"Expected a finite loss at step {self.state.global_step}; got {logs['loss']}. The student's "
+                "parameters are no use any more, and nothing is saved; try a smaller learning rate, more warm-up "
+                "steps or float32."
+            )
+
+    def _sum_over_processes(self) -> Callable[[Tensor], Tensor] | None:
+        if self.accelerator.num_processes == 1:
+            return None
+        return lambda sums: self.accelerator.reduce(sums, reduction="sum")
+
+    def evaluation_loop(self, *given: Any, **named: Any) -> Any:
+        """The parent's, with the losses as means over all items of the split and with what `validate` measures."""
+        self._eval_means = PartMeans(self._means.parts)
+        output = super().evaluation_loop(*given, **named)
+        prefix = named.get("metric_key_prefix", "eval")
+        output.metrics.update(self._eval_means.take(f"{prefix}_", gather=self._sum_over_processes()))
+        if self._validate is not None:
+            measured = self._validate(self.student)
+            output.metrics.update({f"{prefix}_{name}": float(value) for name, value in measured.items()})
+        return output
+
+    # ---- what is saved ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Save the plain student and its tokenizer, and the method's own parameters in a file beside them."""
+        folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+        if not self.args.should_save:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        whole = self._distillation_model()
+        if state_dict is None:
+            state_dict = whole.state_dict()
+        whole.student.save_pretrained(folder, state_dict=_part(state_dict, "student."))
+        own = {name: value.contiguous() for name, value in _part(state_dict, "method.").items()}
+        if own:
+            safetensors.torch.save_file(own, folder / METHOD_WEIGHTS)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Load what `_save` wrote; sharded checkpoints are the parent's business."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        folder = Path(resume_from_checkpoint)
+        whole = self._distillation_model()
+        loaded = type(whole.student).from_pretrained(folder, dtype=whole.student.dtype)
+        whole.student.load_state_dict(loaded.state_dict())
+        own = folder / METHOD_WEIGHTS
+        if own.is_file():
+            whole.method.load_state_dict(safetensors.torch.load_file(own))
+
+    def _load_best_model(self) -> None:
+        """Go back to the checkpoint that validated best."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_best_model()
+            return
+        assert self.state.best_model_checkpoint is not None
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+    def take_over(self, checkpoint: Path) -> None:
+        """Take the student as training left it at its last step; the parent would train one step more."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+            self._load_best_model()
+
+
+class Examples(Dataset[Example]):
+    """Encoded examples as the dataset that a DataLoader wants."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was written to its end, after so many steps."""
+
+    steps: int
+    folder: Path
+
+
+def last_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that was written to its end, or None.
+
+    The Trainer writes a checkpoint's state file last; a folder without a whole one was cut by a kill.
+    """
+    whole = []
+    for candidate in folder.glob("checkpoint-*"):
+        try:
+            state = json.loads((candidate / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            whole.append(Checkpoint(int(state["global_step"]), candidate))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return max(whole, key=lambda checkpoint: checkpoint.steps, default=None)
+
+
+def _part(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
