@@ -1,0 +1,159 @@
+"""What a run shows in the terminal: where it is, what was left out and why, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import rich.console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from molsaki.students import Done
+    from molsaki.workspace import Workspace
+
+
+class Console:
+    """Prints what stages tell. Text from data and models is escaped, never read as markup."""
+
+    def __init__(self, target: rich.console.Console | None = None) -> None:
+        self.rich = target or rich.console.Console(highlight=False)
+        self.resumed = False
+
+    def begin(self, workspace: Workspace) -> None:
+        """Say what is run and where."""
+        recipe = workspace.recipe
+        methods = ", ".join(method.label for method in recipe.methods)
+        self.rich.print(f"[bold]{escape(recipe.name)}[/]: {escape(methods)} × {len(recipe.seeds)} seeds")
+        self.rich.print(f"run directory: {escape(str(workspace.run.folder))}", soft_wrap=True)
+        if recipe.tiny:
+            self.rich.print(
+                "[yellow]--tiny: small random models. This shows that everything works, not that anything learns.[/]"
+            )
+
+    def data(self, manifest: Mapping[str, Any]) -> None:
+        """Say how many problems of each set are used and why the others are not."""
+        table = Table("set", "rows", "used", "left out, and what to know", title="problems", title_justify="left")
+        for name, report in manifest.items():
+            table.add_row(escape(name), str(report["read"]), str(report["kept"]), escape(_reasons(report)))
+        self.rich.print(table)
+
+    def rationales(self, manifest: Mapping[str, Any]) -> None:
+        """Say how many rationales are used and why the others are not."""
+        before = f" ({manifest['done_before']} were there)" if manifest["done_before"] else ""
+        self.rich.print(
+            f"rationales: {manifest['kept']} of {manifest['problems']} kept{before}; "
+            + escape(", ".join(f"{reason}: {n}" for reason, n in manifest["reasons"].items()))
+        )
+        for note, n in manifest["notes"].items():
+            if n:
+                self.rich.print(f"  {escape(note)}: {n}")
+
+    def attention(self, manifest: Mapping[str, Any]) -> None:
+        """Say how many rationales' attention was read and why the others' was not."""
+        reasons = _reasons(manifest)
+        self.rich.print(
+            f"attention: {manifest['kept']} of {manifest['read']} rationales read, {manifest['layers']} layers"
+            + (f"; {escape(reasons)}" if reasons else "")
+        )
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar that goes away when its stage is done."""
+        with self._bar() as bar:
+            task = bar.add_task(what, total=None)
+
+            def update(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            yield update
+
+    @contextmanager
+    def students(self, workspace: Workspace) -> Iterator[Callable[[Done], None]]:
+        """A bar over all students, and a line for each as it is done."""
+        recipe = workspace.recipe
+        untouched = 0
+        with self._bar() as bar:
+            task = bar.add_task("students", total=len(recipe.methods) * len(recipe.seeds))
+
+            def one(done: Done) -> None:
+                nonlocal untouched
+                bar.advance(task)
+                if not done.trained and not done.tested:
+                    untouched += 1
+                    return
+                shown = "  ".join(f"{escape(name)} {value:.2f}" for name, value in done.accuracy.items())
+                took = f"trained in {done.seconds:.0f} s" if done.trained else "was trained"
+                bar.console.print(f"  {escape(done.job.label)}, seed {done.job.seed}: {took}  {shown}", soft_wrap=True)
+                for note, n in done.notes.items():
+                    bar.console.print(f"    {n} examples: {escape(note)}")
+
+            yield one
+        if untouched:
+            self.rich.print(f"students: {untouched} were there, trained and tested; nothing was done twice")
+
+    def results(self, workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The table: method × test set, mean over seeds with its interval, and differences to the baseline."""
+        from molsaki.summary import differences, failures, means
+
+        self.rich.print(_means_table(workspace, means(workspace, rows)))
+        for label, counts in failures(workspace).items():
+            if counts:
+                self.rich.print(f"{escape(label)}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
+        compared = differences(workspace)
+        if compared:
+            self.rich.print(_differences_table(workspace, compared))
+        self.rich.print(f"results: {escape(str(workspace.run.path('results.json')))}", soft_wrap=True)
+
+    def _bar(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.rich,
+            transient=True,
+        )
+
+
+def _means_table(workspace: Workspace, means: Mapping[str, Mapping[str, Any]]) -> Table:
+    seeds = len(workspace.recipe.seeds)
+    what = f"mean of {seeds} seeds [95 % interval over seeds]" if seeds > 1 else "one seed [95 % interval]"
+    table = Table(title=f"accuracy, %: {what}", title_justify="left")
+    table.add_column("method")
+    for name in workspace.test_names:
+        table.add_column(escape(name), justify="right")
+    for label, cells in means.items():
+        table.add_row(
+            escape(label),
+            *(
+                f"{100 * c.mean:.1f} [{100 * c.interval.low:.0f}, {100 * c.interval.high:.0f}]".replace("[", r"\[")
+                for c in (cells[name] for name in workspace.test_names)
+            ),
+        )
+    return table
+
+
+def _differences_table(workspace: Workspace, compared: Mapping[tuple[str, str], Mapping[str, Any]]) -> Table:
+    table = Table(
+        title="paired differences, points: [95 % interval over seeds and problems] p", title_justify="left"
+    )
+    table.add_column("methods")
+    for name in workspace.test_names:
+        table.add_column(escape(name), justify="right")
+    for (label, baseline), cells in compared.items():
+        shown = []
+        for name in workspace.test_names:
+            found = cells[name]
+            low, high = 100 * found.interval.low, 100 * found.interval.high
+            shown.append(f"{100 * found.difference:+.1f} \\[{low:+.0f}, {high:+.0f}] p={found.p_value:.2g}")
+        table.add_row(escape(f"{label} − {baseline}"), *shown)
+    return table
+
+
+def _reasons(report: Mapping[str, Any]) -> str:
+    parts = [f"{n} {reason}" for reason, n in {**report["skipped"], **report["notes"]}.items()]
+    return "; ".join(parts)

@@ -1,0 +1,275 @@
+"""A recipe's whole way, stage by stage; the table of contents of a run.
+
+    data      problems from their sources into the run directory, with counts
+    generate  rationales that reach the right answer, and key words
+    attend    the teacher's stepwise attention, layer by layer
+    students  train and evaluate every method with every seed, several at a time
+    results   results.json: one row for each task, set, method and seed
+
+Every stage reads files, writes files, can be run again, and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from molsaki.artefacts import write_json
+from molsaki.data import load_palm_completions, load_problems
+from molsaki.errors import ArtefactError, RecipeError
+from molsaki.recipe import DataSpec
+from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
+from molsaki.workers import run_in_workers
+from molsaki.workspace import TRAIN, VALIDATION, Workspace
+
+if TYPE_CHECKING:
+    from molsaki.students import Done
+
+Progress = Callable[[int, int], None]
+ALSO_TESTED = "its text is in a test set too"
+DATA, GENERATE, ATTEND = "data", "generate", "attend"
+
+
+def load_data(workspace: Workspace) -> Mapping[str, Any]:
+    """Load every set of the recipe into the run directory; a training problem that a test set has is left out.
+
+    Returns:
+        The stage's manifest: for every set how many rows came, were kept and were left out, and why.
+    """
+    done = workspace.run.stage_done(DATA)
+    if done is not None:
+        return done
+    data = workspace.recipe.data
+    reports: dict[str, RowReport] = {}
+    tested: set[str] = set()
+    for name, spec in data.tests.items():
+        problems, reports[name] = _load(workspace, spec)
+        workspace.write_problems(name, problems)
+        tested |= {_same_text(problem) for problem in problems}
+    sets = {TRAIN: data.train} | ({VALIDATION: data.validation} if data.validation else {})
+    for name, spec in sets.items():
+        problems, report = _load(workspace, spec)
+        kept = [problem for problem in problems if _same_text(problem) not in tested]
+        for problem in problems:
+            if _same_text(problem) in tested:
+                report.kept -= 1
+                report.read -= 1
+                report.skip(problem.id, ALSO_TESTED)
+        if name == TRAIN and data.validation_rows:
+            aside = sorted(kept, key=lambda problem: hash_text("validation", problem.text))[: data.validation_rows]
+            workspace.write_problems(VALIDATION, aside)
+            report.note(f"set aside for validation: {len(aside)}")
+            left_out = {problem.id for problem in aside}
+            kept = [problem for problem in kept if problem.id not in left_out]
+        workspace.write_problems(name, kept)
+        reports[name] = report
+    manifest = {name: report.to_dict() for name, report in reports.items()}
+    workspace.run.finish_stage(DATA, manifest)
+    return manifest
+
+
+def _load(workspace: Workspace, spec: DataSpec) -> tuple[list[Problem], RowReport]:
+    loaded = load_problems(
+        spec.source,
+        path=workspace.recipe.data_path(spec.path),
+        split=spec.split,
+        columns=spec.columns,
+        limit=spec.limit,
+    )
+    require_unique_ids(loaded)
+    return list(loaded.problems), loaded.report
+
+
+def _same_text(problem: Problem) -> str:
+    return hash_text(" ".join(problem.text.casefold().split()))
+
+
+def generate(workspace: Workspace, progress: Progress | None = None) -> Mapping[str, Any]:
+    """Have rationales written, or take them over, for the training problems; keep what reaches the right answer.
+
+    Returns:
+        The stage's manifest: how many were kept, and why the others were not.
+    """
+    load_data(workspace)
+    done = workspace.run.stage_done(GENERATE)
+    if done is not None:
+        return done
+    report = _write_rationales(workspace, workspace.read_problems(TRAIN), progress)
+    manifest: dict[str, Any] = report.to_dict()
+    workspace.run.finish_stage(GENERATE, manifest)
+    return manifest
+
+
+def _write_rationales(workspace: Workspace, problems: list[Problem], progress: Progress | None) -> Any:
+    from molsaki.generation import generate_rationales, import_rationales, own_rationales
+
+    recipe = workspace.recipe
+    settings = recipe.rationales
+    log = workspace.rationale_log
+    named = "question-words" if settings.keywords == "question-words" else "data"
+    if settings.source == "dataset":
+        return own_rationales(problems, log, keywords_from=named)  # type: ignore[arg-type]
+    if settings.source == "palm":
+        spec = recipe.data.train
+        raw = load_palm_completions(spec.source, recipe.data_path(spec.path) or ".", spec.split or TRAIN)
+        wanted = {problem.id for problem in problems}
+        mine = {row_id: text for row_id, text in raw.items() if row_id in wanted}
+        return import_rationales(mine, problems, log, keywords_from=named)  # type: ignore[arg-type]
+
+    from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
+
+    quiet_libraries()
+    writer = recipe.teacher.writer
+    if writer is None:
+        raise RecipeError(
+            "Expected `teacher.writer` in a recipe whose rationales a teacher writes; got none. Name a model, or set "
+            "rationales.source to palm or dataset."
+        )
+    tokenizer = load_tokenizer(recipe, writer)
+    model = load_model(recipe, writer, tokenizer, seed=1).to(pick_device())
+    return generate_rationales(
+        model,
+        tokenizer,
+        problems,
+        workspace.template("teacher"),
+        log=log,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        keywords_template=workspace.template("keywords") if settings.keywords == "teacher" else None,
+        keep=settings.keep,
+        progress=progress,
+    )
+
+
+def needs_attention(workspace: Workspace) -> bool:
+    """Whether any method of the recipe reads the teacher's attention."""
+    from molsaki.methods import METHODS
+
+    return any(METHODS[method.name].reads_attention for method in workspace.recipe.methods)
+
+
+def attend(workspace: Workspace, progress: Progress | None = None) -> Mapping[str, Any]:
+    """Read the teacher's stepwise attention on the rationales that were kept.
+
+    Returns:
+        The stage's manifest: how many rationales were read, and why the others were not.
+    """
+    done = workspace.run.stage_done(ATTEND)
+    if done is not None:
+        return done
+    if workspace.run.stage_done(GENERATE) is None:
+        raise ArtefactError(
+            f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished there. Run "
+            "`molsaki generate` with this recipe and directory first."
+        )
+    from molsaki.artefacts import fingerprint
+    from molsaki.encoding import context_length, require_offsets, tokenizer_hash
+    from molsaki.extraction import extract_attention
+    from molsaki.models import load_model, load_tokenizer, model_fingerprint, pick_device, quiet_libraries
+    from molsaki.stores import AttentionStoreWriter
+    from molsaki.students import attention_rules
+
+    quiet_libraries()
+    recipe = workspace.recipe
+    spec = recipe.teacher.attending
+    if spec is None:
+        raise RecipeError(
+            "Expected `teacher.reader` or `teacher.writer` in a recipe with a method that reads attention; got "
+            "neither. Name the model whose attention is read."
+        )
+    tokenizer = load_tokenizer(recipe, spec)
+    require_offsets(tokenizer)
+    model = load_model(recipe, spec, tokenizer, seed=1).to(pick_device()).eval()
+    max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
+    marks = fingerprint(
+        **attention_rules(workspace),
+        weights=model_fingerprint(spec, model),
+        tokenizer=tokenizer_hash(tokenizer),
+        max_length=max_length,
+    )
+    _, texts = workspace.read_texts(TRAIN)
+    with AttentionStoreWriter(workspace.run.path("attention"), marks, recipe.attention.dtype) as writer:
+        report = extract_attention(
+            model,
+            tokenizer,
+            list(texts.values()),
+            workspace.template("teacher"),
+            writer,
+            max_length=max_length,
+            batch_size=recipe.attention.batch_size,
+            progress=progress,
+        )
+    manifest = report.to_dict() | {"fingerprint": marks, "layers": model.config.get_text_config().num_hidden_layers}
+    workspace.run.finish_stage(ATTEND, manifest)
+    return manifest
+
+
+def students(
+    workspace: Workspace,
+    *,
+    train: bool = True,
+    test: bool = True,
+    workers: int | None = None,
+    each: Callable[[Done], None] | None = None,
+) -> list[Done]:
+    """Train and test every method with every seed; what is there already is left as it is.
+
+    Args:
+        workspace: the run.
+        train: train students that are not there.
+        test: test them on sets that they were not tested on.
+        workers: how many at a time; by default one a GPU, or one a core.
+        each: called as each student is done.
+
+    Raises:
+        ArtefactError: an earlier stage, or a student to test, is missing.
+    """
+    from molsaki.students import Job, run_job
+
+    recipe = workspace.recipe
+    for stage in (GENERATE, ATTEND) if needs_attention(workspace) else (GENERATE,):
+        if train and workspace.run.stage_done(stage) is None:
+            raise ArtefactError(
+                f"Expected the {stage} stage of {workspace.run.folder} to have finished; it has not. Run "
+                f"`molsaki {stage}` with this recipe and directory first."
+            )
+    # Seed by seed, so that a run that is stopped early has whole comparisons.
+    pairs = [(method.label, seed) for seed in recipe.seeds for method in recipe.methods]
+    missing = [pair for pair in pairs if not train and not workspace.student(*pair).is_dir()]
+    if missing:
+        raise ArtefactError(
+            f"Expected {len(pairs)} trained students in {workspace.run.folder}; {len(missing)} are missing, "
+            f"{missing[0][0]} with seed {missing[0][1]} among them. Run `molsaki train` with this recipe first."
+        )
+    jobs = [Job(workspace.run.folder, label, seed, train, test) for label, seed in pairs]
+    return list(_each(run_in_workers(run_job, jobs, workers), each))
+
+
+def _each(items: Iterable[Done], call: Callable[[Done], None] | None) -> Iterable[Done]:
+    for item in items:
+        if call is not None:
+            call(item)
+        yield item
+
+
+def results(workspace: Workspace) -> list[dict[str, Any]]:
+    """Write results.json, and scores.json with intervals and what went wrong, from the predictions on disk.
+
+    Returns:
+        The rows of results.json.
+    """
+    from molsaki.evaluation import result_row, score
+
+    task = workspace.recipe.data.task
+    rows, scores = [], []
+    for test in workspace.test_names:
+        for method in workspace.recipe.methods:
+            for seed in workspace.recipe.seeds:
+                if not workspace.predictions(method.label, seed, test).is_file():
+                    continue
+                scored = score(workspace.read_predictions(method.label, seed, test))
+                rows.append(result_row(task, test, method.label, seed, scored))
+                scores.append({**rows[-1], **scored.to_dict()})
+    write_json(workspace.run.path("results.json"), rows)
+    write_json(workspace.run.path("scores.json"), scores)
+    return rows

@@ -1,0 +1,169 @@
+"""From a recipe's name and a few options to a checked recipe and an open run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from molsaki.artefacts import RunDirectory
+from molsaki.data import SOURCES
+from molsaki.methods import METHODS
+from molsaki.recipe import (
+    POCKET_MODELS,
+    DataSpec,
+    Recipe,
+    describe,
+    override,
+    parse_recipe,
+    raise_all,
+    read_form,
+    read_recipe,
+)
+from molsaki.workspace import TRAIN, VALIDATION, Workspace
+
+TINY_OVERRIDES: dict[str, dict[str, Any]] = {
+    "training": {"steps": 30, "batch_size": 4, "log_every": 5, "warmup_steps": 0, "accumulation": 1},
+    "rationales": {"max_new_tokens": 24, "keep": "all"},
+    "evaluation": {"max_new_tokens": 12, "batch_size": 64, "rows": 24},
+    "attention": {"max_length": 512, "batch_size": 16},
+}
+"""What `--tiny` sets besides the models. A random teacher is never right, so what it writes is kept all the same;
+a tiny run shows that everything works and nothing about learning."""
+TINY_GENERATED_ROWS = 32
+
+
+def prepare_recipe(
+    name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None
+) -> Recipe:
+    """Read a recipe, apply the options, and check all that can be checked without loading anything.
+
+    Raises:
+        RecipeError: all problems at once, each with what was expected.
+    """
+    values = read_recipe(name)
+    if tiny:
+        values = _make_tiny(values)
+    values = override(values, settings)
+    if data is not None:
+        part = values.get("data")
+        values = {**values, "data": {**part, "root": data} if isinstance(part, dict) else part}
+    recipe, problems = read_form(values)
+    if recipe is not None:
+        problems += _wrong_names(recipe)
+        # What does not fit together is only looked for where every part is as it was written.
+        problems += _misfits(recipe) if not problems else []
+    raise_all(problems)
+    assert recipe is not None
+    specs = (recipe.data.train, recipe.data.validation, *recipe.data.tests.values())
+    if recipe.data.root is None and any(spec is not None and spec.path is not None for spec in specs):
+        values["data"]["root"] = str(recipe.data_root())
+        recipe = parse_recipe(values)
+    return recipe
+
+
+def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:
+    """Open the run directory of a recipe, or make it."""
+    run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite)
+    return Workspace(run, recipe)
+
+
+def _make_tiny(values: dict[str, Any]) -> dict[str, Any]:
+    """Apply what `--tiny` sets; whatever has a wrong form is left for the check to find."""
+    made = override(values, [])
+    made["tiny"] = True
+    made["seeds"] = [1]
+    for section, changes in TINY_OVERRIDES.items():
+        given = made.get(section) or {}
+        if isinstance(given, dict):
+            made[section] = {**given, **changes}
+    data, rationales = made.get("data"), made.get("rationales")
+    train = data.get("train") if isinstance(data, dict) else None
+    written = isinstance(rationales, dict) and rationales.get("source", "teacher") == "teacher"
+    if written and isinstance(train, dict) and isinstance(limit := train.get("limit", TINY_GENERATED_ROWS), int):
+        train["limit"] = min(limit, TINY_GENERATED_ROWS)
+    return made
+
+
+def _wrong_names(recipe: Recipe) -> list[str]:
+    """Names of methods, settings, data sets, files and models that there are none of."""
+    found: list[str] = []
+    for i, spec in enumerate(recipe.methods):
+        method = METHODS.get(spec.name)
+        if method is None:
+            found.append(f"methods.{i}.name: expected one of {', '.join(METHODS)}; got {spec.name!r}")
+            continue
+        try:
+            method.Settings(**spec.settings)
+        except ValidationError as error:
+            found += [
+                f"methods.{i}.{'.'.join(map(str, problem['loc']))}: {describe(problem)}"
+                for problem in error.errors(include_url=False)
+            ]
+    specs = {f"data.tests.{name}": spec for name, spec in recipe.data.tests.items()} | {"data.train": recipe.data.train}
+    if recipe.data.validation is not None:
+        specs["data.validation"] = recipe.data.validation
+    for where, data in specs.items():
+        found += _data_problems(recipe, where, data)
+    for where, model in (
+        ("teacher.writer", recipe.teacher.writer),
+        ("teacher.reader", recipe.teacher.reader),
+        ("student", recipe.student),
+    ):
+        if model is not None and model.name.startswith("pocket:") and model.name not in POCKET_MODELS:
+            found.append(f"{where}.name: expected one of {', '.join(POCKET_MODELS)}; got {model.name!r}")
+    return found
+
+
+def _data_problems(recipe: Recipe, where: str, spec: DataSpec) -> list[str]:
+    entry = SOURCES.get(spec.source)
+    if entry is None:
+        if spec.source.startswith("hub:"):
+            return []
+        return [f"{where}.source: expected one of {', '.join(SOURCES)} or hub:owner/name; got {spec.source!r}"]
+    given = {name for name in ("path", "split", "columns") if getattr(spec, name) is not None}
+    found = [
+        f"{where}.{name}: expected a value, since {spec.source} needs one; got none" for name in entry.needs - given
+    ]
+    found += [
+        f"{where}.{name}: expected none, since {spec.source} has no use for it; got {getattr(spec, name)!r}"
+        for name in given - entry.takes
+    ]
+    path = recipe.data_path(spec.path)
+    if path is None or "path" not in entry.takes:
+        return found
+    if path.is_dir():
+        path /= entry.file_of_split.get(spec.split or "", "")
+    if not path.exists():
+        found.append(
+            f"{where}.path: expected a file or folder at {path}; there is none. Say where the data is with --data or "
+            "MOLSAKI_DATA"
+        )
+    return found
+
+
+def _misfits(recipe: Recipe) -> list[str]:
+    """Parts of a recipe that do not fit together."""
+    found: list[str] = []
+    labels = [method.label for method in recipe.methods]
+    found += [
+        f"methods.{i}.label: expected labels of their own; {label!r} occurs more than once"
+        for i, label in enumerate(labels)
+        if labels.count(label) > 1 and labels.index(label) == i
+    ]
+    if recipe.baseline is not None and recipe.baseline not in labels:
+        found.append(f"baseline: expected one of the methods' labels {labels}; got {recipe.baseline!r}")
+    if len(set(recipe.seeds)) < len(recipe.seeds):
+        found.append(f"seeds: expected different seeds; got {list(recipe.seeds)}")
+    found += [
+        f"data.tests.{name}: expected another name; {name!r} is the name of a set that is not tested on"
+        for name in (TRAIN, VALIDATION)
+        if name in recipe.data.tests
+    ]
+    if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
+        found.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
+    if any(METHODS[method.name].reads_attention for method in recipe.methods) and recipe.teacher.attending is None:
+        found.append("teacher.reader: expected a model, since a method reads attention; got none")
+    return found

@@ -1,0 +1,479 @@
+"""Recipes: everything a run needs, in one YAML file, checked before an hour is spent.
+
+Unknown keys are refused, values are bounded, files are looked for, and all problems are reported at once. A recipe
+that is read and resolved is written into the run's directory, so what was run is what stands there.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from molsaki import prompts
+from molsaki.errors import RecipeError
+from molsaki.prompts import PromptTemplate
+
+RECIPES = Path(__file__).parent / "recipes"
+DATA_ROOTS = ("data", "../shared/data")
+"""Where relative paths of data are looked for when neither the recipe nor MOLSAKI_DATA says where."""
+MAX_RECIPE_BYTES = 1 << 20
+POCKET_MODELS = ("pocket:teacher", "pocket:student")
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""What names files and folders of a run too."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelSpec(_Part):
+    """A model: a directory, a hub name, `pocket:teacher` or `pocket:student`.
+
+    Attributes:
+        name: where the model is.
+        tokenizer: where its tokenizer is, if not with it.
+        revision: the hub's revision; a name without one means the newest at the time, which the manifest keeps.
+        dtype: precision of the weights in memory.
+        architecture: transformers' model type, from which `--tiny` builds a small random model.
+        tiny_tokenizer: a folder under the data root whose tokenizer such a model takes, if it is there; else the
+            model's own.
+        trust_remote_code: run code that comes with the model; off unless asked for here by name.
+    """
+
+    name: str
+    tokenizer: str | None = None
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    architecture: str = "llama"
+    tiny_tokenizer: str | None = None
+    trust_remote_code: bool = False
+
+
+class DataSpec(_Part):
+    """One set of problems; see `molsaki.data.load_problems`."""
+
+    source: str
+    path: str | None = None
+    split: str | None = None
+    columns: dict[str, str] | None = None
+    limit: Count | None = None
+
+
+class DataSettings(_Part):
+    """Training, validation and test problems.
+
+    Attributes:
+        task: what the results call it.
+        root: folder that relative paths start from; MOLSAKI_DATA, `data` or `../shared/data` by default.
+        train: the problems that rationales are made for and students learn from.
+        validation: problems that students are watched on while they train, never tested on.
+        validation_rows: instead, how many training problems to set aside for that, by the hash of their text.
+        tests: test sets by name; the first is the in-domain one.
+    """
+
+    task: str
+    root: str | None = None
+    train: DataSpec
+    validation: DataSpec | None = None
+    validation_rows: Annotated[int, Field(ge=0)] = 0
+    tests: Annotated[dict[Name, DataSpec], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_validation(self) -> Self:
+        if self.validation is not None and self.validation_rows:
+            raise ValueError("expected either `validation` or `validation_rows`, got both")
+        return self
+
+
+class TeacherSettings(_Part):
+    """Who writes the rationales and whose attention is read; two models may do the two.
+
+    Attributes:
+        writer: the model that writes rationales; not needed where they are imported.
+        reader: the model whose attention is read; the writer by default.
+    """
+
+    writer: ModelSpec | None = None
+    reader: ModelSpec | None = None
+
+    @property
+    def attending(self) -> ModelSpec | None:
+        """The model whose attention is read."""
+        return self.reader or self.writer
+
+
+class RationaleSettings(_Part):
+    """Where rationales and key words come from.
+
+    Attributes:
+        source: "teacher" writes them; "palm" are PaLM-540B's completions beside the data of Distilling
+            step-by-step; "dataset" are those that come with the problems.
+        keep: "right" keeps what reaches the right answer; "all" keeps wrong ones too (only to try things out).
+        keywords: for multiple choice: "teacher" is asked for them, "question-words" takes the question's content
+            words, "dataset" those that come with the problems.
+        max_new_tokens, batch_size: of the writing.
+    """
+
+    source: Literal["teacher", "palm", "dataset"] = "teacher"
+    keep: Literal["right", "all"] = "right"
+    keywords: Literal["teacher", "question-words", "dataset"] = "teacher"
+    max_new_tokens: Count = 256
+    batch_size: Count = 32
+
+
+class AttentionSettings(_Part):
+    """How the teacher's attention is read and stored."""
+
+    dtype: Literal["float32", "float16"] = "float32"
+    max_length: Count | None = None
+    batch_size: Count = 16
+
+
+class PromptSettings(_Part):
+    """The prompts; in a recipe file each is a template as it stands, or the path of a file with one.
+
+    Attributes:
+        predict, explain: the student's two tasks.
+        teacher: what the teacher writes rationales from and is read in.
+        keywords: what the teacher names key words from.
+    """
+
+    predict: str = prompts.PREDICT
+    explain: str = prompts.EXPLAIN
+    teacher: str = prompts.TEACHER
+    keywords: str = prompts.KEYWORDS
+
+    @model_validator(mode="after")
+    def _slots(self) -> Self:
+        wanted = {"predict": "label", "explain": "rationale", "teacher": "rationale", "keywords": "keywords"}
+        for name, slot in wanted.items():
+            found = self.template(name).slot
+            if found != slot:
+                raise ValueError(f"expected the {name} prompt to end with {{{slot}}}, got {{{found}}}")
+        return self
+
+    def template(self, name: str) -> PromptTemplate:
+        """One of the prompts, read."""
+        return PromptTemplate.parse(getattr(self, name))
+
+
+class TrainingSettings(_Part):
+    """How every student is trained, whatever the method.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: examples a step on each device; an example is a sequence for each task of the method.
+        accumulation: batches accumulated to one step.
+        learning_rate, schedule, warmup_steps, weight_decay, max_grad_norm: as `TrainingArguments` has them.
+        precision: "float32", or "bf16" for mixed precision.
+        checkpointing: recompute activations in the backward pass to save memory.
+        max_length: longer sequences are cut and counted; the model's context by default.
+        log_every, evaluate_every, save_every: steps between logs, validations and checkpoints; evaluate_every 0
+            never validates, save_every 0 keeps no checkpoint to resume from.
+        select: keep the "last" student, or the "best" on the validation split by `best_by`.
+        trackers: any that transformers' Trainer knows, such as "tensorboard" or "wandb".
+    """
+
+    steps: Count = 1000
+    batch_size: Count = 16
+    accumulation: Count = 1
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-5
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    precision: Literal["float32", "bf16"] = "float32"
+    checkpointing: bool = False
+    max_length: Count | None = None
+    log_every: Count = 50
+    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    save_every: Annotated[int, Field(ge=0)] = 0
+    select: Literal["last", "best"] = "last"
+    best_by: Literal["accuracy", "loss"] = "accuracy"
+    trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _best_needs_validation(self) -> Self:
+        if self.select == "best" and not self.evaluate_every:
+            raise ValueError("expected `evaluate_every` of at least 1 with `select: best`, got 0")
+        return self
+
+
+class EvaluationSettings(_Part):
+    """How students are tested.
+
+    Attributes:
+        max_new_tokens: an answer that is not over by then is counted as cut off.
+        batch_size: prompts decoded together.
+        rows: test on at most this many problems of each set, chosen by the hash of their text; all by default.
+        explain: also decode the `explain:` prompt and keep what is written.
+    """
+
+    max_new_tokens: Count = 64
+    batch_size: Count = 128
+    rows: Count | None = None
+    explain: bool = False
+
+
+class MethodSpec(BaseModel):
+    """One method with its settings; `label` tells apart two entries of one method in tables and folders."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    label: Name = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, Mapping) and "name" in value and not value.get("label"):
+            value = {**value, "label": value["name"]}
+        return value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The method's own settings, checked by the method itself."""
+        return dict(self.model_extra or {})
+
+
+class Recipe(_Part):
+    """Everything a run needs."""
+
+    name: Name
+    description: str = ""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
+    keys: Literal["numbers", "keywords"] = "numbers"
+    data: DataSettings
+    teacher: TeacherSettings = TeacherSettings()
+    rationales: RationaleSettings = RationaleSettings()
+    attention: AttentionSettings = AttentionSettings()
+    prompts: PromptSettings = PromptSettings()
+    student: ModelSpec
+    methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    baseline: str | None = None
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    tiny: bool = False
+
+    def data_root(self) -> Path:
+        """The folder that relative data paths start from."""
+        if self.data.root is not None:
+            return Path(self.data.root)
+        if "MOLSAKI_DATA" in os.environ:
+            return Path(os.environ["MOLSAKI_DATA"])
+        return next((Path(root) for root in DATA_ROOTS if Path(root).is_dir()), Path(DATA_ROOTS[0]))
+
+    def data_path(self, path: str | None) -> Path | None:
+        """A data path, resolved."""
+        return None if path is None else self.data_root() / path
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with molsaki."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def read_recipe(name_or_path: str) -> dict[str, Any]:
+    """Read a recipe as it stands: one that ships with molsaki by its name, or a YAML file.
+
+    Raises:
+        RecipeError: there is none, it is too large, or it is not YAML with keys at its top.
+    """
+    shipped = RECIPES / f"{name_or_path}.yaml"
+    path = shipped if name_or_path in recipe_names() else Path(name_or_path)
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise RecipeError(f"Expected a recipe of at most {MAX_RECIPE_BYTES} bytes; {path} is larger.")
+        value = _read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            f"Expected a recipe's name ({', '.join(recipe_names())}) or a YAML file; got {name_or_path!r}, which cannot "
+            f"be read ({error.strerror}). Nothing was run."
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"Expected {path} to be YAML; it cannot be read: {error}. Nothing was run.") from error
+    if not isinstance(value, dict):
+        raise RecipeError(f"Expected {path} to hold keys and values; got {type(value).__name__}.")
+    return read_prompts(value, path)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML that means what it shows: plain values, no key twice in one place, no aliases.
+
+    Aliases let a short file stand for a huge one, and a key that stands there twice would drop the first in silence.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "expected no aliases (*name); write the value out", mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    problem = f"expected every key once, got {key.value!r} again"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                keys.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(text: str) -> Any:
+    try:
+        return yaml.load(text, _PlainLoader)  # noqa: S506
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]:
+    """Put the text of prompt files in the place of their paths, which start from the recipe's folder.
+
+    Raises:
+        RecipeError: a file cannot be read.
+    """
+    given = values.get("prompts")
+    if not isinstance(given, Mapping):
+        return dict(values)
+    texts, problems = dict(given), []
+    for name, text in given.items():
+        if not isinstance(text, str) or "{" in text:
+            continue
+        path = recipe_path.parent / text
+        try:
+            texts[name] = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            problems.append(f"prompts.{name}: expected a template with {{question}}, or a file with one; {path}: {error}")
+    raise_all(problems)
+    return {**values, "prompts": texts}
+
+
+def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Apply `key.inner=value` settings; a value is read as YAML, a number in a key is a place in a list.
+
+    Raises:
+        RecipeError: a setting has no `=`, or its key leads through something that has no keys.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(values))
+    problems = []
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        try:
+            if not separator or not key:
+                raise ValueError("expected key=value")
+            _put(result, key.split("."), _read_yaml(text))
+        except (ValueError, yaml.YAMLError, IndexError, TypeError) as error:
+            problems.append(f"--set {setting}: {error}")
+    if problems:
+        raise RecipeError(_listed("settings", problems))
+    return result
+
+
+def _put(place: Any, keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        if isinstance(place, dict) and place.get(key) is None:
+            place[key] = {}
+        place = place[int(key)] if isinstance(place, list) else place[key]
+    if isinstance(place, list):
+        place[int(keys[-1])] = value
+    elif isinstance(place, dict):
+        place[keys[-1]] = value
+    else:
+        raise ValueError(f"{keys[-2]!r} holds {place!r}, which has no keys")  # noqa: TRY004
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Check a recipe's keys and values.
+
+    Raises:
+        RecipeError: all problems at once, each with what was expected.
+    """
+    recipe, problems = read_form(values)
+    raise_all(problems)
+    assert recipe is not None
+    return recipe
+
+
+_STAND_INS: dict[tuple[int | str, ...], Any] = {
+    ("name",): "unnamed",
+    ("data",): {},
+    ("data", "task"): "unnamed",
+    ("data", "train"): {"source": "pocket-math", "split": "train"},
+    ("data", "tests"): {"unnamed": {"source": "pocket-math", "split": "test"}},
+    ("student",): {"name": POCKET_MODELS[1]},
+    ("methods",): ["label-only"],
+}
+"""What `read_form` puts in the place of what no recipe can do without, to go on looking."""
+
+
+def read_form(values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
+    """Find all that is wrong with a recipe's keys and values.
+
+    Returns:
+        The recipe without the places that are wrong, so that the rest can be checked in the same go (None if even
+        that is not possible); and what is wrong, each with what was expected.
+    """
+    rest: Any = copy.deepcopy(dict(values))
+    problems: list[str] = []
+    for _ in range(10):
+        try:
+            return Recipe.model_validate(rest), problems
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        if not problems:
+            problems = [
+                f"{'.'.join(str(part) for part in problem['loc']) or 'the recipe'}: {describe(problem)}"
+                for problem in found
+            ]
+        for problem in found:
+            _mend(rest, problem["loc"], missing=problem["type"] == "missing")
+    return None, problems
+
+
+def _mend(rest: Any, where: tuple[int | str, ...], *, missing: bool) -> None:
+    """Take a wrong value out; where one is missing, put a stand-in, or take out what lacks it."""
+    holder = rest
+    for key in where[:-1]:
+        try:
+            holder = holder[key]
+        except (KeyError, IndexError, TypeError):
+            return  # taken out already
+    if missing and where in _STAND_INS and isinstance(holder, dict):
+        holder[where[-1]] = copy.deepcopy(_STAND_INS[where])
+    elif missing or isinstance(holder, list):
+        _mend(rest, where[:-1], missing=False)
+    elif where and isinstance(holder, dict):
+        holder.pop(where[-1], None)
+
+
+def describe(problem: Any) -> str:
+    """What one of pydantic's errors comes to, in a line."""
+    if problem["type"] == "extra_forbidden":
+        return "there is no such key; look for a typo"
+    if problem["type"] == "missing":
+        return "expected a value, got none"
+    return f"{problem['msg']}; got {problem['input']!r}"[:400]
+
+
+def _listed(what: str, problems: Sequence[str]) -> str:
+    lines = "\n".join(f"  - {problem}" for problem in problems)
+    noun = "problem" if len(problems) == 1 else "problems"
+    return f"The {what} has {len(problems)} {noun}; nothing was run:\n{lines}"
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise one `RecipeError` that lists all problems, if there are any."""
+    if problems:
+        raise RecipeError(_listed("recipe", problems))

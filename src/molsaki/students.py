@@ -1,0 +1,196 @@
+"""One student of a run: trained if it is not there yet, tested on what it has not been tested on yet.
+
+This is what a worker process does; everything comes from the run directory and goes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from molsaki.artefacts import require_same
+from molsaki.encoding import context_length
+from molsaki.evaluation import in_order, predict, score
+from molsaki.methods import METHODS, Task
+from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
+from molsaki.prompts import PromptTemplate
+from molsaki.recipe import ModelSpec, Recipe
+from molsaki.stores import AttentionStore
+from molsaki.training import encode_examples, encode_labels, train_student
+from molsaki.training.card import model_card
+from molsaki.workspace import TRAIN, VALIDATION, Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One student to train, to test, or both."""
+
+    run: Path
+    label: str
+    seed: int
+    train: bool = True
+    test: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a job.
+
+    Attributes:
+        job: the job.
+        trained: whether it was trained now; False if the student was there.
+        tested: test sets that were decoded now.
+        accuracy: accuracy on every test set.
+        seconds: time of the training.
+        notes: what is to be said of its data: counts with reasons.
+    """
+
+    job: Job
+    trained: bool
+    tested: tuple[str, ...]
+    accuracy: Mapping[str, float]
+    seconds: float
+    notes: Mapping[str, int]
+
+
+def run_job(job: Job) -> Done:
+    """Do one job."""
+    quiet_libraries()
+    workspace = Workspace.open(job.run)
+    folder = workspace.student(job.label, job.seed)
+    trained, seconds, notes = False, 0.0, {}
+    if job.train and not folder.is_dir():
+        seconds, notes = _train(workspace, job, folder)
+        trained = True
+    tested, accuracy = (), {}
+    if job.test:
+        tested, accuracy = _test(workspace, job, folder)
+    return Done(job, trained, tested, accuracy, seconds, notes)
+
+
+def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[str, int]]:
+    recipe = workspace.recipe
+    spec = workspace.method(job.label)
+    method = METHODS[spec.name]
+    settings = method.Settings(**spec.settings)
+    tokenizer = load_tokenizer(recipe, recipe.student)
+    student = load_model(recipe, recipe.student, tokenizer).to(pick_device())
+    max_length = context_length(tokenizer, student.config, recipe.training.max_length)
+    templates: dict[Task, PromptTemplate] = {
+        "predict": workspace.template("predict"),
+        "explain": workspace.template("explain"),
+    }
+    store = open_store(workspace) if method.reads_attention else None
+    problems, texts = workspace.read_texts(TRAIN)
+    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store)
+    validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
+
+    def validate(model: PreTrainedModel) -> dict[str, float]:
+        predictions = _decode(recipe, model, tokenizer, validation_problems, templates["predict"])
+        return {"accuracy": score(predictions).accuracy}
+
+    metrics = train_student(
+        student,
+        tokenizer,
+        method,
+        settings,
+        examples,
+        recipe.training,
+        seed=job.seed,
+        output=folder,
+        validation=encode_labels(tokenizer, validation_problems, templates["predict"], max_length) or None,
+        validate=validate if validation_problems else None,
+        max_new_tokens=recipe.evaluation.max_new_tokens,
+        card=lambda: model_card(
+            {
+                "label": job.label,
+                "seed": job.seed,
+                "method": method.name,
+                "summary": method.summary,
+                "student": recipe.student.name,
+                "writer": _named(recipe.teacher.writer, recipe.rationales.source),
+                "reader": _named(recipe.teacher.attending, "none") if method.reads_attention else "not read",
+                "examples": len(examples),
+                "task": recipe.data.task,
+                "steps": recipe.training.steps,
+                "batch": recipe.training.batch_size,
+                "prompt": templates["predict"].prompt("{question}"),
+            },
+            {"method": settings.model_dump(), "training": recipe.training.model_dump(mode="json")},
+        ),
+        show_progress=False,
+    )
+    notes = {**report.skipped, **report.notes}
+    return metrics["seconds"], notes
+
+
+def _named(spec: ModelSpec | None, otherwise: str) -> str:
+    return otherwise if spec is None else f"`{spec.name}`"
+
+
+def open_store(workspace: Workspace) -> AttentionStore:
+    """The teacher's attention, checked against what this run would have read."""
+    store = AttentionStore(workspace.run.path("attention"))
+    found = {name: store.fingerprint.get(name, "nothing") for name in attention_rules(workspace)}
+    require_same(found, attention_rules(workspace), "the attention store of this run")
+    return store
+
+
+def attention_rules(workspace: Workspace) -> dict[str, str]:
+    """What decides the teacher's attention and is known without loading the teacher."""
+    from molsaki.spans import SPAN_RULES
+
+    attending = workspace.recipe.teacher.attending
+    return {
+        "teacher": "none" if attending is None else attending.name,
+        "prompt": str(workspace.template("teacher")),
+        "keys": workspace.recipe.keys,
+        "span rules": SPAN_RULES,
+    }
+
+
+def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...], dict[str, float]]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    recipe = workspace.recipe
+    missing = [
+        name for name in workspace.test_names if not workspace.predictions(job.label, job.seed, name).is_file()
+    ]
+    if missing:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder).to(pick_device())
+        for name in missing:
+            problems = workspace.read_tests(name)
+            for prompt, suffix in (("predict", ""), ("explain", ".explain")):
+                if prompt == "explain" and not recipe.evaluation.explain:
+                    continue
+                predictions = _decode(recipe, model, tokenizer, problems, workspace.template(prompt))
+                workspace.write_predictions(job.label, job.seed, f"{name}{suffix}", predictions)
+    accuracy = {
+        name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy
+        for name in workspace.test_names
+    }
+    return tuple(missing), accuracy
+
+
+def _decode(
+    recipe: Recipe,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Any,
+    template: PromptTemplate,
+) -> Any:
+    batches = predict(
+        model,
+        tokenizer,
+        problems,
+        template,
+        max_new_tokens=recipe.evaluation.max_new_tokens,
+        batch_size=recipe.evaluation.batch_size,
+    )
+    return in_order((prediction for batch in batches for prediction in batch), problems)
