@@ -8,18 +8,27 @@ reads `lessons` besides: problems solved in its own prompt form, and key words n
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 from molsaki.pocket import words
 from molsaki.pocket.commonsense import ANIMALS, PLACES, SIGHTS, ask, facts
-from molsaki.pocket.word_problems import SETTINGS, Setting, pool_of, tell
+from molsaki.pocket.word_problems import Setting, pool_of, tell
+
+_LESSONS = (
+    Setting(),
+    Setting(held_out=1.0),
+    Setting(smallest=100, largest=999),
+    Setting(operations=(3, 4), distractors=(2, 2, 3)),
+)
+"""What the teacher learns to solve: wider than any set that students are trained or tested on."""
 
 ECHO_SHARE = 0.6
 """How many stories say something a second time, as real text does; from this a model learns to copy."""
 
 _EVERYTHING = (
     Setting(operations=(1, 2, 3, 4), distractors=(0, 1, 2)),
-    Setting(operations=(1, 2, 3, 4), distractors=(0, 1, 2), held_out=True),
+    Setting(operations=(1, 2, 3, 4), distractors=(0, 1, 2), held_out=1.0),
     Setting(operations=(1, 2, 3), distractors=(0, 1), smallest=2, largest=999),
 )
 
@@ -33,9 +42,15 @@ def _story(rng: random.Random) -> str:
     story = tell(rng, rng.choice(_EVERYTHING))
     sentences = list(story.sentences)
     if rng.random() < ECHO_SHARE:
-        again = rng.sample(sentences, rng.randint(1, min(3, len(sentences))))
-        sentences += ["Remember:", *again]
+        sentences.append(_echo(rng, sentences))
     return " ".join(sentences)
+
+
+def _echo(rng: random.Random, sentences: list[str]) -> str:
+    """Some of a story's sentences once more, or just its numbers in their order."""
+    if rng.random() < 0.5:
+        return " ".join(("Remember:", *rng.sample(sentences, rng.randint(1, min(3, len(sentences))))))
+    return f"In numbers: {', '.join(re.findall('[0-9]+', ' '.join(sentences)))}."
 
 
 def _question(rng: random.Random) -> str:
@@ -72,8 +87,7 @@ def _notation(rng: random.Random) -> str:
 
 def math_lesson(rng: random.Random) -> str:
     """One solved word problem in the form that the teacher answers in; never one of a validation or test pool."""
-    names = tuple(SETTINGS)
-    setting = SETTINGS[rng.choices(names, weights=(4, 2, 3, 4))[0]]
+    setting = rng.choices(_LESSONS, weights=(4, 2, 3, 4))[0]
     while True:
         story = tell(rng, setting)
         if pool_of(story.text) == "train":
@@ -94,8 +108,8 @@ def commonsense_lesson(rng: random.Random) -> str:
 
 
 def lessons(rng: random.Random) -> str:
-    """One piece of what the teacher reads: mostly problems solved, some plain text."""
-    kinds: tuple[Callable[[random.Random], str], ...] = (math_lesson, commonsense_lesson, world_text)
+    """One piece of what the teacher reads: mostly problems solved, and the facts of the world."""
+    kinds: tuple[Callable[[random.Random], str], ...] = (math_lesson, commonsense_lesson, _fact)
     return rng.choices(kinds, weights=(7, 2, 1))[0](rng)
 
 

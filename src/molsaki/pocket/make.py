@@ -28,8 +28,8 @@ POOL_BATCHES = 32
 """Texts are drawn this many batches at a time and sorted by length, so that little is padding."""
 READ_QUESTIONS = 0.25
 """The share of lessons whose question counts in the teacher's loss too; in the others only the answer does."""
-TEACHER_STEPS, TEACHER_RATE = 3600, 2e-3
-STUDENT_STEPS, STUDENT_RATE = 6000, 3e-3
+TEACHER_STEPS, TEACHER_RATE = 2800, 2e-3
+STUDENT_STEPS, STUDENT_RATE = 10_000, 3e-3
 
 
 def teacher_config() -> LlamaConfig:

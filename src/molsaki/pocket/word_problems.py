@@ -31,22 +31,24 @@ class Setting:
         operations: how many operations a problem takes, with repetitions as weights.
         distractors: how many sentences do not matter, with repetitions as weights.
         smallest, largest: bounds of the numbers in the story (group sizes, shares and prices stay small).
-        held_out: told in the wordings that training problems never use.
+        held_out: the share of sentences told in wordings that training problems never use.
     """
 
     operations: tuple[int, ...] = (1, 1, 2, 2, 3)
     distractors: tuple[int, ...] = (0, 1, 1)
     smallest: int = 2
     largest: int = 60
-    held_out: bool = False
+    held_out: float = 0.0
 
 
 SETTINGS: dict[str, Setting] = {
-    "in-domain": Setting(),
-    "templates": Setting(held_out=True),
-    "numbers": Setting(smallest=100, largest=999),
-    "chains": Setting(operations=(3, 4), distractors=(2, 2, 3)),
+    "in-domain": Setting(largest=40),
+    "templates": Setting(largest=40, held_out=0.5),
+    "numbers": Setting(smallest=25, largest=50),
+    "chains": Setting(largest=40, operations=(2, 3, 4), distractors=(1, 2, 3)),
 }
+"""The sets: `templates` tells half of its sentences in held-out wordings, `numbers` has larger numbers, many of them
+larger than any that was trained on, `chains` has more operations and more sentences that do not matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,9 @@ class _Teller:
         return self.rng.randint(self.setting.smallest, self.setting.largest)
 
     def say(self, wordings: words.Wordings, **numbers: int) -> str:
-        wording = self.rng.choice(wordings.pool(self.setting.held_out))
+        share = self.setting.held_out
+        held_out = share == 1 or (share > 0 and self.rng.random() < share)
+        wording = self.rng.choice(wordings.pool(held_out))
         return wording.format(**self.names, **numbers)
 
     def reason(self, wording: str, operator: str, n: int, value: int) -> None:

@@ -1,0 +1,54 @@
+"""How good the shipped teacher is: `python -m molsaki.pocket.check [N]`.
+
+It solves N problems of every set by its own rationales, and the table says how often it reaches the right answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from molsaki.data import load_problems
+from molsaki.evaluation import Score, predict, score
+from molsaki.pocket import TEACHER
+from molsaki.prompts import TEACHER as TEACHER_PROMPT
+from molsaki.prompts import PromptTemplate
+
+SETS = {
+    "pocket-math": ("test", "templates", "numbers", "chains"),
+    "pocket-commonsense": ("test",),
+}
+MAX_NEW_TOKENS = 128
+
+
+def teacher_scores(n: int) -> dict[str, Score]:
+    """Score the teacher on the first n problems of every set, by the answers that its rationales state."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(TEACHER)
+    tokenizer = AutoTokenizer.from_pretrained(TEACHER)
+    template = PromptTemplate.parse(TEACHER_PROMPT)
+    scores = {}
+    for source, splits in SETS.items():
+        for split in splits:
+            problems = load_problems(source, split=split, limit=n).problems
+            batches = predict(model, tokenizer, problems, template, max_new_tokens=MAX_NEW_TOKENS, batch_size=64)
+            scores[f"{source} {split}"] = score(prediction for batch in batches for prediction in batch)
+    return scores
+
+
+def main() -> None:
+    """Print the table."""
+    from molsaki.models import quiet_libraries
+
+    parser = argparse.ArgumentParser(prog="python -m molsaki.pocket.check", description=__doc__)
+    parser.add_argument("n", nargs="?", type=int, default=200, help="problems of each set (default: 200)")
+    quiet_libraries()
+    for name, scored in teacher_scores(parser.parse_args().n).items():
+        low, high = scored.interval.low, scored.interval.high
+        print(
+            f"{name:28} {scored.correct:4} of {scored.n}  {100 * scored.accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        )
+
+
+if __name__ == "__main__":
+    main()
