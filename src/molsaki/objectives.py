@@ -131,6 +131,9 @@ def attention_loss_parts(
     check_attention(teacher_BSK, step_mask_BS, key_mask_BK, "teacher's attention")
     check_attention(student_BSK, step_mask_BS, key_mask_BK, "student's attention")
     rows_BS = step_mask_BS.bool()
+    # What stands at padding must not reach a gradient either.
+    padded_BSK = ~(rows_BS[:, :, None] & key_mask_BK.bool()[:, None, :])
+    teacher_BSK, student_BSK = teacher_BSK.masked_fill(padded_BSK, 0.0), student_BSK.masked_fill(padded_BSK, 0.0)
     if normalisation == "softmax":
         divergence_BS = _softmax_divergence(teacher_BSK, student_BSK, key_mask_BK.bool(), temperature)
         counts_BS = rows_BS

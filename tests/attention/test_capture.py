@@ -206,12 +206,11 @@ def test_a_peft_model():
 
 # Dynamo looks at every tensor's .grad and hides the warning by itself, where warnings are not errors.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_a_compiled_model(backend):
+def test_a_compiled_model():
     model, batch = make_model("llama"), make_batch()
     expected = stepwise_attention(model, *batch)
     expected_gradients = gradients(model, weighted(expected))
-    compiled = torch.compile(model, backend=backend)
+    compiled = torch.compile(model, backend="aot_eager")
     got = stepwise_attention(compiled, *batch)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
     assert_same_gradients(gradients(model, weighted(got)), expected_gradients)

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from molsaki.attention.masks import MaskColumns
 from molsaki.attention.spans import TokenSpans
 
-# Weights that are held at a time: few examples on a CPU, where caches count, many on a GPU, where launches do.
-_WEIGHTS_AT_A_TIME = {"cpu": 2**20}
-_WEIGHTS_AT_A_TIME_ELSEWHERE = 2**26
+# Of a weight of 2e-35, beside which any sum is the same with and without it.
+_LOWEST_LOGARITHM = -80.0
 
 
 def sum_over_spans(
     query_RHTD: Tensor,
     key_RGTD: Tensor,
     log_sum_exp_RHT: Tensor,
-    bias_RHTJ: Tensor | None,
+    mask: MaskColumns | None,
     spans: TokenSpans,
     *,
     is_causal: bool,
@@ -42,15 +42,19 @@ def sum_over_spans(
         query_RHTD: queries as attention takes them, after rotary embedding.
         key_RGTD: keys likewise, before they are repeated over the heads that share them.
         log_sum_exp_RHT: e, with its gradient.
-        bias_RHTJ: what is added to the scores of key tokens ([R, H or 1, T, J]), or None.
+        mask: the mask on key tokens, or None.
         spans: the steps and keys.
-        is_causal: a token sees itself and what stands before it.
+        is_causal: without a mask, a token sees itself and what stands before it.
         scale: what the scores are multiplied by.
 
     Returns:
         A in float32 (float64 for float64 queries), with gradients to queries, keys and log-sum-exp.
     """
-    arguments = (query_RHTD, key_RGTD, log_sum_exp_RHT, bias_RHTJ, spans, is_causal, scale)
+    if mask is not None:
+        seen, bias = mask.seen_RHTJ * spans.in_a_step[:, None], mask.bias_RHTJ
+    else:
+        seen, bias = (spans.seen_causally if is_causal else spans.in_a_step)[:, None], None
+    arguments = (query_RHTD, key_RGTD, log_sum_exp_RHT, seen, bias, spans, scale)
     return cast(Tensor, _SumOverSpans.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -72,103 +76,96 @@ class _SumOverSpans(torch.autograd.Function):
         query_RHTD: Tensor,
         key_RGTD: Tensor,
         log_sum_exp_RHT: Tensor,
+        seen_RHTJ: Tensor,
         bias_RHTJ: Tensor | None,
         spans: TokenSpans,
-        is_causal: bool,
         scale: float,
     ) -> Tensor:
-        ctx.save_for_backward(query_RHTD, key_RGTD, log_sum_exp_RHT, bias_RHTJ)
-        ctx.spans, ctx.is_causal, ctx.scale = spans, is_causal, scale
-        sums = [
-            part.weights_RHTJ().mean(1)
-            for part in _parts(query_RHTD, key_RGTD, log_sum_exp_RHT, bias_RHTJ, spans, is_causal, scale)
-        ]
-        return sum_over_keys(sum_over_steps(torch.cat(sums), spans), spans).contiguous()
+        ctx.save_for_backward(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ)
+        ctx.spans, ctx.scale = spans, scale
+        R, H, T, _ = query_RHTD.shape
+        dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
+        mean_RTJ = query_RHTD.new_empty(R, T, spans.key_RJ.shape[1], dtype=dtype)
+        examples = _examples(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale)
+        for r, example in enumerate(examples):
+            torch.sum(example.weights(), 0, out=mean_RTJ[r])
+        return sum_over_keys(sum_over_steps(mean_RTJ, spans), spans) / H
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query_RHTD, key_RGTD, log_sum_exp_RHT, bias_RHTJ = ctx.saved_tensors
+        query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
         spans: TokenSpans = ctx.spans
-        R, H = query_RHTD.shape[:2]
         # Every token takes its step's row and every key token its key's column; the dropped slots have gradient 0.
-        grad_RSK = torch.nn.functional.pad(grads[0] / H, (0, 1, 0, 1))
-        row = torch.arange(R, device=grad_RSK.device)[:, None, None]
-        grad_query, grad_lse = torch.empty_like(query_RHTD), torch.empty_like(log_sum_exp_RHT)
-        grad_key = torch.zeros_like(key_RGTD)
-        for part in _parts(query_RHTD, key_RGTD, log_sum_exp_RHT, bias_RHTJ, spans, ctx.is_causal, ctx.scale):
-            at = part.at
-            grad_RTJ = grad_RSK[row[at], spans.step_RT[at, :, None], spans.key_RJ[at, None, :]]
-            part.backward(grad_RTJ, grad_query[at], grad_key[at], grad_lse[at])
+        grad_RSK = torch.nn.functional.pad(grads[0] / query_RHTD.shape[1], (0, 1, 0, 1))
+        grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
+        grad_lse = torch.empty_like(log_sum_exp_RHT)
+        examples = _examples(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale)
+        for r, example in enumerate(examples):
+            grad_TJ = grad_RSK[r].index_select(0, spans.step_RT[r]).index_select(1, spans.key_RJ[r])
+            example.backward(grad_TJ, grad_query[r], grad_key[r], grad_lse[r])
         return grad_query, grad_key, grad_lse, None, None, None, None
 
 
-class _Part:
-    """Some examples of a layer, few enough that their weights on key tokens may be held."""
+class _Example:
+    """One example of one layer. Examples go one by one, since their weights are then small enough for caches."""
 
     def __init__(
         self,
-        at: slice,
-        query_RHTD: Tensor,
-        key_RGTD: Tensor,
-        log_sum_exp_RHT: Tensor,
-        bias_RHTJ: Tensor | None,
-        spans: TokenSpans,
-        is_causal: bool,
+        query_HTD: Tensor,
+        key_GTD: Tensor,
+        log_sum_exp_HT: Tensor,
+        seen_HTJ: Tensor,
+        bias_HTJ: Tensor | None,
+        key_position_J: Tensor,
         scale: float,
     ) -> None:
-        self.at, self.is_causal, self.scale = at, is_causal, scale
-        self.dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
-        self.query_RHTD = query_RHTD[at].to(self.dtype)
-        self.log_sum_exp_RHT = log_sum_exp_RHT[at]
-        self.bias_RHTJ = None if bias_RHTJ is None else bias_RHTJ[at]
-        self.has_step_RT = spans.step_RT[at] < spans.steps
-        self.key_position_RJ = spans.key_position_RJ[at]
-        key_RGTD = key_RGTD[at]
-        R, G, _, D = key_RGTD.shape
-        self.index_RGJD = self.key_position_RJ[:, None, :, None].expand(R, G, -1, D)
-        shared = self.query_RHTD.shape[1] // G
-        self.key_RHJD = key_RGTD.gather(2, self.index_RGJD).to(self.dtype).repeat_interleave(shared, 1)
+        dtype = torch.promote_types(query_HTD.dtype, torch.float32)
+        self.query_HTD, self.log_sum_exp_HT = query_HTD.to(dtype), log_sum_exp_HT
+        self.seen_HTJ, self.bias_HTJ, self.key_position_J, self.scale = seen_HTJ, bias_HTJ, key_position_J, scale
+        self.shared_by = query_HTD.shape[0] // key_GTD.shape[0]
+        scaled_GJD = key_GTD.index_select(1, key_position_J).to(dtype) * scale
+        self.scaled_key_HJD = scaled_GJD.repeat_interleave(self.shared_by, 0)
 
-    def weights_RHTJ(self) -> Tensor:
-        scores_RHTJ = torch.matmul(self.query_RHTD, self.key_RHJD.transpose(2, 3)).mul_(self.scale)
-        if self.bias_RHTJ is not None:
-            scores_RHTJ += self.bias_RHTJ
-        scores_RHTJ -= self.log_sum_exp_RHT[..., None]
-        hidden_RTJ = ~self.has_step_RT[:, :, None]
-        if self.is_causal:
-            position_T = torch.arange(scores_RHTJ.shape[2], device=scores_RHTJ.device)
-            hidden_RTJ = hidden_RTJ | (position_T[:, None] < self.key_position_RJ[:, None, :])
-        # Hidden before the exponential, since what a token cannot see may exceed its log-sum-exp by any amount.
-        return scores_RHTJ.masked_fill_(hidden_RTJ[:, None], -torch.inf).exp_()
+    def weights(self) -> Tensor:
+        """The softmax weights of key tokens, [H, T, J]; 0 where they are not seen and for tokens of no step."""
+        scores_HTJ = torch.baddbmm(-self.log_sum_exp_HT[..., None], self.query_HTD, self.scaled_key_HJD.transpose(1, 2))
+        if self.bias_HTJ is not None:
+            scores_HTJ += self.bias_HTJ
+        # A weight is at most exp(0); what is not seen may exceed that by any amount, and is bounded before the
+        # exponential. From below as well, since exponentials that underflow are dozens of times slower.
+        return scores_HTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_HTJ)
 
-    def backward(self, grad_RTJ: Tensor, grad_query: Tensor, grad_key: Tensor, grad_lse: Tensor) -> None:
-        """Write the gradients of queries and log-sum-exp, add the gradient of keys."""
-        grad_RHTJ = self.weights_RHTJ().mul_(grad_RTJ[:, None])
-        grad_lse.copy_(grad_RHTJ.sum(3).neg_())
-        grad_RHTJ.mul_(self.scale)
-        grad_query.copy_(torch.matmul(grad_RHTJ, self.key_RHJD))
-        grad_RHJD = torch.matmul(grad_RHTJ.transpose(2, 3), self.query_RHTD)
-        R, G = grad_key.shape[:2]
-        grad_RGJD = grad_RHJD.view(R, G, -1, *grad_RHJD.shape[2:]).sum(2)
-        grad_key.scatter_add_(2, self.index_RGJD, grad_RGJD.to(grad_key.dtype))
+    def backward(self, grad_TJ: Tensor, grad_query_HTD: Tensor, grad_key_GTD: Tensor, grad_lse_HT: Tensor) -> None:
+        """Write the gradients of queries and log-sum-exp, add that of keys."""
+        grad_HTJ = self.weights().mul_(grad_TJ)
+        grad_lse_HT.copy_(grad_HTJ.sum(2).neg_())
+        grad_query_HTD.copy_(torch.bmm(grad_HTJ, self.scaled_key_HJD))
+        grad_HJD = torch.bmm(grad_HTJ.transpose(1, 2), self.query_HTD)
+        G, J, D = grad_key_GTD.shape[0], *grad_HJD.shape[1:]
+        grad_GJD = grad_HJD.view(G, self.shared_by, J, D).sum(1).mul_(self.scale)
+        grad_key_GTD.index_add_(1, self.key_position_J, grad_GJD.to(grad_key_GTD.dtype))
 
 
-def _parts(
+def _examples(
     query_RHTD: Tensor,
     key_RGTD: Tensor,
     log_sum_exp_RHT: Tensor,
+    seen_RHTJ: Tensor,
     bias_RHTJ: Tensor | None,
     spans: TokenSpans,
-    is_causal: bool,
     scale: float,
-) -> Iterator[_Part]:
-    R, H, T = query_RHTD.shape[:3]
-    held = _WEIGHTS_AT_A_TIME.get(query_RHTD.device.type, _WEIGHTS_AT_A_TIME_ELSEWHERE)
-    count = max(1, held // (H * T * spans.key_RJ.shape[1]))
-    for start in range(0, R, count):
-        at = slice(start, min(start + count, R))
-        yield _Part(at, query_RHTD, key_RGTD, log_sum_exp_RHT, bias_RHTJ, spans, is_causal, scale)
+) -> Iterator[_Example]:
+    for r in range(query_RHTD.shape[0]):
+        yield _Example(
+            query_RHTD[r],
+            key_RGTD[r],
+            log_sum_exp_RHT[r],
+            seen_RHTJ[r],
+            None if bias_RHTJ is None else bias_RHTJ[r],
+            spans.key_position_RJ[r],
+            scale,
+        )
 
 
 def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:

@@ -140,21 +140,19 @@ def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -
     D, D_v = query.shape[-1], value.shape[-1]
     if D_v < D:
         value = nn.functional.pad(value, (0, D - D_v))
-    # With sinks the output of every example depends on its log-sum-exp.
-    rows = spans.rows if call.sinks is None else None
     out, log_sum_exp = attention_with_log_sum_exp(
-        query, key, value, None if bias is None else bias.whole, is_causal=call.is_causal, scale=call.scale, rows=rows
+        query, key, value, None if bias is None else bias.whole, is_causal=call.is_causal, scale=call.scale
     )
     if call.sinks is not None:
         with_sink = torch.logaddexp(log_sum_exp, call.sinks.to(log_sum_exp.dtype)[None, :, None])
         out = out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None]
-        log_sum_exp = spans.take(with_sink)
+        log_sum_exp = with_sink
     with torch.autocast(query.device.type, enabled=False):
         attention = sum_over_spans(
             spans.take(query),
             spans.take(key),
-            log_sum_exp,
-            None if bias is None else bias.columns_RHTJ,
+            spans.take(log_sum_exp),
+            None if bias is None else bias.columns,
             spans,
             is_causal=call.is_causal,
             scale=call.scale,

@@ -16,16 +16,29 @@ from molsaki.attention.spans import TokenSpans
 
 
 @dataclass(frozen=True)
+class MaskColumns:
+    """The mask's columns of the key tokens.
+
+    Attributes:
+        seen_RHTJ: 1 where the token sees the key token, else 0; [R, H or 1, T, J].
+        bias_RHTJ: what is added to the scores, at least where it is seen; None for a bool mask, which adds nothing.
+    """
+
+    seen_RHTJ: Tensor
+    bias_RHTJ: Tensor | None
+
+
+@dataclass(frozen=True)
 class Bias:
     """What is added to the scores.
 
     Attributes:
         whole: [B or 1, H or 1, T, T], in the type of the queries.
-        columns_RHTJ: the columns of the key tokens, [R, H or 1, T, J].
+        columns: of the key tokens.
     """
 
     whole: Tensor
-    columns_RHTJ: Tensor
+    columns: MaskColumns
 
 
 class BiasCache:
@@ -47,14 +60,19 @@ class BiasCache:
                 return bias
         if mask.dtype == torch.bool:
             whole = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
+            columns = MaskColumns(_columns(mask, spans).float(), None)
         else:
             whole = mask.to(dtype)
-        bias = Bias(whole, _columns(whole, spans))
+            added = _columns(whole, spans)
+            # Models write "not seen" as the lowest number or as -inf.
+            seen = added > torch.finfo(dtype).min / 2
+            columns = MaskColumns(seen.float(), added.masked_fill(~seen, 0.0))
+        bias = Bias(whole, columns)
         self._known = [*self._known[-1:], (mask, bias)]
         return bias
 
 
-def _columns(whole: Tensor, spans: TokenSpans) -> Tensor:
+def _columns(mask: Tensor, spans: TokenSpans) -> Tensor:
     R, J = spans.key_position_RJ.shape
-    some = spans.take(whole).expand(R, -1, -1, -1)
+    some = spans.take(mask).expand(R, -1, -1, -1)
     return some.gather(3, spans.key_position_RJ[:, None, None, :].expand(*some.shape[:3], J))

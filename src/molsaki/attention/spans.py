@@ -6,6 +6,7 @@ Legend: B batch, R examples of the batch that take part, T tokens, J key tokens,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class TokenSpans:
         key_RJ: the key of each of them; K behind the last one, a slot that is dropped.
         steps: S.
         keys: K.
+        examples: B.
         rows: which examples of the batch these are; None for all of them.
     """
 
@@ -31,11 +33,24 @@ class TokenSpans:
     key_RJ: Tensor
     steps: int
     keys: int
+    examples: int
     rows: slice | Tensor | None
+
+    @cached_property
+    def in_a_step(self) -> Tensor:
+        """1 at tokens of some step, 0 at the others; [R, T, 1]."""
+        return (self.step_RT < self.steps).float()[:, :, None]
+
+    @cached_property
+    def seen_causally(self) -> Tensor:
+        """1 where a token of some step stands at or behind the key token, else 0; [R, T, J]."""
+        position_T = torch.arange(self.step_RT.shape[1], device=self.step_RT.device)
+        behind_RTJ = position_T[None, :, None] >= self.key_position_RJ[:, None, :]
+        return behind_RTJ * self.in_a_step
 
     def take(self, batch: Tensor) -> Tensor:
         """The examples that take part, from a tensor over the whole batch (or one that all examples share)."""
-        if self.rows is None or batch.shape[0] == 1 and self.step_RT.shape[0] != 1:
+        if self.rows is None or (batch.shape[0] == 1 and self.examples != 1):
             return batch
         return batch[self.rows]
 
@@ -88,6 +103,7 @@ def make_spans(
         key_RJ=key_RJ.masked_fill(key_RJ < 0, keys),
         steps=steps,
         keys=keys,
+        examples=shape[0],
         rows=selected,
     )
 

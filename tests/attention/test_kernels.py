@@ -1,0 +1,185 @@
+"""The fast path's two halves against slow references, gradients in float64, and what is kept for the backward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import make_model, weighted
+
+from molsaki.attention import stepwise_attention
+from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
+from molsaki.attention.fused import attention_with_log_sum_exp
+from molsaki.attention.masks import BiasCache
+from molsaki.attention.spans import make_spans
+
+B, H, G, T, D = 3, 4, 2, 9, 5
+
+
+def tensors(dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = (B, H, T, D), (B, G, T, D), (B, G, T, D)
+    return [torch.randn(s, generator=generator, dtype=dtype).mul_(1.5).requires_grad_() for s in shapes]
+
+
+def spans(rows=None):
+    step = torch.tensor([[0, 0, 0, 1, 1, -1, 2, 2, 2]] * B)
+    key = torch.tensor([[-1, 0, 0, -1, 1, -1, 2, -1, 3], [0] + [-1] * 8, [-1, -1, 1, -1, 0, 0, 2, 1, -1]])
+    return make_spans(step, key, None, rows)
+
+
+def masks():
+    causal = torch.ones(T, T, dtype=torch.bool).tril()
+    window = causal & torch.ones(T, T, dtype=torch.bool).triu(-3)
+    left_padded = causal.expand(B, 1, T, T).clone()
+    left_padded[1, :, :, :1] = False
+    return {"causal": None, "window": window[None, None], "left": left_padded}
+
+
+def slow_scores(query, key, mask):
+    scores = query @ key.repeat_interleave(H // G, 1).mT * 0.3
+    causal = torch.ones(T, T, dtype=torch.bool).tril()
+    return scores.masked_fill(~(causal if mask is None else mask), -torch.inf)
+
+
+def slow(query, key, value, mask, some):
+    """Output, log-sum-exp and A from the whole matrix, in loops."""
+    scores = slow_scores(query, key, mask)
+    empty = scores.isneginf().all(-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(empty, 0.0), -1).masked_fill(empty, 0.0)
+    out = weights @ value.repeat_interleave(H // G, 1)
+    weights = weights.mean(1)
+    rows = range(B) if some.rows is None else torch.arange(B)[some.rows].tolist()
+    attention = torch.zeros(len(rows), some.steps, some.keys, dtype=query.dtype)
+    for r, b in enumerate(rows):
+        for i in range(T):
+            for j, k in zip(some.key_position_RJ[r].tolist(), some.key_RJ[r].tolist(), strict=True):
+                s = int(some.step_RT[r, i])
+                if s < some.steps and k < some.keys:
+                    one = torch.zeros_like(attention)
+                    one[r, s, k] = 1
+                    attention = attention + one * weights[b, i, j]
+    return out, scores.logsumexp(-1), attention
+
+
+def fast(query, key, value, mask, some):
+    bias = None if mask is None else BiasCache().get(mask, query.dtype, some)
+    out, lse = attention_with_log_sum_exp(
+        query,
+        key,
+        value,
+        None if bias is None else bias.whole,
+        is_causal=mask is None,
+        scale=0.3,
+    )
+    attention = sum_over_spans(
+        some.take(query),
+        some.take(key),
+        some.take(lse),
+        None if bias is None else bias.columns,
+        some,
+        is_causal=mask is None,
+        scale=0.3,
+    )
+    return out, lse, attention
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([2]), torch.tensor([2, 0])])
+@pytest.mark.parametrize("kind", ["causal", "window", "left"])
+def test_values_and_gradients_are_those_of_the_whole_matrix(kind, rows):
+    mask, some, inputs = masks()[kind], spans(rows), tensors()
+    out, lse, attention = fast(*inputs, mask, some)
+    slow_out, slow_lse, slow_attention = slow(*inputs, mask, some)
+    torch.testing.assert_close(out, slow_out)
+    torch.testing.assert_close(attention, slow_attention)
+    finite = slow_lse.isfinite()
+    torch.testing.assert_close(lse[finite], slow_lse[finite])
+    generator = torch.Generator().manual_seed(5)
+    weights = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in (out, attention)]
+    got = torch.autograd.grad((out * weights[0]).sum() + (attention * weights[1]).sum(), inputs)
+    expected = torch.autograd.grad((slow_out * weights[0]).sum() + (slow_attention * weights[1]).sum(), inputs)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["causal", "window"])
+def test_gradcheck(kind):
+    mask, some = masks()[kind], spans()
+    assert torch.autograd.gradcheck(lambda *inputs: fast(*inputs, mask, some), tensors(), fast_mode=True)
+
+
+def test_the_log_sum_exp_alone_has_a_gradient():
+    query, key, value = tensors()
+    _, lse = attention_with_log_sum_exp(query, key, value, None, is_causal=True, scale=0.3)
+    expected = torch.autograd.grad(slow_scores(query, key, None).logsumexp(-1).square().sum(), (query, key))
+    for ours, theirs in zip(torch.autograd.grad(lse.square().sum(), (query, key)), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_half_precision_errs_at_most_twice_as_much_as_pytorch_does():
+    some = spans()
+    exact = slow(*tensors(), None, some)[2]
+    half = [x.detach().bfloat16() for x in tensors()]
+    ours = (fast(*half, None, some)[2] - exact).abs().max()
+    pytorch = (slow(*half, None, some)[2] - exact).abs().max()
+    assert ours <= 2 * pytorch
+
+
+def test_what_a_token_cannot_see_may_exceed_everything():
+    query, key, value = (x.detach() for x in tensors(torch.float32))
+    key[:, :, -1] = 1e4 * query[:, :G, 0]
+    query.requires_grad_()
+    attention = fast(query, key, value, None, spans())[2]
+    (gradient,) = torch.autograd.grad(attention.sum(), query)
+    assert attention.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_sums_over_steps_and_keys_are_sums(data):
+    index = st.integers(-1, 3)
+    step = torch.tensor([data.draw(st.lists(index, min_size=7, max_size=7)) for _ in range(2)])
+    key = torch.tensor([data.draw(st.lists(index, min_size=7, max_size=7)) for _ in range(2)])
+    step[0, 0] = key[1, 6] = 3
+    some = make_spans(step, key, None)
+    weights = torch.rand(2, 7, 7)
+    columns = weights.gather(2, some.key_position_RJ[:, None, :].expand(-1, 7, -1))
+    got = sum_over_keys(sum_over_steps(columns, some), some)
+    for b in range(2):
+        for s in range(4):
+            for k in range(4):
+                expected = weights[b][step[b] == s][:, key[b] == k].sum()
+                torch.testing.assert_close(got[b, s, k], expected)
+
+
+@pytest.mark.parametrize("heads", [8])
+def test_nothing_as_large_as_tokens_by_tokens_is_kept_for_the_backward_pass(heads):
+    tokens, sizes = 256, []
+    model = make_model("llama", max_position_embeddings=tokens, num_attention_heads=heads)
+    ids = torch.randint(3, 61, (1, tokens))
+    step = (torch.arange(tokens) // 32)[None]
+    key = torch.full((1, tokens), -1)
+    key[0, ::8] = torch.arange(tokens // 8)
+    mask = torch.ones_like(ids)
+    mask[0, -5:] = 0
+    step[0, -5:] = -1
+
+    def note(x):
+        sizes.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        attention = stepwise_attention(model, ids, mask, step, key)
+    # Less than the weights of one head on key tokens only; the largest is a hidden state or an MLP's.
+    assert max(sizes) < tokens * tokens // 4
+    weighted(attention).backward()
+
+
+def test_a_mask_is_turned_into_numbers_once_for_all_layers():
+    cache, some, mask = BiasCache(), spans(), masks()["left"]
+    first = cache.get(mask, torch.float32, some)
+    assert cache.get(mask, torch.float32, some) is first
+    assert cache.get(mask.clone(), torch.float32, some) is not first
+    assert cache.get(mask, torch.bfloat16, some).whole.dtype == torch.bfloat16
