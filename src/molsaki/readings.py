@@ -57,6 +57,7 @@ _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
 _NAME = re.compile(r"[^\W\d_][^\d()*/+=-]{0,60}")
 _LETTER = re.compile(r"\(\s?([A-Za-z])\s?\)")
 _BARE_LETTER = re.compile(r"(?:(?:option|choice|letter)\s{1,3})?([A-Za-z])(?:[.):,](?=\s|\Z)|\s{0,4}\Z)", re.IGNORECASE)
+_JOINED = re.compile(r"[\s,]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
 _EDGE = " \t\r\n\"'“”‘’*_`.,;:!?"
 
 
@@ -152,8 +153,10 @@ def _named(said: str, folded: Sequence[str]) -> set[str]:
     if said in folded:
         return {said}
     mentioned = {text for text in folded if text and _mentions(said, text)}
-    starting = {text for text in mentioned if said.startswith(text)}
-    found = {max(starting, key=len)} if starting else mentioned
+    first = max((text for text in mentioned if said.startswith(text)), key=len, default="")
+    listed = _JOINED.match(said, len(first))
+    others = said[listed.end() :] if listed else ""
+    found = {first} if first and not others.startswith(tuple(mentioned)) else mentioned
     return {text for text in found if not any(text != other and _mentions(other, text) for other in found)}
 
 
