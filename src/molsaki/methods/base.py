@@ -87,7 +87,7 @@ class Method(nn.Module, ABC):
     reads_attention: ClassVar[bool] = False
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
-    def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
+    def __init__(self, settings: MethodSettings, student: StudentShape) -> None:  # noqa: ARG002 - for subclasses
         super().__init__()
         self.settings = settings
 

@@ -28,7 +28,7 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
             yield
             return
 
-        def note(number: int, frame: FrameType | None) -> None:
+        def note(_number: int, _frame: FrameType | None) -> None:
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
@@ -40,7 +40,7 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
             signal.signal(signal.SIGINT, previous)
 
     def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, _args: TrainingArguments, _state: TrainerState, control: TrainerControl, **_others: Any
     ) -> TrainerControl:
         """Ask for a checkpoint and for the end."""
         if self.interrupted:

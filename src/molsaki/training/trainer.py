@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils import logging
 
 from molsaki.errors import InputError, StageError
 from molsaki.methods import Method
@@ -172,7 +174,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         output = super().evaluation_loop(*given, **named)
         prefix = named.get("metric_key_prefix", "eval")
         output.metrics.update(self._eval_means.take(f"{prefix}_", gather=self._sum_over_processes()))
-        if self._validate is not None:
+        if self._validate is not None and prefix == "eval":
             measured = self._validate(self.student)
             output.metrics.update({f"{prefix}_{name}": float(value) for name, value in measured.items()})
         return output
@@ -188,7 +190,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         whole = self._distillation_model()
         if state_dict is None:
             state_dict = whole.state_dict()
-        whole.student.save_pretrained(folder, state_dict=_part(state_dict, "student."))
+        with _without_bars():
+            whole.student.save_pretrained(folder, state_dict=_part(state_dict, "student."))
         own = {name: value.contiguous() for name, value in _part(state_dict, "method.").items()}
         if own:
             safetensors.torch.save_file(own, folder / METHOD_WEIGHTS)
@@ -202,7 +205,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             return
         folder = Path(resume_from_checkpoint)
         whole = self._distillation_model()
-        loaded = type(whole.student).from_pretrained(folder, dtype=whole.student.dtype)
+        with _without_bars():
+            loaded = type(whole.student).from_pretrained(folder, dtype=whole.student.dtype)
         whole.student.load_state_dict(loaded.state_dict())
         own = folder / METHOD_WEIGHTS
         if own.is_file():
@@ -258,6 +262,18 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return max(whole, key=lambda checkpoint: checkpoint.steps, default=None)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' own progress bars for every file of weights; they would run through the training's."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _part(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

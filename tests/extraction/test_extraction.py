@@ -1,0 +1,214 @@
+"""A teacher's stepwise attention on disk is the model's own, however it was read and however often it was stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from molsaki.attention import stepwise_attention
+from molsaki.encoding import encode_teacher
+from molsaki.errors import ArtefactError, TokenizerError
+from molsaki.extraction import CUT, NO_KEYS, Text, extract_attention
+from molsaki.pocket import TEACHER as FOLDER
+from molsaki.prompts import TEACHER, PromptTemplate
+from molsaki.spans import find_spans
+from molsaki.stores import AttentionStore, AttentionStoreWriter
+
+TEMPLATE = PromptTemplate.parse(TEACHER)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return AutoModelForCausalLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
+
+
+def make_texts(count):
+    texts = []
+    for i in range(count):
+        question = f"Tom has {i + 2} pens{' and a cup' * (i % 4)}. He buys {3 * i + 1}. How many?"
+        rationale = " ".join([f"He has {i + 2}.", f"He buys {3 * i + 1} more.", f"So it is {4 * i + 3}."][: 1 + i % 3])
+        texts.append(Text(f"t{i}", question, rationale, "numbers"))
+    return texts
+
+
+def read(teacher, folder, texts, dtype="float32", max_length=200, **options):
+    model, tokenizer = teacher
+    with AttentionStoreWriter(folder, {"teacher": "pocket"}, dtype=dtype, shard_rows=4) as writer:
+        report = extract_attention(model, tokenizer, texts, TEMPLATE, writer, max_length=max_length, **options)
+    return AttentionStore(folder), report
+
+
+def assert_same_rows(one, other, texts, atol=1e-6):
+    assert set(one.ids()) == set(other.ids())
+    for text in texts:
+        torch.testing.assert_close(
+            one.get(text.id, text.text_hash), other.get(text.id, text.text_hash), atol=atol, rtol=1e-4
+        )
+
+
+def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
+    model, tokenizer = teacher
+    texts = make_texts(5)
+    store, report = read(teacher, tmp_path / "a", texts, batch_size=3)
+    assert (report.read, report.kept) == (5, 5)
+    for text in texts:
+        spans = find_spans(text.question, text.rationale, "numbers")
+        encoded = encode_teacher(tokenizer, TEMPLATE, text.question, text.rationale, 200)
+        tokens = encoded.map_spans(spans)
+        ids, steps, keys = (
+            torch.tensor([row]) for row in (encoded.input_ids, tokens.step_of_token, tokens.key_of_token)
+        )
+        with torch.no_grad():
+            expected = stepwise_attention(model, ids, None, steps, keys)[0]
+        row = store.get(text.id, text.text_hash)
+        assert row.shape == (model.config.num_hidden_layers, len(spans.steps), len(spans.keys))
+        torch.testing.assert_close(row, expected, atol=1e-6, rtol=1e-4)
+        assert store.missing(text.id) == (frozenset(), frozenset())
+
+
+def test_the_size_of_a_batch_changes_nothing(teacher, tmp_path):
+    texts = make_texts(9)
+    one, _ = read(teacher, tmp_path / "a", texts, batch_size=1)
+    other, _ = read(teacher, tmp_path / "b", texts, batch_size=8)
+    assert_same_rows(one, other, texts)
+
+
+def test_a_store_in_half_precision_is_close(teacher, tmp_path):
+    texts = make_texts(4)
+    one, _ = read(teacher, tmp_path / "a", texts)
+    other, _ = read(teacher, tmp_path / "b", texts, dtype="float16")
+    for text in texts:
+        row, half = (store.get(text.id, text.text_hash) for store in (one, other))
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(half, row, atol=1e-7, rtol=1e-3)
+
+
+def test_the_longest_texts_are_read_first(teacher, tmp_path):
+    texts = make_texts(9)
+    store, _ = read(teacher, tmp_path / "a", texts, batch_size=2)
+    tokenizer = teacher[1]
+    lengths = {t.id: len(encode_teacher(tokenizer, TEMPLATE, t.question, t.rationale, 200).input_ids) for t in texts}
+    read_lengths = [lengths[row] for row in store.ids()]
+    assert read_lengths == sorted(read_lengths, reverse=True)
+
+
+def test_progress_counts_texts_and_ends_at_all_of_them(teacher, tmp_path):
+    texts = [*make_texts(5), Text("none", "Why?", "Because.", "numbers")]
+    seen = []
+    read(teacher, tmp_path / "a", texts, batch_size=2, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(3, 6), (5, 6), (6, 6)]
+
+
+def test_a_model_in_training_mode_is_read_without_dropout_and_left_as_it_was(teacher, tmp_path):
+    model, tokenizer = teacher
+    texts = make_texts(3)
+    expected, _ = read(teacher, tmp_path / "a", texts)
+    model.train()
+    try:
+        store, _ = read(teacher, tmp_path / "b", texts)
+        assert all(module.training for module in model.modules())
+    finally:
+        model.eval()
+    assert_same_rows(expected, store, texts)
+
+
+def test_what_is_left_out_is_counted_with_its_reason(teacher, tmp_path):
+    texts = [*make_texts(2), Text("none", "Why does he?", "He likes it.", "numbers")]
+    store, report = read(teacher, tmp_path / "a", texts)
+    assert (report.read, report.kept) == (3, 2)
+    assert report.skipped == {NO_KEYS: 1}
+    assert report.examples[NO_KEYS] == ["none"]
+    assert "none" not in store
+
+
+def test_what_is_cut_is_counted_and_marked_as_missing(teacher, tmp_path):
+    _, tokenizer = teacher
+    text = make_texts(3)[2]
+    whole = encode_teacher(tokenizer, TEMPLATE, text.question, text.rationale, 200)
+    store, report = read(teacher, tmp_path / "a", [text], max_length=len(whole.input_ids) - 3)
+    assert report.notes == {CUT: 1}
+    spans = find_spans(text.question, text.rationale)
+    missing_steps, missing_keys = store.missing(text.id)
+    assert len(spans.steps) - 1 in missing_steps
+    assert len(spans.keys) - 1 in missing_keys
+    row = store.get(text.id, text.text_hash)
+    assert row.shape[1:] == (len(spans.steps), len(spans.keys))
+    assert row[:, sorted(missing_steps)].abs().max() == 0
+    assert row[:, :, sorted(missing_keys)].abs().max() == 0
+    assert row.abs().max() > 0
+
+
+def test_a_question_that_fills_the_context_is_counted(teacher, tmp_path):
+    text = make_texts(1)[0]
+    store, report = read(
+        teacher, tmp_path / "a", [replace(text, question="Are " + "very " * 99 + "many 3?")], max_length=20
+    )
+    assert len(store) == 0
+    assert report.kept == 0
+    assert sum(report.skipped.values()) == 1
+
+
+def test_a_second_reading_reads_nothing_twice(teacher, tmp_path):
+    texts = make_texts(6)
+    read(teacher, tmp_path / "a", texts[:4])
+    seen = []
+    store, report = read(teacher, tmp_path / "a", texts, progress=lambda done, total: seen.append(done))
+    assert seen == [6]
+    assert report.kept == 6
+    expected, _ = read(teacher, tmp_path / "b", texts)
+    assert_same_rows(store, expected, texts)
+
+
+def test_a_store_that_was_read_on_other_text_is_refused_before_anything_is_read(teacher, tmp_path):
+    texts = make_texts(3)
+    read(teacher, tmp_path / "a", texts)
+    with pytest.raises(ArtefactError, match="'t1'"):
+        read(teacher, tmp_path / "a", [texts[0], replace(texts[1], rationale="It is 7.")])
+
+
+def test_a_teachers_tokenizer_without_offsets_is_refused(teacher, tmp_path):
+    class Slow:
+        is_fast = False
+        name_or_path = "slow"
+
+    with pytest.raises(TokenizerError, match="fast tokenizer"):
+        read((teacher[0], Slow()), tmp_path / "a", make_texts(1))
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from test_extraction import FOLDER, make_texts, read
+
+def progress(done, total):
+    if done >= 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+teacher = AutoModelForCausalLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
+read(teacher, Path(sys.argv[2]), make_texts(12), batch_size=1, progress=progress)
+"""
+
+
+def test_killed_and_gone_on_it_is_the_same_store(teacher, tmp_path):
+    texts = make_texts(12)
+    here = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, here, str(tmp_path / "a")], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    before = AttentionStore(tmp_path / "a")
+    assert 0 < len(before) < 12
+    store, report = read(teacher, tmp_path / "a", texts, batch_size=4)
+    assert (report.read, report.kept) == (12, 12)
+    expected, _ = read(teacher, tmp_path / "b", texts, batch_size=4)
+    assert_same_rows(store, expected, texts)
+    assert store.check().ok

@@ -1,0 +1,87 @@
+"""Two processes that share a batch take the step that one process takes on all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from small_world import make_examples, train
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from small_world import make_problems, train
+from molsaki.training import encode_examples
+folder = Path(sys.argv[2])
+from small_world import TEMPLATES, CONTEXT, make_tokenizer, make_texts
+from molsaki.stores import AttentionStore
+problems = make_problems(8)
+examples, _ = encode_examples(
+    make_tokenizer(), problems, make_texts(problems), TEMPLATES, CONTEXT, AttentionStore(folder / "attention")
+)
+student, metrics = train(folder / "two", examples, batch_size=2, accumulation=2, steps=3, log_every=1, model="llama")
+print("process done", metrics["steps"])
+"""
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path):
+    examples = make_examples(tmp_path / "attention")
+    train(tmp_path / "one", examples, batch_size=8, accumulation=1, steps=3, log_every=1, model="llama")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    command = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path)]
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    one, two = (
+        [entry for entry in json.loads((tmp_path / name / "metrics.json").read_text())["history"] if "loss" in entry]
+        for name in ("one", "two")
+    )
+    for expected, got in zip(one, two, strict=True):
+        for key in ("loss", "label_loss", "rationale_loss", "attention_loss", "label_share", "grad_norm"):
+            assert got[key] == pytest.approx(expected[key], rel=1e-4), key
+    expected, got = (safetensors.torch.load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, atol=2e-4, rtol=1e-3, msg=name)
+    assert not (tmp_path / "two.training").exists()

@@ -1,0 +1,175 @@
+"""What must not change a step: accumulation, padding, checkpointing; and a slow reference for its loss."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_world import MODELS
+from torch.nn.functional import cross_entropy, log_softmax
+from transformers import TrainerCallback
+
+from molsaki.attention import read_attention
+from molsaki.methods import METHODS
+from molsaki.mixture import teacher_layer_weights
+from molsaki.recipe import TrainingSettings
+from molsaki.training import Collator, DistillationTrainer, make_method
+from molsaki.training.arguments import training_arguments
+from molsaki.training.model import DistillationModel, count_items
+
+CASES = [
+    ("label-only", {}),
+    ("dss", {"alpha": 0.3}),
+    ("molsaki", {"alpha": 0.3, "beta": 0.7}),
+    ("molsaki", {"normalisation": "visible", "gate": "per-layer", "router_norm": "after", "detach_values": True}),
+]
+pytestmark = pytest.mark.parametrize(("name", "settings"), CASES, ids=["label-only", "dss", "molsaki", "visible"])
+
+
+def build(model, name, settings):
+    student = MODELS[model]()
+    method = make_method(METHODS[name], METHODS[name].Settings(**settings), student)
+    for index, parameter in enumerate(method.parameters()):  # a router away from its zeros
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(index))
+    return student, method
+
+
+def train_one_step(folder, examples, tokenizer, model, name, settings, batch, accumulation, **changes):
+    student, method = build(model, name, settings)
+    values = {"steps": 1, "batch_size": batch, "accumulation": accumulation, "learning_rate": 0.01, **changes}
+    args = training_arguments(TrainingSettings(**values), folder, seed=3, show_progress=False, validating=False)
+    keeper = KeepGradients()
+    trainer = DistillationTrainer(student, method, args, examples, tokenizer, callbacks=[keeper])
+    trainer.train()
+    parameters = {key: parameter.detach().clone() for key, parameter in trainer.model.named_parameters()}
+    return trainer.state.log_history[0], keeper.gradients, parameters
+
+
+class KeepGradients(TrainerCallback):
+    """Keeps the gradients that the optimiser is given, after clipping."""
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **named):
+        self.gradients = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(one, other, atol=2e-6):
+    (log, gradients, parameters), (other_log, other_gradients, other_parameters) = one, other
+    assert log.keys() == other_log.keys()
+    for key, value in log.items():
+        assert value == pytest.approx(other_log[key], rel=1e-5), key
+    assert gradients.keys() == other_gradients.keys()
+    for key, gradient in gradients.items():
+        torch.testing.assert_close(gradient, other_gradients[key], atol=atol, rtol=1e-4, msg=key)
+    for key, parameter in parameters.items():
+        # Adam's first step is the sign of the gradient: what is zero to within rounding may go either way.
+        clear = gradients[key].abs() > 1e-5 if key in gradients else torch.ones_like(parameter, dtype=torch.bool)
+        torch.testing.assert_close(parameter[clear], other_parameters[key][clear], atol=1e-4, rtol=1e-3, msg=key)
+
+
+@pytest.mark.parametrize("model", ["llama", "gpt2"])
+def test_one_batch_or_four_accumulated_are_one_step(tmp_path, examples, tokenizer, model, name, settings):
+    whole = train_one_step(tmp_path / "a", examples, tokenizer, model, name, settings, 8, 1)
+    accumulated = train_one_step(tmp_path / "b", examples, tokenizer, model, name, settings, 2, 4)
+    assert_same(whole, accumulated)
+
+
+@pytest.mark.parametrize("model", ["llama", "gpt2"])
+def test_checkpointing_changes_nothing(tmp_path, examples, tokenizer, model, name, settings):
+    plain = train_one_step(tmp_path / "a", examples, tokenizer, model, name, settings, 8, 1)
+    recomputed = train_one_step(tmp_path / "b", examples, tokenizer, model, name, settings, 8, 1, checkpointing=True)
+    assert_same(plain, recomputed)
+
+
+@pytest.mark.parametrize("model", ["llama", "gpt2"])
+def test_alone_or_padded_in_a_batch_are_the_same(examples, tokenizer, model, name, settings):
+    student, method = build(model, name, settings)
+    collate = Collator(tokenizer, method.tasks, method.reads_attention)
+    distilled = DistillationModel(student, method)
+    totals = count_items(collate(examples))
+    together = distilled(**collate(examples), totals=totals)
+    alone = [distilled(**collate([example]), totals=totals) for example in examples]
+    for key in ("loss", "label_loss", "rationale_loss", "attention_loss"):
+        torch.testing.assert_close(together[key], sum(outputs[key] for outputs in alone), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["llama", "gpt2"])
+def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, settings):
+    student, method = build(model, name, settings)
+    collate = Collator(tokenizer, method.tasks, method.reads_attention)
+    got = DistillationModel(student, method)(**collate(examples))
+    label = mean_cross_entropy(student, [example.sequences["predict"] for example in examples])
+    if name == "label-only":
+        assert got["loss"].item() == pytest.approx(label.item(), rel=1e-5)
+        return
+    rationale = mean_cross_entropy(student, [example.sequences["explain"] for example in examples])
+    alpha, beta = settings.get("alpha", 0.5), settings.get("beta", 1.0)
+    expected = alpha * label + (1 - alpha) * rationale
+    if name == "molsaki":
+        losses = [slow_attention_loss(student, method, e, settings) for e in examples if e.teacher_LSK is not None]
+        assert len(losses) == 6
+        expected = expected + beta * sum(losses) / len(losses)
+        assert got["attention_loss"].item() == pytest.approx((sum(losses) / len(losses)).item(), rel=1e-4)
+    assert got["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def mean_cross_entropy(student, sequences):
+    """Mean over all completion tokens, one sequence at a time."""
+    losses = []
+    for sequence in sequences:
+        ids = torch.tensor([sequence.input_ids])
+        logits = student(ids).logits[0]
+        places = range(sequence.completion_token, len(sequence.input_ids))
+        losses += [cross_entropy(logits[place - 1], ids[0, place]) for place in places]
+    return torch.stack(losses).mean()
+
+
+def slow_attention_loss(student, method, example, settings):
+    """Eq. 2 to 7 for one example, from the model's own attention matrices and value projections."""
+    ids = torch.tensor([example.sequences["explain"].input_ids])
+    tokens = example.tokens
+    student.set_attn_implementation("eager")
+    weights = student(ids, output_attentions=True).attentions
+    student.set_attn_implementation("sdpa")
+    student_LSK = torch.zeros(len(weights), tokens.n_steps, tokens.n_keys)
+    for layer, weight in enumerate(weights):
+        for i, step in enumerate(tokens.step_of_token):
+            for j, key in enumerate(tokens.key_of_token):
+                if step >= 0 and key >= 0:
+                    student_LSK[layer, step, key] += weight[0, :, i, j].mean()
+    masks = torch.ones(1, tokens.n_steps, dtype=torch.bool), torch.ones(1, tokens.n_keys, dtype=torch.bool)
+    teacher_L = teacher_layer_weights(example.teacher_LSK[None], *masks, 0.1)[0]
+    spans = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])
+    values = read_attention(student, ids, None, *spans, values=True).values
+    student_L = slow_router(method.router, values, settings)
+    teacher_SK = torch.einsum("lsk,l->sk", example.teacher_LSK, teacher_L)
+    student_SK = torch.einsum("lsk,l->sk", student_LSK, student_L)
+    rows = []
+    for step in range(tokens.n_steps):
+        if settings.get("normalisation") == "visible":
+            last = max(i for i, s in enumerate(tokens.step_of_token) if s == step)
+            seen = [k for k in range(tokens.n_keys) if tokens.key_of_token.index(k) <= last]
+            if not seen:
+                continue
+            p, q = (x[step, seen] / x[step, seen].sum() for x in (teacher_SK, student_SK))
+            rows.append((p * (p.log() - q.log())).sum())
+        else:
+            p, q = log_softmax(teacher_SK[step], 0), log_softmax(student_SK[step], 0)
+            rows.append((p.exp() * (p - q)).sum())
+    return torch.stack(rows).mean()
+
+
+def slow_router(router, values, settings):
+    """Eq. 5, or the release's order of sum and norm with a gate for each layer."""
+    pooled = []
+    for layer in values:
+        token_TD = layer[0]
+        if settings.get("router_norm") == "after":
+            h = token_TD.sum(0)
+            pooled.append(h / (h.square().mean() + 1e-6).sqrt())
+        else:
+            pooled.append((token_TD / (token_TD.square().mean(1, keepdim=True) + 1e-6).sqrt()).sum(0))
+    if settings.get("gate") == "per-layer":
+        gates = router.weight.split(list(router.value_sizes))
+        logits = torch.stack([h @ gate for h, gate in zip(pooled, gates, strict=True)])
+    else:
+        logits = torch.cat(pooled) @ router.weight
+    return torch.softmax((logits + router.bias) / 0.5, 0)

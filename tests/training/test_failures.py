@@ -1,0 +1,230 @@
+"""Failures that would look like training that works, each under its own name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_world import (
+    CONTEXT,
+    TEMPLATES,
+    make_examples,
+    make_gpt2,
+    make_problems,
+    make_store,
+    make_texts,
+    make_tokenizer,
+    train,
+)
+
+from molsaki.errors import ArtefactError, InputError, MolsakiError, StageError, TokenizerError, UnreadableModelError
+from molsaki.extraction import Text
+from molsaki.methods import METHODS
+from molsaki.records import Problem
+from molsaki.stores import AttentionStore, AttentionStoreWriter
+from molsaki.training import Collator, encode_examples, encode_labels, make_method
+from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, TOO_LONG
+
+
+def encode(problems, store=None, max_length=CONTEXT, texts=None, tokenizer=None):
+    return encode_examples(
+        tokenizer or make_tokenizer(), problems, texts or make_texts(problems), TEMPLATES, max_length, store
+    )
+
+
+def test_no_examples(tmp_path):
+    with pytest.raises(InputError, match="at least one training example"):
+        train(tmp_path / "s", [])
+
+
+def test_attention_asked_for_but_no_example_has_any(tmp_path):
+    examples, _ = encode(make_problems(3))
+    with pytest.raises(InputError, match="no example has any"):
+        train(tmp_path / "s", examples)
+    train(tmp_path / "s", examples, name="dss", steps=1)
+
+
+def test_attention_of_some_examples_only_is_counted(tmp_path):
+    problems = make_problems(4)
+    examples, report = encode(problems, make_store(tmp_path / "a", problems, without=("p1",)))
+    assert report.notes[NO_ATTENTION] == 1
+    assert [example.teacher_LSK is None for example in examples] == [False, True, False, False]
+
+
+def test_a_batch_without_attention_has_no_attention_loss(tmp_path):
+    examples, _ = encode(make_problems(2))
+    one = replace(make_examples(tmp_path / "a")[0], problem_id="other")
+    _, metrics = train(tmp_path / "s", [*examples, one], steps=3, batch_size=1, accumulation=1, log_every=1)
+    losses = [entry["attention_loss"] for entry in metrics["history"] if "loss" in entry]
+    assert losses.count(0.0) == 2
+    assert max(losses) > 0
+
+
+def test_a_teacher_row_with_nan_is_not_stored(tmp_path):
+    with AttentionStoreWriter(tmp_path / "a", {}) as writer, pytest.raises(ArtefactError, match="'p0'"):
+        writer.add("p0", "hash", torch.full((2, 2, 2), float("nan")))
+
+
+def test_a_teacher_row_with_nan_in_training_names_the_example(tmp_path, examples):
+    spoilt = replace(examples[2], teacher_LSK=torch.full_like(examples[2].teacher_LSK, float("nan")))
+    with pytest.raises(InputError, match="example 0 of the batch has a NaN"):
+        train(tmp_path / "s", [spoilt], batch_size=1)
+
+
+def test_attention_of_another_text(tmp_path):
+    problems = make_problems(2)
+    store = make_store(tmp_path / "a", problems)
+    texts = make_texts(problems)
+    texts["p1"] = replace(texts["p1"], rationale=texts["p1"].rationale + " Yes.")
+    with pytest.raises(ArtefactError, match="'p1'"):
+        encode(problems, store, texts=texts)
+
+
+def test_attention_of_other_keys(tmp_path):
+    problems = make_problems(2)
+    store = make_store(tmp_path / "a", problems)
+    texts = {name: replace(text, keys=("pens",)) for name, text in make_texts(problems).items()}
+    with pytest.raises(ArtefactError, match="'p0'"):
+        encode(problems, store, texts=texts)
+
+
+def test_a_cut_rationale_drops_the_same_steps_and_keys_on_both_sides(tmp_path):
+    problem = make_problems(4)[3]
+    store = make_store(tmp_path / "a", [problem])
+    (whole,), _ = encode([problem], store)
+    shortest, length = (len(whole.sequences[task].input_ids) for task in ("predict", "explain"))
+    shapes = []
+    for max_length in range(shortest, length):
+        (example,), report = encode([problem], store, max_length)
+        assert report.notes[CUT] == 1
+        tokens, teacher_LSK = example.tokens, example.teacher_LSK
+        assert teacher_LSK.shape[1:] == (tokens.n_steps, tokens.n_keys)
+        assert set(tokens.step_of_token) - {-1} == set(range(tokens.n_steps))
+        assert set(tokens.key_of_token) - {-1} == set(range(tokens.n_keys))
+        if teacher_LSK.shape != whole.teacher_LSK.shape:
+            assert report.notes[DROPPED] == 1
+        assert torch.equal(teacher_LSK, whole.teacher_LSK[:, : tokens.n_steps, : tokens.n_keys])
+        shapes.append(tuple(teacher_LSK.shape[1:]))
+    assert shapes == sorted(shapes)
+    assert len(set(shapes)) > 3
+
+
+def test_steps_and_keys_that_only_the_teacher_lacks_are_dropped(tmp_path):
+    problem = make_problems(4)[3]
+    text = make_texts([problem])[problem.id]
+    (whole,), _ = encode([problem], make_store(tmp_path / "a", [problem]))
+    with AttentionStoreWriter(tmp_path / "b", {}) as writer:
+        writer.add(text.id, text.text_hash, whole.teacher_LSK, missing_steps=(1,), missing_keys=(0, 2))
+    (example,), report = encode([problem], AttentionStore(tmp_path / "b"))
+    assert report.notes[DROPPED] == 1
+    steps = [s for s in range(whole.tokens.n_steps) if s != 1]
+    keys = [k for k in range(whole.tokens.n_keys) if k not in (0, 2)]
+    assert torch.equal(example.teacher_LSK, whole.teacher_LSK[:, steps][:, :, keys])
+    for kept, old in ((example.tokens.step_of_token, whole.tokens.step_of_token),):
+        assert [i for i, s in enumerate(kept) if s >= 0] == [i for i, s in enumerate(old) if s in steps]
+
+
+def test_a_question_that_fills_the_context_is_counted():
+    problems = make_problems(2)
+    long = Problem("long", "Is 1 " + "very " * 40 + "small?", "1", "1", rationale="It is 1.")
+    examples, report = encode([*problems, long])
+    assert [example.problem_id for example in examples] == ["p0", "p1"]
+    assert report.skipped[TOO_LONG] == 1
+    assert report.examples[TOO_LONG] == ["long"]
+
+
+def test_validation_problems_that_do_not_fit_are_said(caplog):
+    problems = make_problems(4)
+    long = Problem("long", "Is 1 " + "very " * 40 + "small?", "1", "1")
+    kept = encode_labels(make_tokenizer(), [*problems, long], TEMPLATES["predict"], CONTEXT)
+    assert len(kept) == 4
+    assert "1 of 5 validation problems" in caplog.text
+    with pytest.raises(InputError, match="all 1 are longer"):
+        encode_labels(make_tokenizer(), [long], TEMPLATES["predict"], CONTEXT)
+
+
+def test_a_tokenizer_without_offsets():
+    tokenizer = make_tokenizer()
+
+    class Slow:
+        is_fast = False
+        name_or_path = "slow"
+        eos_token_id = tokenizer.eos_token_id
+
+    with pytest.raises(TokenizerError, match="fast tokenizer"):
+        encode(make_problems(1), tokenizer=Slow())
+    with pytest.raises(TokenizerError, match="fast tokenizer"):
+        encode_labels(Slow(), make_problems(1), TEMPLATES["predict"], CONTEXT)
+
+
+def test_a_tokenizer_without_an_end():
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(TokenizerError, match="end-of-text"):
+        encode(make_problems(1), tokenizer=tokenizer)
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_and_hides_it(examples, tokenizer):
+    assert tokenizer.pad_token is None
+    batch = Collator(tokenizer, ("predict",), False)(examples)
+    assert set(batch["input_ids"][batch["attention_mask"] == 0].tolist()) == {tokenizer.eos_token_id}
+    assert set(batch["labels"][batch["attention_mask"] == 0].tolist()) == {-100}
+    assert (batch["labels"] == tokenizer.eos_token_id).sum() == len(examples)  # the ends themselves are learned
+
+
+def test_best_without_a_validation_split(tmp_path, examples):
+    with pytest.raises(InputError, match="validation split"):
+        train(tmp_path / "s", examples, select="best", evaluate_every=2)
+
+
+def test_a_student_that_is_there_already(tmp_path, examples):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "mine.txt").write_text("mine")
+    with pytest.raises(ArtefactError, match="nothing was trained"):
+        train(tmp_path / "s", examples, steps=1)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["mine.txt"]
+
+
+def test_a_loss_that_is_no_number_is_seen(tmp_path, examples):
+    student = make_gpt2()
+    with torch.no_grad():
+        student.transformer.ln_f.weight[0] = float("nan")
+    with pytest.raises(MolsakiError, match=r"finite|NaN"):
+        train(tmp_path / "s", examples, name="dss", student=student, steps=4)
+    assert not (tmp_path / "s").exists()
+
+
+def test_parameters_that_are_no_numbers_are_not_saved(tmp_path, examples):
+    student = make_gpt2()
+    with torch.no_grad():
+        student.transformer.wpe.weight[-1] = float("inf")  # a position that no example reaches
+    with pytest.raises(StageError, match="wpe"):
+        train(tmp_path / "s", examples, name="dss", student=student, steps=1)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_student_that_cannot_be_read_is_refused_before_it_is_trained(tmp_path, examples):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    config = BloomConfig(vocab_size=257, hidden_size=32, n_layer=1, n_head=2)
+    settings = METHODS["molsaki"].Settings()
+    with pytest.raises(UnreadableModelError):
+        make_method(METHODS["molsaki"], settings, BloomForCausalLM(config))
+    train(tmp_path / "s", examples, name="dss", student=BloomForCausalLM(config), steps=1)
+
+
+def test_text_hash_depends_on_all_that_decides_the_attention():
+    import re
+
+    text = Text("a", "Has 1?", "Yes 1.", "numbers")
+    others = [
+        replace(text, question="Has 2?"),
+        replace(text, rationale="No 1."),
+        replace(text, keys=("numbers",)),
+        replace(text, keys=re.compile("numbers")),
+        replace(text, keys=re.compile("numbers", re.IGNORECASE)),
+    ]
+    hashes = {row.text_hash for row in (text, *others)}
+    assert len(hashes) == 6
+    assert replace(text, id="b").text_hash == text.text_hash

@@ -1,0 +1,129 @@
+"""What is saved is a plain transformers model that answers as the one in memory did."""
+
+from __future__ import annotations
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from small_world import END, MODELS, TEMPLATES, make_examples, make_problems, make_tokenizer, train
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from molsaki.decoding import decode_greedily
+from molsaki.training.card import model_card
+
+FACTS = {
+    "label": "molsaki",
+    "seed": 5,
+    "method": "molsaki",
+    "summary": "answer: and\nrationale",
+    "student": "small",
+    "writer": "`teacher`",
+    "reader": "`teacher`",
+    "examples": 8,
+    "task": "math",
+    "steps": 12,
+    "batch": 4,
+    "prompt": TEMPLATES["predict"].prompt("{question}"),
+}
+
+
+@pytest.fixture(scope="module", params=["llama", "gpt2", "tied llama"])
+def saved(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    model, tied = request.param.split()[-1], request.param == "tied llama"
+    student = MODELS[model](tie_word_embeddings=True) if tied else MODELS[model]()
+    student, metrics = train(
+        folder / "student",
+        make_examples(folder / "attention"),
+        student=student,
+        steps=2,
+        max_new_tokens=17,
+        card=lambda: model_card(FACTS, {"method": {"beta": 1.0}}),
+    )
+    return student, metrics, folder / "student"
+
+
+def test_it_loads_alone_with_all_its_weights_and_no_others(saved):
+    student, _, folder = saved
+    loaded, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert not info["mismatched_keys"]
+    expected = student.state_dict()
+    assert loaded.state_dict().keys() == expected.keys()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    assert loaded.config.use_cache
+
+
+def test_tied_weights_are_one_tensor_in_the_file_and_in_memory(saved):
+    student, _, folder = saved
+    tied = student.config.tie_word_embeddings
+    names = safetensors.torch.load_file(folder / "model.safetensors").keys()
+    assert any("lm_head" in name for name in names) is not tied
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    same = loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
+    assert same is tied
+
+
+def test_no_router_no_pickle_and_no_checkpoint_is_left(saved):
+    _, _, folder = saved
+    names = {path.name for path in folder.rglob("*")}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl")) or "method" in name]
+    assert not [name for name in safetensors.torch.load_file(folder / "model.safetensors") if "router" in name]
+    assert [path.name for path in folder.parent.glob("student*")] == ["student"]
+
+
+def test_it_gives_the_answers_of_the_student_in_memory(saved):
+    student, _, folder = saved
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    prompts = [TEMPLATES["predict"].prompt(problem.text) for problem in make_problems(4)]
+    answers = [
+        [completion.text for batch in decode(model, tokenizer, prompts) for completion in batch]
+        for model in (student, loaded)
+    ]
+    assert answers[0] == answers[1]
+    assert any(answers[0])
+
+
+def decode(model, tokenizer, prompts):
+    return decode_greedily(model, tokenizer, prompts, max_new_tokens=8, batch_size=2)
+
+
+def test_its_generation_settings_are_greedy_and_stop(saved):
+    _, _, folder = saved
+    settings = GenerationConfig.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert settings.do_sample is False
+    assert settings.eos_token_id == settings.pad_token_id == tokenizer.eos_token_id == 0
+    assert settings.max_new_tokens == 17
+    assert tokenizer.eos_token == END
+    assert tokenizer("Tom").input_ids == make_tokenizer()("Tom").input_ids
+
+
+def test_its_card_has_front_matter_that_is_yaml_and_code_that_runs(saved):
+    _, _, folder = saved
+    _, front, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(front)["pipeline_tag"] == "text-generation"
+    assert "answer: and rationale" in text
+    line = next(line for line in text.splitlines() if line.startswith("    prompt = "))
+    names = {}
+    exec(line.strip(), names)  # noqa: S102 - a line of our own card
+    assert names["prompt"] == "predict: …\n"
+
+
+def test_a_prompt_with_braces_of_its_own_gives_a_card_that_runs():
+    card = model_card({**FACTS, "prompt": 'as {"json"}: {question}\n'}, {})
+    line = next(line for line in card.splitlines() if line.startswith("    prompt = "))
+    names = {}
+    exec(line.strip(), names)  # noqa: S102 - a line of our own card
+    assert names["prompt"] == 'as {"json"}: …\n'
+
+
+def test_bf16_trains_and_saves_float32_weights(tmp_path, examples):
+    student, metrics = train(tmp_path / "student", examples, model="llama", precision="bf16", steps=3)
+    assert all(value.dtype == torch.float32 for value in student.state_dict().values())
+    assert metrics["history"][0]["attention_loss"] > 0
