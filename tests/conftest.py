@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no failure; what must be fast is tested as such.
+settings.register_profile("molsaki", deadline=None)
+settings.load_profile("molsaki")
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 

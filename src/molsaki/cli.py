@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from molsaki.workspace import Workspace
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
 
 app = typer.Typer(
     name="molsaki",
@@ -159,9 +164,14 @@ def bench(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure what reading attention costs on this machine, as ratios to a step without it."""
-    from molsaki.bench import run_bench
+    from molsaki.artefacts import write_json
+    from molsaki.bench import Shape, run_bench
 
-    run_bench(lengths or ["256x8:24", "2048x1:40", "4096x1:60"], repeats=repeats, out=out)
+    shapes = [Shape.parse(text) for text in lengths or ("256x8:24", "2048x1:40", "4096x1:60")]
+    result = run_bench(shapes, repeats=repeats, progress=lambda what: typer.echo(what, err=True))
+    typer.echo(result.to_markdown(), nl=False)
+    if out is not None:
+        write_json(out, result.to_dict())
 
 
 @recipes_app.command("list")
@@ -176,10 +186,10 @@ def list_recipes() -> None:
 @recipes_app.command("show")
 def show_recipe(recipe: RecipeName) -> None:
     """Print a recipe as it stands."""
-    from molsaki.recipe import RECIPES, recipe_names
+    from molsaki.recipe import find_recipe, read_recipe
 
-    path = RECIPES / f"{recipe}.yaml" if recipe in recipe_names() else Path(recipe)
-    typer.echo(path.read_text(encoding="utf-8"), nl=False)
+    read_recipe(recipe)
+    typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)
 
 
 @recipes_app.command("check")
@@ -221,8 +231,13 @@ class _Opened:
         self.lock.__enter__()
         return self.workspace
 
-    def __exit__(self, *error: object) -> None:
-        self.lock.__exit__(*error)  # type: ignore[arg-type]
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lock.__exit__(kind, error, trace)
+        if isinstance(error, KeyboardInterrupt):
+            typer.secho("molsaki: interrupted; the same command goes on from here", fg="yellow", err=True)
+            raise typer.Exit(INTERRUPTED) from error
 
 
 def main() -> None:
@@ -236,9 +251,6 @@ def main() -> None:
     except MolsakiError as error:
         typer.secho(f"molsaki: {error}", fg="red", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.secho("molsaki: interrupted; the same command goes on from here", fg="yellow", err=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -97,9 +97,16 @@ class Console:
 
     def results(self, workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
         """The table: method × test set, mean over seeds with its interval, and differences to the baseline."""
+        from molsaki.artefacts import write_whole
+        from molsaki.picture import results_svg
         from molsaki.summary import differences, failures, means
 
-        self.rich.print(_means_table(workspace, means(workspace, rows)))
+        averages = means(workspace, rows)
+        picture = workspace.run.path("results.svg")
+        seeds = len(workspace.recipe.seeds)
+        title = f"{workspace.recipe.name}: accuracy, {seeds} seed{'s' * (seeds > 1)}, 95 % intervals"
+        write_whole(picture, results_svg(title, averages, rows, workspace.test_names))
+        self.rich.print(_means_table(workspace, averages))
         for label, counts in failures(workspace).items():
             if counts:
                 self.rich.print(f"{escape(label)}: " + ", ".join(f"{n} {what}" for what, n in counts.items()))
@@ -107,6 +114,7 @@ class Console:
         if compared:
             self.rich.print(_differences_table(workspace, compared))
         self.rich.print(f"results: {escape(str(workspace.run.path('results.json')))}", soft_wrap=True)
+        self.rich.print(f"picture: {escape(str(picture))}", soft_wrap=True)
 
     def _bar(self) -> Progress:
         return Progress(

@@ -129,9 +129,7 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> lis
     return ids
 
 
-def _plan(
-    lengths: Sequence[int], room: int, max_new_tokens: int, batch_size: int
-) -> Iterator[tuple[list[int], int]]:
+def _plan(lengths: Sequence[int], room: int, max_new_tokens: int, batch_size: int) -> Iterator[tuple[list[int], int]]:
     """Yield batches as (indices, how many tokens may be written).
 
     Every row of a batch has the same budget, so that no row is decoded past its context because a shorter
@@ -182,9 +180,7 @@ def _completions(
         end = next((place for place, token in enumerate(row) if token in ends), None)
         kept.append(row if end is None else row[:end])
         cut.append(end is None)
-    texts: list[str] = tokenizer.batch_decode(
-        kept, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    texts: list[str] = tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [
         Completion(index, text, len(row), was_cut)
         for index, text, row, was_cut in zip(indices, texts, kept, cut, strict=True)

@@ -238,9 +238,7 @@ def _row(
     }
 
 
-def _imported_row(
-    problem: Problem, text: str, verdict: _Verdict, keywords_from: KeywordSource
-) -> dict[str, Any]:
+def _imported_row(problem: Problem, text: str, verdict: _Verdict, keywords_from: KeywordSource) -> dict[str, Any]:
     if keywords_from == "question-words":
         return _row(problem, text, verdict, question_words(problem.question), keywords_from)
     return _row(problem, text, verdict, None, None)

@@ -35,9 +35,7 @@ a tiny run shows that everything works and nothing about learning."""
 TINY_GENERATED_ROWS = 32
 
 
-def prepare_recipe(
-    name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None
-) -> Recipe:
+def prepare_recipe(name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None) -> Recipe:
     """Read a recipe, apply the options, and check all that can be checked without loading anything.
 
     Raises:

@@ -115,9 +115,7 @@ def rows_of_problems(log: RowLog, problems: Sequence[Problem]) -> dict[str, dict
     for row in log.rows():
         missing = [name for name in FIELDS if name not in row]
         if missing:
-            raise _unfit(
-                log, f"rows with the fields {', '.join(FIELDS)}", f"one without {', '.join(missing)}"
-            )
+            raise _unfit(log, f"rows with the fields {', '.join(FIELDS)}", f"one without {', '.join(missing)}")
         row_id = row["id"]
         if row_id not in hashes:
             continue

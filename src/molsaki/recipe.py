@@ -59,7 +59,15 @@ class ModelSpec(_Part):
 
 
 class DataSpec(_Part):
-    """One set of problems; see `molsaki.data.load_problems`."""
+    """One set of problems; see `molsaki.data.load_problems`.
+
+    Attributes:
+        source: the data set's name, `table` for a file of your own, or `hub:owner/name[/config][@revision]`.
+        path: its file or folder, from the data root.
+        split: which part of it.
+        columns: for `table` and `hub:`, which column holds the question, the answer and so on.
+        limit: use the first so many usable rows only.
+    """
 
     source: str
     path: str | None = None
@@ -120,7 +128,8 @@ class RationaleSettings(_Part):
         keep: "right" keeps what reaches the right answer; "all" keeps wrong ones too (only to try things out).
         keywords: for multiple choice: "teacher" is asked for them, "question-words" takes the question's content
             words, "dataset" those that come with the problems.
-        max_new_tokens, batch_size: of the writing.
+        max_new_tokens: the bound on one rationale with its answer.
+        batch_size: questions answered together.
     """
 
     source: Literal["teacher", "palm", "dataset"] = "teacher"
@@ -131,7 +140,13 @@ class RationaleSettings(_Part):
 
 
 class AttentionSettings(_Part):
-    """How the teacher's attention is read and stored."""
+    """How the teacher's attention is read and stored.
+
+    Attributes:
+        dtype: precision on disk; float16 halves the space.
+        max_length: longer sequences are cut and counted; the model's context by default.
+        batch_size: sequences read together.
+    """
 
     dtype: Literal["float32", "float16"] = "float32"
     max_length: Count | None = None
@@ -142,7 +157,8 @@ class PromptSettings(_Part):
     """The prompts; in a recipe file each is a template as it stands, or the path of a file with one.
 
     Attributes:
-        predict, explain: the student's two tasks.
+        predict: the student's first task, which it is tested on.
+        explain: its second.
         teacher: what the teacher writes rationales from and is read in.
         keywords: what the teacher names key words from.
     """
@@ -173,13 +189,19 @@ class TrainingSettings(_Part):
         steps: optimiser steps.
         batch_size: examples a step on each device; an example is a sequence for each task of the method.
         accumulation: batches accumulated to one step.
-        learning_rate, schedule, warmup_steps, weight_decay, max_grad_norm: as `TrainingArguments` has them.
+        learning_rate: the rate after warming up.
+        schedule: how the rate goes on from there.
+        warmup_steps: steps in which it rises from 0.
+        weight_decay: AdamW's.
+        max_grad_norm: gradients are clipped to this norm.
         precision: "float32", or "bf16" for mixed precision.
         checkpointing: recompute activations in the backward pass to save memory.
         max_length: longer sequences are cut and counted; the model's context by default.
-        log_every, evaluate_every, save_every: steps between logs, validations and checkpoints; evaluate_every 0
-            never validates, save_every 0 keeps no checkpoint to resume from.
-        select: keep the "last" student, or the "best" on the validation split by `best_by`.
+        log_every: steps between logs of the loss and its parts.
+        evaluate_every: steps between validations; 0 never validates.
+        save_every: steps between checkpoints; 0 keeps none, and an interrupt saves one all the same.
+        select: keep the "last" student, or the "best" on the validation split.
+        best_by: what makes it the best: most right answers, or the least loss.
         trackers: any that transformers' Trainer knows, such as "tensorboard" or "wandb".
     """
 
@@ -225,7 +247,12 @@ class EvaluationSettings(_Part):
 
 
 class MethodSpec(BaseModel):
-    """One method with its settings; `label` tells apart two entries of one method in tables and folders."""
+    """One method with its settings, or just its name.
+
+    Attributes:
+        name: the method.
+        label: its name in tables and folders; tells two entries of one method apart, and is the name by default.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -248,7 +275,18 @@ class MethodSpec(BaseModel):
 
 
 class Recipe(_Part):
-    """Everything a run needs."""
+    """Everything a run needs.
+
+    Attributes:
+        name: the run's name, and its folder's under `runs`.
+        description: a line for `molsaki recipes list`.
+        seeds: one student of every method for each.
+        keys: what a step can look at: "numbers", or the "keywords" that `rationales.keywords` provides.
+        data: see below, as the next ones are.
+        teacher, rationales, attention, prompts, student, methods, training, evaluation: see below.
+        baseline: the label of the method that the others are compared with.
+        tiny: small random models in the place of those named, as `--tiny` sets it.
+    """
 
     name: Name
     description: str = ""
@@ -284,14 +322,18 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
+def find_recipe(name_or_path: str) -> Path:
+    """The file of a recipe: one that ships with molsaki by its name, else a path as it stands."""
+    return RECIPES / f"{name_or_path}.yaml" if name_or_path in recipe_names() else Path(name_or_path)
+
+
 def read_recipe(name_or_path: str) -> dict[str, Any]:
     """Read a recipe as it stands: one that ships with molsaki by its name, or a YAML file.
 
     Raises:
         RecipeError: there is none, it is too large, or it is not YAML with keys at its top.
     """
-    shipped = RECIPES / f"{name_or_path}.yaml"
-    path = shipped if name_or_path in recipe_names() else Path(name_or_path)
+    path = find_recipe(name_or_path)
     try:
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise RecipeError(f"Expected a recipe of at most {MAX_RECIPE_BYTES} bytes; {path} is larger.")
@@ -355,7 +397,9 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
         try:
             texts[name] = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            problems.append(f"prompts.{name}: expected a template with {{question}}, or a file with one; {path}: {error}")
+            problems.append(
+                f"prompts.{name}: expected a template with {{question}}, or a file with one; {path}: {error}"
+            )
     raise_all(problems)
     return {**values, "prompts": texts}
 

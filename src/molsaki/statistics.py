@@ -83,8 +83,7 @@ def wilson_interval(correct: int, n: int, level: float = 0.95) -> Interval:
     _check_level(level)
     if not 0 <= correct <= n:
         raise EvaluationError(
-            f"Expected 0 <= correct <= n, got {correct} correct of {n}. "
-            f"There is no such share; check what was counted."
+            f"Expected 0 <= correct <= n, got {correct} correct of {n}. There is no such share; check what was counted."
         )
     if n == 0:
         return Interval(0.0, 1.0)
@@ -98,9 +97,7 @@ def wilson_interval(correct: int, n: int, level: float = 0.95) -> Interval:
     return Interval(max(0.0, low), min(1.0, high))
 
 
-def seed_interval(
-    values: Sequence[float], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
-) -> Interval:
+def seed_interval(values: Sequence[float], level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
     """Return Student's t-interval of the mean over seeds: the chance of the training, for one test set.
 
     mean ± t_{(1 + level)/2, n − 1} · s/√n with s the sample standard deviation. Student, 1908, "The
@@ -266,18 +263,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise EvaluationError(
-            f"Expected a level between 0 and 1, such as 0.95, got {level}. No interval was made."
-        )
+        raise EvaluationError(f"Expected a level between 0 and 1, such as 0.95, got {level}. No interval was made.")
 
 
 def _checked(values: Sequence[float] | Floats, what: str, bounds: tuple[float, float]) -> Floats:
     """The values as an array that is neither empty nor holds anything outside the bounds."""
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
-        raise EvaluationError(
-            f"Expected {what}, got none. There is nothing to average; check what was evaluated."
-        )
+        raise EvaluationError(f"Expected {what}, got none. There is nothing to average; check what was evaluated.")
     if not ((data >= bounds[0]) & (data <= bounds[1])).all():
         raise EvaluationError(
             f"Expected {what} in [{bounds[0]:g}, {bounds[1]:g}], got {data.min():g} to {data.max():g}. "

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.artefacts import require_same
+from molsaki.artefacts import disk_is_full, refuse_write, require_same
 from molsaki.encoding import context_length
+from molsaki.errors import MolsakiError
 from molsaki.evaluation import in_order, predict, score
 from molsaki.methods import METHODS, Task
 from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
@@ -59,15 +60,31 @@ class Done:
 
 
 def run_job(job: Job) -> Done:
-    """Do one job."""
+    """Do one job.
+
+    Raises:
+        StageError: there is no space left; what is whole stays, and the next run goes on from there.
+    """
+    try:
+        return _run_job(job)
+    except Exception as error:
+        if isinstance(error, MolsakiError) or not disk_is_full(error):
+            raise
+        consequence = f"The student {job.label} with seed {job.seed} is not finished; checkpoints that are whole stay."
+        refuse_write(job.run, error, consequence)
+
+
+def _run_job(job: Job) -> Done:
     quiet_libraries()
     workspace = Workspace.open(job.run)
     folder = workspace.student(job.label, job.seed)
-    trained, seconds, notes = False, 0.0, {}
+    trained, seconds = False, 0.0
+    notes: dict[str, int] = {}
+    tested: tuple[str, ...] = ()
+    accuracy: dict[str, float] = {}
     if job.train and not folder.is_dir():
         seconds, notes = _train(workspace, job, folder)
         trained = True
-    tested, accuracy = (), {}
     if job.test:
         tested, accuracy = _test(workspace, job, folder)
     return Done(job, trained, tested, accuracy, seconds, notes)
@@ -158,9 +175,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     recipe = workspace.recipe
-    missing = [
-        name for name in workspace.test_names if not workspace.predictions(job.label, job.seed, name).is_file()
-    ]
+    missing = [name for name in workspace.test_names if not workspace.predictions(job.label, job.seed, name).is_file()]
     if missing:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder).to(pick_device())
@@ -172,8 +187,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
                 predictions = _decode(recipe, model, tokenizer, problems, workspace.template(prompt))
                 workspace.write_predictions(job.label, job.seed, f"{name}{suffix}", predictions)
     accuracy = {
-        name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy
-        for name in workspace.test_names
+        name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
     }
     return tuple(missing), accuracy
 

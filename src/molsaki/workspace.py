@@ -7,6 +7,7 @@
     students/<label>-<seed>/              plain model directories
     predictions/<label>-<seed>/<set>.jsonl
     results.json                          one row for each task, set, method and seed
+    scores.json  results.svg              the same with intervals and failures, and as a picture
     stages/<stage>.json                   what each stage has to tell: counts, reasons, fingerprints
 """
 

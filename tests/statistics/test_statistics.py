@@ -57,9 +57,7 @@ def test_wilson_refuses_impossible_counts(correct, n):
 def test_seed_interval_is_scipys_t_interval(values):
     found = seed_interval(values, bounds=(-100.0, 100.0))
     scale = stats.sem(values)
-    expected = (
-        stats.t.interval(0.95, len(values) - 1, np.mean(values), scale) if scale else [np.mean(values)] * 2
-    )
+    expected = stats.t.interval(0.95, len(values) - 1, np.mean(values), scale) if scale else [np.mean(values)] * 2
     assert [found.low, found.high] == pytest.approx(list(expected), abs=1e-9)
 
 
@@ -117,9 +115,7 @@ def test_paired_bootstrap_is_close_to_a_loop():
         means.append((a - b)[np.ix_(seeds, problems)].mean())
     found = paired_bootstrap(a, b)
     assert found.difference == pytest.approx((a - b).mean())
-    assert [found.interval.low, found.interval.high] == pytest.approx(
-        np.quantile(means, (0.025, 0.975)), abs=0.02
-    )
+    assert [found.interval.low, found.interval.high] == pytest.approx(np.quantile(means, (0.025, 0.975)), abs=0.02)
     assert (found.seeds, found.problems) == (4, 60)
     assert found == paired_bootstrap(a, b), "the seed is fixed"
 

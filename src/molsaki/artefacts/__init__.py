@@ -9,14 +9,16 @@ from molsaki.artefacts.fingerprints import fingerprint, require_same, versions
 from molsaki.artefacts.locks import exclusive_lock
 from molsaki.artefacts.row_log import RowLog
 from molsaki.artefacts.run_directory import RunDirectory
-from molsaki.artefacts.whole_files import read_json, write_json, write_whole
+from molsaki.artefacts.whole_files import disk_is_full, read_json, refuse_write, write_json, write_whole
 
 __all__ = [
     "RowLog",
     "RunDirectory",
+    "disk_is_full",
     "exclusive_lock",
     "fingerprint",
     "read_json",
+    "refuse_write",
     "require_same",
     "versions",
     "write_json",

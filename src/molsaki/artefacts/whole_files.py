@@ -12,6 +12,7 @@ import errno
 import json
 import logging
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ LEFTOVER_PREFIX = ".molsaki-unfinished-"
 """What the name of a file begins with while it is being written."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SPACE_TEXT = re.compile(rf"\(os error ({'|'.join(map(str, _NO_SPACE))})\)|PytorchStreamWriter failed writing")
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +161,15 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error says that there is no space left; those of Rust and C++ libraries say so in their texts."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in _NO_SPACE) or _NO_SPACE_TEXT.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def refuse_write(path: Path, error: Exception, consequence: str) -> NoReturn:
     """Raise the `StageError` for a file that cannot be written.
 
@@ -167,8 +178,7 @@ def refuse_write(path: Path, error: Exception, consequence: str) -> NoReturn:
         error: what the system said.
         consequence: one or two sentences on what became of the data.
     """
-    full = isinstance(error, OSError) and error.errno in _NO_SPACE
-    way_out = "Free some space (or raise the quota)" if full else "Check the path and its permissions"
+    way_out = "Free some space (or raise the quota)" if disk_is_full(error) else "Check the path and its permissions"
     raise StageError(
         f"Expected to write {path}; the system says: {error}. {consequence} {way_out} and run the same "
         f"command again; it goes on where it stopped."

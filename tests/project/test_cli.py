@@ -1,0 +1,144 @@
+"""The command line: quick to answer, the same words as the documentation, mistakes as messages."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import molsaki
+from typer.testing import CliRunner
+
+from molsaki import bench
+from molsaki.cli import app
+from molsaki.recipe import RECIPES, recipe_names
+
+HEAVY = ("torch", "transformers", "pydantic", "yaml", "rich", "numpy", "safetensors", "scipy", "pyarrow", "datasets")
+COMMON = {"--out", "-o", "--tiny", "--set", "--data", "--help"}
+COMMANDS = {
+    "": ("Distil a large language model's reasoning into a small one", {"--help"}),
+    "run": (
+        "Do all of a recipe: data, rationales, attention, students, results. Goes on where it stopped.",
+        COMMON | {"--overwrite", "--workers"},
+    ),
+    "generate": (
+        "Questions to rationales that reach the right answer, and key words.",
+        COMMON | {"--overwrite"},
+    ),
+    "attend": ("Rationales and a teacher to stepwise attention, layer by layer.", COMMON),
+    "train": ("Rationales and attention to students, one for each method and seed.", COMMON | {"--workers"}),
+    "evaluate": (
+        "Students and test sets to predictions, and accuracy with its interval.",
+        COMMON | {"--workers"},
+    ),
+    "bench": (
+        "Measure what reading attention costs on this machine, as ratios to a step without it.",
+        {"--repeats", "--out", "-o", "--help"},
+    ),
+    "recipes": ("List, show and check recipes.", {"--help"}),
+    "recipes list": ("The recipes that ship with molsaki.", {"--help"}),
+    "recipes show": ("Print a recipe as it stands.", {"--help"}),
+    "recipes check": (
+        "Check a recipe's keys, values and files, and print it resolved.",
+        {"--tiny", "--set", "--data", "--help"},
+    ),
+}
+
+
+def help_of(command: str) -> str:
+    result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    return result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_a_command_does_and_takes(command: str) -> None:
+    summary, options = COMMANDS[command]
+    text = help_of(command)
+    assert summary in " ".join(text.split())
+    assert set(re.findall(r"(?:^  |, )(--?[a-z]+)\b", text, re.MULTILINE)) == options
+
+
+def test_every_command_is_pinned_here() -> None:
+    listed = {f"{group} {name}".strip() for group in ("", "recipes") for name in _listed(help_of(group))}
+    assert listed | {""} == set(COMMANDS)
+
+
+def _listed(text: str) -> list[str]:
+    return re.findall(r"^  ([a-z]+) ", text.split("Commands:")[1], re.MULTILINE)
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = f"import sys, molsaki.cli; print([name for name in {HEAVY!r} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_help_takes_less_than_half_a_second_of_computing() -> None:
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "molsaki.cli", "--help"], capture_output=True, timeout=120, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert statistics.median(spent) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "nonesuch"), "got 'nonesuch', which cannot be read"),
+        (("run", "pocket", "--set", "trainign.steps=3"), "trainign: there is no such key; look for a typo"),
+        (("run", "pocket", "--set", "training.steps"), "expected key=value"),
+        (("recipes", "check", "pocket", "--set", "methods=[x]"), "methods.0.name: expected one of"),
+        (("recipes", "show", "nonesuch"), "got 'nonesuch', which cannot be read"),
+        (("bench", "2048"), "Expected a shape TxB:K such as 2048x1:40; got '2048'"),
+        (("run",), "Missing argument 'RECIPE'"),
+        (("run", "pocket", "--workers", "0"), "--workers"),
+        (("distil", "pocket"), "No such command 'distil'"),
+    ],
+)
+def test_a_mistake_is_a_message_and_leaves_nothing(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = molsaki(*arguments)
+    assert shown.code == 2
+    assert expected in shown.error
+    assert not shown.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_recipes_are_listed_shown_and_checked() -> None:
+    runner = CliRunner()
+    listed = runner.invoke(app, ["recipes", "list"])
+    assert [line.split()[0] for line in listed.output.splitlines()] == recipe_names()
+    shown = runner.invoke(app, ["recipes", "show", "pocket"])
+    assert shown.output == (RECIPES / "pocket.yaml").read_text(encoding="utf-8")
+    checked = runner.invoke(app, ["recipes", "check", "pocket", "--tiny", "--set", "training.steps=7"])
+    resolved = yaml.safe_load(checked.output)
+    assert (resolved["tiny"], resolved["training"]["steps"], resolved["seeds"]) == (True, 7, [1])
+
+
+def test_bench_prints_its_table_and_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [bench.Measurement("60x1:4", way, [1.0], 2**20, 2**19) for way in bench.WAYS]
+    asked = []
+
+    def measured(shapes: list[bench.Shape], repeats: int, progress: Callable[[str], None]) -> bench.BenchResult:
+        asked.extend(shapes)
+        progress("one turn")
+        return bench.BenchResult({"cpu": "any"}, bench.ModelSize(), repeats, rows)
+
+    monkeypatch.setattr(bench, "run_bench", measured)
+    shown = molsaki("bench", "60x1:4", "--repeats", "1", "--out", tmp_path / "bench.json")
+    assert (shown.code, shown.error) == (0, "one turn\n")
+    assert asked == [bench.Shape(60, 1, 4)]
+    assert "| 60x1:4 | cross-entropy on SDPA | 1.00 | 1.00 |" in shown.out
+    assert json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["measurements"][0]["way"] == "plain"
