@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from molsaki import cli
-from molsaki.recipe import override
+from molsaki.recipe_files import override
 
 SMALL: dict[str, Any] = {
     "name": "small",

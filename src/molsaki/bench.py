@@ -300,7 +300,7 @@ def _make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str]
             kernel="second-pass" if way == "second-pass" else "auto",
             labels=input_ids,
         )
-        assert reading.values is not None  # noqa: S101
+        assert reading.values is not None
         student = mix_layers(reading.attention, router(reading.values, mask))
         return cast(torch.Tensor, reading.outputs.loss + attention_loss(teacher, student, *masks))
 

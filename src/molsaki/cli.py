@@ -177,7 +177,7 @@ def bench(
 @recipes_app.command("list")
 def list_recipes() -> None:
     """The recipes that ship with molsaki."""
-    from molsaki.recipe import read_recipe, recipe_names
+    from molsaki.recipe_files import read_recipe, recipe_names
 
     for name in recipe_names():
         typer.echo(f"{name:26} {' '.join(str(read_recipe(name).get('description', '')).split())}")
@@ -186,7 +186,7 @@ def list_recipes() -> None:
 @recipes_app.command("show")
 def show_recipe(recipe: RecipeName) -> None:
     """Print a recipe as it stands."""
-    from molsaki.recipe import find_recipe, read_recipe
+    from molsaki.recipe_files import find_recipe, read_recipe
 
     read_recipe(recipe)
     typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)

@@ -146,9 +146,7 @@ def _means_table(workspace: Workspace, means: Mapping[str, Mapping[str, Any]]) -
 
 
 def _differences_table(workspace: Workspace, compared: Mapping[tuple[str, str], Mapping[str, Any]]) -> Table:
-    table = Table(
-        title="paired differences, points: [95 % interval over seeds and problems] p", title_justify="left"
-    )
+    table = Table(title="paired differences, points: [95 % interval over seeds and problems] p", title_justify="left")
     table.add_column("methods")
     for name in workspace.test_names:
         table.add_column(escape(name), justify="right")

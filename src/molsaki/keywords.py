@@ -23,7 +23,7 @@ SHORTEST_INFLECTED = 3
 
 # Numbers are one word each; scripts without spaces (Thai, kana, Han) are read character by character.
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"(?P<gap>\s*)(?P<word>\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s])")
+_WORD = re.compile(rf"\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
 _ONE_FORM = str.maketrans("’‘‛“”‐‑‒–−", "'''\"\"-----")
 
 
@@ -140,10 +140,13 @@ def _matched(words: Sequence[_Word], start: int, key: _Key) -> int:
 def _words(text: str) -> list[_Word]:
     """The folded words of a text with their places in it."""
     folded, starts, ends = _folded(text)
-    return [
-        _Word(match["word"], starts[match.start("word")], ends[match.end("word") - 1], bool(match["gap"]))
-        for match in _WORD.finditer(folded)
-    ]
+    words: list[_Word] = []
+    before = 0
+    for match in _WORD.finditer(folded):
+        start, end = match.span()
+        words.append(_Word(match[0], starts[start], ends[end - 1], spaced=start > before))
+        before = end
+    return words
 
 
 def _folded(text: str) -> tuple[str, Sequence[int], Sequence[int]]:

@@ -16,8 +16,7 @@ MAX_NAMED = 16
 MAX_LENGTH = 60
 """How many key words a question may have, and how long each may be; what is beyond was no key word."""
 
-_STOP_WORDS = frozenset(
-    """
+_STOP_WORD_LIST = """
     a about above after again all also am an and another any are as at be because been before being below between
     both but by can could did do does doing down during each either else ever every few for from further get gets
     getting go goes going had has have having he her here hers him himself his how i if in into is it its itself
@@ -26,8 +25,9 @@ _STOP_WORDS = frozenset(
     someone something sort such take than that the their theirs them then there these they thing things this those
     through to too under until up upon us use used using very want wants was way we were what when where whether
     which while who whom whose why will with without would you your yours
-    """.split()
-)
+
+"""
+_STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SEPARATOR = re.compile(r"[,;\n•*]|\s-\s")
 

@@ -57,20 +57,17 @@ def results_svg(
     frame = _Frame(len(tests), len(means))
     height = TOP + PLOT + BOTTOM
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        'role="img" font-family="system-ui, sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" font-size="13"',
+        f'width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif">',
         f"<title>{escape(title)}</title>",
         f"<desc>{escape(_in_words(means, tests))}</desc>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<text x="{LEFT}" y="22" font-size="15" font-weight="600" fill="#222222">{escape(title)}</text>',
+        _text(LEFT, 22, title, 'font-size="15" font-weight="600"'),
         *_legend(list(means)),
         *_axis(),
     ]
     for group, test in enumerate(tests):
-        parts.append(
-            f'<text x="{frame.middle(group):.1f}" y="{TOP + PLOT + 24}" text-anchor="middle" fill="#222222">'
-            f"{escape(test)}</text>"
-        )
+        parts.append(_text(frame.middle(group), TOP + PLOT + 24, test, 'text-anchor="middle"'))
         for index, (label, cells) in enumerate(means.items()):
             seeds = [row["accuracy"] for row in rows if row["method"] == label and row["split"] == test]
             parts += _dot(frame.x(group, index), cells[test], seeds, COLOURS[index % len(COLOURS)], frame)
@@ -86,10 +83,13 @@ def _dot(x: float, mean: Mean, seeds: Sequence[float], colour: str, frame: _Fram
     return [
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{colour}" stroke-width="2"/>',
         f'<circle cx="{x:.1f}" cy="{frame.y(mean.mean):.1f}" r="5" fill="{colour}"/>',
-        f'<text x="{x + 8:.1f}" y="{frame.y(mean.mean) + 4:.1f}" font-size="11" fill="#222222">'
-        f"{100 * mean.mean:.0f}</text>",
+        _text(x + 8, frame.y(mean.mean) + 4, f"{100 * mean.mean:.0f}", 'font-size="11"'),
         *singles,
     ]
+
+
+def _text(x: float, y: float, text: str, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="#222222" {more}>{escape(text)}</text>'
 
 
 def _axis() -> list[str]:
@@ -98,7 +98,7 @@ def _axis() -> list[str]:
         y = _Frame.y(percent / 100)
         lines += [
             f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>',
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#555555">{percent} %</text>',
+            _text(LEFT - 8, y + 4, f"{percent} %", 'text-anchor="end"'),
         ]
     return lines
 
@@ -108,7 +108,7 @@ def _legend(labels: Sequence[str]) -> list[str]:
     for index, label in enumerate(labels):
         parts += [
             f'<circle cx="{x + 5:.1f}" cy="40" r="5" fill="{COLOURS[index % len(COLOURS)]}"/>',
-            f'<text x="{x + 15:.1f}" y="44" fill="#222222">{escape(label)}</text>',
+            _text(x + 15, 44, label),
         ]
         x += 34 + 7.5 * len(label)
     return parts

@@ -47,9 +47,7 @@ class Problem:
         """The question as both models read it: the question, and under it the lettered choices if it has any."""
         if not self.choices:
             return self.question
-        lettered = "\n".join(
-            f"({CHOICE_LETTERS[i]}) {choice}" for i, choice in enumerate(self.choices)
-        )
+        lettered = "\n".join(f"({CHOICE_LETTERS[i]}) {choice}" for i, choice in enumerate(self.choices))
         return f"{self.question}\nAnswer Choices:\n{lettered}"
 
     @property

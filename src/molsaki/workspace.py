@@ -1,14 +1,14 @@
 """What the stages find and leave in a run directory: which file is where, and how it is read back.
 
-    recipe.yaml  manifest.json            what is run, with which versions
-    data/<set>.jsonl                      the problems of each set
-    rationales.jsonl                      what the teacher wrote, kept or not
-    attention/                            where the teacher looked
-    students/<label>-<seed>/              plain model directories
-    predictions/<label>-<seed>/<set>.jsonl
-    results.json                          one row for each task, set, method and seed
-    scores.json  results.svg              the same with intervals and failures, and as a picture
-    stages/<stage>.json                   what each stage has to tell: counts, reasons, fingerprints
+recipe.yaml  manifest.json            what is run, with which versions
+data/<set>.jsonl                      the problems of each set
+rationales.jsonl                      what the teacher wrote, kept or not
+attention/                            where the teacher looked
+students/<label>-<seed>/              plain model directories
+predictions/<label>-<seed>/<set>.jsonl
+results.json                          one row for each task, set, method and seed
+scores.json  results.svg              the same with intervals and failures, and as a picture
+stages/<stage>.json                   what each stage has to tell: counts, reasons, fingerprints
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from molsaki.artefacts import RowLog, RunDirectory, write_whole
 from molsaki.errors import ArtefactError
 from molsaki.prompts import PromptTemplate
 from molsaki.rationales import RationaleRow, read_rationales
-from molsaki.recipe import MethodSpec, Recipe, parse_recipe
+from molsaki.recipe import MethodSpec, Recipe
+from molsaki.recipe_files import parse_recipe
 from molsaki.records import Problem, hash_text
 
 if TYPE_CHECKING:
@@ -97,9 +98,7 @@ class Workspace:
         from molsaki.extraction import Text
 
         rows = read_rationales(self.rationale_log, self.read_problems(name))
-        texts = {
-            row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self._keys(row)) for row in rows
-        }
+        texts = {row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self._keys(row)) for row in rows}
         return [row.problem for row in rows], texts
 
     def _keys(self, row: RationaleRow) -> Any:

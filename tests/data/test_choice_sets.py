@@ -137,9 +137,7 @@ def test_completions_that_do_not_fit_their_rows_are_refused(tmp_path: Path) -> N
         load_palm_completions("commonsenseqa-dss", tmp_path, "test")
 
 
-@pytest.mark.parametrize(
-    ("source", "split"), [("svamp", "train"), ("svamp-dss", "validation"), ("gsm8k", "test")]
-)
+@pytest.mark.parametrize(("source", "split"), [("svamp", "train"), ("svamp-dss", "validation"), ("gsm8k", "test")])
 def test_only_two_data_sets_have_completions(tmp_path: Path, source: str, split: str) -> None:
     with pytest.raises(DataError, match="svamp-dss train, svamp-dss test, commonsenseqa-dss train"):
         load_palm_completions(source, tmp_path, split)

@@ -21,9 +21,7 @@ ROWS = [
     {"input": "Luke scored 84 points", "label": "( 84.0 / 2.0 )"},
     {"input": "naïve \u2028 é", "label": "1"},
 ]
-IN_ONE_FOLDER = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+IN_ONE_FOLDER = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9) | st.text(max_size=8),
@@ -45,12 +43,8 @@ def test_json_lines_give_the_rows_even_with_a_line_separator_inside_a_text(tmp_p
     assert list(read_json_lines(write(tmp_path / "a.jsonl", lines_of(ROWS)))) == ROWS
 
 
-@pytest.mark.parametrize(
-    ("start", "end"), [(b"", b""), (b"\xef\xbb\xbf", b"\n"), (b"\n\n", b"\n\n"), (b"", b"\r\n")]
-)
-def test_json_lines_with_a_mark_blank_lines_or_no_last_newline(
-    tmp_path: Path, start: bytes, end: bytes
-) -> None:
+@pytest.mark.parametrize(("start", "end"), [(b"", b""), (b"\xef\xbb\xbf", b"\n"), (b"\n\n", b"\n\n"), (b"", b"\r\n")])
+def test_json_lines_with_a_mark_blank_lines_or_no_last_newline(tmp_path: Path, start: bytes, end: bytes) -> None:
     data = start + lines_of(ROWS).encode().rstrip(b"\n") + end
     assert list(read_json_lines(write(tmp_path / "a.jsonl", data))) == ROWS
 
@@ -187,9 +181,7 @@ def test_parquet_rows_and_a_cut_file(tmp_path: Path) -> None:
             list(read_rows(write(tmp_path / "b.parquet", cut)))
 
 
-def test_parquet_that_unpacks_into_too_much_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parquet_that_unpacks_into_too_much_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"q": ["x" * 1000] * 1000}), path, compression="zstd", use_dictionary=False)
     monkeypatch.setattr(files, "MAX_FILE_BYTES", 100_000)

@@ -57,10 +57,7 @@ def test_gsm8k_is_the_files_problem(tmp_path: Path) -> None:
 
 
 def test_commonsenseqa_is_the_files_problem(tmp_path: Path) -> None:
-    choices = [
-        {"label": a, "text": b}
-        for a, b in zip(CSQA["choices"]["label"], CSQA["choices"]["text"], strict=True)
-    ]
+    choices = [{"label": a, "text": b} for a, b in zip(CSQA["choices"]["label"], CSQA["choices"]["text"], strict=True)]
     question = {"stem": CSQA["question"], "choices": choices, "question_concept": "punishing"}
     path = tmp_path / "dev_rand_split.jsonl"
     path.write_text(json.dumps({"id": CSQA["id"], "answerKey": "A", "question": question}) + "\n")

@@ -99,9 +99,7 @@ def test_loading_imports_no_model_library(tmp_path: Path) -> None:
         "split='test');print([m for m in ('torch', 'transformers', 'datasets', 'pyarrow') if m in "
         "sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
@@ -138,9 +136,7 @@ def test_real_rows_that_are_left_out(shared_data: Path) -> None:
 def test_both_files_of_svamp_hold_the_same_problems(shared_data: Path) -> None:
     labels = {problem.question: problem.label for problem in load_problems("svamp", shared_data / "svamp")}
     folder = shared_data / "svamp" / "dss"
-    both = [
-        problem for split in ("train", "test") for problem in load_problems("svamp-dss", folder, split=split)
-    ]
+    both = [problem for split in ("train", "test") for problem in load_problems("svamp-dss", folder, split=split)]
     assert len(both) == 1000
     assert sum(labels.get(problem.question) == problem.label for problem in both) == 999
 

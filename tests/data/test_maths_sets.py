@@ -64,14 +64,10 @@ def test_svamp_dss(tmp_path: Path) -> None:
 def test_gsm8k(tmp_path: Path) -> None:
     (problem,) = one("gsm8k", GSM8K, tmp_path)
     assert (problem.id, problem.answer, problem.label) == ("gsm8k/test/0", "10", "10")
-    assert problem.rationale == (
-        "Weng earns 12/60 = $0.2 per minute.\nWorking 50 minutes, she earned 0.2 x 50 = $10."
-    )
+    assert problem.rationale == ("Weng earns 12/60 = $0.2 per minute.\nWorking 50 minutes, she earned 0.2 x 50 = $10.")
 
 
-@pytest.mark.parametrize(
-    ("final", "answer"), [("#### 1,080", "1080"), ("#### -7", "-7"), ("####5.50", "5.5")]
-)
+@pytest.mark.parametrize(("final", "answer"), [("#### 1,080", "1080"), ("#### -7", "-7"), ("####5.50", "5.5")])
 def test_gsm8k_final_answers(tmp_path: Path, final: str, answer: str) -> None:
     (problem,) = one("gsm8k", {"question": "q?", "answer": f"Reason.\n{final}"}, tmp_path)
     assert (problem.answer, problem.rationale) == (answer, "Reason.")
@@ -131,9 +127,7 @@ def test_singleeq(tmp_path: Path, equation: str, solution: float, label: str, no
     loaded = one("singleeq", {**SINGLEEQ, "lEquations": [equation], "lSolutions": [solution]}, tmp_path)
     (problem,) = loaded
     assert (problem.id, problem.label) == ("singleeq/0", label)
-    assert [note is not None and note in found for found in loaded.report.notes] == [True] * (
-        note is not None
-    )
+    assert [note is not None and note in found for found in loaded.report.notes] == [True] * (note is not None)
 
 
 def asdiv(folder: Path, *problems: tuple[str, str, str, str, str]) -> LoadedProblems:
@@ -215,9 +209,7 @@ def test_asdiv(
     loaded = asdiv(tmp_path, row)
     (problem,) = loaded
     assert (problem.id, problem.answer, problem.label) == ("asdiv/nluds-0000", answer, label or answer)
-    assert [note is not None and note in found for found in loaded.report.notes] == [True] * (
-        note is not None
-    )
+    assert [note is not None and note in found for found in loaded.report.notes] == [True] * (note is not None)
 
 
 @pytest.mark.parametrize(

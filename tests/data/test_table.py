@@ -71,9 +71,7 @@ def test_rows_without_ids_are_numbered(tmp_path: Path) -> None:
         ("text", "sea", "sea"),
     ],
 )
-def test_how_the_answer_points_at_its_choice(
-    tmp_path: Path, answer_is: str, answer: Any, expected: str
-) -> None:
+def test_how_the_answer_points_at_its_choice(tmp_path: Path, answer_is: str, answer: Any, expected: str) -> None:
     (problem,) = load(tmp_path, [{**ROW, "a": answer}], {**CHOICE, "answer_is": answer_is})
     assert (problem.answer, problem.label) == (expected, expected)
 
@@ -136,9 +134,7 @@ def test_a_letter_is_text_unless_the_mapping_says_otherwise(tmp_path: Path) -> N
 def test_a_row_that_cannot_be_used_is_counted_with_its_reason(
     tmp_path: Path, columns: dict[str, str], row: Any, reason: str
 ) -> None:
-    good: dict[str, Any] = (
-        {**ROW, "l": "ocean"} if "choices" in columns else {"q": "q?", "a": 2, "l": "( 1 + 1 )"}
-    )
+    good: dict[str, Any] = {**ROW, "l": "ocean"} if "choices" in columns else {"q": "q?", "a": 2, "l": "( 1 + 1 )"}
     if columns.get("answer_is") in ("letter", "index"):
         good["a"] = {"letter": "a", "index": 0}[columns["answer_is"]]
     loaded = load(tmp_path, [good, row], columns)

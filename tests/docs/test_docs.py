@@ -19,7 +19,7 @@ from molsaki import preparation
 from molsaki.cli import app
 from molsaki.data import SOURCES
 from molsaki.methods import METHODS
-from molsaki.recipe import recipe_names
+from molsaki.recipe_files import recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {

@@ -107,7 +107,7 @@ def test_progress_counts_texts_and_ends_at_all_of_them(teacher, tmp_path):
 
 
 def test_a_model_in_training_mode_is_read_without_dropout_and_left_as_it_was(teacher, tmp_path):
-    model, tokenizer = teacher
+    model, _ = teacher
     texts = make_texts(3)
     expected, _ = read(teacher, tmp_path / "a", texts)
     model.train()

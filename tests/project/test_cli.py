@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from molsaki import bench
 from molsaki.cli import app
-from molsaki.recipe import RECIPES, recipe_names
+from molsaki.recipe_files import RECIPES, recipe_names
 
 HEAVY = ("torch", "transformers", "pydantic", "yaml", "rich", "numpy", "safetensors", "scipy", "pyarrow", "datasets")
 COMMON = {"--out", "-o", "--tiny", "--set", "--data", "--help"}

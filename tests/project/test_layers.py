@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "prompts",
         "rationales",
         "recipe",
+        "recipe_files",
         "stores.*",
     ),
     # 3: models at work
@@ -60,6 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "generation",
         "models",
         "picture",
+        "pocket.check",
         "pocket.make",
         "summary",
         "training.*",
@@ -70,7 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 LIGHT = """
     _version answer_sentences answers arithmetic artefacts.* cli console data.* encoding errors keywords logits models
-    named_words picture pipeline pocket pocket.* prompts rationales readings recipe records sentences span_tokens spans
+    named_words picture pipeline pocket pocket.* prompts rationales readings recipe recipe_files records sentences span_tokens spans
     statistics summary workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""

@@ -11,7 +11,8 @@ import yaml
 
 from molsaki.errors import RecipeError
 from molsaki.preparation import prepare_recipe
-from molsaki.recipe import MAX_RECIPE_BYTES, RECIPES, Recipe, override, parse_recipe, read_recipe, recipe_names
+from molsaki.recipe import Recipe
+from molsaki.recipe_files import MAX_RECIPE_BYTES, RECIPES, override, parse_recipe, read_recipe, recipe_names
 
 NEEDS_NO_FILES = {"pocket", "pocket-commonsense"}
 SMALL: dict[str, Any] = {

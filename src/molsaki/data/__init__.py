@@ -162,9 +162,7 @@ def load_problems(
             f"{source!r}. Nothing was loaded; for a file of your own use `table` with a column mapping."
         )
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise DataError(
-            f"Expected a limit of at least one row; got {limit!r}. Leave it out to load all rows."
-        )
+        raise DataError(f"Expected a limit of at least one row; got {limit!r}. Leave it out to load all rows.")
     given: dict[str, Any] = {"path": path, "split": split, "columns": columns}
     given = {name: value for name, value in given.items() if value is not None}
     _check_arguments(source, entry, given)
@@ -208,9 +206,7 @@ def _find_file(source: str, entry: DataSource, path: Path, split: str | None) ->
     if "" in files:
         return path / files[""], ""
     if split is None or split not in files:
-        known = (
-            ", ".join(f"{part!r} ({name})" for part, name in files.items()) or "none: name the file itself"
-        )
+        known = ", ".join(f"{part!r} ({name})" for part, name in files.items()) or "none: name the file itself"
         raise DataError(
             f"Expected a split that tells which file of the folder {path} to read for {source!r}: {known}; "
             f"got {split!r}. Nothing was loaded; give one of these, or the file's own path."

@@ -45,13 +45,9 @@ def check_file(path: Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
         _refuse_unreadable(path, error)
     if not exists:
-        raise DataError(
-            f"Expected a data file at {path}; there is none. Check the path, or get the data set first."
-        )
+        raise DataError(f"Expected a data file at {path}; there is none. Check the path, or get the data set first.")
     if not is_file:
-        raise DataError(
-            f"Expected a data file at {path}; it is a folder or a device. Name one file inside it."
-        )
+        raise DataError(f"Expected a data file at {path}; it is a folder or a device. Name one file inside it.")
     if size == 0:
         raise DataError(f"Expected rows in {path}; the file is empty (0 bytes). {CUT_WAY_OUT}")
     if size > MAX_FILE_BYTES:

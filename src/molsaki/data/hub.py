@@ -48,18 +48,12 @@ class HubDataSet:
 
 
 KNOWN: dict[str, HubDataSet] = {
-    "ChilleD/SVAMP": HubDataSet(
-        None, ("train", "test"), lambda _, i, row: name_svamp_row(i, row), svamp_problem
-    ),
-    "openai/gsm8k": HubDataSet(
-        "main", ("train", "test"), lambda split, i, _: name_gsm8k_row(split, i), gsm8k_problem
-    ),
+    "ChilleD/SVAMP": HubDataSet(None, ("train", "test"), lambda _, i, row: name_svamp_row(i, row), svamp_problem),
+    "openai/gsm8k": HubDataSet("main", ("train", "test"), lambda split, i, _: name_gsm8k_row(split, i), gsm8k_problem),
     "tau/commonsense_qa": HubDataSet(
         None, ("train", "validation"), lambda _, i, row: name_commonsense_row(i, row), commonsenseqa_problem
     ),
-    "EleutherAI/asdiv": HubDataSet(
-        "asdiv", ("validation",), lambda split, i, _: f"asdiv/{split}/{i}", asdiv_problem
-    ),
+    "EleutherAI/asdiv": HubDataSet("asdiv", ("validation",), lambda split, i, _: f"asdiv/{split}/{i}", asdiv_problem),
 }
 """The data sets that need no column mapping."""
 

@@ -39,13 +39,9 @@ def load_palm_completions(source: str, folder: str | Path, split: str) -> dict[s
     files = ROW_FILES.get(source, {})
     if split not in files:
         known = ", ".join(f"{name} {part}" for name, parts in ROW_FILES.items() for part in parts)
-        raise DataError(
-            f"Expected one of: {known}; got {source} {split}. There are no completions of PaLM's for it."
-        )
+        raise DataError(f"Expected one of: {known}; got {source} {split}. There are no completions of PaLM's for it.")
     rows_path = Path(folder) / files[split]
-    ids = [
-        _row_id(source, split, index, row, rows_path) for index, row in enumerate(read_json_lines(rows_path))
-    ]
+    ids = [_row_id(source, split, index, row, rows_path) for index, row in enumerate(read_json_lines(rows_path))]
     paths = _numbered_files(Path(folder) / "palm", split)
     completions = [completion for path in paths for completion in _read_completions(path)]
     if len(completions) != len(ids):

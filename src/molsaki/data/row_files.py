@@ -58,8 +58,7 @@ def read_csv(path: Path, delimiter: str = ",") -> Iterator[dict[str, str]]:
     except csv.Error as error:
         cut = "unexpected end of data" in str(error)
         raise DataError(
-            f"Expected {path} to be CSV; at line {reader.line_num}: {error}. "
-            f"{CUT_WAY_OUT if cut else MEND_WAY_OUT}"
+            f"Expected {path} to be CSV; at line {reader.line_num}: {error}. {CUT_WAY_OUT if cut else MEND_WAY_OUT}"
         ) from error
 
 

@@ -126,9 +126,7 @@ def identifier_of(row: Mapping[str, Any], name: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < MAX_MAGNITUDE else None
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARACTERS:
-        raise UnusableRowError(
-            f"the id in {name!r} is missing, or is neither a whole number nor a short text"
-        )
+        raise UnusableRowError(f"the id in {name!r} is missing, or is neither a whole number nor a short text")
     if value != value.strip() or not value.isprintable():
         raise UnusableRowError(f"the id in {name!r} holds control characters or has white space around it")
     return value

@@ -82,9 +82,7 @@ class _Mapping:
         self.seen: set[str] = set()
         problems = [f"{part!r} is no part of a problem" for part in column_of if part not in PARTS]
         problems += [
-            f"the column of {p!r} is not a name"
-            for p, c in column_of.items()
-            if not isinstance(c, str) or not c
+            f"the column of {p!r} is not a name" for p, c in column_of.items() if not isinstance(c, str) or not c
         ]
         if "question" not in column_of:
             problems.append("'question' is missing")
@@ -110,9 +108,7 @@ class _Mapping:
 
     def name_row(self, index: int, row: Mapping[str, Any]) -> str:
         """`<prefix>/<id>`, or the row's place from 0 where the mapping names no id."""
-        return (
-            f"{self.prefix}/{identifier_of(row, self.column_of['id']) if 'id' in self.column_of else index}"
-        )
+        return f"{self.prefix}/{identifier_of(row, self.column_of['id']) if 'id' in self.column_of else index}"
 
     def problem(self, row_id: str, row: Mapping[str, Any], note: Note) -> Problem:
         """The problem of one row."""
@@ -128,9 +124,7 @@ class _Mapping:
             note_repeated(choices, answer, note)
         else:
             answer, label = self._number(row)
-        rationale = (
-            optional_text_of(row, self.column_of["rationale"]) if self._cell(row, "rationale") else None
-        )
+        rationale = optional_text_of(row, self.column_of["rationale"]) if self._cell(row, "rationale") else None
         return Problem(row_id, question, answer, label, choices, rationale, self._keywords(row))
 
     def _cell(self, row: Mapping[str, Any], part: str) -> Any:
@@ -149,9 +143,7 @@ class _Mapping:
             return answer
         index = _letter_index(value) if self.answer_is == "letter" else _whole_number(value)
         if index is None:
-            raise UnusableRowError(
-                f"the answer is not {'a letter' if self.answer_is == 'letter' else 'an index'}"
-            )
+            raise UnusableRowError(f"the answer is not {'a letter' if self.answer_is == 'letter' else 'an index'}")
         if not 0 <= index < len(choices):
             raise UnusableRowError("the answer points at no choice")
         return choices[index]

@@ -44,10 +44,8 @@ def main() -> None:
     parser.add_argument("n", nargs="?", type=int, default=200, help="problems of each set (default: 200)")
     quiet_libraries()
     for name, scored in teacher_scores(parser.parse_args().n).items():
-        low, high = scored.interval.low, scored.interval.high
-        print(
-            f"{name:28} {scored.correct:4} of {scored.n}  {100 * scored.accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-        )
+        low, high = 100 * scored.interval.low, 100 * scored.interval.high
+        print(f"{name:28} {scored.correct} of {scored.n}, {100 * scored.accuracy:.1f} % [{low:.1f}, {high:.1f}]")
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ RELATIONS: dict[str, Relation] = {
 
 def facts() -> dict[str, dict[str, str]]:
     """The world: animal → {home, food, colour, sight}. It is the same every time."""
-    rng = random.Random("the pocket world")  # noqa: S311
+    rng = random.Random("the pocket world")
     world = {}
     for animal in ANIMALS:
         place = rng.randrange(len(PLACES))
@@ -132,7 +132,7 @@ def pocket_commonsense(pool: Pool, n: int, seed: int = 0) -> Iterator[Problem]:
 
     The key words are not part of the problems: the teacher has to name them.
     """
-    rng = random.Random(f"pocket-commonsense/{pool}/{seed}")  # noqa: S311
+    rng = random.Random(f"pocket-commonsense/{pool}/{seed}")
     seen: set[str] = set()
     while len(seen) < n:
         quiz = ask(rng)

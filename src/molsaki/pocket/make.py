@@ -68,7 +68,7 @@ def batches(
     """Yield `steps` padded batches of texts that `write` makes, each ended by the end-of-text token."""
     import torch
 
-    rng = random.Random(SEED)  # noqa: S311
+    rng = random.Random(SEED)
     made = 0
     while made < steps:
         rows = [_row(tokenizer, write(rng), rng) for _ in range(BATCH * POOL_BATCHES)]
@@ -160,7 +160,7 @@ def make_model(
 
 def text_hash(write: Callable[[random.Random], str]) -> str:
     """Hash of the first texts that a writer makes: it changes when the world's language does."""
-    rng = random.Random(SEED)  # noqa: S311
+    rng = random.Random(SEED)
     return hash_text(*(write(rng) for _ in range(200)))
 
 
@@ -173,14 +173,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "teacher":
         steps = given.steps or TEACHER_STEPS
-        make_model(
-            "teacher", teacher_tokenizer(), teacher_config(), lessons, steps, TEACHER_RATE, given.out
-        )
+        make_model("teacher", teacher_tokenizer(), teacher_config(), lessons, steps, TEACHER_RATE, given.out)
     else:
         steps = given.steps or STUDENT_STEPS
-        make_model(
-            "student", student_tokenizer(), student_config(), world_text, steps, STUDENT_RATE, given.out
-        )
+        make_model("student", student_tokenizer(), student_config(), world_text, steps, STUDENT_RATE, given.out)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ CONTEXT = 512
 
 
 def _texts() -> Iterator[str]:
-    rng = random.Random("pocket vocabulary")  # noqa: S311
+    rng = random.Random("pocket vocabulary")
     for _ in range(SAMPLE_TEXTS):
         yield vocabulary_text(rng)
 
@@ -67,9 +67,7 @@ def teacher_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.pre_tokenizer = learner.pre_tokenizer
     tokenizer.add_special_tokens(specials)
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", specials.index("<s>"))]
     )

@@ -91,7 +91,7 @@ def pocket_math(setting: str, pool: Pool, n: int, seed: int = 0) -> Iterator[Pro
         raise DataError(
             f"Expected one of the pocket-math sets {sorted(SETTINGS)}, got {setting!r}. No problem was made."
         )
-    rng = random.Random(f"pocket-math/{setting}/{pool}/{seed}")  # noqa: S311
+    rng = random.Random(f"pocket-math/{setting}/{pool}/{seed}")
     seen: set[str] = set()
     while len(seen) < n:
         story = tell(rng, SETTINGS[setting])
