@@ -31,14 +31,15 @@ clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(BIN)/python:
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "molsaki needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
 
-$(VENV)/.installed: $(WHAT_IS_INSTALLED) | $(BIN)/python
+$(VENV)/.installed: $(WHAT_IS_INSTALLED) | $(VENV)/.made
 	$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(WHAT_IS_INSTALLED) | $(BIN)/python
+$(VENV)/.installed-dev: $(WHAT_IS_INSTALLED) | $(VENV)/.made
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed

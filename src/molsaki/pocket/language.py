@@ -10,10 +10,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from typing import TypeAlias
 
 from molsaki.pocket import words
 from molsaki.pocket.commonsense import ANIMALS, PLACES, SIGHTS, ask, facts
 from molsaki.pocket.word_problems import Setting, pool_of, tell
+
+Writer: TypeAlias = Callable[[random.Random], str]
+"""Makes one piece of text."""
 
 _LESSONS = (
     Setting(),
@@ -35,7 +39,7 @@ _EVERYTHING = (
 
 def world_text(rng: random.Random) -> str:
     """One piece of plain text of the world."""
-    return rng.choices((_story, _question, _fact, _notation), weights=(5, 2, 3, 1))[0](rng)
+    return rng.choices((_story, _question, facts_text, _notation), weights=(5, 2, 3, 1))[0](rng)
 
 
 def _story(rng: random.Random) -> str:
@@ -60,7 +64,8 @@ def _question(rng: random.Random) -> str:
     return tell(rng, rng.choice(_EVERYTHING)).question
 
 
-def _fact(rng: random.Random) -> str:
+def facts_text(rng: random.Random) -> str:
+    """A few facts of the world as plain sentences."""
     world = facts()
     animal = rng.choice(ANIMALS)
     about = world[animal]
@@ -109,13 +114,30 @@ def commonsense_lesson(rng: random.Random) -> str:
 
 def lessons(rng: random.Random) -> str:
     """One piece of what the teacher reads: mostly problems solved, and the facts of the world."""
-    kinds: tuple[Callable[[random.Random], str], ...] = (math_lesson, commonsense_lesson, _fact)
-    return rng.choices(kinds, weights=(7, 2, 1))[0](rng)
+    return _lessons_and(facts_text)(rng)
 
 
-def vocabulary_text(rng: random.Random) -> str:
-    """Text for training the tokenizers: everything that either model reads, and the words of the prompts."""
-    kind = rng.random()
-    if kind < 0.02:
-        return " ".join((*words.NAMES, "predict: explain:"))
-    return lessons(rng) if kind < 0.5 else world_text(rng)
+def _lessons_and(plain: Writer) -> Writer:
+    """Lessons with one piece in ten of plain text."""
+
+    def write(rng: random.Random) -> str:
+        return rng.choices((math_lesson, commonsense_lesson, plain), weights=(7, 2, 1))[0](rng)
+
+    return write
+
+
+def vocabulary_text(plain: Writer) -> Writer:
+    """Text for training a tokenizer: everything that either model reads, and the words of the prompts.
+
+    Args:
+        plain: the plain text that its own model reads.
+    """
+    mixed = _lessons_and(plain)
+
+    def write(rng: random.Random) -> str:
+        kind = rng.random()
+        if kind < 0.02:
+            return " ".join((*words.NAMES, "predict: explain:"))
+        return mixed(rng) if kind < 0.5 else world_text(rng)
+
+    return write

@@ -10,12 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.pocket import WEIGHTS
-from molsaki.pocket.language import lessons, world_text
+from molsaki.pocket.language import Writer, lessons, world_text
 from molsaki.pocket.vocabularies import CONTEXT, VOCABULARY_SIZE, student_tokenizer, teacher_tokenizer
 from molsaki.records import hash_text
 
@@ -63,7 +63,7 @@ def _config(
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, write: Callable[[random.Random], str], steps: int
+    tokenizer: PreTrainedTokenizerFast, write: Writer, steps: int
 ) -> Iterator[dict[str, Any]]:
     """Yield `steps` padded batches of texts that `write` makes, each ended by the end-of-text token."""
     import torch
@@ -99,7 +99,7 @@ def make_model(
     name: str,
     tokenizer: PreTrainedTokenizerFast,
     config: LlamaConfig,
-    write: Callable[[random.Random], str],
+    write: Writer,
     steps: int,
     rate: float,
     out: Path,
@@ -158,7 +158,7 @@ def make_model(
     (target / "pocket.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def text_hash(write: Callable[[random.Random], str]) -> str:
+def text_hash(write: Writer) -> str:
     """Hash of the first texts that a writer makes: it changes when the world's language does."""
     rng = random.Random(SEED)
     return hash_text(*(write(rng) for _ in range(200)))

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from molsaki.pocket.language import vocabulary_text
+from molsaki.pocket.language import Writer, facts_text, vocabulary_text, world_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -22,10 +22,11 @@ SAMPLE_TEXTS = 12_000
 CONTEXT = 512
 
 
-def _texts() -> Iterator[str]:
+def _texts(plain: Writer) -> Iterator[str]:
     rng = random.Random("pocket vocabulary")
+    write = vocabulary_text(plain)
     for _ in range(SAMPLE_TEXTS):
-        yield vocabulary_text(rng)
+        yield write(rng)
 
 
 def teacher_tokenizer() -> PreTrainedTokenizerFast:
@@ -50,7 +51,7 @@ def teacher_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=["\n", "▁"],
         show_progress=False,
     )
-    learner.train_from_iterator(_texts(), trainer=trainer)
+    learner.train_from_iterator(_texts(facts_text), trainer=trainer)
 
     # The byte tokens are put in afterwards: a trainer takes them only as special tokens, which decoding leaves out.
     learned = json.loads(learner.to_str())["model"]
@@ -97,7 +98,7 @@ def student_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer=trainer)
+    tokenizer.train_from_iterator(_texts(world_text), trainer=trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|endoftext|>",
