@@ -58,6 +58,7 @@ _NAME = re.compile(r"[^\W\d_][^\d()*/+=-]{0,60}")
 _LETTER = re.compile(r"\(\s?([A-Za-z])\s?\)")
 _BARE_LETTER = re.compile(r"(?:(?:option|choice|letter)\s{1,3})?([A-Za-z])(?:[.):,](?=\s|\Z)|\s{0,4}\Z)", re.IGNORECASE)
 _JOINED = re.compile(r"[\s,]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
+_OPEN_LETTER = re.compile(r"\(\w?\Z")
 _EDGE = " \t\r\n\"'“”‘’*_`.,;:!?"
 
 
@@ -101,10 +102,23 @@ def read_choice(region: str, choices: Sequence[str], at_end: bool) -> Reading:
     """
     plain = _without_latex(region)
     folded = [_bare(choice) for choice in choices]
+    ending = _SENTENCE_END.search(plain)
+    if ending:
+        first = _read_named(plain[: ending.start()], choices, folded)
+        # A choice such as "Mr. Smith" does not end where this sentence seems to.
+        return first if first.status != "unparsable" else _read_named(plain, choices, folded)
+    reading = _read_named(plain, choices, folded)
+    if at_end and reading.status == "unparsable" and _breaks_off(plain, reading.text, folded):
+        return Reading(reading.text, None, None, "cut")
+    return reading
+
+
+def _read_named(plain: str, choices: Sequence[str], folded: Sequence[str]) -> Reading:
+    """The choice that a sentence names, whose folded texts are `folded`."""
     said = _bare(plain)
     letters = _LETTER.findall(plain)
     if not letters:
-        if said in folded:
+        if said and said in folded:
             return _chosen(choices, folded.index(said))
         alone = _BARE_LETTER.match(plain)
         letters = [alone[1]] if alone else []
@@ -124,15 +138,12 @@ def read_choice(region: str, choices: Sequence[str], at_end: bool) -> Reading:
         return Reading(said, None, None, "ambiguous" if named else "unparsable")
     if len(named) == 1:
         return _chosen(choices, folded.index(named.pop()))
-    if named:
-        return Reading(said, None, None, "ambiguous")
-    unfinished = not _SENTENCE_END.search(plain) and (
-        not said
-        or plain.rstrip().endswith("(")
-        or bool(re.search(r"\(\w?\Z", plain.rstrip()))
-        or any(text.startswith(said) for text in folded)
-    )
-    return Reading(said, None, None, "cut" if at_end and unfinished else "unparsable")
+    return Reading(said, None, None, "ambiguous" if named else "unparsable")
+
+
+def _breaks_off(plain: str, said: str, folded: Sequence[str]) -> bool:
+    """Whether a choice stops in the middle: nothing there, `(c`, or the beginning of a choice's text."""
+    return _OPEN_LETTER.search(plain.rstrip()) is not None or any(text.startswith(said) for text in folded)
 
 
 def _chosen(choices: Sequence[str], index: int) -> Reading:

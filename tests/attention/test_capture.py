@@ -110,6 +110,18 @@ def test_two_readings_before_one_backward_pass():
     assert_same_gradients(gradients(model, weighted(first) + 2 * weighted(second)), expected)
 
 
+def test_checkpointing_by_pytorchs_own_wrapper():
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+    model, batch = make_model("llama"), make_batch()
+    expected = gradients(model, weighted(stepwise_attention(model, *batch)))
+    for index, layer in enumerate(model.model.layers):
+        model.model.layers[index] = checkpoint_wrapper(layer)
+    got = gradients(model, weighted(stepwise_attention(model, *batch)))
+    got = {name.replace("_checkpoint_wrapped_module.", ""): gradient for name, gradient in got.items()}
+    assert_same_gradients(got, expected)
+
+
 def make(config_name, **settings):
     torch.manual_seed(0)
     config = getattr(transformers, config_name)(**{"vocab_size": 61, "bos_token_id": 1, "eos_token_id": 2, **settings})
@@ -174,6 +186,49 @@ def test_something_else_is_refused():
         stepwise_attention(torch.nn.Linear(2, 2), *make_batch())
     with pytest.raises(UnreadableModelError, match="DataParallel"):
         stepwise_attention(torch.nn.DataParallel(make_model("llama")), *make_batch())
+
+
+def test_tokens_that_somebody_adds_are_refused():
+    model, batch = make_model("llama"), make_batch()
+
+    def add_a_token(_module, arguments, inputs):
+        longer = {name: torch.cat([inputs[name][:, :1], inputs[name]], 1) for name in ("input_ids", "attention_mask")}
+        return arguments, {**inputs, **longer}
+
+    model.register_forward_pre_hook(add_a_token, with_kwargs=True)
+    with pytest.raises(UnreadableModelError, match="the 20 tokens that have steps and keys; it sees 21"):
+        stepwise_attention(model, *batch)
+
+
+def test_a_model_with_a_table_of_its_own_is_refused():
+    model = make_model("llama")
+    model.model.layers[0].register_forward_pre_hook(lambda *_: {}[model.config._attn_implementation])
+    with pytest.raises(UnreadableModelError, match="looks names up by itself"):
+        stepwise_attention(model, *make_batch())
+    model = make_model("llama")
+    model.model.layers[0].register_forward_pre_hook(lambda *_: {}["something else"])
+    with pytest.raises(KeyError, match="something else"):
+        stepwise_attention(model, *make_batch())
+
+
+def test_a_layer_that_attends_twice_is_refused():
+    model = make_model("llama")
+    model.model.layers[1].self_attn = model.model.layers[0].self_attn
+    with pytest.raises(UnreadableModelError, match=r"layers\.0\.self_attn did so twice"):
+        stepwise_attention(model, *make_batch())
+
+
+def test_layers_that_do_not_say_which_they_are_are_refused():
+    model = make_model("llama")
+    model.model.layers[1].self_attn.layer_idx = 0
+    with pytest.raises(UnreadableModelError, match="layer_idx"):
+        stepwise_attention(model, *make_batch())
+
+
+def test_attention_whose_formula_is_unknown_is_refused():
+    model = make_model("llama")
+    with pytest.raises(UnreadableModelError, match="learned position bias"):
+        stepwise_attention(model, *make_batch(), position_bias=torch.zeros(1))
 
 
 def test_a_model_inside_a_module_of_the_users_own():

@@ -183,3 +183,45 @@ def test_a_mask_is_turned_into_numbers_once_for_all_layers():
     assert cache.get(mask, torch.float32, some) is first
     assert cache.get(mask.clone(), torch.float32, some) is not first
     assert cache.get(mask, torch.bfloat16, some).whole.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-14, 1e-6, 1.0, 1e6])
+def test_the_log_sum_exp_has_its_gradient_whatever_the_outputs_is(size):
+    inputs, out_weights = tensors(torch.float32), torch.randn(B, H, T, D, generator=torch.Generator().manual_seed(3))
+    # Rows without a gradient, with a tiny one and with a usual one stand side by side.
+    out_weights[:, :, ::2] *= size
+    out, lse = attention_with_log_sum_exp(*inputs, None, is_causal=True, scale=0.3)
+    got = torch.autograd.grad((out * out_weights).sum() + lse.sin().sum(), inputs)
+    doubles = [x.detach().double().requires_grad_() for x in inputs]
+    scores = slow_scores(*doubles[:2], None)
+    slow_out = torch.softmax(scores, -1) @ doubles[2].repeat_interleave(H // G, 1)
+    expected = torch.autograd.grad((slow_out * out_weights).sum() + scores.logsumexp(-1).sin().sum(), doubles)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+def test_a_kernel_that_cannot_share_keys_gets_them_repeated(monkeypatch):
+    from molsaki.attention import fused
+
+    assert isinstance(fused.kernel_shares_keys(), bool)
+    inputs, some = tensors(), spans()
+    out, _, attention = fast(*inputs, None, some)
+    expected = torch.autograd.grad(weighted(attention) + out.sum(), inputs)
+    monkeypatch.setattr(fused, "kernel_shares_keys", lambda: False)
+    out, _, again = fast(*inputs, None, some)
+    torch.testing.assert_close(again, attention)
+    for ours, theirs in zip(torch.autograd.grad(weighted(again) + out.sum(), inputs), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_autocast_around_the_sums_changes_nothing():
+    query, key, value = tensors(torch.float32)
+    _, lse = attention_with_log_sum_exp(query, key, value, None, is_causal=True, scale=0.3)
+    attention = sum_over_spans(query, key, lse, None, spans(), is_causal=True, scale=0.3)
+    expected = torch.autograd.grad(weighted(attention), (query, key), retain_graph=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = sum_over_spans(query, key, lse, None, spans(), is_causal=True, scale=0.3)
+        got = torch.autograd.grad(weighted(again), (query, key))
+    torch.testing.assert_close(again, attention, atol=0, rtol=0)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)

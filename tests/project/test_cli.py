@@ -128,7 +128,7 @@ def test_recipes_are_listed_shown_and_checked() -> None:
 
 
 def test_bench_prints_its_table_and_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [bench.Measurement("60x1:4", way, [1.0], 2**20, 2**19) for way in bench.WAYS]
+    rows = [bench.Measurement("60x1:4", way, [1.0], [1.0], 2**20, 2**19) for way in bench.WAYS]
     asked = []
 
     def measured(shapes: list[bench.Shape], repeats: int, progress: Callable[[str], None]) -> bench.BenchResult:

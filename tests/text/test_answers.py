@@ -115,6 +115,8 @@ def test_no_number(text: str, status: str) -> None:
         ("The answer is (c) trian station.", 2),
         ("The answer is (c), because trains stop there.", 2),
         ("The answer is (c) tra", 2),
+        ("The answer is (c) train station. Buses stop at (a).", 2),
+        ("The answer is (c). Trains stop there, and buses at the bus depot.", 2),
         ("The answer is beach, because the bridge is dry.", 1),
     ],
 )
@@ -158,6 +160,8 @@ def test_no_choice(text: str, status: str) -> None:
         ("(b) good luck!", ("hello", "good luck", "bye"), 1),
         ("river bed", ("bed", "river bed"), 1),
         ("a", ("B", "A"), 1),
+        ("Mr. Smith", ("Mr. Jones", "Mr. Smith"), 1),
+        ("(b) U.S. Army", ("u.s. navy", "u.s. army"), 1),
         ("(a)", ("B", "A"), 0),
         ("(e) someone's face", ("x", "y", "z", "w", "someones face"), 4),
     ],

@@ -18,7 +18,7 @@ def examples(tmp_path):
     return make_examples(tmp_path / "attention")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Sums in one order, so that runs can be compared to the last bit."""
     threads = torch.get_num_threads()

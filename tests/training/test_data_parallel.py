@@ -40,7 +40,6 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     examples = make_examples(tmp_path / "attention")
     train(tmp_path / "one", examples, batch_size=8, accumulation=1, steps=3, log_every=1, model="llama")

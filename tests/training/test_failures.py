@@ -173,6 +173,11 @@ def test_a_tokenizer_without_padding_pads_with_its_end_and_hides_it(examples, to
     assert (batch["labels"] == tokenizer.eos_token_id).sum() == len(examples)  # the ends themselves are learned
 
 
+def test_examples_of_another_models_tokenizer(tmp_path, examples):
+    with pytest.raises(InputError, match="below 200"):
+        train(tmp_path / "s", examples, student=make_gpt2(vocab_size=200))
+
+
 def test_best_without_a_validation_split(tmp_path, examples):
     with pytest.raises(InputError, match="validation split"):
         train(tmp_path / "s", examples, select="best", evaluate_every=2)

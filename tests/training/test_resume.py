@@ -52,6 +52,10 @@ def nine(tmp_path):
 @pytest.fixture
 def order(monkeypatch):
     """The problems of every batch, in the order of training."""
+    return note_order(monkeypatch)
+
+
+def note_order(monkeypatch):
     seen = []
     collate = Collator.__call__
 
@@ -72,6 +76,17 @@ def fit(output, examples, *callbacks, save_every=5, **changes):
     return train(output, examples, student=student, callbacks=callbacks, save_every=save_every, **changes)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run that nothing stops, without a checkpoint: its folder, metrics, router and order of examples."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    last = At()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        order = note_order(monkeypatch)
+        _, metrics = fit(folder / "a", make_examples(folder / "nine", count=9), last, save_every=0)
+    return folder / "a", metrics, last.router, order
+
+
 def weights(folder):
     return safetensors.torch.load_file(folder / "model.safetensors")
 
@@ -87,19 +102,18 @@ def last_losses(metrics, after):
 
 
 @pytest.mark.parametrize("save_every", [5, 6], ids=["amid an epoch", "at its end"])
-def test_killed_and_resumed_is_the_undisturbed_run(tmp_path, nine, order, save_every):
-    undisturbed, resumed = At(), At()
-    _, metrics = fit(tmp_path / "a", nine, undisturbed, save_every=save_every)
-    expected_order = list(order)
+def test_killed_and_resumed_is_the_undisturbed_run(tmp_path, nine, order, save_every, undisturbed):
+    expected, metrics, router, expected_order = undisturbed
+    resumed = At()
     with pytest.raises(KilledError):
         fit(tmp_path / "b", nine, At(8, kill), save_every=save_every)
     assert not (tmp_path / "b").exists()
     order.clear()
     _, again = fit(tmp_path / "b", nine, resumed, save_every=save_every)
     assert again["resumed_from"] == f"checkpoint-{save_every}"
-    assert_same_weights(weights(tmp_path / "a"), weights(tmp_path / "b"))
-    assert_same_weights(undisturbed.router, resumed.router)
-    assert undisturbed.router["router.weight"].abs().max() > 0
+    assert_same_weights(weights(expected), weights(tmp_path / "b"))
+    assert_same_weights(router, resumed.router)
+    assert router["router.weight"].abs().max() > 0
     assert order == expected_order[-len(order) :]
     for one, other in zip(last_losses(metrics, 9), last_losses(again, 9), strict=True):
         assert one["loss"] == other["loss"]
@@ -108,8 +122,7 @@ def test_killed_and_resumed_is_the_undisturbed_run(tmp_path, nine, order, save_e
 
 
 @pytest.mark.parametrize("damage", ["no state", "cut state"])
-def test_a_half_written_checkpoint_is_passed_over(tmp_path, nine, damage):
-    fit(tmp_path / "a", nine)
+def test_a_half_written_checkpoint_is_passed_over(tmp_path, nine, damage, undisturbed):
     with pytest.raises(KilledError):
         fit(tmp_path / "b", nine, At(8, kill))
     whole = tmp_path / "b.training" / "checkpoint-5"
@@ -122,7 +135,7 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path, nine, damage):
         (half / "trainer_state.json").write_text(state[:40])
     assert last_checkpoint(tmp_path / "b.training").folder == whole
     fit(tmp_path / "b", nine)
-    assert_same_weights(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert_same_weights(weights(undisturbed[0]), weights(tmp_path / "b"))
 
 
 def test_killed_between_the_last_step_and_saving_trains_no_step_more(tmp_path, nine, monkeypatch):
@@ -140,8 +153,7 @@ def test_killed_between_the_last_step_and_saving_trains_no_step_more(tmp_path, n
 
 
 @pytest.mark.parametrize("save_every", [0, 5])
-def test_an_interrupt_saves_stops_and_resumes(tmp_path, nine, save_every):
-    fit(tmp_path / "a", nine)
+def test_an_interrupt_saves_stops_and_resumes(tmp_path, nine, save_every, undisturbed):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "b", nine, At(3, interrupt), save_every=save_every)
@@ -150,7 +162,7 @@ def test_an_interrupt_saves_stops_and_resumes(tmp_path, nine, save_every):
     assert last_checkpoint(tmp_path / "b.training").steps == 4
     _, metrics = fit(tmp_path / "b", nine, save_every=save_every)
     assert metrics["resumed_from"] == "checkpoint-4"
-    assert_same_weights(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert_same_weights(weights(undisturbed[0]), weights(tmp_path / "b"))
 
 
 def test_a_second_interrupt_stops_at_once(tmp_path, nine):

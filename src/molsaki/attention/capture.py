@@ -78,6 +78,7 @@ class Capture:
 
     def __post_init__(self) -> None:
         self.names = {module: name for name, module in self.model.named_modules()}
+        self._spans = {self.spans.step_RT.device: self.spans}
 
     def read(self, call: AttentionCall, replay: bool) -> Tensor:
         """Compute a layer's attention, and record its stepwise attention unless this is a replay."""
@@ -102,12 +103,14 @@ class Capture:
                 f'layer; use gradient_checkpointing_kwargs={{"use_reentrant": False}}, or read under '
                 f"torch.no_grad()."
             )
-        out, attention = attend(call, self.spans, self.kernel, self.biases)
+        device = call.query.device
+        spans = self._spans[device] = self._spans.get(device) or self.spans.to(device)
+        out, attention = attend(call, spans, self.kernel, self.biases)
         if not replay:
-            self._record(name, call, attention)
+            self._record(name, call, attention, spans)
         return out
 
-    def _record(self, name: str, call: AttentionCall, attention: Tensor) -> None:
+    def _record(self, name: str, call: AttentionCall, attention: Tensor, spans: TokenSpans) -> None:
         if call.module in self.answers:
             raise UnreadableModelError(
                 f"Expected every layer to attend once in a forward pass; {name} did so twice. It is not clear which "
@@ -115,7 +118,7 @@ class Capture:
             )
         values = None
         if self.want_values:
-            values = self.spans.take(call.value).transpose(1, 2).flatten(2)
+            values = spans.take(call.value).transpose(1, 2).flatten(2)
         self.answers[call.module] = Answer(attention, values)
 
 

@@ -87,8 +87,9 @@ class _SumOverSpans(torch.autograd.Function):
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
         mean_RTJ = query_RHTD.new_empty(R, T, spans.key_RJ.shape[1], dtype=dtype)
         examples = _examples(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale)
-        for r, example in enumerate(examples):
-            torch.sum(example.weights(), 0, out=mean_RTJ[r])
+        with torch.autocast(query_RHTD.device.type, enabled=False):
+            for r, example in enumerate(examples):
+                torch.sum(example.weights(), 0, out=mean_RTJ[r])
         return sum_over_keys(sum_over_steps(mean_RTJ, spans), spans) / H
 
     @staticmethod
@@ -101,9 +102,10 @@ class _SumOverSpans(torch.autograd.Function):
         grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
         grad_lse = torch.empty_like(log_sum_exp_RHT)
         examples = _examples(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale)
-        for r, example in enumerate(examples):
-            grad_TJ = grad_RSK[r].index_select(0, spans.step_RT[r]).index_select(1, spans.key_RJ[r])
-            example.backward(grad_TJ, grad_query[r], grad_key[r], grad_lse[r])
+        with torch.autocast(query_RHTD.device.type, enabled=False):
+            for r, example in enumerate(examples):
+                grad_TJ = grad_RSK[r].index_select(0, spans.step_RT[r]).index_select(1, spans.key_RJ[r])
+                example.backward(grad_TJ, grad_query[r], grad_key[r], grad_lse[r])
         return grad_query, grad_key, grad_lse, None, None, None, None
 
 

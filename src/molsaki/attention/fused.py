@@ -17,6 +17,7 @@ Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -45,7 +46,7 @@ def attention_with_log_sum_exp(
 
     Args:
         query_BHTD: queries.
-        key_BGTD: keys; each serves H / G heads and is not repeated.
+        key_BGTD: keys; each serves H / G heads and is not repeated where the kernel can share it.
         value_BGTD: values, of the same head dimension as the keys.
         bias_BHTT: what is added to the scores ([B or 1, H or 1, T, T], in the queries' type), or None. It gets no
             gradient.
@@ -55,8 +56,26 @@ def attention_with_log_sum_exp(
     Returns:
         The output [B, H, T, D] and the log-sum-exp [B, H, T] (float32 for bfloat16).
     """
+    shared_by = query_BHTD.shape[1] // key_BGTD.shape[1]
+    if shared_by > 1 and not kernel_shares_keys():
+        key_BGTD, value_BGTD = (x.repeat_interleave(shared_by, 1) for x in (key_BGTD, value_BGTD))
     arguments = (query_BHTD, key_BGTD, value_BGTD, bias_BHTT, is_causal, scale)
     return cast(tuple[Tensor, Tensor], _FlashAttention.apply(*arguments))  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=1)
+def kernel_shares_keys() -> bool:
+    """Whether this PyTorch's kernel takes fewer key heads than query heads.
+
+    A kernel that does not would read beyond the keys, so `scaled_dot_product_attention` is asked, which knows: what it
+    keeps for the backward pass is what it gave the kernel.
+    """
+    kept: list[int] = []
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        query, key = torch.zeros(1, 2, 2, 8, requires_grad=True), torch.zeros(1, 1, 2, 8)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape[1]), lambda x: x):
+            out = torch.nn.functional.scaled_dot_product_attention(query, key, key, is_causal=True, enable_gqa=True)
+    return "FlashAttentionForCpu" in type(out.grad_fn).__name__ and 1 in kept
 
 
 class _FlashAttention(torch.autograd.Function):

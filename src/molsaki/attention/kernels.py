@@ -2,7 +2,7 @@
 
     lse           CPU flash attention and its log-sum-exp: T × J weights beside the plain attention
     second-pass   the model's fused attention, then once more with the keys' one-hot columns in the values' place;
-                  for any device and any mask, and for dropout
+                  for any device and any mask, and for dropout; in half precision its weights are rounded to that
     eager         the whole T × T matrix; for soft caps and as the reference
 
 Each gives the attention output that `sdpa` or `eager` gives, within rounding. Where attention has dropout, the
@@ -147,16 +147,15 @@ def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -
         with_sink = torch.logaddexp(log_sum_exp, call.sinks.to(log_sum_exp.dtype)[None, :, None])
         out = out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None]
         log_sum_exp = with_sink
-    with torch.autocast(query.device.type, enabled=False):
-        attention = sum_over_spans(
-            spans.take(query),
-            spans.take(key),
-            spans.take(log_sum_exp),
-            None if bias is None else bias.columns,
-            spans,
-            is_causal=call.is_causal,
-            scale=call.scale,
-        )
+    attention = sum_over_spans(
+        spans.take(query),
+        spans.take(key),
+        spans.take(log_sum_exp),
+        None if bias is None else bias.columns,
+        spans,
+        is_causal=call.is_causal,
+        scale=call.scale,
+    )
     return out[..., :D_v].transpose(1, 2).contiguous(), attention
 
 

@@ -198,7 +198,7 @@ def _in_order(model: PreTrainedModel, capture: Capture) -> list[Answer]:
     expected = model.config.get_text_config(decoder=True).num_hidden_layers
     answers = capture.answers
     indexed = {getattr(module, "layer_idx", None): answer for module, answer in answers.items()}
-    if sorted(answers and indexed, key=str) == sorted(range(expected), key=str) and len(answers) == expected:
+    if len(answers) == expected and indexed.keys() == set(range(expected)):
         return [indexed[index] for index in range(expected)]
     silent = _silent_layers(model, capture, expected)
     if not answers:

@@ -5,7 +5,7 @@ Legend: B batch, R examples of the batch that take part, T tokens, J key tokens,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -47,6 +47,14 @@ class TokenSpans:
         position_T = torch.arange(self.step_RT.shape[1], device=self.step_RT.device)
         behind_RTJ = position_T[None, :, None] >= self.key_position_RJ[:, None, :]
         return behind_RTJ * self.in_a_step
+
+    def to(self, device: torch.device) -> TokenSpans:
+        """The same spans for layers on another device."""
+        if self.step_RT.device == device:
+            return self
+        tensors = {name: getattr(self, name).to(device) for name in ("step_RT", "key_position_RJ", "key_RJ")}
+        rows = self.rows.to(device) if isinstance(self.rows, Tensor) else self.rows
+        return replace(self, rows=rows, **tensors)
 
     def take(self, batch: Tensor) -> Tensor:
         """The examples that take part, from a tensor over the whole batch (or one that all examples share)."""

@@ -62,9 +62,7 @@ def _config(
     )
 
 
-def batches(
-    tokenizer: PreTrainedTokenizerFast, write: Writer, steps: int
-) -> Iterator[dict[str, Any]]:
+def batches(tokenizer: PreTrainedTokenizerFast, write: Writer, steps: int) -> Iterator[dict[str, Any]]:
     """Yield `steps` padded batches of texts that `write` makes, each ended by the end-of-text token."""
     import torch
 

@@ -76,12 +76,14 @@ def train_student(
         was best, and the Trainer's log (null stands there for a number that is not finite).
 
     Raises:
-        InputError: there is nothing to learn from, or nothing to choose the best student by.
+        InputError: there is nothing to learn from, or nothing to choose the best student by, or the examples are of
+            another vocabulary.
         ArtefactError: the output is there already, or the checkpoints beside it were made from something else.
         StageError: the loss or a parameter is not finite any more.
         KeyboardInterrupt: training was interrupted; a checkpoint was saved.
     """
     _require_inputs(method, examples, training, output, validation, validate)
+    _require_vocabulary(student, [*examples, *(validation or ())])
     set_seed(seed)
     made = make_method(method, settings, student)
     _settle_tokens(student, tokenizer, max_new_tokens)
@@ -175,6 +177,16 @@ def _require_inputs(
         raise ArtefactError(
             f"Expected no student at {output} yet; there is something. It is left as it is and nothing was trained; "
             "choose another place, or move it away."
+        )
+
+
+def _require_vocabulary(student: PreTrainedModel, examples: Sequence[Example]) -> None:
+    known = student.get_input_embeddings().num_embeddings
+    largest = max(max(text.input_ids) for example in examples for text in example.sequences.values())
+    if largest >= known:
+        raise InputError(
+            f"Expected token ids below {known}, the student's vocabulary; the examples have one of {largest}. They "
+            "were made with another model's tokenizer; load the student's own, or resize its embeddings."
         )
 
 
