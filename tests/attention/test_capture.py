@@ -151,6 +151,11 @@ def test_models_off_the_interface_are_refused_by_layer(config_name, settings, la
     assert model.config._attn_implementation == before
 
 
+def test_a_model_that_fails_over_a_mask_that_is_not_its_own_is_refused():
+    with pytest.raises(UnreadableModelError, match="MptForCausalLM has code of its own"):
+        stepwise_attention(make("MptConfig", d_model=32, n_heads=4, n_layers=2), *make_batch(lengths=(20, 20)))
+
+
 def test_linear_layers_among_others_are_named():
     model = make(
         "Qwen3NextConfig",
@@ -203,7 +208,7 @@ def test_tokens_that_somebody_adds_are_refused():
 def test_a_model_with_a_table_of_its_own_is_refused():
     model = make_model("llama")
     model.model.layers[0].register_forward_pre_hook(lambda *_: {}[model.config._attn_implementation])
-    with pytest.raises(UnreadableModelError, match="looks names up by itself"):
+    with pytest.raises(UnreadableModelError, match="has code of its own"):
         stepwise_attention(model, *make_batch())
     model = make_model("llama")
     model.model.layers[0].register_forward_pre_hook(lambda *_: {}["something else"])

@@ -141,14 +141,14 @@ def read_attention(
         try:
             outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
             answers = _in_order(readable, capture)
-        except KeyError as error:
-            if error.args and NAME in str(error.args[0]):
-                raise UnreadableModelError(
-                    f"Expected a model that takes its attention function from transformers' attention interface; "
-                    f"{type(readable).__name__} looks names up by itself and does not know {NAME!r} ({error}). Its "
-                    f"attention cannot be read; use a model on the interface."
-                ) from error
-            raise
+        except Exception as error:
+            if capture.answers or isinstance(error, InputError) or not _is_off_the_interface(readable, error):
+                raise
+            raise UnreadableModelError(
+                f"Expected a model that takes attention functions and masks from transformers' attention interface; "
+                f"{type(readable).__name__} has code of its own for that, which failed ({error!r}). Its attention "
+                f"cannot be read; use a model on the interface."
+            ) from error
         finally:
             capture.answers.clear()
     device = answers[0].attention.device
@@ -193,9 +193,16 @@ def _refuse_inputs(model_inputs: dict[str, Any], kernel: str) -> None:
         )
 
 
+def _is_off_the_interface(model: PreTrainedModel, error: Exception) -> bool:
+    named = isinstance(error, KeyError) and NAME in str(error)
+    return named or not model._can_set_attn_implementation()
+
+
 def _in_order(model: PreTrainedModel, capture: Capture) -> list[Answer]:
     """The layers' answers, first layer first."""
-    expected = model.config.get_text_config(decoder=True).num_hidden_layers
+    config = model.config.get_text_config(decoder=True)
+    # Decoders of the BART family count their encoder's layers under the usual name.
+    expected = getattr(config, "decoder_layers", None) or config.num_hidden_layers
     answers = capture.answers
     indexed = {getattr(module, "layer_idx", None): answer for module, answer in answers.items()}
     if len(answers) == expected and indexed.keys() == set(range(expected)):
