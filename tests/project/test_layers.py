@@ -68,12 +68,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "workspace",
     ),
     # 4: what people call
-    ("cli", "console", "pipeline", "preparation", "students", "workers"),
+    ("cli", "commands.*", "console", "pipeline", "preparation", "students", "workers"),
 )
 LIGHT = """
-    _version answer_sentences answers arithmetic artefacts.* cli console data.* encoding errors keywords logits models
-    named_words picture pipeline pocket pocket.* prompts rationales readings recipe recipe_files records sentences
-    span_tokens spans statistics summary workers workspace
+    _version answer_sentences answers arithmetic artefacts.* cli commands.* console data.* encoding errors keywords
+    logits models named_words picture pipeline pocket pocket.* prompts rationales readings recipe recipe_files
+    records sentences span_tokens spans statistics summary workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}

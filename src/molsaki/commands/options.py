@@ -1,0 +1,68 @@
+"""What commands share: their options, and the run that they open, check and lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from molsaki.workspace import Workspace
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe's name or a YAML file.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", "-o", help="The run's directory (default: runs/NAME, or runs/NAME-tiny).")
+]
+Tiny = Annotated[bool, typer.Option("--tiny", help="Small random models of the same architectures; few steps.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. training.steps=200.")
+]
+Data = Annotated[str | None, typer.Option("--data", help="Folder that relative data paths start from.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run that is in the directory, start over.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Students at a time (default: one a GPU, or one a core).")
+]
+
+
+def opened(
+    recipe: str,
+    out: Path | None,
+    tiny: bool,
+    settings: list[str] | None,
+    data: str | None,
+    overwrite: bool = False,
+) -> OpenedRun:
+    """Open a recipe's run for as long as a command works on it."""
+    return OpenedRun(recipe, out, tiny, settings or [], data, overwrite)
+
+
+class OpenedRun:
+    """A run's directory, opened, checked against its recipe and locked for as long as the command runs."""
+
+    def __init__(
+        self, recipe: str, out: Path | None, tiny: bool, settings: list[str], data: str | None, overwrite: bool
+    ) -> None:
+        from molsaki.preparation import open_workspace, prepare_recipe
+
+        prepared = prepare_recipe(recipe, tiny=tiny, settings=settings, data=data)
+        folder = out or Path("runs") / (f"{prepared.name}-tiny" if tiny else prepared.name)
+        self.workspace = open_workspace(prepared, folder, overwrite=overwrite)
+        self.lock = self.workspace.run.lock()
+
+    def __enter__(self) -> Workspace:
+        self.lock.__enter__()
+        return self.workspace
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lock.__exit__(kind, error, trace)
+        if isinstance(error, KeyboardInterrupt):
+            typer.secho("molsaki: interrupted; the same command goes on from here", fg="yellow", err=True)
+            raise typer.Exit(INTERRUPTED) from error
