@@ -6,10 +6,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from molsaki.encoding import IGNORED
+from molsaki.encoding import IGNORED, EncodedText
 from molsaki.methods import METHODS
-from molsaki.training import make_method
-from molsaki.training.model import PREDICT_ROW, DistillationModel
+from molsaki.training import Collator, Example, make_method, model
 
 
 def make(name):
@@ -28,22 +27,31 @@ def make(name):
     )
 
 
+class Tokenizer:
+    pad_token_id = 0
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
-@pytest.mark.parametrize("needed", [None, 12, 9], ids=["all logits", "some", "the fewest"])
-def test_loss_and_gradients_are_those_of_the_model_with_labels(name, needed):
+@pytest.mark.parametrize("knows_how_to_keep", [True, False], ids=["needed logits", "all logits"])
+def test_loss_and_gradients_are_those_of_the_model_with_labels(monkeypatch, name, knows_how_to_keep):
+    if not knows_how_to_keep:
+        monkeypatch.setattr(model, "last_logits", lambda *_: {})
     student = make(name)
     ids = torch.randint(0, 64, (3, 12), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(ids)
     mask[1, 9:] = 0
     labels = ids.masked_fill(mask == 0, IGNORED)
-    labels[:, :4] = IGNORED  # the first label stands at 4, and is predicted from 3: nine positions
+    labels[:, :4] = IGNORED  # the first label stands at 4, and is predicted from 3
     expected = student(input_ids=ids, attention_mask=mask, labels=labels).loss
     expected.backward()
     gradients = {key: parameter.grad.clone() for key, parameter in student.named_parameters()}
     student.zero_grad()
+    rows = [tuple(row[real.bool()].tolist()) for row, real in zip(ids, mask, strict=True)]
+    examples = [
+        Example(str(i), {"predict": EncodedText(row, ((0, 0),) * len(row), 4, 0, 0, 0)}) for i, row in enumerate(rows)
+    ]
     method = make_method(METHODS["label-only"], METHODS["label-only"].Settings(), student)
-    task = torch.full((3,), PREDICT_ROW)
-    got = DistillationModel(student, method)(ids, mask, labels, task, logits_needed=needed)["loss"]
+    got = model.DistillationModel(student, method)(**Collator(Tokenizer(), ("predict",), False)(examples))["loss"]
     got.backward()
     torch.testing.assert_close(got, expected)
     for key, parameter in student.named_parameters():

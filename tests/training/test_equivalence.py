@@ -14,7 +14,7 @@ from molsaki.mixture import teacher_layer_weights
 from molsaki.recipe import TrainingSettings
 from molsaki.training import Collator, DistillationTrainer, make_method
 from molsaki.training.arguments import training_arguments
-from molsaki.training.model import DistillationModel, count_items
+from molsaki.training.model import DistillationModel
 
 CASES = [
     ("label-only", {}),
@@ -84,7 +84,7 @@ def test_alone_or_padded_in_a_batch_are_the_same(examples, tokenizer, model, nam
     student, method = build(model, name, settings)
     collate = Collator(tokenizer, method.tasks, method.reads_attention)
     distilled = DistillationModel(student, method)
-    totals = count_items(collate(examples))
+    totals = collate(examples)["counts"]
     together = distilled(**collate(examples), totals=totals)
     alone = [distilled(**collate([example]), totals=totals) for example in examples]
     for key in ("loss", "label_loss", "rationale_loss", "attention_loss"):

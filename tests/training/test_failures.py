@@ -168,9 +168,13 @@ def test_a_tokenizer_without_an_end():
 def test_a_tokenizer_without_padding_pads_with_its_end_and_hides_it(examples, tokenizer):
     assert tokenizer.pad_token is None
     batch = Collator(tokenizer, ("predict",), False)(examples)
-    assert set(batch["input_ids"][batch["attention_mask"] == 0].tolist()) == {tokenizer.eos_token_id}
-    assert set(batch["labels"][batch["attention_mask"] == 0].tolist()) == {-100}
-    assert (batch["labels"] == tokenizer.eos_token_id).sum() == len(examples)  # the ends themselves are learned
+    (one,) = batch["passes"]
+    lengths = [len(example.sequences["predict"].input_ids) for example in examples]
+    behind = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
+    assert behind.any()
+    assert set(one["input_ids"][behind].tolist()) == {tokenizer.eos_token_id}
+    assert len(one["targets"]) == sum(sum(label >= 0 for label in e.sequences["predict"].labels) for e in examples)
+    assert (one["targets"] == tokenizer.eos_token_id).sum() == len(examples)  # the ends themselves are learned
 
 
 def test_examples_of_another_models_tokenizer(tmp_path, examples):

@@ -5,6 +5,6 @@ the fast one's two halves; `spans` says which token is whose.
 """
 
 from molsaki.attention.kernels import Kernel
-from molsaki.attention.reading import Reading, find_model, read_attention, stepwise_attention
+from molsaki.attention.reading import Reading, find_model, read_attention, read_spans, stepwise_attention
 
-__all__ = ["Kernel", "Reading", "find_model", "read_attention", "stepwise_attention"]
+__all__ = ["Kernel", "Reading", "find_model", "read_attention", "read_spans", "stepwise_attention"]

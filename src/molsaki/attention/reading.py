@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from molsaki.attention.capture import NAME, Answer, Capture, capturing
 from molsaki.attention.kernels import KERNELS, Kernel
-from molsaki.attention.spans import make_spans
+from molsaki.attention.spans import TokenSpans, make_spans
 from molsaki.errors import InputError, UnreadableModelError
 
 
@@ -134,8 +134,40 @@ def read_attention(
         UnreadableModelError: as there.
     """
     _refuse_inputs(model_inputs, kernel)
-    readable = find_model(model)
     spans = make_spans(step_of_token, key_of_token, attention_mask, rows, steps, keys)
+    return read_spans(model, input_ids, attention_mask, spans, values=values, kernel=kernel, **model_inputs)
+
+
+def read_spans(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    spans: TokenSpans,
+    *,
+    values: bool = False,
+    kernel: Kernel = "auto",
+    **model_inputs: Any,
+) -> Reading:
+    """Read the stepwise attention on spans that were made and checked beforehand.
+
+    As `read_attention`, for a training loop: checking spans means looking at them, and on an accelerator the
+    processor would wait for it.
+
+    Args:
+        model: as there.
+        input_ids: as there.
+        attention_mask: as there; None too where all padding is on the right and what stands there is not used.
+        spans: from `make_spans`.
+        values: as there.
+        kernel: as there.
+        **model_inputs: as there.
+
+    Raises:
+        InputError: as there.
+        UnreadableModelError: as there.
+    """
+    _refuse_inputs(model_inputs, kernel)
+    readable = find_model(model)
     capture = Capture(readable, spans, kernel, values)
     with capturing(capture):
         try:

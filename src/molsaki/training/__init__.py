@@ -1,6 +1,7 @@
 """Training students: examples, the Trainer, and one student from base model to saved directory."""
 
-from molsaki.training.examples import Collator, Example, encode_examples, encode_labels
+from molsaki.training.batches import Collator
+from molsaki.training.examples import Example, encode_examples, encode_labels
 from molsaki.training.run import make_method, train_student
 from molsaki.training.trainer import DistillationTrainer
 

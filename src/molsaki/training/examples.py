@@ -1,10 +1,9 @@
-"""The examples that a student learns from, and how they become batches.
+"""The examples that a student learns from: one problem in both tasks.
 
-An example is one problem in both tasks: `predict:` with its label and `explain:` with its rationale, and the
-teacher's attention on the rationale's steps and keys if there is one. A batch holds the examples' sequences of
-all the method's tasks as rows of one tensor, so that one forward pass serves both.
+`predict:` with its label, `explain:` with its rationale, and the teacher's attention on the rationale's steps and
+keys if there is one.
 
-Legend: R rows, B examples with attention, T tokens, L layers, S steps, K keys.
+Legend: L layers, S steps, K keys.
 """
 
 from __future__ import annotations
@@ -12,22 +11,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from molsaki.encoding import IGNORED, EncodedText, encode_student, require_offsets
+from molsaki.encoding import EncodedText, encode_student, require_offsets
 from molsaki.errors import InputError
 from molsaki.extraction import Text
 from molsaki.methods import Task
-from molsaki.padding import pad
 from molsaki.prompts import PromptTemplate
 from molsaki.records import Problem, RowReport
 from molsaki.span_tokens import SpanTokens, common_spans, keep_spans
 from molsaki.spans import find_spans
 from molsaki.stores import AttentionStore
-from molsaki.training.model import EXPLAIN_ROW, PREDICT_ROW
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -157,78 +153,3 @@ def _attention(
         report.note(NOTHING_LEFT)
         return None, None
     return keep_spans(mine, common), theirs_LSK[:, common.steps][:, :, common.keys]
-
-
-class Collator:
-    """Makes a batch of examples: first all `predict:` rows, then all `explain:` rows, padded on the right.
-
-    Args:
-        tokenizer: for its padding token.
-        tasks: the method's tasks.
-        reads_attention: whether steps, keys and the teacher's attention go into the batch.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task], reads_attention: bool) -> None:
-        padding = tokenizer.pad_token_id
-        self.padding = padding if padding is not None else tokenizer.eos_token_id
-        self.tasks = tuple(tasks)
-        self.reads_attention = reads_attention
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """The batch as `DistillationModel.forward` takes it."""
-        # Examples with attention come first, so that their rows lie together: a slice of the batch is no copy.
-        ordered = (
-            sorted(examples, key=lambda example: example.teacher_LSK is None) if self.reads_attention else examples
-        )
-        rows = [(task, example) for task in self.tasks for example in ordered if task in example.sequences]
-        sequences = [example.sequences[task] for task, example in rows]
-        longest = max(len(sequence.input_ids) for sequence in sequences)
-        batch: dict[str, Any] = {
-            "input_ids": pad([sequence.input_ids for sequence in sequences], self.padding),
-            "attention_mask": pad([[1] * len(sequence.input_ids) for sequence in sequences], 0),
-            "labels": pad([sequence.labels for sequence in sequences], IGNORED),
-            "task": torch.tensor([EXPLAIN_ROW if task == "explain" else PREDICT_ROW for task, _ in rows]),
-            # The logits that predict a completion's first token stand at the token before it.
-            "logits_needed": longest - min(max(sequence.completion_token - 1, 0) for sequence in sequences),
-        }
-        if self.reads_attention:
-            batch |= self._attention(rows, batch["input_ids"].shape)
-        return batch
-
-    @staticmethod
-    def _attention(rows: Sequence[tuple[Task, Example]], shape: torch.Size) -> dict[str, Tensor]:
-        attending = [
-            (row, example)
-            for row, (task, example) in enumerate(rows)
-            if task == "explain" and example.teacher_LSK is not None
-        ]
-        if not attending:
-            return {}
-        step_of_token = torch.full(shape, -1)
-        key_of_token = torch.full(shape, -1)
-        attentions = []
-        for row, example in attending:
-            assert example.tokens is not None
-            assert example.teacher_LSK is not None
-            length = len(example.tokens.step_of_token)
-            step_of_token[row, :length] = torch.tensor(example.tokens.step_of_token)
-            key_of_token[row, :length] = torch.tensor(example.tokens.key_of_token)
-            attentions.append(example.teacher_LSK)
-        layers = attentions[0].shape[0]
-        steps = max(attention.shape[1] for attention in attentions)
-        keys = max(attention.shape[2] for attention in attentions)
-        teacher = torch.zeros(len(attentions), layers, steps, keys)
-        step_mask = torch.zeros(len(attentions), steps, dtype=torch.bool)
-        key_mask = torch.zeros(len(attentions), keys, dtype=torch.bool)
-        for i, attention in enumerate(attentions):
-            teacher[i, :, : attention.shape[1], : attention.shape[2]] = attention
-            step_mask[i, : attention.shape[1]] = True
-            key_mask[i, : attention.shape[2]] = True
-        return {
-            "step_of_token": step_of_token,
-            "key_of_token": key_of_token,
-            "attends": torch.tensor([row for row, _ in attending]),
-            "teacher_attention": teacher,
-            "step_mask": step_mask,
-            "key_mask": key_mask,
-        }

@@ -72,7 +72,8 @@ def train_student(
         show_progress: draw a progress bar.
 
     Returns:
-        What happened: steps, seconds of this session, examples, the checkpoint that it went on from, the one that
+        What happened: steps, seconds of this session, examples, forward passes a batch and the share of padding in
+        them, the checkpoint that it went on from, the one that
         was best, and the Trainer's log (null stands there for a number that is not finite).
 
     Raises:
@@ -118,6 +119,8 @@ def train_student(
         "steps": trainer.state.global_step,
         "seconds": seconds,
         "examples": len(examples),
+        "passes": len(method.tasks) if trainer.passes.apart else 1,
+        "padding": round(trainer.passes.padding, 4),
         "resumed_from": None if checkpoint is None else checkpoint.folder.name,
         "best_checkpoint": best and Path(best).name,
         "history": [_plain(entry) for entry in trainer.state.log_history],

@@ -1,8 +1,9 @@
 """The Trainer of transformers, taught to distil.
 
-`DistillationTrainer` changes three things and leaves the rest (schedule, clipping, mixed precision, accumulation,
+`DistillationTrainer` changes four things and leaves the rest (schedule, clipping, mixed precision, accumulation,
 checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimiser
-step so that accumulation changes nothing; its parts are logged one by one; what is saved is the plain student.
+step so that accumulation changes nothing; batches are of about one length; the loss's parts are logged one by one;
+what is saved is the plain student.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from molsaki.errors import InputError, StageError
 from molsaki.methods import Method
-from molsaki.training.examples import Collator, Example
+from molsaki.training.batches import Collator
+from molsaki.training.examples import Example
 from molsaki.training.means import PARTS, PartMeans
-from molsaki.training.model import DistillationModel, count_items
+from molsaki.training.model import DistillationModel
+from molsaki.training.order import LengthGrouped, example_lengths, plan_passes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -72,7 +75,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
                 "set CUDA_VISIBLE_DEVICES to one."
             )
         args.remove_unused_columns = False
-        args.label_names = ["labels"]
+        args.label_names = ["passes"]
         args.prediction_loss_only = True
         # A loss that is not a number must be seen; and looking at every batch's would make the processor wait.
         args.logging_nan_inf_filter = False
@@ -81,12 +84,15 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._means = PartMeans([part for part in PARTS if present[part]])
         self._eval_means = PartMeans(self._means.parts)
         self._first_step = 0
+        examples = train_dataset or ()
+        self._order = LengthGrouped(example_lengths(examples, method.tasks), args.train_batch_size, args.seed)
+        self.passes = plan_passes(examples, method.tasks, args.train_batch_size, list(self._order))
         super().__init__(
             model=DistillationModel(student, method),
             args=args,
             train_dataset=None if train_dataset is None else Examples(train_dataset),
             eval_dataset=None if eval_dataset is None else Examples(eval_dataset),
-            data_collator=Collator(tokenizer, method.tasks, method.reads_attention),
+            data_collator=Collator(tokenizer, method.tasks, method.reads_attention, self.passes.apart),
             processing_class=tokenizer,
             **more,
         )
@@ -109,13 +115,17 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         assert isinstance(unwrapped, DistillationModel)
         return unwrapped
 
+    def _get_train_sampler(self, train_dataset: Dataset[Example] | None = None) -> Sampler[int]:  # noqa: ARG002
+        """Batches of about one length; the same order again after a checkpoint."""
+        return self._order
+
     # ---- the loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
         """Label tokens, rationale tokens and attending examples of one optimiser step over all processes."""
         if not batch_samples:
             return None
-        counts = torch.stack([count_items(batch) for batch in batch_samples]).sum(0).to(device)
+        counts = torch.stack([batch["counts"] for batch in batch_samples]).sum(0).to(device)
         if self.accelerator.num_processes > 1:
             counts = self.accelerator.gather(counts[None]).sum(0)
         return counts
@@ -132,7 +142,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         loss = outputs["loss"]
         if not model.training:
             processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
-            counts = count_items(inputs) if num_items_in_batch is None else num_items_in_batch
+            counts = inputs["counts"] if num_items_in_batch is None else num_items_in_batch
             self._eval_means.add(outputs, counts, processes)
         else:
             if self._means.empty:

@@ -1,0 +1,153 @@
+"""How examples become batches: which rows run together, and what is known of them before they run.
+
+All that can be known on the processor is found here, while the device is busy: which logits a loss is taken of, which
+tokens belong to which step and key, how many items there are, whether the teacher's attention is sound. On the way
+through the student nothing has to be looked at any more, and the processor never waits for the device.
+
+Rows are padded on the right and have no mask: in a causal model no real token sees what stands behind it.
+
+Legend: R rows, N tokens that a loss is taken of, B examples with attention, T tokens, L layers, S steps, K keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from molsaki.attention.spans import make_spans
+from molsaki.encoding import IGNORED
+from molsaki.errors import InputError
+from molsaki.methods import Task
+from molsaki.mixture import check_attention
+from molsaki.objectives import visible_keys
+from molsaki.padding import pad
+from molsaki.training.examples import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Collator:
+    """Makes a batch of examples, all of the method's tasks in it.
+
+    A batch is a dict of "passes", each with the rows of one forward pass, and of "counts", the batch's label tokens,
+    rationale tokens and examples with attention. A pass holds
+
+        input_ids: [R, T], padded on the right.
+        positions: [N], which of the pass's kept logits, [R × logits_needed] of them, predict a token with a loss.
+        targets: [N], these tokens.
+        explains: [N], True where the token is a rationale's.
+        logits_needed: how many positions at the end hold all of these logits.
+        attention: only where examples have the teacher's attention; see `_attention`.
+
+    Args:
+        tokenizer: for its padding token.
+        tasks: the method's tasks.
+        reads_attention: whether steps, keys and the teacher's attention go into the batch.
+        apart: run each task's rows in a pass of their own; False runs all rows in one. Labels are shorter than
+            rationales, so one pass may be padding for a third; see `molsaki.training.order.plan_passes`.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task], reads_attention: bool, apart: bool = False
+    ) -> None:
+        padding = tokenizer.pad_token_id
+        self.padding = padding if padding is not None else tokenizer.eos_token_id
+        self.tasks = tuple(tasks)
+        self.reads_attention = reads_attention
+        self.apart = apart
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """The batch as `DistillationModel.forward` takes it.
+
+        Raises:
+            InputError: the teacher's attention on an example is not finite; it names the example's problem.
+        """
+        # Examples with attention come first, so that their rows lie together: a slice of the batch is no copy.
+        if self.reads_attention:
+            examples = sorted(examples, key=lambda example: example.teacher_LSK is None)
+        tasks = [(task,) for task in self.tasks] if self.apart else [self.tasks]
+        rows = [[(t, e) for t in together for e in examples if t in e.sequences] for together in tasks]
+        passes = [self._pass(some) for some in rows if some]
+        attending = sum(e.teacher_LSK is not None for e in examples) if self.reads_attention else 0
+        explained = sum(int(one["explains"].sum()) for one in passes)
+        counted = sum(len(one["targets"]) for one in passes)
+        return {"passes": passes, "counts": torch.tensor([counted - explained, explained, attending])}
+
+    def _pass(self, rows: Sequence[tuple[Task, Example]]) -> dict[str, Any]:
+        sequences = [example.sequences[task] for task, example in rows]
+        longest = max(len(sequence.input_ids) for sequence in sequences)
+        # The logits that predict a completion's first token stand at the token before it.
+        needed = longest - min(max(sequence.completion_token - 1, 0) for sequence in sequences)
+        following = pad([sequence.labels for sequence in sequences], IGNORED)[:, longest - needed + 1 :]
+        targets = torch.nn.functional.pad(following, (0, 1), value=IGNORED).flatten()
+        positions = (targets != IGNORED).nonzero().squeeze(1)
+        explains = torch.tensor([task == "explain" for task, _ in rows])
+        made: dict[str, Any] = {
+            "input_ids": pad([sequence.input_ids for sequence in sequences], self.padding),
+            "positions": positions,
+            "targets": targets[positions],
+            "explains": explains[positions // needed],
+            "logits_needed": needed,
+        }
+        if self.reads_attention:
+            attending = [row for row, (t, e) in enumerate(rows) if t == "explain" and e.teacher_LSK is not None]
+            if attending:
+                lengths = [len(sequence.input_ids) for sequence in sequences]
+                made["attention"] = _attention([rows[row][1] for row in attending], attending, lengths)
+        return made
+
+
+def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequence[int]) -> dict[str, Any]:
+    """What the attention loss of a pass needs.
+
+    Args:
+        examples: those with the teacher's attention.
+        rows: their rows in the pass, one behind the other.
+        lengths: of all rows of the pass, in tokens.
+
+    Returns:
+        spans: the tokens of steps and keys, `TokenSpans`.
+        teacher: [B, L, S, K].
+        step_mask: [B, S], True at real steps.
+        key_mask: [B, K], True at real keys.
+        token_mask: [B, T], True at real tokens.
+        visible: [B, S, K], True where a step can see a key.
+    """
+    attentions = [example.teacher_LSK for example in examples if example.teacher_LSK is not None]
+    steps = max(attention.shape[1] for attention in attentions)
+    keys = max(attention.shape[2] for attention in attentions)
+    step_of_token, key_of_token = torch.full((2, len(lengths), max(lengths)), -1)
+    teacher = torch.zeros(len(examples), attentions[0].shape[0], steps, keys)
+    step_mask = torch.zeros(len(examples), steps, dtype=torch.bool)
+    key_mask = torch.zeros(len(examples), keys, dtype=torch.bool)
+    for i, (row, example, attention) in enumerate(zip(rows, examples, attentions, strict=True)):
+        assert example.tokens is not None
+        length = len(example.tokens.step_of_token)
+        step_of_token[row, :length] = torch.tensor(example.tokens.step_of_token)
+        key_of_token[row, :length] = torch.tensor(example.tokens.key_of_token)
+        teacher[i, :, : attention.shape[1], : attention.shape[2]] = attention
+        step_mask[i, : attention.shape[1]] = True
+        key_mask[i, : attention.shape[2]] = True
+    _require_sound(teacher, step_mask, key_mask, examples)
+    real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    index = torch.tensor(rows)
+    return {
+        "spans": make_spans(step_of_token, key_of_token, real, index, steps, keys),
+        "teacher": teacher,
+        "step_mask": step_mask,
+        "key_mask": key_mask,
+        "token_mask": real[index],
+        "visible": visible_keys(step_of_token[index], key_of_token[index], steps, keys),
+    }
+
+
+def _require_sound(teacher: Tensor, step_mask: Tensor, key_mask: Tensor, examples: Sequence[Example]) -> None:
+    try:
+        check_attention(teacher, step_mask, key_mask, "teacher's attention")
+    except InputError as error:
+        problems = ", ".join(repr(example.problem_id) for example in examples)
+        raise InputError(f"{error} The batch's examples with attention are those of the problems {problems}.") from None

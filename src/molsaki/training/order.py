@@ -1,0 +1,109 @@
+"""In which order examples are trained on, and which of their rows run together, so that little is padding.
+
+A row of padding costs what a row of text costs. Batches are made of examples of about one length: a shuffled pool of
+a few batches is sorted by length, cut into batches, and the batches are shuffled again, so that the order is another
+one every epoch and known from the seed and the epoch alone, which is what going on from a checkpoint needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Sampler
+
+from molsaki.methods import Task
+from molsaki.training.examples import Example
+
+POOL_BATCHES = 8
+"""How many batches are sorted by length at a time: enough for little padding, few enough to mix."""
+PADDING_ALLOWED = 0.10
+"""The share of padding from which on each task's rows run in a pass of their own."""
+
+
+class LengthGrouped(Sampler[int]):
+    """Examples of about one length next to each other, in an order of its own for every epoch.
+
+    Args:
+        lengths: of every example, in tokens.
+        batch_size: examples that are trained on together.
+        seed: of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = list(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next; the data loader calls it."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
+        pool = POOL_BATCHES * self.batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(shuffled), pool):
+            some = sorted(shuffled[start : start + pool], key=self.lengths.__getitem__)
+            batches += [some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)]
+        # A batch that is not full is the last one: it would shift all others.
+        rest = [batches.pop()] if batches and len(batches[-1]) < self.batch_size else []
+        for index in torch.randperm(len(batches), generator=generator).tolist():
+            yield from batches[index]
+        for batch in rest:
+            yield from batch
+
+
+def example_lengths(examples: Sequence[Example], tasks: Sequence[Task]) -> list[int]:
+    """How long each example's longest sequence is, in tokens."""
+    return [max(len(example.sequences[task].input_ids) for task in tasks) for example in examples]
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """How the rows of a batch run.
+
+    Attributes:
+        apart: each task's rows in a pass of their own; otherwise all rows in one.
+        padding: the share of padding among all tokens that run, in the first epoch.
+    """
+
+    apart: bool
+    padding: float
+
+
+def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batch_size: int, order: Sequence[int]) -> Passes:
+    """One pass for all tasks where that is at most a tenth padding, else one for each task.
+
+    It is decided once, for all batches and processes: under FSDP a process that runs one pass more than the others
+    would wait for them for ever.
+
+    Args:
+        examples: what is trained on.
+        tasks: the method's tasks.
+        batch_size: examples that run together.
+        order: the examples' order in the first epoch.
+    """
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    together = _padding(examples, batches, [tuple(tasks)])
+    if len(tasks) == 1 or together <= PADDING_ALLOWED:
+        return Passes(False, together)
+    return Passes(True, _padding(examples, batches, [(task,) for task in tasks]))
+
+
+def _padding(
+    examples: Sequence[Example], batches: Sequence[Sequence[int]], passes: Sequence[tuple[Task, ...]]
+) -> float:
+    real = run = 0
+    for batch in batches:
+        for tasks in passes:
+            lengths = [len(examples[index].sequences[task].input_ids) for index in batch for task in tasks]
+            real += sum(lengths)
+            run += len(lengths) * max(lengths)
+    return 1 - real / run if run else 0.0

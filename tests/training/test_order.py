@@ -1,0 +1,74 @@
+"""The order of training: every example once an epoch, little padding, the same again from the seed and the epoch."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molsaki.encoding import EncodedText
+from molsaki.training import Collator, Example
+from molsaki.training.order import PADDING_ALLOWED, LengthGrouped, plan_passes
+
+
+class Tokenizer:
+    pad_token_id = 0
+
+
+def text(length, completion=3):
+    return EncodedText((7,) * length, ((0, 0),) * length, length - completion, 0, 0, 0)
+
+
+def make(count, longer):
+    rng = random.Random(5)
+    lengths = [rng.randint(40, 160) for _ in range(count)]
+    return [Example(str(i), {"predict": text(n), "explain": text(n + longer)}) for i, n in enumerate(lengths)]
+
+
+@given(st.lists(st.integers(1, 300), max_size=200), st.integers(1, 20), st.integers(0, 5), st.integers(0, 3))
+def test_every_example_once_and_the_same_again(lengths, batch_size, seed, epoch):
+    order, again = LengthGrouped(lengths, batch_size, seed), LengthGrouped(lengths, batch_size, seed)
+    order.set_epoch(epoch)
+    again.set_epoch(epoch)
+    assert sorted(order) == list(range(len(lengths)))
+    assert list(order) == list(again)
+
+
+def test_another_order_for_every_epoch_and_seed():
+    lengths = [10 + i % 7 for i in range(200)]
+    orders = []
+    for seed, epoch in ((1, 0), (1, 1), (2, 0)):
+        order = LengthGrouped(lengths, 8, seed)
+        order.set_epoch(epoch)
+        orders.append(list(order))
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_labels_and_rationales_run_apart_where_one_pass_would_be_padding():
+    examples = make(400, longer=60)
+    order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
+    plan = plan_passes(examples, ("predict", "explain"), 16, order)
+    assert plan.apart
+    assert plan.padding < PADDING_ALLOWED
+    assert not plan_passes(examples, ("predict",), 16, order).apart
+
+
+def test_one_pass_where_both_tasks_are_about_as_long():
+    examples = make(400, longer=4)
+    order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
+    plan = plan_passes(examples, ("predict", "explain"), 16, order)
+    assert not plan.apart
+    assert plan.padding < PADDING_ALLOWED
+
+
+def test_the_padding_that_is_told_is_that_of_the_batches():
+    examples = make(70, longer=60)
+    order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
+    plan = plan_passes(examples, ("predict", "explain"), 16, order)
+    collate = Collator(Tokenizer(), ("predict", "explain"), False, plan.apart)
+    batches = [collate([examples[i] for i in order[start : start + 16]]) for start in range(0, 70, 16)]
+    passes = [one["input_ids"] for batch in batches for one in batch["passes"]]
+    real, run = sum(int((ids == 7).sum()) for ids in passes), sum(ids.numel() for ids in passes)
+    assert plan.padding == 1 - real / run
