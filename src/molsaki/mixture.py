@@ -27,6 +27,7 @@ def teacher_layer_weights(
     temperature: float = 0.1,
     *,
     normalise: bool = True,
+    check: bool = True,
 ) -> Tensor:
     """Weigh the teacher's layers by how much their stepwise attention changes from key to key.
 
@@ -39,6 +40,8 @@ def teacher_layer_weights(
         temperature: τ1; the paper's 0.1. The larger, the more even the weights.
         normalise: divide by |steps| · (|keys| − 1) as the paper does; False sums only, as the released code
             does, so that long rationales with many keys pick one layer more sharply.
+        check: look at the values and refuse what is impossible. False where that was done before: on an accelerator
+            the processor would wait for them.
 
     Returns:
         Weights [B, L] that sum to 1. With a single key Eq. 4 is 0 / 0; the weights are then uniform.
@@ -48,7 +51,8 @@ def teacher_layer_weights(
             temperature is not positive.
     """
     _require_positive(temperature, "temperature")
-    check_attention(attention_BLSK, step_mask_BS, key_mask_BK, "attention")
+    if check:
+        check_attention(attention_BLSK, step_mask_BS, key_mask_BK, "attention")
     step_mask_BS, key_mask_BK = step_mask_BS.bool(), key_mask_BK.bool()
     real_keys_first_BK = torch.argsort(~key_mask_BK, dim=1, stable=True)
     index_BLSK = real_keys_first_BK[:, None, None, :].expand(attention_BLSK.shape)
@@ -147,12 +151,13 @@ class LayerRouter(nn.Module):
         self.weight = nn.Parameter(torch.zeros(shape))
         self.bias = None if gate == "shared" else nn.Parameter(torch.zeros(layers))
 
-    def forward(self, values: Sequence[Tensor], token_mask_BT: Tensor) -> Tensor:
+    def forward(self, values: Sequence[Tensor], token_mask_BT: Tensor, *, check: bool = True) -> Tensor:
         """Weigh the layers of a batch.
 
         Args:
             values: value states [B, T, D_l] of every layer in order.
             token_mask_BT: True (or 1) at real tokens.
+            check: look for examples without a token; False where that was done before.
 
         Returns:
             Weights [B, L] that sum to 1, in the router's precision.
@@ -161,7 +166,7 @@ class LayerRouter(nn.Module):
             InputError: layers, widths or tokens are not those the router was made for, or an example has no
                 token.
         """
-        self._check(values, token_mask_BT)
+        self._check(values, token_mask_BT, look=check)
         token_mask_BT = token_mask_BT.bool()
         with torch.autocast(token_mask_BT.device.type, enabled=False):
             pooled = [self._pool(values_BTD, token_mask_BT) for values_BTD in values]
@@ -196,7 +201,7 @@ class LayerRouter(nn.Module):
     def _inverse_rms(self, x: Tensor) -> Tensor:
         return torch.rsqrt(x.square().mean(-1) + self.eps)
 
-    def _check(self, values: Sequence[Tensor], token_mask_BT: Tensor) -> None:
+    def _check(self, values: Sequence[Tensor], token_mask_BT: Tensor, *, look: bool) -> None:
         got = tuple(layer.shape[-1] for layer in values)
         if got != self.value_sizes:
             raise InputError(
@@ -208,7 +213,7 @@ class LayerRouter(nn.Module):
                 f"Expected value states [B, T, D] that fit the token mask {list(token_mask_BT.shape)}; got "
                 f"{[list(layer.shape) for layer in values]}. Select the same examples of both."
             )
-        if not bool(token_mask_BT.bool().any(1).all()):
+        if look and not bool(token_mask_BT.bool().any(1).all()):
             empty = int((~token_mask_BT.bool().any(1)).nonzero()[0])
             raise InputError(f"Expected a real token in every example; example {empty} of the batch has none.")
 

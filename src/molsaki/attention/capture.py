@@ -123,6 +123,7 @@ class Capture:
 
 
 _active: ContextVar[tuple[tuple[Capture, bool], ...]] = ContextVar("molsaki_readings", default=())
+_padded_on_the_right: ContextVar[bool] = ContextVar("molsaki_padded_on_the_right", default=False)
 
 
 @contextlib.contextmanager
@@ -130,6 +131,22 @@ def capturing(capture: Capture) -> Iterator[None]:
     """Run a forward pass under a reading; afterwards the model is as it was, whatever happened in between."""
     with _entered(capture, replay=False):
         yield
+
+
+@contextlib.contextmanager
+def padded_on_the_right(model: PreTrainedModel) -> Iterator[None]:
+    """Run a causal model on rows that are padded on the right, and whose outputs at padding nobody uses.
+
+    The mask that the model is given may be all ones. No real token sees the padding, so attention needs no mask; and
+    nobody looks at the padding to find that out, for which the processor would wait for the device. An
+    implementation other than `sdpa` is left as it is, except under a reading.
+    """
+    token = _padded_on_the_right.set(True)
+    try:
+        with _switches.on(model) if model.config._attn_implementation == "sdpa" else contextlib.nullcontext():
+            yield
+    finally:
+        _padded_on_the_right.reset(token)
 
 
 @contextlib.contextmanager
@@ -199,9 +216,10 @@ def attention_mask(*args: Any, **kwargs: Any) -> Tensor | None:
     the fastest kernels serve. What the model gives at padding differs then from what it gives otherwise.
     """
     padding = kwargs.get("attention_mask")
-    droppable = kwargs.get("allow_is_causal_skip") is True and not args and _active.get()
+    known = _padded_on_the_right.get()
+    droppable = kwargs.get("allow_is_causal_skip") is True and not args and (known or _active.get())
     square = kwargs.get("q_length") == kwargs.get("kv_length") and kwargs.get("q_offset", 0) == 0
-    if padding is not None and droppable and square and _is_on_the_right(padding):
+    if padding is not None and droppable and square and (known or _is_on_the_right(padding)):
         kwargs["attention_mask"] = None
     mask: Tensor | None = sdpa_mask(*args, **kwargs)
     return mask

@@ -82,7 +82,7 @@ class MoLSAKI(Method):
 
         The mean is over all examples with attention. One that has no row to compare (which only the "visible"
         normalisation leaves out) adds nothing to the sum and is counted, since the number of the others is not
-        known before the last of the accumulated batches.
+        known before the last of the accumulated batches. The pair was checked when its batch was made.
         """
         settings = cast(MoLSAKISettings, self.settings)
         teacher_weights_BL = teacher_layer_weights(
@@ -91,8 +91,9 @@ class MoLSAKI(Method):
             pair.key_mask_BK,
             settings.teacher_temperature,
             normalise=settings.layer_change == "mean",
+            check=False,
         )
-        student_weights_BL = self.router(pair.values, pair.token_mask_BT)
+        student_weights_BL = self.router(pair.values, pair.token_mask_BT, check=False)
         parts = attention_loss_parts(
             mix_layers(pair.teacher_BLSK, teacher_weights_BL),
             mix_layers(pair.student_BLSK, student_weights_BL),
@@ -101,5 +102,6 @@ class MoLSAKI(Method):
             temperature=settings.kl_temperature,
             normalisation=settings.normalisation,
             visible_BSK=pair.visible_BSK if settings.normalisation == "visible" else None,
+            check=False,
         )
         return parts.per_example_B.mean() * pair.share

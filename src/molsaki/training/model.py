@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from molsaki.attention import Reading, find_model, read_spans
+from molsaki.attention import Reading, find_model, padded_on_the_right, read_spans
 from molsaki.logits import last_logits
 from molsaki.methods import AttentionPair, Method, Seen
 
@@ -86,17 +86,19 @@ class DistillationModel(nn.Module):
 
     def _run(self, one: Mapping[str, Any]) -> tuple[Reading | None, Tensor]:
         """One forward pass: the reading, if the method wants one and there is one, and the logits that are needed."""
+        model = find_model(self.student)
         inputs = {
             "input_ids": one["input_ids"],
-            "attention_mask": None,
-            **last_logits(find_model(self.student), one["logits_needed"]),
+            "attention_mask": torch.ones_like(one["input_ids"]),
+            **last_logits(model, one["logits_needed"]),
         }
         reading: Reading | None = None
-        if self.method.reads_attention and "attention" in one:
-            reading = read_spans(self.student, spans=one["attention"]["spans"], values=True, **inputs)
-            outputs = reading.outputs
-        else:
-            outputs = self.student(use_cache=False, **inputs)
+        with padded_on_the_right(model):
+            if self.method.reads_attention and "attention" in one:
+                reading = read_spans(self.student, spans=one["attention"]["spans"], values=True, **inputs)
+                outputs = reading.outputs
+            else:
+                outputs = self.student(use_cache=False, **inputs)
         # A model that knows no `logits_to_keep` gives those of all positions.
         return reading, outputs.logits[:, -one["logits_needed"] :]
 
