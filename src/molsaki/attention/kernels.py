@@ -1,6 +1,7 @@
 """Ways to compute one layer's attention together with its sums over steps and keys.
 
     lse           CPU flash attention and its log-sum-exp: T × J weights beside the plain attention
+    flex          FlexAttention and its log-sum-exp, compiled; the same on GPUs
     second-pass   the model's fused attention, then once more with the keys' one-hot columns in the values' place;
                   for any device and any mask, and for dropout; in half precision its weights are rounded to that
     eager         the whole T × T matrix; for soft caps and as the reference
@@ -23,14 +24,15 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from molsaki.attention import flex
 from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
 from molsaki.attention.masks import BiasCache
 from molsaki.attention.spans import TokenSpans
 from molsaki.errors import InputError
 
-Kernel = Literal["auto", "lse", "second-pass", "eager"]
-KERNELS = ("auto", "lse", "second-pass", "eager")
+Kernel = Literal["auto", "lse", "flex", "second-pass", "eager"]
+KERNELS = ("auto", "lse", "flex", "second-pass", "eager")
 
 _logger = logging.getLogger(__name__)
 
@@ -89,6 +91,8 @@ def attend(call: AttentionCall, spans: TokenSpans, kernel: Kernel, biases: BiasC
         )
     if kernel == "lse":
         return _by_log_sum_exp(call, spans, biases)
+    if kernel == "flex":
+        return _by_flex(call, spans, biases)
     return _by_second_pass(call, spans) if kernel == "second-pass" else _eagerly(call, spans)
 
 
@@ -101,9 +105,10 @@ def plain(call: AttentionCall) -> Tensor:
 
 
 def _choose(call: AttentionCall) -> tuple[Kernel, str]:
-    reason = _why_not("lse", call)
+    fast: Kernel = "flex" if call.query.device.type in flex.DEVICES else "lse"
+    reason = _why_not(fast, call)
     if reason is None:
-        return "lse", f"on {call.query.device.type}, {call.query.dtype}"
+        return fast, f"on {call.query.device.type}, {call.query.dtype}"
     return ("eager" if _why_not("second-pass", call) else "second-pass"), reason
 
 
@@ -116,16 +121,32 @@ def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
         return "the scores have a soft cap, which fused attention does not know"
     if kernel == "second-pass":
         return None if call.sinks is None else "the rows have sinks, which fused attention does not know"
-    if call.query.device.type != "cpu":
-        return f"the log-sum-exp is read on CPUs, these tensors are on {call.query.device.type}"
-    if call.query.dtype not in FLASH_DTYPES:
-        return f"CPU flash attention does not take {call.query.dtype}"
     if call.dropout > 0:
         return f"attention has a dropout of {call.dropout}"
     if call.mask is not None and call.mask.requires_grad:
         return "the mask is learned"
+    return _why_not_flex(call) if kernel == "flex" else _why_not_flash(call)
+
+
+def _why_not_flash(call: AttentionCall) -> str | None:
+    if call.query.device.type != "cpu":
+        return f"the log-sum-exp is read on CPUs, these tensors are on {call.query.device.type}"
+    if call.query.dtype not in FLASH_DTYPES:
+        return f"CPU flash attention does not take {call.query.dtype}"
     if call.value.shape[-1] > call.key.shape[-1]:
         return "the values are wider than the keys"
+    return None
+
+
+def _why_not_flex(call: AttentionCall) -> str | None:
+    if call.query.device.type not in flex.DEVICES and torch.is_grad_enabled() and call.query.requires_grad:
+        return f"FlexAttention has no backward pass on {call.query.device.type}"
+    if call.query.dtype not in flex.FLEX_DTYPES:
+        return f"FlexAttention does not take {call.query.dtype}"
+    if min(call.query.shape[-1], call.value.shape[-1]) < flex.SMALLEST_HEAD:
+        return f"the heads are narrower than {flex.SMALLEST_HEAD}"
+    if call.mask is not None and call.mask.dtype != torch.bool:
+        return "the mask is added to the scores, and FlexAttention takes one that is seen or not"
     return None
 
 
@@ -143,10 +164,7 @@ def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -
     out, log_sum_exp = attention_with_log_sum_exp(
         query, key, value, None if bias is None else bias.whole, is_causal=call.is_causal, scale=call.scale
     )
-    if call.sinks is not None:
-        with_sink = torch.logaddexp(log_sum_exp, call.sinks.to(log_sum_exp.dtype)[None, :, None])
-        out = out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None]
-        log_sum_exp = with_sink
+    out, log_sum_exp = _with_sinks(out, log_sum_exp, call.sinks)
     attention = sum_over_spans(
         spans.take(query),
         spans.take(key),
@@ -157,6 +175,31 @@ def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -
         scale=call.scale,
     )
     return out[..., :D_v].transpose(1, 2).contiguous(), attention
+
+
+def _by_flex(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -> tuple[Tensor, Tensor]:
+    query, key, value = _autocast(call)
+    blocks = biases.blocks.get(call.mask, call.is_causal, query.shape[2], query.device)
+    out, log_sum_exp = flex.attention_with_log_sum_exp(query, key, value, blocks, scale=call.scale)
+    out, log_sum_exp = _with_sinks(out, log_sum_exp, call.sinks)
+    attention = sum_over_spans(
+        spans.take(query),
+        spans.take(key),
+        spans.take(log_sum_exp),
+        None if call.mask is None else biases.columns(call.mask, spans),
+        spans,
+        is_causal=call.is_causal,
+        scale=call.scale,
+    )
+    return out.transpose(1, 2).contiguous(), attention
+
+
+def _with_sinks(out: Tensor, log_sum_exp: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Output and log-sum-exp of rows that share their weight with a sink."""
+    if sinks is None:
+        return out, log_sum_exp
+    with_sink = torch.logaddexp(log_sum_exp, sinks.to(log_sum_exp.dtype)[None, :, None])
+    return out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None], with_sink
 
 
 def _by_second_pass(call: AttentionCall, spans: TokenSpans) -> tuple[Tensor, Tensor]:

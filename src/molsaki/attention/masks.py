@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from molsaki.attention.flex import BlockMaskCache
 from molsaki.attention.spans import TokenSpans
 
 
@@ -46,6 +47,17 @@ class BiasCache:
 
     def __init__(self) -> None:
         self._known: list[tuple[Tensor, Bias]] = []
+        self._columns: list[tuple[Tensor, MaskColumns]] = []
+        self.blocks = BlockMaskCache()
+
+    def columns(self, mask: Tensor, spans: TokenSpans) -> MaskColumns:
+        """The columns of a bool mask [B or 1, H or 1, T, T] alone, for a kernel that takes the mask as a rule."""
+        for known, columns in self._columns:
+            if known is mask:
+                return columns
+        columns = MaskColumns(_columns(mask, spans).float(), None)
+        self._columns = [*self._columns[-1:], (mask, columns)]
+        return columns
 
     def get(self, mask: Tensor, dtype: torch.dtype, spans: TokenSpans) -> Bias:
         """The bias of a mask that is bool (True where attended) or is added to the scores.
@@ -60,7 +72,7 @@ class BiasCache:
                 return bias
         if mask.dtype == torch.bool:
             whole = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
-            columns = MaskColumns(_columns(mask, spans).float(), None)
+            columns = self.columns(mask, spans)
         else:
             whole = mask.to(dtype)
             added = _columns(whole, spans)
