@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from processes import run_processes
 from small_world import make_examples, train
 
 SCRIPT = """
@@ -34,45 +31,10 @@ print("process done", metrics["steps"])
 """
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def test_two_processes_are_one(tmp_path):
     examples = make_examples(tmp_path / "attention")
     train(tmp_path / "one", examples, batch_size=8, accumulation=1, steps=3, log_every=1, model="llama")
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    shared = {
-        **os.environ,
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    command = [sys.executable, str(script), str(Path(__file__).parent), str(tmp_path)]
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-            process.stdout.close()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    run_processes(SCRIPT, [str(Path(__file__).parent), str(tmp_path)], tmp_path)
     one, two = (
         [entry for entry in json.loads((tmp_path / name / "metrics.json").read_text())["history"] if "loss" in entry]
         for name in ("one", "two")
