@@ -191,6 +191,7 @@ class TrainingSettings(_Part):
         max_grad_norm: gradients are clipped to this norm.
         precision: "float32", or "bf16" for mixed precision.
         checkpointing: recompute activations in the backward pass to save memory.
+        compile: compile the student's layers with torch.compile; a minute or more at first, and faster steps after.
         max_length: longer sequences are cut and counted; the model's context by default.
         log_every: steps between logs of the loss and its parts.
         evaluate_every: steps between validations; 0 never validates.
@@ -210,6 +211,7 @@ class TrainingSettings(_Part):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["float32", "bf16"] = "float32"
     checkpointing: bool = False
+    compile: bool = False
     max_length: Count | None = None
     log_every: Count = 50
     evaluate_every: Annotated[int, Field(ge=0)] = 0

@@ -88,6 +88,8 @@ def train_student(
     set_seed(seed)
     made = make_method(method, settings, student)
     _settle_tokens(student, tokenizer, max_new_tokens)
+    if training.compile:
+        compile_layers(student)
     working = output.with_name(f"{output.name}.training")
     stop = StopOnInterrupt()
     trainer = DistillationTrainer(
@@ -136,6 +138,25 @@ def make_method(method: type[Method], settings: MethodSettings, student: PreTrai
         UnreadableModelError: the method reads attention, and the student's cannot be read.
     """
     return method(settings, StudentShape(value_sizes(student) if method.reads_attention else ()))
+
+
+def compile_layers(student: PreTrainedModel) -> None:
+    """Compile every layer in place, for batches of any length; names and saved files stay the plain student's.
+
+    Layer by layer, since attention that is read runs between compiled code, and alike layers are compiled once.
+
+    Raises:
+        InputError: the student's layers are not where transformers' models have them.
+    """
+    count = student.config.get_text_config(decoder=True).num_hidden_layers
+    lists = [m for m in student.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
+    if not lists:
+        raise InputError(
+            f"Expected a student whose {count} layers lie in one list to compile them; {type(student).__name__} has "
+            "none. Nothing was trained; set training.compile to false."
+        )
+    for layer in lists[0]:
+        layer.compile(dynamic=True)
 
 
 def value_sizes(student: PreTrainedModel) -> tuple[int, ...]:
