@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from molsaki.costs import LayerShape, reading_cost
 from molsaki.errors import InputError
 
 TOKENS_PER_STEP = 40
@@ -71,6 +72,11 @@ class ModelSize:
     heads: int = 8
     key_value_heads: int = 4
     vocabulary: int = 8192
+
+    @property
+    def layer(self) -> LayerShape:
+        """One of its layers."""
+        return LayerShape(self.width, self.width * self.key_value_heads // self.heads, self.width * 11 // 4, self.heads)
 
 
 @dataclass(frozen=True)
@@ -136,12 +142,17 @@ class BenchResult:
                 f"{m.peak_bytes / MEGABYTE:.0f} | {ratios['memory_ratio']:.2f} |"
             )
         model = self.model
+        counted = [
+            f"{shape}: {100 * reading_cost(model.layer, shape.tokens, shape.keys).share:.2f} %"
+            for shape in dict.fromkeys(Shape.parse(m.shape) for m in self.measurements)
+        ]
         conditions = (
             f"One optimiser step (forward, backward, AdamW), median of {self.repeats}, float32. Llama-shaped model: "
             f"{model.layers} layers of width {model.width}, {model.heads} heads over {model.key_value_heads} "
             f"key-value heads, vocabulary {model.vocabulary}."
         )
-        lines += ["", conditions, "", *(f"- {name}: {value}" for name, value in self.machine.items())]
+        share = f"Operations of the attention loss beside the layers' own, counted: {', '.join(counted)}."
+        lines += ["", conditions, "", share, "", *(f"- {name}: {value}" for name, value in self.machine.items())]
         return "\n".join(lines) + "\n"
 
 
@@ -273,7 +284,7 @@ def _make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str]
     config = LlamaConfig(
         vocab_size=size.vocabulary,
         hidden_size=size.width,
-        intermediate_size=size.width * 11 // 4,
+        intermediate_size=size.layer.feed_forward,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
         num_key_value_heads=size.key_value_heads,

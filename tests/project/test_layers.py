@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "answers",
         "arithmetic",
         "attention.*",
+        "costs",
         "keywords",
         "methods.*",
         "mixture",
@@ -71,9 +72,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli", "commands.*", "console", "pipeline", "preparation", "students", "workers"),
 )
 LIGHT = """
-    _version answer_sentences answers arithmetic artefacts.* cli commands.* console data.* encoding errors keywords
-    logits models named_words picture pipeline pocket pocket.* prompts rationales readings recipe recipe_files
-    records sentences span_tokens spans statistics summary workers workspace
+    _version answer_sentences answers arithmetic artefacts.* cli commands.* console costs data.* encoding errors
+    keywords logits models named_words picture pipeline pocket pocket.* prompts rationales readings recipe
+    recipe_files records sentences span_tokens spans statistics summary workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}
