@@ -113,11 +113,18 @@ class BenchResult:
     model: ModelSize
     repeats: int
     measurements: list[Measurement]
+    left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form, with medians and ratios beside the raw numbers."""
         rows = [{**asdict(m), "median_seconds": m.median_seconds, **self.ratios(m)} for m in self.measurements]
-        return {"machine": self.machine, "model": asdict(self.model), "repeats": self.repeats, "measurements": rows}
+        return {
+            "machine": self.machine,
+            "model": asdict(self.model),
+            "repeats": self.repeats,
+            "measurements": rows,
+            "left_out": list(self.left_out),
+        }
 
     def ratios(self, measurement: Measurement) -> dict[str, float]:
         """Time and peak memory as multiples of plain cross-entropy on the same shape."""
@@ -152,6 +159,7 @@ class BenchResult:
             f"key-value heads, vocabulary {model.vocabulary}."
         )
         share = f"Operations of the attention loss beside the layers' own, counted: {', '.join(counted)}."
+        lines += [f"\nNot run, for want of memory: {what}." for what in self.left_out]
         lines += ["", conditions, "", share, "", *(f"- {name}: {value}" for name, value in self.machine.items())]
         return "\n".join(lines) + "\n"
 
@@ -191,14 +199,32 @@ def run_bench(
     model = model or ModelSize()
     ways = [way for way in WAYS if way in ways or way == "plain"]
     measurements = []
+    left_out = []
     for shape in shapes:
+        too_large = whole_attention_bytes(shape, model) > available_bytes()
+        taken = [way for way in ways if not (too_large and way == "output_attentions")]
+        if len(taken) < len(ways):
+            gigabytes = whole_attention_bytes(shape, model) / 2**30
+            left_out.append(f"{shape} by output_attentions, which would hold about {gigabytes:.0f} GiB")
         progress(f"{shape}: time")
-        seconds = _alternate(shape, model, ways, repeats, threads)
-        for way in ways:
+        seconds = _alternate(shape, model, taken, repeats, threads)
+        for way in taken:
             progress(f"{shape}: memory of {way}")
             peak, rest = _peak_in_own_process(shape, model, way, threads)
             measurements.append(Measurement(str(shape), way, *seconds[way], peak, rest))
-    return BenchResult(describe_machine(threads), model, repeats, measurements)
+    return BenchResult(describe_machine(threads), model, repeats, measurements, tuple(left_out))
+
+
+def whole_attention_bytes(shape: Shape, model: ModelSize) -> int:
+    """What `output_attentions` holds for the backward pass: every layer's weights, before and after the softmax."""
+    return 2 * model.layers * shape.batch * reading_cost(model.layer, shape.tokens, shape.keys).whole_bytes
+
+
+def available_bytes() -> int:
+    """How much memory a process could take now; no bound where the system does not say."""
+    told = Path("/proc/meminfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 2**62)
 
 
 def describe_machine(threads: int) -> dict[str, Any]:

@@ -43,3 +43,13 @@ def test_impossible_shapes_are_refused(text):
 def test_unknown_ways_are_refused():
     with pytest.raises(InputError, match="ways"):
         bench.run_bench([bench.Shape(50, 1, 3)], ways=["fastest"])
+
+
+def test_attention_matrices_that_do_not_fit_are_left_out_and_told(monkeypatch):
+    monkeypatch.setattr(bench, "_peak_in_own_process", lambda *_: (200, 100))
+    monkeypatch.setattr(bench, "available_bytes", lambda: 1000)
+    result = bench.run_bench([bench.Shape.parse("50x2:3")], 1, model=TINY, threads=1)
+    assert [m.way for m in result.measurements] == ["plain", "stepwise", "second-pass"]
+    assert result.to_dict()["left_out"] == ["50x2:3 by output_attentions, which would hold about 0 GiB"]
+    assert "for want of memory: 50x2:3" in result.to_markdown()
+    assert bench.whole_attention_bytes(bench.Shape.parse("4096x1:60"), bench.ModelSize()) == 2 * 8 * 8 * 4096**2 * 4

@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "bench": (
         "Measure what reading attention costs on this machine, as ratios to a step without it.",
-        {"--repeats", "--out", "-o", "--help"},
+        {"--repeats", "--way", "--out", "-o", "--help"},
     ),
     "recipes": ("List, show and check recipes.", {"--help"}),
     "recipes list": ("The recipes that ship with molsaki.", {"--help"}),
@@ -131,8 +131,11 @@ def test_bench_prints_its_table_and_writes_its_figures(tmp_path: Path, monkeypat
     rows = [bench.Measurement("60x1:4", way, [1.0], [1.0], 2**20, 2**19) for way in bench.WAYS]
     asked = []
 
-    def measured(shapes: list[bench.Shape], repeats: int, progress: Callable[[str], None]) -> bench.BenchResult:
+    def measured(
+        shapes: list[bench.Shape], repeats: int, ways: tuple[str, ...], progress: Callable[[str], None]
+    ) -> bench.BenchResult:
         asked.extend(shapes)
+        assert ways == tuple(bench.WAYS)
         progress("one turn")
         return bench.BenchResult({"cpu": "any"}, bench.ModelSize(), repeats, rows)
 

@@ -14,14 +14,20 @@ def bench(
         typer.Argument(metavar="[TxB:KEYS]...", help="Tokens x sequences : key tokens, e.g. 2048x1:40."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Alternating repeats of each way; the median is shown.")] = 5,
+    ways: Annotated[
+        list[str] | None,
+        typer.Option("--way", help="Only this beside plain: stepwise, second-pass or output_attentions."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure what reading attention costs on this machine, as ratios to a step without it."""
     from molsaki.artefacts import write_json
-    from molsaki.bench import Shape, run_bench
+    from molsaki.bench import WAYS, Shape, run_bench
 
     shapes = [Shape.parse(text) for text in lengths or ("256x8:24", "2048x1:40", "4096x1:60")]
-    result = run_bench(shapes, repeats=repeats, progress=lambda what: typer.echo(what, err=True))
+    result = run_bench(
+        shapes, repeats=repeats, ways=ways or tuple(WAYS), progress=lambda what: typer.echo(what, err=True)
+    )
     typer.echo(result.to_markdown(), nl=False)
     if out is not None:
         write_json(out, result.to_dict())
