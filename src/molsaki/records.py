@@ -66,8 +66,11 @@ class Problem:
         Raises:
             DataError: a field is missing, unknown or of another type.
         """
+        values = dict(row)
+        wrong = [f"{name} is {_shown(values[name])}, not {_FORMS[name]}" for name in _FORMS if not _fits(values, name)]
         try:
-            values = dict(row)
+            if wrong:
+                raise TypeError("; ".join(wrong))
             for name in ("choices", "keywords"):
                 if values.get(name) is not None:
                     values[name] = tuple(values[name])
@@ -75,8 +78,33 @@ class Problem:
         except TypeError as error:
             raise DataError(
                 f"Expected a problem with the fields id, question, answer, label, choices, rationale, keywords; "
-                f"got {sorted(row)}: {error}. The row cannot be used; write it with Problem.to_dict()."
+                f"got {sorted(map(str, row))}: {error}. The row cannot be used; write it with Problem.to_dict()."
             ) from error
+
+
+_FORMS = {
+    **dict.fromkeys(("id", "question", "answer", "label"), "text"),
+    "choices": "a list of texts",
+    "rationale": "text or null",
+    "keywords": "a list of texts or null",
+}
+"""What each field of a problem's JSON form is."""
+
+
+def _fits(values: Mapping[str, Any], name: str) -> bool:
+    """Whether a field has its form, or is not there at all."""
+    if name not in values:
+        return True
+    value, form = values[name], _FORMS[name]
+    if value is None and form.endswith("null"):
+        return True
+    if form.startswith("a list"):
+        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    return isinstance(value, str)
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:60]
 
 
 @dataclass(slots=True)

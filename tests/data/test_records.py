@@ -1,0 +1,56 @@
+"""A problem's JSON form comes back as it was, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molsaki.errors import DataError
+from molsaki.records import Problem
+
+GOOD = Problem("p", "Where?", "cave", "cave", ("lake", "cave"), "It sleeps.", ("velp",)).to_dict()
+ANY = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.integers() | st.text(max_size=2))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", 7),
+        ("question", None),
+        ("answer", 42),
+        ("label", ["x"]),
+        ("choices", "abc"),
+        ("choices", None),
+        ("choices", ["a", 1]),
+        ("rationale", 3.5),
+        ("keywords", "velp"),
+        ("keywords", {"velp": 1}),
+    ],
+)
+def test_a_field_of_another_type_is_named(field: str, value: Any) -> None:
+    with pytest.raises(DataError, match=f"{field} is .*, not "):
+        Problem.from_dict({**GOOD, field: value})
+
+
+@pytest.mark.parametrize("changes", [{"more": 1}, {7: "x"}])
+def test_a_field_that_there_is_not_is_named(changes: dict[Any, Any]) -> None:
+    with pytest.raises(DataError, match=r"unexpected keyword|keywords must be strings"):
+        Problem.from_dict({**GOOD, **changes})
+
+
+def test_a_field_that_is_missing_is_named() -> None:
+    with pytest.raises(DataError, match="label"):
+        Problem.from_dict({name: value for name, value in GOOD.items() if name != "label"})
+
+
+@given(st.dictionaries(st.sampled_from([*GOOD, "more"]), ANY))
+def test_whatever_is_read_is_a_problem_or_an_error(row: dict[str, Any]) -> None:
+    try:
+        problem = Problem.from_dict({**GOOD, **row})
+    except DataError:
+        return
+    assert Problem.from_dict(problem.to_dict()) == problem
+    assert all(isinstance(part, str) for part in (problem.id, *problem.choices, *(problem.keywords or ())))
