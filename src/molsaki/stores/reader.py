@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import safetensors
 import torch
 from torch import Tensor
 
 from molsaki.artefacts.fingerprints import require_same
 from molsaki.errors import ArtefactError
+from molsaki.stores.proof import StoreReport, map_values, prove_store, row_problems
 from molsaki.stores.shards import (
-    VALUES,
-    Shard,
     StoredRow,
-    hash_values,
     read_header,
     read_shard,
-    refuse_shard,
     rows_by_id,
     shard_numbers,
     unfinished_shards,
@@ -29,30 +24,6 @@ from molsaki.stores.shards import (
 
 class MissingRowError(ArtefactError, LookupError):
     """The store has no row of this id."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoreReport:
-    """What `AttentionStore.check` found.
-
-    Attributes:
-        rows: how many rows there are.
-        shards: how many finished shards.
-        values: how many values.
-        unfinished: the files of shards that a kill left unfinished; their rows count as missing.
-        problems: one line for each row or shard that cannot be used; empty if all is well.
-    """
-
-    rows: int
-    shards: int
-    values: int
-    unfinished: tuple[str, ...]
-    problems: tuple[str, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every row can be used."""
-        return not self.problems
 
 
 class AttentionStore:
@@ -127,29 +98,15 @@ class AttentionStore:
                 f"with the hash {text_hash!r}; it was made from one with {row.text_hash!r}. Its steps and "
                 f"keys would not fit; run the stage that makes the store on this data, into a new folder."
             )
-        problem = self._problem(place, row)
-        if problem:
-            self._refuse_row(place, row, problem)
-        return self._stored(place, row).to(torch.float32, copy=True)
+        values = self._shard_values(place)
+        problems = row_problems(row, values)
+        if problems:
+            self._refuse_row(place, row, "; ".join(problems))
+        return values[row.start : row.end].view(row.shape).to(torch.float32, copy=True)
 
     def check(self) -> StoreReport:
-        """Read every value of every row and compare it with what was written."""
-        problems: list[str] = []
-        for place, shard in enumerate(self._shards):
-            try:
-                for row in shard.rows:
-                    problem = self._problem(place, row)
-                    if problem:
-                        problems.append(f"row {row.id!r} in {shard.path}: {problem}")
-            except ArtefactError as error:
-                problems.append(str(error))
-        return StoreReport(
-            rows=len(self._rows),
-            shards=len(self._shards),
-            values=sum(shard.values for shard in self._shards),
-            unfinished=tuple(str(path) for path in unfinished_shards(self.folder)),
-            problems=tuple(problems),
-        )
+        """Read every value of every row, as it is on the disk now, and compare it with what was written."""
+        return prove_store(self.folder)
 
     def _find(self, row_id: str) -> tuple[int, StoredRow]:
         found = self._rows.get(row_id)
@@ -163,40 +120,16 @@ class AttentionStore:
             )
         return found
 
-    def _stored(self, place: int, row: StoredRow) -> Tensor:
-        """The row's values as they lie in the file; never to be written to."""
+    def _shard_values(self, place: int) -> Tensor:
         values = self._values[place]
         if values is None:
-            values = self._values[place] = _mapped(self._shards[place], getattr(torch, self._header.dtype))
-        return values[row.start : row.end].view(row.shape)
-
-    def _problem(self, place: int, row: StoredRow) -> str | None:
-        values = self._stored(place, row)
-        if not bool(torch.isfinite(values).all()):
-            return "NaN or infinity among its values"
-        if hash_values(values.numpy().data) != row.hash:
-            return "its values are not those that were written (their hash differs)"
-        return None
+            values = self._values[place] = map_values(self._shards[place], getattr(torch, self._header.dtype))
+        return values
 
     def _refuse_row(self, place: int, row: StoredRow, problem: str) -> NoReturn:
         path = self._shards[place].path
         raise ArtefactError(
             f"Expected finite attention as it was written for the row {row.id!r} in {path}; got {problem}. "
-            f"The row cannot be used and may not be alone; see AttentionStore.check(), then delete both "
+            f"The row cannot be used and may not be alone; see `molsaki attend --check`, then delete both "
             f"files of each damaged shard and run the stage again, which makes their rows anew."
         )
-
-
-def _mapped(shard: Shard, dtype: torch.dtype) -> Tensor:
-    try:
-        with safetensors.safe_open(shard.path, framework="pt") as file:
-            values: Tensor = file.get_tensor(VALUES)
-    except (OSError, safetensors.SafetensorError) as error:
-        refuse_shard(shard.path, f"cannot be read: {error}")
-    if values.dtype != dtype or values.shape != (shard.values,):
-        refuse_shard(
-            shard.path,
-            f"was changed: {shard.values} values of {dtype} were written, it has {tuple(values.shape)} of "
-            f"{values.dtype}",
-        )
-    return values
