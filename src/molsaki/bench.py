@@ -276,13 +276,13 @@ def _peak_in_own_process(shape: Shape, model: ModelSize, way: str, threads: int)
 
 def _print_peak(shape: Shape, model: ModelSize, way: str, threads: int) -> None:
     step = _make_stepper(shape, model, threads)
-    rest = _peak_bytes()
+    rest = peak_bytes()
     step(way)
     step(way)
-    print(json.dumps([_peak_bytes(), rest]))
+    print(json.dumps([peak_bytes(), rest]))
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """This process's largest resident memory.
 
     Linux's own figure for the address space comes first: that of `getrusage` is inherited from the process that
