@@ -32,10 +32,12 @@ def main() -> None:
     """Run the command line; a user's mistake is a message, not a traceback."""
     import sys
 
-    from molsaki.errors import MolsakiError
+    from molsaki.errors import MolsakiError, OtherProcessError
 
     try:
         app()
+    except OtherProcessError:
+        sys.exit(2)  # that process has said why
     except MolsakiError as error:
         typer.secho(f"molsaki: {error}", fg="red", err=True)
         sys.exit(2)

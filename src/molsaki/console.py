@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,16 +12,23 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from molsaki.processes import is_main
+
 if TYPE_CHECKING:
+    from molsaki.attending import AttentionCheck
+    from molsaki.diagnosis import Finding
     from molsaki.students import Done
     from molsaki.workspace import Workspace
 
 
 class Console:
-    """Prints what stages tell. Text from data and models is escaped, never read as markup."""
+    """Prints what stages tell. Text from data and models is escaped, never read as markup.
+
+    Of several processes that do one job only the first shows anything.
+    """
 
     def __init__(self, target: rich.console.Console | None = None) -> None:
-        self.rich = target or rich.console.Console(highlight=False)
+        self.rich = target or rich.console.Console(highlight=False, quiet=not is_main())
         self.resumed = False
 
     def begin(self, workspace: Workspace) -> None:
@@ -52,13 +60,72 @@ class Console:
             if n:
                 self.rich.print(f"  {escape(note)}: {n}")
 
+    def imported(self, manifests: Mapping[str, Mapping[str, Any]]) -> None:
+        """The table of what was kept of what exists already, and why the rest was not: verdict × set."""
+        total = sum(manifest["problems"] for manifest in manifests.values())
+        verdicts = Counter[str]()
+        for manifest in manifests.values():
+            verdicts.update(manifest["reasons"])
+        table = Table(title="rationales that exist already; what is right is kept", title_justify="left")
+        table.add_column("verdict")
+        for name in (*manifests, *(["all"] if len(manifests) > 1 else []), "share"):
+            table.add_column(escape(name), justify="right")
+        table.add_column("for example")
+        for verdict, n in verdicts.most_common():
+            each = [manifest["reasons"].get(verdict, 0) for manifest in manifests.values()]
+            shown = [example["id"] for m in manifests.values() for example in m["examples"].get(verdict, ())]
+            numbers = [*each, *([n] if len(each) > 1 else [])]
+            share = f"{100 * n / max(1, total):.1f} %"
+            table.add_row(escape(verdict), *map(str, numbers), share, escape(shown[0] if shown else ""))
+        each = [manifest["problems"] for manifest in manifests.values()]
+        table.add_section()
+        table.add_row("all", *map(str, [*each, *([total] if len(each) > 1 else [])]), "100.0 %", "")
+        self.rich.print(table)
+        for name, manifest in manifests.items():
+            for note, n in manifest["notes"].items():
+                self.rich.print(f"  {escape(name)}: {escape(note)}: {n}")
+
     def attention(self, manifest: Mapping[str, Any]) -> None:
         """Say how many rationales' attention was read and why the others' was not."""
         reasons = _reasons(manifest)
+        mixed = ", stored mixed" if manifest.get("stored") == "mixed" else ""
         self.rich.print(
-            f"attention: {manifest['kept']} of {manifest['read']} rationales read, {manifest['layers']} layers"
+            f"attention: {manifest['kept']} of {manifest['read']} rationales read, {manifest['layers']} layers{mixed}"
             + (f"; {escape(reasons)}" if reasons else "")
         )
+
+    def diagnosis(self, findings: Sequence[Finding]) -> bool:
+        """Show a look at a recipe; gives whether nothing stands in its way."""
+        colours = {"plain": "", "warning": "[yellow]", "error": "[red]"}
+        table = Table("", "found", title="before the leap", title_justify="left")
+        last = ""
+        for finding in findings:
+            if last and finding.about != last:
+                table.add_section()
+            mark = "" if finding.level == "plain" else f"{finding.level}: "
+            text = f"{colours[finding.level]}{mark}{escape(finding.text)}"
+            table.add_row(escape(finding.about) if finding.about != last else "", text)
+            last = finding.about
+        self.rich.print(table)
+        errors = sum(finding.level == "error" for finding in findings)
+        self.rich.print(f"{errors} errors: this recipe would not run" if errors else "nothing stands in its way")
+        return not errors
+
+    def attention_check(self, check: AttentionCheck) -> bool:
+        """Say what a look at every row of the attention store found; gives whether all is well."""
+        store = check.store
+        problems = [*check.problems, *store.problems]
+        self.rich.print(
+            f"attention store: {store.rows} rows in {store.shards} shards, {store.values} values; "
+            + (f"[red]{len(problems)} problems[/]" if problems else "every row is as it was written and fits its text")
+        )
+        for problem in problems:
+            self.rich.print(f"  - {escape(problem)}", soft_wrap=True)
+        for path in store.unfinished:
+            self.rich.print(f"  {escape(path)} has no index, as a kill leaves it; its rows are read again")
+        if check.waiting:
+            self.rich.print(f"  {check.waiting} rationales are still to be read; `molsaki attend` goes on")
+        return check.ok
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:

@@ -50,3 +50,7 @@ class ExpressionError(InputError):
 
 class StageError(MolsakiError, RuntimeError):
     """A stage cannot go on for a reason outside the user's input (no space left, a locked directory)."""
+
+
+class OtherProcessError(StageError):
+    """Another process of the same job has failed and has said so; this one ends with it."""

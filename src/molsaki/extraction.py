@@ -3,6 +3,9 @@
 Each rationale is put behind its question in the teacher's own prompt, one forward pass reads the stepwise attention
 of every layer, and the rows go to the attention store in shards that are whole or not there. Training never loads
 the teacher; it finds each row by its id and by the hash of the text that was read.
+
+Several processes share the batches out, round by round; process 0 stores what all of them have read, in the order in
+which one process would.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING
 from molsaki.encoding import EncodedText, encode_teacher, require_offsets
 from molsaki.errors import ArtefactError
 from molsaki.evaluating import evaluating
+from molsaki.processes import gather_numbers, process_count, process_number, tell
 from molsaki.prompts import PromptTemplate
 from molsaki.records import RowReport, hash_json, hash_text
 from molsaki.span_tokens import SpanTokens
@@ -22,6 +26,8 @@ from molsaki.spans import SPAN_RULES, Keys, find_spans
 from molsaki.stores import AttentionStoreWriter
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Progress = Callable[[int, int], None]
@@ -58,10 +64,55 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class PreparedText:
+    """A text with its tokens under the teacher's tokenizer.
+
+    Attributes:
+        text: the text.
+        encoded: the whole prompt with question and rationale.
+        tokens: which token belongs to which step and key.
+    """
+
     text: Text
     encoded: EncodedText
     tokens: SpanTokens
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return len(self.encoded.input_ids)
+
+    @property
+    def size(self) -> int:
+        """How many numbers a layer's stepwise attention on it has, S × K."""
+        return self.tokens.n_steps * self.tokens.n_keys
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMix:
+    """The teacher's layers are stored mixed by Eq. 4, at this temperature and with this G.
+
+    Attributes:
+        temperature: τ1.
+        normalise: see `molsaki.teacher_layer_weights`.
+    """
+
+    temperature: float = 0.1
+    normalise: bool = True
+
+    def mix(self, attention_LSK: Tensor, tokens: SpanTokens) -> Tensor:
+        """The mixture [1, S, K]; steps and keys without a token on the teacher's side do not count in G."""
+        import torch
+
+        from molsaki.mixture import mix_layers, teacher_layer_weights
+
+        step_mask = torch.ones(1, tokens.n_steps, dtype=torch.bool)
+        key_mask = torch.ones(1, tokens.n_keys, dtype=torch.bool)
+        step_mask[0, list(tokens.missing_steps)] = False
+        key_mask[0, list(tokens.missing_keys)] = False
+        whole = attention_LSK[None]
+        weights = teacher_layer_weights(whole, step_mask, key_mask, self.temperature, normalise=self.normalise)
+        return mix_layers(whole, weights)
 
 
 def extract_attention(
@@ -69,22 +120,24 @@ def extract_attention(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Text],
     template: PromptTemplate,
-    writer: AttentionStoreWriter,
+    writer: AttentionStoreWriter | None,
     *,
     max_length: int,
-    batch_size: int = 16,
+    batch_tokens: int = 8192,
+    mix: LayerMix | None = None,
     progress: Progress | None = None,
 ) -> RowReport:
     """Read the attention of all texts that the store does not have yet.
 
     Args:
-        model: the teacher, on its device; any model that `molsaki.attention` can read.
+        model: the teacher, on its device or its devices; any model that `molsaki.attention` can read.
         tokenizer: its tokenizer.
         texts: questions with their rationales.
         template: the prompt that the teacher would see; ends in `{rationale}`.
-        writer: the store.
+        writer: the store; None in every process but process 0.
         max_length: longer sequences are cut; steps and keys beyond are marked as missing and counted.
-        batch_size: sequences read together.
+        batch_tokens: how many tokens are read together, padding included; a longer sequence is read alone.
+        mix: store only the layers' mixture; None stores every layer.
         progress: called with how many texts are done and how many there are.
 
     Returns:
@@ -93,27 +146,60 @@ def extract_attention(
     Raises:
         UnreadableModelError: the model's attention cannot be read.
         TokenizerError: the tokenizer gives no offsets.
-        ArtefactError: the store has a row of one of these ids that was read on other text.
+        ArtefactError: the store has a row of one of these ids that was read on other text, or the processes do not
+            see the same texts.
     """
-    require_offsets(tokenizer, end=False)
-    report = RowReport()
-    done = writer.text_hashes()
-    _require_same_texts(done, texts)
-    items: list[_Item] = []
-    for text in texts:
-        item = _prepare(tokenizer, template, text, max_length, report)
-        if item is not None and text.id not in done:
-            items.append(item)
-    # Longest first: the batch that needs the most memory is the first, not the one that ends a night's work.
-    items.sort(key=lambda item: len(item.encoded.input_ids), reverse=True)
-    finished = len(texts) - len(items)
+    assert batch_tokens > 0
+    prepared, report = prepare_texts(tokenizer, texts, template, max_length)
+    pending = _pending(prepared, texts, writer)
+    batches = list(_batches(pending, batch_tokens))
+    finished = len(texts) - len(pending)
     with evaluating(model):
-        for batch in _batches(items, batch_size):
-            _read_batch(model, tokenizer, batch, writer)
-            finished += len(batch)
+        for start in range(0, len(batches), process_count()):
+            round_ = batches[start : start + process_count()]
+            mine = round_[process_number()] if process_number() < len(round_) else []
+            read = [(mix.mix(row, item.tokens) if mix else row) for item, row in _read(model, tokenizer, mine)]
+            _store(round_, read, writer, 1 if mix else model.config.get_text_config().num_hidden_layers)
+            finished += sum(map(len, round_))
             if progress is not None:
                 progress(finished, len(texts))
     return report
+
+
+def prepare_texts(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], template: PromptTemplate, max_length: int
+) -> tuple[list[PreparedText], RowReport]:
+    """Tokenize all texts as they are read, the longest first, and count those that cannot be read.
+
+    The longest come first so that the batch that needs the most memory is the first, not the one that ends a night's
+    work.
+
+    Raises:
+        TokenizerError: the tokenizer gives no offsets.
+    """
+    require_offsets(tokenizer, end=False)
+    report = RowReport()
+    found = [_prepare(tokenizer, template, text, max_length, report) for text in texts]
+    items = [item for item in found if item is not None]
+    return sorted(items, key=lambda item: item.length, reverse=True), report
+
+
+def _pending(
+    prepared: Sequence[PreparedText], texts: Sequence[Text], writer: AttentionStoreWriter | None
+) -> list[PreparedText]:
+    """The texts that the store lacks, as process 0 finds them; all processes must see the same texts."""
+    done = writer.text_hashes() if writer is not None else {}
+    if writer is not None:
+        _require_same_texts(done, texts)
+    seen = hash_json([[item.text.id, item.text.text_hash, item.length] for item in prepared])
+    told = tell([seen, [i for i, item in enumerate(prepared) if item.text.id not in done]])
+    if told[0] != seen:
+        raise ArtefactError(
+            f"Expected process {process_number()} to see the rationales that process 0 sees; it sees others. Their "
+            "attention would be mixed up, and nothing was read; give all processes one run directory, on a disk that "
+            "every machine has, and the same tokenizer."
+        )
+    return [prepared[i] for i in told[1]]
 
 
 def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
@@ -132,7 +218,7 @@ def _prepare(
     text: Text,
     max_length: int,
     report: RowReport,
-) -> _Item | None:
+) -> PreparedText | None:
     spans = find_spans(text.question, text.rationale, text.keys)
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
@@ -150,45 +236,77 @@ def _prepare(
         report.skip(text.id, NO_STEP)
         return None
     report.keep()
-    return _Item(text, encoded, tokens)
+    return PreparedText(text, encoded, tokens)
 
 
-def _batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _batches(items: Sequence[PreparedText], batch_tokens: int) -> Iterator[Sequence[PreparedText]]:
+    """Neighbours in length whose padded tokens stay within the budget."""
+    start = 0
+    while start < len(items):
+        end = start + max(1, batch_tokens // items[start].length)
+        yield items[start:end]
+        start = end
 
 
-def _read_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    batch: Sequence[_Item],
-    writer: AttentionStoreWriter,
-) -> None:
+def _read(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[PreparedText]
+) -> Iterator[tuple[PreparedText, Tensor]]:
+    """The texts of a batch with their attention [L, S, K]."""
+    if not batch:
+        return
     import torch
 
     from molsaki.attention import find_model, read_attention
     from molsaki.logits import last_logits
     from molsaki.padding import pad
 
-    device = model.device
+    device = _input_device(model)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.inference_mode():
         reading = read_attention(
             model,
-            pad([item.encoded.input_ids for item in batch], padding).to(device),
-            pad([[1] * len(item.encoded.input_ids) for item in batch], 0).to(device),
+            pad([item.encoded.input_ids for item in batch], 0 if padding is None else padding).to(device),
+            pad([[1] * item.length for item in batch], 0).to(device),
             pad([item.tokens.step_of_token for item in batch], -1).to(device),
             pad([item.tokens.key_of_token for item in batch], -1).to(device),
             steps=max(item.tokens.n_steps for item in batch),
             keys=max(item.tokens.n_keys for item in batch),
             **last_logits(find_model(model), 1),
         )
-    attention_BLSK = reading.attention.cpu()
-    for item, attention_LSK in zip(batch, attention_BLSK, strict=True):
-        writer.add(
-            item.text.id,
-            item.text.text_hash,
-            attention_LSK[:, : item.tokens.n_steps, : item.tokens.n_keys],
-            missing_steps=item.tokens.missing_steps,
-            missing_keys=item.tokens.missing_keys,
-        )
+    for item, attention_LSK in zip(batch, reading.attention.float().cpu(), strict=True):
+        yield item, attention_LSK[:, : item.tokens.n_steps, : item.tokens.n_keys]
+
+
+def _input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model takes its tokens; one that is spread over devices moves them on by itself."""
+    import torch
+
+    device: torch.device = model.get_input_embeddings().weight.device
+    return torch.device("cpu") if device.type == "meta" else device
+
+
+def _store(
+    batches: Sequence[Sequence[PreparedText]],
+    read: Sequence[Tensor],
+    writer: AttentionStoreWriter | None,
+    layers: int,
+) -> None:
+    """Bring the batches of one round, one of each process, to process 0 and store them in their order."""
+    import torch
+
+    sizes = [layers * sum(item.size for item in batch) for batch in batches]
+    sizes += [0] * (process_count() - len(batches))
+    numbers = torch.cat([row.flatten() for row in read]) if read else torch.zeros(0)
+    gathered = gather_numbers(numbers, sizes)
+    if writer is None:
+        return
+    for batch, part in zip(batches, gathered, strict=False):
+        rows = part.split([layers * item.size for item in batch])
+        for item, row in zip(batch, rows, strict=True):
+            writer.add(
+                item.text.id,
+                item.text.text_hash,
+                row.view(layers, item.tokens.n_steps, item.tokens.n_keys),
+                missing_steps=item.tokens.missing_steps,
+                missing_keys=item.tokens.missing_keys,
+            )

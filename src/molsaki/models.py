@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molsaki.errors import InputError
@@ -66,7 +67,11 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
     location = model_location(spec)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            location, revision=spec.revision, dtype=spec.dtype, trust_remote_code=spec.trust_remote_code
+            location,
+            revision=spec.revision,
+            dtype=spec.dtype,
+            device_map=spec.device_map,
+            trust_remote_code=spec.trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise InputError(
@@ -74,6 +79,58 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
             f"loaded: {error}. Check the name and the network, or try the recipe with --tiny first."
         ) from error
     return model
+
+
+def load_placed_model(
+    recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0
+) -> PreTrainedModel:
+    """As `load_model`, on this process's device, or spread over all where the recipe says so (`device_map`)."""
+    model = load_model(recipe, spec, tokenizer, seed)
+    spread = getattr(model, "hf_device_map", None) is not None
+    return model if spread else model.to(pick_device())  # type: ignore[arg-type,no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of a model without loading its weights.
+
+    Attributes:
+        config: its configuration.
+        parameters: how many parameters it has.
+    """
+
+    config: Any
+    parameters: int
+
+    @property
+    def text(self) -> Any:
+        """The configuration of the part that reads and writes text."""
+        return self.config.get_text_config()
+
+
+def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> Outline:
+    """Say what a model is, without loading its weights.
+
+    Raises:
+        InputError: there is none, or it is no causal language model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if recipe.tiny and spec.name not in _POCKET:
+        tiny = make_tiny(spec, tokenizer)
+        return Outline(tiny.config, tiny.num_parameters())
+    location = model_location(spec)
+    try:
+        config = AutoConfig.from_pretrained(location, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"Expected a causal language model at {location!r}, a directory or a name on the hub; its configuration "
+            f"cannot be used: {error}. Check the name and the network, or try the recipe with --tiny first."
+        ) from error
+    return Outline(config, model.num_parameters())
 
 
 def make_tiny(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
@@ -118,9 +175,13 @@ def model_fingerprint(spec: ModelSpec, model: PreTrainedModel) -> str:
     parts = [spec.name, str(getattr(model.config, "_commit_hash", None))]
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            shape = f"{name} {list(parameter.shape)}"
+            if parameter.is_meta:  # offloaded: its values come to a device only when they are needed
+                parts.append(shape)
+                continue
             flat = parameter.reshape(-1)
             sample = flat[:: max(1, flat.numel() // 16)].float().sum().item()
-            parts.append(f"{name} {list(parameter.shape)} {sample:.6g}")
+            parts.append(f"{shape} {sample:.6g}")
     return hash_text(*parts)
 
 

@@ -6,23 +6,27 @@
     students  train and evaluate every method with every seed, several at a time
     results   results.json: one row for each task, set, method and seed
 
-Every stage reads files, writes files, can be run again, and goes on where it stopped.
+Every stage reads files, writes files, can be run again, and goes on where it stopped. Where several processes do one
+job (`accelerate launch`), all take part in attend and students, and process 0 does the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.artefacts import write_json
-from molsaki.data import load_palm_completions, load_problems
-from molsaki.errors import ArtefactError, RecipeError
+from molsaki.data import load_problems
+from molsaki.errors import ArtefactError, InputError, RecipeError
+from molsaki.processes import only_main, process_count
 from molsaki.recipe import DataSpec
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
 from molsaki.workers import run_in_workers
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 if TYPE_CHECKING:
+    from molsaki.importing import Columns
     from molsaki.students import Done
 
 Progress = Callable[[int, int], None]
@@ -101,7 +105,7 @@ def generate(workspace: Workspace, progress: Progress | None = None) -> Mapping[
 
 
 def _write_rationales(workspace: Workspace, problems: list[Problem], progress: Progress | None) -> Any:
-    from molsaki.generation import generate_rationales, import_rationales, own_rationales
+    from molsaki.generation import generate_rationales, own_rationales
 
     recipe = workspace.recipe
     settings = recipe.rationales
@@ -110,11 +114,14 @@ def _write_rationales(workspace: Workspace, problems: list[Problem], progress: P
     if settings.source == "dataset":
         return own_rationales(problems, log, keywords_from=named)  # type: ignore[arg-type]
     if settings.source == "palm":
-        spec = recipe.data.train
-        raw = load_palm_completions(spec.source, recipe.data_path(spec.path) or ".", spec.split or TRAIN)
-        wanted = {problem.id for problem in problems}
-        mine = {row_id: text for row_id, text in raw.items() if row_id in wanted}
-        return import_rationales(mine, problems, log, keywords_from=named)  # type: ignore[arg-type]
+        from molsaki.importing import import_palm
+
+        return import_palm(recipe, problems, log)
+    if settings.source == "imported":
+        raise ArtefactError(
+            "Expected the rationales that this recipe imports (rationales.source: imported); they are not there yet. "
+            "Nothing was generated; run `molsaki import` with this recipe, directory and the file that has them."
+        )
 
     from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
 
@@ -141,6 +148,33 @@ def _write_rationales(workspace: Workspace, problems: list[Problem], progress: P
     )
 
 
+def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapping[str, Any]:
+    """Take over rationales that exist already, in the place of what a teacher would write.
+
+    Args:
+        workspace: the run.
+        file: rows of any tool; None takes PaLM's completions for the training data.
+        columns: the file's columns.
+
+    Returns:
+        The generate stage's manifest, with the name and the hash of what was imported.
+
+    Raises:
+        ArtefactError: the run has its rationales from elsewhere.
+        DataError: the file cannot be read, or there are no completions for these problems.
+    """
+    from molsaki.importing import import_into
+
+    load_data(workspace)
+    done = workspace.run.stage_done(GENERATE)
+    report, source = import_into(workspace, workspace.read_problems(TRAIN), file, columns)
+    if done is not None:
+        return done
+    manifest = {**report.to_dict(), "imported from": source}
+    workspace.run.finish_stage(GENERATE, manifest)
+    return manifest
+
+
 def needs_attention(workspace: Workspace) -> bool:
     """Whether any method of the recipe reads the teacher's attention."""
     from molsaki.methods import METHODS
@@ -149,59 +183,22 @@ def needs_attention(workspace: Workspace) -> bool:
 
 
 def attend(workspace: Workspace, progress: Progress | None = None) -> Mapping[str, Any]:
-    """Read the teacher's stepwise attention on the rationales that were kept.
+    """Read the teacher's stepwise attention on the rationales that were kept; all processes of the job take part.
 
     Returns:
         The stage's manifest: how many rationales were read, and why the others were not.
     """
-    done = workspace.run.stage_done(ATTEND)
+    done, generated = only_main(lambda: [workspace.run.stage_done(stage) for stage in (ATTEND, GENERATE)])
     if done is not None:
         return done
-    if workspace.run.stage_done(GENERATE) is None:
+    if generated is None:
         raise ArtefactError(
             f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished there. Run "
             "`molsaki generate` with this recipe and directory first."
         )
-    from molsaki.artefacts import fingerprint
-    from molsaki.encoding import context_length, require_offsets, tokenizer_hash
-    from molsaki.extraction import extract_attention
-    from molsaki.models import load_model, load_tokenizer, model_fingerprint, pick_device, quiet_libraries
-    from molsaki.stores import AttentionStoreWriter
-    from molsaki.students import attention_rules
+    from molsaki.attending import read_teacher
 
-    quiet_libraries()
-    recipe = workspace.recipe
-    spec = recipe.teacher.attending
-    if spec is None:
-        raise RecipeError(
-            "Expected `teacher.reader` or `teacher.writer` in a recipe with a method that reads attention; got "
-            "neither. Name the model whose attention is read."
-        )
-    tokenizer = load_tokenizer(recipe, spec)
-    require_offsets(tokenizer)
-    model = load_model(recipe, spec, tokenizer, seed=1).to(pick_device()).eval()
-    max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
-    marks = fingerprint(
-        **attention_rules(workspace),
-        weights=model_fingerprint(spec, model),
-        tokenizer=tokenizer_hash(tokenizer),
-        max_length=max_length,
-    )
-    _, texts = workspace.read_texts(TRAIN)
-    with AttentionStoreWriter(workspace.run.path("attention"), marks, recipe.attention.dtype) as writer:
-        report = extract_attention(
-            model,
-            tokenizer,
-            list(texts.values()),
-            workspace.template("teacher"),
-            writer,
-            max_length=max_length,
-            batch_size=recipe.attention.batch_size,
-            progress=progress,
-        )
-    manifest = report.to_dict() | {"fingerprint": marks, "layers": model.config.get_text_config().num_hidden_layers}
-    workspace.run.finish_stage(ATTEND, manifest)
-    return manifest
+    return read_teacher(workspace, progress)
 
 
 def students(
@@ -218,13 +215,14 @@ def students(
         workspace: the run.
         train: train students that are not there.
         test: test them on sets that they were not tested on.
-        workers: how many at a time; by default one a GPU, or one a core.
+        workers: how many at a time; by default one a GPU, or one a core. Several processes of one job
+            (`accelerate launch`) train one student at a time instead, all of them each.
         each: called as each student is done.
 
     Raises:
         ArtefactError: an earlier stage, or a student to test, is missing.
     """
-    from molsaki.students import Job, run_job
+    from molsaki.students import Job, run_job, run_jobs_together
 
     recipe = workspace.recipe
     for stage in (GENERATE, ATTEND) if needs_attention(workspace) else (GENERATE,):
@@ -242,6 +240,13 @@ def students(
             f"{missing[0][0]} with seed {missing[0][1]} among them. Run `molsaki train` with this recipe first."
         )
     jobs = [Job(workspace.run.folder, label, seed, train, test) for label, seed in pairs]
+    if process_count() > 1:
+        if workers not in (None, 1):
+            raise InputError(
+                f"Expected no workers where {process_count()} processes train every student together; got {workers}. "
+                "Nothing was trained; leave --workers out, or start one process."
+            )
+        return list(_each(run_jobs_together(jobs), each))
     return list(_each(run_in_workers(run_job, jobs, workers), each))
 
 

@@ -19,7 +19,7 @@ TINY_OVERRIDES: dict[str, dict[str, Any]] = {
     "training": {"steps": 30, "batch_size": 4, "log_every": 5, "warmup_steps": 0, "accumulation": 1},
     "rationales": {"max_new_tokens": 24, "keep": "all"},
     "evaluation": {"max_new_tokens": 12, "batch_size": 64, "rows": 24},
-    "attention": {"max_length": 512, "batch_size": 16},
+    "attention": {"max_length": 512, "batch_tokens": 8192},
 }
 """What `--tiny` sets besides the models. A random teacher is never right, so what it writes is kept all the same;
 a tiny run shows that everything works and nothing about learning."""
@@ -151,8 +151,34 @@ def _misfits(recipe: Recipe) -> list[str]:
         for name in (TRAIN, VALIDATION)
         if name in recipe.data.tests
     ]
+    if recipe.student.device_map is not None:
+        found.append(
+            "student.device_map: expected none, since a student is trained on one device, or on many by `accelerate "
+            f"launch`; got {recipe.student.device_map!r}"
+        )
+    if recipe.attention.layers == "mixed":
+        found += _mixed_otherwise(recipe)
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
         found.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
     if any(METHODS[method.name].reads_attention for method in recipe.methods) and recipe.teacher.attending is None:
         found.append("teacher.reader: expected a model, since a method reads attention; got none")
+    return found
+
+
+def _mixed_otherwise(recipe: Recipe) -> list[str]:
+    """Methods that would mix the teacher's layers in another way than they are stored, or not at all."""
+    found: list[str] = []
+    stored = {"teacher_temperature": recipe.attention.temperature, "layer_change": recipe.attention.layer_change}
+    for i, spec in enumerate(recipe.methods):
+        method = METHODS[spec.name]
+        if not method.reads_attention:
+            continue
+        settings = method.Settings(**spec.settings)
+        for name, value in stored.items():
+            wanted = getattr(settings, name, None)
+            if wanted != value:
+                found.append(
+                    f"methods.{i}.{name}: expected {value!r}, as the teacher's layers are stored mixed "
+                    f"(attention.layers: mixed); got {wanted!r}. Store them all, or mix them alike"
+                )
     return found

@@ -38,6 +38,8 @@ class ModelSpec(_Part):
         tokenizer: where its tokenizer is, if not with it.
         revision: the hub's revision; a name without one means the newest at the time, which the manifest keeps.
         dtype: precision of the weights in memory.
+        device_map: how a model that is too large for one device is spread over all of them, as accelerate has it;
+            by default it is on one.
         architecture: transformers' model type, from which `--tiny` builds a small random model.
         tiny_tokenizer: a folder under the data root whose tokenizer such a model takes, if it is there; else the
             model's own.
@@ -48,6 +50,7 @@ class ModelSpec(_Part):
     tokenizer: str | None = None
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     architecture: str = "llama"
     tiny_tokenizer: str | None = None
     trust_remote_code: bool = False
@@ -119,7 +122,8 @@ class RationaleSettings(_Part):
 
     Attributes:
         source: "teacher" writes them; "palm" are PaLM-540B's completions beside the data of Distilling
-            step-by-step; "dataset" are those that come with the problems.
+            step-by-step; "dataset" are those that come with the problems; "imported" those that `molsaki import` brings
+            from a file.
         keep: "right" keeps what reaches the right answer; "all" keeps wrong ones too (only to try things out).
         keywords: for multiple choice: "teacher" is asked for them, "question-words" takes the question's content
             words, "dataset" those that come with the problems.
@@ -127,7 +131,7 @@ class RationaleSettings(_Part):
         batch_size: questions answered together.
     """
 
-    source: Literal["teacher", "palm", "dataset"] = "teacher"
+    source: Literal["teacher", "palm", "dataset", "imported"] = "teacher"
     keep: Literal["right", "all"] = "right"
     keywords: Literal["teacher", "question-words", "dataset"] = "teacher"
     max_new_tokens: Count = 256
@@ -139,13 +143,20 @@ class AttentionSettings(_Part):
 
     Attributes:
         dtype: precision on disk; float16 halves the space.
+        layers: "all" stores every layer; "mixed" only their mixture by Eq. 4, as many times smaller as the model has
+            layers.
+        temperature: τ1 of what is stored mixed; the methods' own must be the same.
+        layer_change: G of what is stored mixed; likewise.
         max_length: longer sequences are cut and counted; the model's context by default.
-        batch_size: sequences read together.
+        batch_tokens: how many tokens are read together, padding included; a longer sequence is read alone.
     """
 
     dtype: Literal["float32", "float16"] = "float32"
+    layers: Literal["all", "mixed"] = "all"
+    temperature: Annotated[float, Field(gt=0)] = 0.1
+    layer_change: Literal["mean", "sum"] = "mean"
     max_length: Count | None = None
-    batch_size: Count = 16
+    batch_tokens: Count = 8192
 
 
 class PromptSettings(_Part):

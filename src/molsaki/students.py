@@ -5,17 +5,19 @@ This is what a worker process does; everything comes from the run directory and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.artefacts import disk_is_full, refuse_write, require_same
+from molsaki.attending import attention_rules
 from molsaki.encoding import context_length
 from molsaki.errors import MolsakiError
 from molsaki.evaluation import in_order, predict, score
 from molsaki.methods import METHODS, Task
 from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
+from molsaki.processes import only_main, process_count, process_number, wait
 from molsaki.prompts import PromptTemplate
 from molsaki.recipe import ModelSpec, Recipe
 from molsaki.stores import AttentionStore
@@ -74,6 +76,29 @@ def run_job(job: Job) -> Done:
         refuse_write(job.run, error, consequence)
 
 
+def run_jobs_together(jobs: Sequence[Job]) -> Iterator[Done]:
+    """Do jobs one after another with all processes on each; then every process tests its share of the students.
+
+    Yields:
+        In every process, what became of each job; those that are tested too come when all have been trained.
+    """
+    trained: list[Done] = []
+    for job in jobs:
+        done = run_job(replace(job, test=False))
+        trained.append(replace(done, job=job))
+        if not job.test:
+            yield trained[-1]
+    tested = [job for job in jobs if job.test]
+    missing = only_main(lambda: {_name(job): _not_tested(Workspace.open(job.run), job) for job in tested})
+    for job in tested[process_number() :: process_count()]:
+        run_job(replace(job, train=False))
+    wait()
+    for done in trained:
+        if done.job.test:
+            now = run_job(replace(done.job, train=False))
+            yield replace(done, tested=tuple(missing[_name(done.job)]), accuracy=now.accuracy)
+
+
 def _run_job(job: Job) -> Done:
     quiet_libraries()
     workspace = Workspace.open(job.run)
@@ -82,7 +107,7 @@ def _run_job(job: Job) -> Done:
     notes: dict[str, int] = {}
     tested: tuple[str, ...] = ()
     accuracy: dict[str, float] = {}
-    if job.train and not folder.is_dir():
+    if job.train and not only_main(folder.is_dir):
         seconds, notes = _train(workspace, job, folder)
         trained = True
     if job.test:
@@ -158,24 +183,20 @@ def open_store(workspace: Workspace) -> AttentionStore:
     return store
 
 
-def attention_rules(workspace: Workspace) -> dict[str, str]:
-    """What decides the teacher's attention and is known without loading the teacher."""
-    from molsaki.spans import SPAN_RULES
+def _name(job: Job) -> str:
+    return f"{job.label}-{job.seed}"
 
-    attending = workspace.recipe.teacher.attending
-    return {
-        "teacher": "none" if attending is None else attending.name,
-        "prompt": str(workspace.template("teacher")),
-        "keys": workspace.recipe.keys,
-        "span rules": SPAN_RULES,
-    }
+
+def _not_tested(workspace: Workspace, job: Job) -> list[str]:
+    """The test sets that a student has no predictions for."""
+    return [name for name in workspace.test_names if not workspace.predictions(job.label, job.seed, name).is_file()]
 
 
 def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...], dict[str, float]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     recipe = workspace.recipe
-    missing = [name for name in workspace.test_names if not workspace.predictions(job.label, job.seed, name).is_file()]
+    missing = _not_tested(workspace, job)
     if missing:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder).to(pick_device())

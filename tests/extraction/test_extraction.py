@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki.attention import stepwise_attention
 from molsaki.encoding import encode_teacher
 from molsaki.errors import ArtefactError, TokenizerError
-from molsaki.extraction import CUT, NO_KEYS, Text, extract_attention
+from molsaki.extraction import CUT, NO_KEYS, LayerMix, Text, extract_attention
+from molsaki.mixture import mix_layers, teacher_layer_weights
 from molsaki.pocket import TEACHER as FOLDER
 from molsaki.prompts import TEACHER, PromptTemplate
 from molsaki.spans import find_spans
@@ -45,6 +47,10 @@ def read(teacher, folder, texts, dtype="float32", max_length=200, **options):
     return AttentionStore(folder), report
 
 
+def lengths(teacher, texts):
+    return {t.id: len(encode_teacher(teacher[1], TEMPLATE, t.question, t.rationale, 200).input_ids) for t in texts}
+
+
 def assert_same_rows(one, other, texts, atol=1e-6):
     assert set(one.ids()) == set(other.ids())
     for text in texts:
@@ -56,7 +62,7 @@ def assert_same_rows(one, other, texts, atol=1e-6):
 def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
     model, tokenizer = teacher
     texts = make_texts(5)
-    store, report = read(teacher, tmp_path / "a", texts, batch_size=3)
+    store, report = read(teacher, tmp_path / "a", texts, batch_tokens=200)
     assert (report.read, report.kept) == (5, 5)
     for text in texts:
         spans = find_spans(text.question, text.rationale, "numbers")
@@ -75,8 +81,8 @@ def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
 
 def test_the_size_of_a_batch_changes_nothing(teacher, tmp_path):
     texts = make_texts(9)
-    one, _ = read(teacher, tmp_path / "a", texts, batch_size=1)
-    other, _ = read(teacher, tmp_path / "b", texts, batch_size=8)
+    one, _ = read(teacher, tmp_path / "a", texts, batch_tokens=1)
+    other, _ = read(teacher, tmp_path / "b", texts, batch_tokens=2000)
     assert_same_rows(one, other, texts)
 
 
@@ -92,17 +98,55 @@ def test_a_store_in_half_precision_is_close(teacher, tmp_path):
 
 def test_the_longest_texts_are_read_first(teacher, tmp_path):
     texts = make_texts(9)
-    store, _ = read(teacher, tmp_path / "a", texts, batch_size=2)
-    tokenizer = teacher[1]
-    lengths = {t.id: len(encode_teacher(tokenizer, TEMPLATE, t.question, t.rationale, 200).input_ids) for t in texts}
-    read_lengths = [lengths[row] for row in store.ids()]
+    store, _ = read(teacher, tmp_path / "a", texts, batch_tokens=150)
+    read_lengths = [lengths(teacher, texts)[row] for row in store.ids()]
     assert read_lengths == sorted(read_lengths, reverse=True)
+
+
+def test_batches_are_neighbours_in_length_within_the_budget(teacher, monkeypatch, tmp_path):
+    texts = make_texts(9)
+    shapes = []
+    forward = teacher[0].forward
+
+    def watched(**given):
+        shapes.append(given["input_ids"].shape)
+        return forward(**given)
+
+    monkeypatch.setattr(teacher[0], "forward", watched)
+    monkeypatch.setattr("molsaki.logits.last_logits", lambda *_: {})
+    read(teacher, tmp_path / "a", texts, batch_tokens=170)
+    assert sum(rows for rows, _ in shapes) == 9
+    assert all(rows * width <= 170 or rows == 1 for rows, width in shapes)
+    assert len(shapes) < 9
+    widths = [width for _, width in shapes]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_layers_stored_mixed_are_what_training_would_mix(teacher, tmp_path):
+    texts = make_texts(4)
+    whole = encode_teacher(teacher[1], TEMPLATE, texts[2].question, texts[2].rationale, 200)
+    cut = len(whole.input_ids) - 3
+    store, _ = read(teacher, tmp_path / "a", texts, max_length=cut)
+    mixed, _ = read(teacher, tmp_path / "b", texts, max_length=cut, mix=LayerMix(0.05))
+    assert any(any(store.missing(text.id)) for text in texts)
+    for text in texts:
+        missing_steps, missing_keys = store.missing(text.id)
+        row = store.get(text.id, text.text_hash)
+        steps = [step for step in range(row.shape[1]) if step not in missing_steps]
+        keys = [key for key in range(row.shape[2]) if key not in missing_keys]
+        seen = row[:, steps][:, :, keys][None]
+        masks = torch.ones(1, len(steps), dtype=torch.bool), torch.ones(1, len(keys), dtype=torch.bool)
+        expected = mix_layers(seen, teacher_layer_weights(seen, *masks, 0.05))[0]
+        got = mixed.get(text.id, text.text_hash)
+        assert got.shape == (1, *row.shape[1:])
+        torch.testing.assert_close(got[0, steps][:, keys], expected)
 
 
 def test_progress_counts_texts_and_ends_at_all_of_them(teacher, tmp_path):
     texts = [*make_texts(5), Text("none", "Why?", "Because.", "numbers")]
     seen = []
-    read(teacher, tmp_path / "a", texts, batch_size=2, progress=lambda done, total: seen.append((done, total)))
+    longest = max(lengths(teacher, texts).values())
+    read(teacher, tmp_path / "a", texts, batch_tokens=2 * longest, progress=lambda *at: seen.append(at))
     assert seen == [(3, 6), (5, 6), (6, 6)]
 
 
@@ -116,6 +160,16 @@ def test_a_model_in_training_mode_is_read_without_dropout_and_left_as_it_was(tea
         assert all(module.training for module in model.modules())
     finally:
         model.eval()
+    assert_same_rows(expected, store, texts)
+
+
+def test_a_model_whose_weights_come_to_the_device_when_needed_is_read_the_same(teacher, tmp_path):
+    texts = make_texts(3)
+    expected, _ = read(teacher, tmp_path / "a", texts)
+    spread = AutoModelForCausalLM.from_pretrained(FOLDER)
+    cpu_offload(spread, execution_device=torch.device("cpu"))
+    assert spread.get_input_embeddings().weight.is_meta
+    store, _ = read((spread, teacher[1]), tmp_path / "b", texts)
     assert_same_rows(expected, store, texts)
 
 
@@ -196,7 +250,7 @@ def progress(done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 
 teacher = AutoModelForCausalLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
-read(teacher, Path(sys.argv[2]), make_texts(12), batch_size=1, progress=progress)
+read(teacher, Path(sys.argv[2]), make_texts(12), batch_tokens=1, progress=progress)
 """
 
 
@@ -207,8 +261,8 @@ def test_killed_and_gone_on_it_is_the_same_store(teacher, tmp_path):
     assert done.returncode == -signal.SIGKILL, done.stderr
     before = AttentionStore(tmp_path / "a")
     assert 0 < len(before) < 12
-    store, report = read(teacher, tmp_path / "a", texts, batch_size=4)
+    store, report = read(teacher, tmp_path / "a", texts, batch_tokens=400)
     assert (report.read, report.kept) == (12, 12)
-    expected, _ = read(teacher, tmp_path / "b", texts, batch_size=4)
+    expected, _ = read(teacher, tmp_path / "b", texts, batch_tokens=400)
     assert_same_rows(store, expected, texts)
     assert store.check().ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,26 +44,45 @@ def opened(
 
 
 class OpenedRun:
-    """A run's directory, opened, checked against its recipe and locked for as long as the command runs."""
+    """A run's directory, opened, checked against its recipe and locked for as long as the command runs.
+
+    Where several processes do one job, process 0 does all of that, and the others open what it has opened.
+    """
 
     def __init__(
         self, recipe: str, out: Path | None, tiny: bool, settings: list[str], data: str | None, overwrite: bool
     ) -> None:
-        from molsaki.preparation import open_workspace, prepare_recipe
-
-        prepared = prepare_recipe(recipe, tiny=tiny, settings=settings, data=data)
-        folder = out or Path("runs") / (f"{prepared.name}-tiny" if tiny else prepared.name)
-        self.workspace = open_workspace(prepared, folder, overwrite=overwrite)
-        self.lock = self.workspace.run.lock()
+        self.recipe, self.out, self.tiny = recipe, out, tiny
+        self.settings, self.data, self.overwrite = settings, data, overwrite
+        self.held = ExitStack()
 
     def __enter__(self) -> Workspace:
-        self.lock.__enter__()
-        return self.workspace
+        from molsaki.processes import is_main, join, only_main
+        from molsaki.workspace import Workspace
+
+        join()
+        opened: list[Workspace] = []
+        folder = only_main(lambda: self._open(opened))
+        return opened[0] if is_main() else Workspace.open(Path(folder))
+
+    def _open(self, opened: list[Workspace]) -> str:
+        from molsaki.preparation import open_workspace, prepare_recipe
+
+        prepared = prepare_recipe(self.recipe, tiny=self.tiny, settings=self.settings, data=self.data)
+        folder = self.out or Path("runs") / (f"{prepared.name}-tiny" if self.tiny else prepared.name)
+        workspace = open_workspace(prepared, folder, overwrite=self.overwrite)
+        self.held.enter_context(workspace.run.lock())
+        opened.append(workspace)
+        return str(folder)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.lock.__exit__(kind, error, trace)
+        from molsaki.processes import leave
+
+        self.held.__exit__(kind, error, trace)
         if isinstance(error, KeyboardInterrupt):
             typer.secho("molsaki: interrupted; the same command goes on from here", fg="yellow", err=True)
             raise typer.Exit(INTERRUPTED) from error
+        if error is None:
+            leave()

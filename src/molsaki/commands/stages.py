@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from molsaki.commands.options import Data, Out, Overwrite, RecipeName, Settings, Tiny, Workers, opened
 
 
@@ -17,13 +21,14 @@ def run(
     """Do all of a recipe: data, rationales, attention, students, results. Goes on where it stopped."""
     from molsaki import pipeline
     from molsaki.console import Console
+    from molsaki.processes import only_main
 
     console = Console()
     with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
-        console.data(pipeline.load_data(workspace))
+        console.data(only_main(lambda: pipeline.load_data(workspace)))
         with console.progress("rationales") as progress:
-            manifest = pipeline.generate(workspace, progress)
+            manifest = only_main(lambda: pipeline.generate(workspace, progress))
         console.rationales(manifest)
         if pipeline.needs_attention(workspace):
             with console.progress("attention") as progress:
@@ -31,7 +36,7 @@ def run(
             console.attention(manifest)
         with console.students(workspace) as each:
             pipeline.students(workspace, workers=workers, each=each)
-        console.results(workspace, pipeline.results(workspace))
+        only_main(lambda: console.results(workspace, pipeline.results(workspace)))
 
 
 def generate(
@@ -45,26 +50,39 @@ def generate(
     """Questions to rationales that reach the right answer, and key words."""
     from molsaki import pipeline
     from molsaki.console import Console
+    from molsaki.processes import only_main
 
     console = Console()
     with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
-        console.data(pipeline.load_data(workspace))
+        console.data(only_main(lambda: pipeline.load_data(workspace)))
         with console.progress("rationales") as progress:
-            manifest = pipeline.generate(workspace, progress)
+            manifest = only_main(lambda: pipeline.generate(workspace, progress))
         console.rationales(manifest)
 
 
 def attend(
-    recipe: RecipeName, out: Out = None, tiny: Tiny = False, settings: Settings = None, data: Data = None
+    recipe: RecipeName,
+    out: Out = None,
+    tiny: Tiny = False,
+    settings: Settings = None,
+    data: Data = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read nothing; open every shard that is there and prove every row.")
+    ] = False,
 ) -> None:
     """Rationales and a teacher to stepwise attention, layer by layer."""
     from molsaki import pipeline
+    from molsaki.attending import check_attention
     from molsaki.console import Console
 
     console = Console()
     with opened(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
+        if check:
+            if not console.attention_check(check_attention(workspace)):
+                raise typer.Exit(1)
+            return
         with console.progress("attention") as progress:
             manifest = pipeline.attend(workspace, progress)
         console.attention(manifest)
@@ -100,10 +118,11 @@ def evaluate(
     """Students and test sets to predictions, and accuracy with its interval."""
     from molsaki import pipeline
     from molsaki.console import Console
+    from molsaki.processes import only_main
 
     console = Console()
     with opened(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
         with console.students(workspace) as each:
             pipeline.students(workspace, train=False, workers=workers, each=each)
-        console.results(workspace, pipeline.results(workspace))
+        only_main(lambda: console.results(workspace, pipeline.results(workspace)))
