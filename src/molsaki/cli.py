@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from molsaki.commands import bench, import_, recipes, stages
+from molsaki.commands import bench, doctor, import_, recipes, stages
 
 app = typer.Typer(
     name="molsaki",
@@ -23,6 +23,7 @@ recipes_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=
 for command in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate, bench.bench):
     app.command()(command)
 app.command("import")(import_.import_rationales)
+app.command()(doctor.doctor)
 app.add_typer(recipes_app, name="recipes")
 recipes_app.command("list")(recipes.list_recipes)
 recipes_app.command("show")(recipes.show_recipe)

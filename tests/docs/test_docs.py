@@ -131,7 +131,7 @@ def test_tables_name_every_recipe_source_method_and_command() -> None:
         assert f"| `{name}` |" in PAGES["docs/data.md"]
     for name in METHODS:
         assert f"| `{name}` |" in PAGES["docs/methods.md"]
-    for command in ("run", "generate", "attend", "train", "evaluate", "bench"):
+    for command in ("run", "doctor", "generate", "import", "attend", "train", "evaluate", "bench"):
         assert re.search(rf"\| `molsaki {command}[ `]", PAGES["README.md"])
 
 

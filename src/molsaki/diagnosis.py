@@ -1,0 +1,300 @@
+"""A look before the leap: what a recipe will read, skip, store and need, before any hour is spent on it.
+
+The data stage, and where rationales exist already their check, are truly run, in a folder that is deleted; texts are
+tokenized with the real tokenizers. Models are known by their configurations, no weights are loaded. What is wrong is
+collected, not raised, so that all of it is said at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+
+from molsaki import pipeline
+from molsaki.errors import MolsakiError
+from molsaki.estimates import (
+    BYTES,
+    Machine,
+    probe_machine,
+    reading_memory,
+    reading_seconds,
+    show_bytes,
+    show_seconds,
+    training_memory,
+    training_seconds,
+    writing_seconds,
+)
+from molsaki.models import Outline, load_tokenizer, outline_model, pick_device, quiet_libraries
+from molsaki.preparation import open_workspace
+from molsaki.recipe import ModelSpec, Recipe
+from molsaki.workspace import TRAIN, Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Level = Literal["plain", "warning", "error"]
+ASSUMED_STEPS, ASSUMED_KEYS = 5, 8
+"""Steps and keys of a rationale that nobody has written yet: about the mean of PaLM's for SVAMP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of a diagnosis.
+
+    Attributes:
+        about: the stage or the part of the recipe.
+        text: what was found.
+        level: "error" stops the run, "warning" is worth a thought.
+    """
+
+    about: str
+    text: str
+    level: Level = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model of the recipe as far as it is known without its weights."""
+
+    spec: ModelSpec
+    tokenizer: PreTrainedTokenizerBase
+    outline: Outline
+
+    def context(self, asked: int | None) -> int:
+        """How many tokens fit."""
+        from molsaki.encoding import context_length
+
+        return context_length(self.tokenizer, self.outline.config, asked)
+
+
+def diagnose(recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
+    """Look at everything that a run of this recipe depends on.
+
+    Args:
+        recipe: checked and resolved.
+        say: is told what is being looked at.
+    """
+    quiet_libraries()
+    findings: list[Finding] = []
+    with TemporaryDirectory() as folder:
+        workspace = open_workspace(recipe, Path(folder) / "run")
+        machine: list[Machine] = []
+        checks: Mapping[str, Callable[[], Iterator[Finding]]] = {
+            "machine": lambda: _machine(recipe, machine),
+            "data": lambda: _data(workspace),
+            "rationales": lambda: _rationales(workspace, machine),
+            "attention": lambda: _attention(workspace, machine),
+            "training": lambda: _training(workspace, machine),
+        }
+        for about, check in checks.items():
+            say(about)
+            try:
+                findings += check()
+            except (MolsakiError, OSError) as error:
+                findings.append(Finding(about, str(error), "error"))
+                if about == "data":
+                    break  # all the others are about its rows
+    return findings
+
+
+def _machine(recipe: Recipe, found: list[Machine]) -> Iterator[Finding]:
+    found.append(probe_machine(pick_device(), "float32"))
+    machine = found[0]
+    text = f"{machine.device}, {show_bytes(machine.memory)} of memory" if machine.memory else machine.device
+    yield Finding("machine", f"{text}, {machine.speed / 1e9:.0f} billion operations a second in float32")
+    if recipe.tiny:
+        yield Finding("machine", "--tiny: the figures below are of small random models", "warning")
+
+
+def _data(workspace: Workspace) -> Iterator[Finding]:
+    for name, report in pipeline.load_data(workspace).items():
+        level: Level = "plain" if report["kept"] else "error"
+        yield Finding("data", f"{name}: {report['read']} rows, {report['kept']} used", level)
+        for reason, n in {**report["skipped"], **report["notes"]}.items():
+            yield Finding("data", f"{name}: {n} {reason}")
+
+
+def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+    recipe = workspace.recipe
+    source = recipe.rationales.source
+    if source in ("palm", "dataset"):
+        manifest = pipeline.generate(workspace)
+        level: Level = "plain" if manifest["kept"] else "error"
+        yield Finding("rationales", f"{manifest['kept']} of {manifest['problems']} are kept", level)
+        for reason, n in manifest["reasons"].items():
+            if reason not in ("right", "given"):
+                yield Finding("rationales", f"{n} are not: {reason}")
+        return
+    problems = workspace.read_problems(TRAIN)
+    if source == "imported":
+        yield Finding("rationales", f"`molsaki import` brings them for {len(problems)} problems; none is there yet")
+        return
+    writer = recipe.teacher.writer
+    assert writer is not None, "the recipe's check asks for one"
+    model = _look_at(recipe, writer)
+    settings = recipe.rationales
+    template = workspace.template("teacher")
+    prompts = _lengths(model.tokenizer, [template.prompt(problem.text) for problem in problems])
+    context = model.context(None)
+    yield Finding("rationales", f"{writer.name} writes for {len(problems)} problems, {_of_tokens(prompts)} a prompt")
+    crowded = sum(length + settings.max_new_tokens > context for length in prompts)
+    if crowded:
+        text = f"{crowded} prompts leave less than max_new_tokens of {writer.name}'s {context} tokens"
+        yield Finding("rationales", text, "warning")
+    yield from _needs(
+        "rationales",
+        machine,
+        reading_memory(model.outline, writer.dtype, settings.batch_size * max(prompts, default=1)),
+        lambda at: (
+            reading_seconds(model.outline, sum(prompts), at)
+            + writing_seconds(
+                model.outline, writer.dtype, len(prompts), settings.batch_size, settings.max_new_tokens, at
+            )
+        ),
+    )
+    if recipe.keys == "numbers":
+        without = sum(not any(map(str.isdigit, problem.text)) for problem in problems)
+        if without:
+            yield Finding("rationales", f"{without} questions have no number; their rationales may have")
+
+
+def _attention(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+    recipe = workspace.recipe
+    spec = recipe.teacher.attending
+    if not pipeline.needs_attention(workspace) or spec is None:
+        yield Finding("attention", "no method reads it")
+        return
+    from molsaki.encoding import require_offsets
+    from molsaki.extraction import CUT, NO_KEYS, prepare_texts
+
+    model = _look_at(recipe, spec)
+    require_offsets(model.tokenizer, end=False)
+    layers = 1 if recipe.attention.layers == "mixed" else model.outline.text.num_hidden_layers
+    width = layers * BYTES[recipe.attention.dtype]
+    context = model.context(recipe.attention.max_length)
+    memory = reading_memory(model.outline, spec.dtype, max(recipe.attention.batch_tokens, 1))
+    if workspace.run.stage_done(pipeline.GENERATE) is None:
+        problems = workspace.read_problems(TRAIN)
+        size = width * ASSUMED_STEPS * ASSUMED_KEYS * len(problems)
+        text = (
+            f"the store has about {show_bytes(size)}, if rationales have {ASSUMED_STEPS} steps and {ASSUMED_KEYS} keys"
+        )
+        yield Finding("attention", text)
+        tokens = sum(_lengths(model.tokenizer, [problem.text for problem in problems]))
+        tokens += len(problems) * recipe.rationales.max_new_tokens
+    else:
+        _, texts = workspace.read_texts(TRAIN)
+        prepared, report = prepare_texts(model.tokenizer, list(texts.values()), workspace.template("teacher"), context)
+        lengths = [item.length for item in prepared]
+        tokens = sum(lengths)
+        size = width * sum(item.size for item in prepared)
+        yield Finding("attention", f"{spec.name} reads {len(prepared)} texts of {_of_tokens(lengths)}; {context} fit")
+        cut = report.notes.pop(CUT, 0)
+        share = 100 * cut / max(1, len(prepared))
+        yield Finding("attention", f"{cut} are cut there ({share:.1f} %)", "warning" if cut else "plain")
+        for reason, n in {**report.skipped, **report.notes}.items():
+            yield Finding("attention", f"{n} {reason}", "warning" if reason == NO_KEYS else "plain")
+        yield Finding("attention", f"the store has {show_bytes(size)}, {layers} layers in {recipe.attention.dtype}")
+    yield from _needs("attention", machine, memory, lambda at: reading_seconds(model.outline, tokens, at))
+
+
+def _training(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+    from molsaki.encoding import require_offsets
+    from molsaki.methods import METHODS, Task
+    from molsaki.prompts import PromptTemplate
+    from molsaki.training import encode_examples
+
+    recipe, settings = workspace.recipe, workspace.recipe.training
+    model = _look_at(recipe, recipe.student)
+    require_offsets(model.tokenizer)
+    context = model.context(settings.max_length)
+    if workspace.run.stage_done(pipeline.GENERATE) is None:
+        prompt = workspace.template("explain")
+        prompts = [prompt.prompt(problem.text) for problem in workspace.read_problems(TRAIN)]
+        lengths = [length + recipe.rationales.max_new_tokens for length in _lengths(model.tokenizer, prompts)]
+        over = sum(length > context for length in lengths)
+        text = f"up to {over} rationales of {recipe.rationales.max_new_tokens} tokens would be cut; {context} fit"
+        yield Finding("training", text, "warning" if over else "plain")
+    else:
+        problems, texts = workspace.read_texts(TRAIN)
+        templates: dict[Task, PromptTemplate] = {
+            "predict": workspace.template("predict"),
+            "explain": workspace.template("explain"),
+        }
+        examples, report = encode_examples(model.tokenizer, problems, texts, templates, context)
+        lengths = [len(example.sequences["explain"].input_ids) for example in examples]
+        cut = report.notes.total() / max(1, len(examples))
+        yield Finding("training", f"{len(examples)} examples of {_of_tokens(lengths)} to explain; {context} fit")
+        level: Level = "warning" if cut else "plain"
+        yield Finding("training", f"{report.notes.total()} rationales are cut there ({100 * cut:.1f} %)", level)
+        for reason, n in report.skipped.items():
+            yield Finding("training", f"{n} {reason}", "warning")
+    mean = sum(lengths) / max(1, len(lengths))
+    tasks = max(len(METHODS[method.name].tasks) for method in recipe.methods)
+    students = len(recipe.methods) * len(recipe.seeds)
+    tokens = int(settings.steps * settings.accumulation * settings.batch_size * tasks * mean)
+    longest = settings.batch_size * tasks * max(lengths, default=1)
+    checkpointing = settings.checkpointing
+    yield Finding("training", f"{students} students of {model.outline.parameters / 1e6:.3g} million parameters")
+    yield from _needs(
+        "training",
+        machine,
+        training_memory(
+            model.outline, min(longest, settings.batch_size * tasks * context), checkpointing=checkpointing
+        ),
+        lambda at: training_seconds(model.outline, tokens, at, checkpointing=checkpointing),
+        "a student",
+    )
+    tested = {name: len(workspace.read_tests(name)) for name in workspace.test_names}
+    evaluation = recipe.evaluation
+    yield Finding("evaluation", f"each is tested on {', '.join(f'{n} {name}' for name, n in tested.items())}")
+    rows = sum(tested.values())
+    yield from _needs(
+        "evaluation",
+        machine,
+        0,
+        lambda at: writing_seconds(
+            model.outline, recipe.student.dtype, rows, evaluation.batch_size, evaluation.max_new_tokens, at
+        ),
+        "a student",
+    )
+
+
+def _needs(
+    about: str, machine: list[Machine], memory: int, seconds: Callable[[Machine], float], each: str = ""
+) -> Iterator[Finding]:
+    """Memory and time of a stage, with a warning where the memory is more than there is."""
+    if not machine:
+        return
+    (here,) = machine
+    per = f" {each}" if each else ""
+    time = f"at least {show_seconds(seconds(here))}{per} here"
+    if not memory:
+        yield Finding(about, time)
+        return
+    tight = bool(here.memory) and memory > here.memory
+    text = f"about {show_bytes(memory)} of memory{per}, {time}"
+    yield Finding(
+        about, f"{text}; there are {show_bytes(here.memory)}" if tight else text, "warning" if tight else "plain"
+    )
+
+
+def _look_at(recipe: Recipe, spec: ModelSpec) -> _Model:
+    tokenizer = load_tokenizer(recipe, spec)
+    return _Model(spec, tokenizer, outline_model(recipe, spec, tokenizer))
+
+
+def _lengths(tokenizer: Any, texts: list[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]] if texts else []
+
+
+def _of_tokens(lengths: list[int]) -> str:
+    if not lengths:
+        return "no tokens"
+    ordered = sorted(lengths)
+    high = ordered[math.ceil(0.95 * len(ordered)) - 1]
+    return f"{sum(ordered) / len(ordered):.0f} tokens (95 % up to {high}, the longest {ordered[-1]})"
