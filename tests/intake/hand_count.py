@@ -1,8 +1,8 @@
-"""What a person reads in a hundred of PaLM's completions: fifty of each data set, chosen by the hash of their ids.
+"""A count by hand of a hundred of PaLM's completions: fifty of each data set, chosen by the hash of their ids.
 
 Each line is a row's id, the hash of its completion and the verdict, by the words of the log of rationales. They were
-read with the question and the right answer beside them and without the parser's verdict. In all of them the rationale
-ends before the first sentence with "The answer is".
+read with the question and the right answer beside them and without the parser's verdict. In all that are right the
+rationale ends before the first "The answer is" or "So the answer is".
 """
 
 VERDICTS = """

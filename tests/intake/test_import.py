@@ -1,4 +1,4 @@
-"""Rationales that exist already: matched by id, text or place, read as a person reads them, counted, never mixed."""
+"""Rationales that exist already: matched by id, text or place, read as they are read by hand, counted, never mixed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def palm(shared_data: Path) -> dict[str, tuple[dict[str, str], list[Problem]]]:
 
 
 @pytest.mark.shared_data
-def test_the_import_agrees_with_a_persons_reading_of_a_hundred_rows(palm: Any, tmp_path: Path) -> None:
+def test_the_import_agrees_with_a_count_by_hand_of_a_hundred_rows(palm: Any, tmp_path: Path) -> None:
     expected = {
         row_id: (text, verdict) for row_id, text, verdict in (x.split(" ", 2) for x in VERDICTS.split("\n") if x)
     }
