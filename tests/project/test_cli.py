@@ -32,7 +32,15 @@ COMMANDS = {
         "Questions to rationales that reach the right answer, and key words.",
         COMMON | {"--overwrite"},
     ),
-    "attend": ("Rationales and a teacher to stepwise attention, layer by layer.", COMMON),
+    "doctor": (
+        "Say before any hour is spent what a recipe will read, skip, store and need; nothing is kept.",
+        {"--tiny", "--set", "--data", "--help"},
+    ),
+    "import": (
+        "Rationales that exist already, checked like those of a teacher: which are kept, and why others are not.",
+        COMMON | {"--overwrite", "--completion", "--id", "--question", "--count"},
+    ),
+    "attend": ("Rationales and a teacher to stepwise attention, layer by layer.", COMMON | {"--check"}),
     "train": ("Rationales and attention to students, one for each method and seed.", COMMON | {"--workers"}),
     "evaluate": (
         "Students and test sets to predictions, and accuracy with its interval.",
@@ -40,7 +48,7 @@ COMMANDS = {
     ),
     "bench": (
         "Measure what reading attention costs on this machine, as ratios to a step without it.",
-        {"--repeats", "--way", "--out", "-o", "--help"},
+        {"--reading", "--repeats", "--way", "--out", "-o", "--help"},
     ),
     "recipes": ("List, show and check recipes.", {"--help"}),
     "recipes list": ("The recipes that ship with molsaki.", {"--help"}),
