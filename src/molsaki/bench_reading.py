@@ -153,7 +153,7 @@ def make_reader(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], 
     config._attn_implementation = "sdpa"
     model = LlamaForCausalLM(config).eval()
     input_ids = torch.randint(size.vocabulary, (shape.batch, shape.tokens))
-    inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    mask = torch.ones_like(input_ids)
     step_of_token = (torch.arange(shape.tokens) // TOKENS_PER_STEP).expand(shape.batch, -1).contiguous()
     key_of_token = torch.full_like(input_ids, -1)
     key_of_token[:, torch.linspace(0, shape.tokens - 1, shape.keys).long()] = torch.arange(shape.keys)
@@ -162,15 +162,16 @@ def make_reader(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], 
     def read(way: str) -> Any:
         with torch.inference_mode():
             if way == "plain":
-                model(**inputs, use_cache=False, logits_to_keep=1)
+                model(input_ids=input_ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
                 return None
             if way == "stepwise":
-                spans = {"step_of_token": step_of_token, "key_of_token": key_of_token}
-                return read_attention(
-                    model, **inputs, **spans, steps=steps, keys=shape.keys, logits_to_keep=1
-                ).attention
+                spans = step_of_token, key_of_token
+                reading = read_attention(model, input_ids, mask, *spans, steps=steps, keys=shape.keys, logits_to_keep=1)
+                return reading.attention
             config._attn_implementation = "eager"
-            outputs = model(**inputs, use_cache=False, logits_to_keep=1, output_attentions=True)
+            outputs = model(
+                input_ids=input_ids, attention_mask=mask, use_cache=False, logits_to_keep=1, output_attentions=True
+            )
             config._attn_implementation = "sdpa"
             step_columns = torch.nn.functional.one_hot(step_of_token, steps).float().mT
             key_columns = torch.nn.functional.one_hot(key_of_token + 1, shape.keys + 1)[..., 1:].float()

@@ -78,7 +78,7 @@ def reading_memory(outline: Outline, dtype: str, tokens: int) -> int:
     """Bytes of the weights and of one layer's activations on so many tokens."""
     text = outline.text
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-    return BYTES[dtype] * (outline.parameters + tokens * (6 * text.hidden_size + 2 * inner))
+    return int(BYTES[dtype] * (outline.parameters + tokens * (6 * text.hidden_size + 2 * inner)))
 
 
 def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> int:
@@ -90,7 +90,7 @@ def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> in
     text = outline.text
     layer = 4 if checkpointing else 68
     activations = tokens * text.hidden_size * (layer * text.num_hidden_layers + (68 if checkpointing else 0))
-    return ADAMW_BYTES * outline.parameters + activations + 8 * tokens * text.vocab_size
+    return int(ADAMW_BYTES * outline.parameters + activations + 8 * tokens * text.vocab_size)
 
 
 def show_bytes(count: float) -> str:

@@ -301,7 +301,7 @@ def _store(
     if writer is None:
         return
     for batch, part in zip(batches, gathered, strict=False):
-        rows = part.split([layers * item.size for item in batch])
+        rows = torch.split(part, [layers * item.size for item in batch])
         for item, row in zip(batch, rows, strict=True):
             writer.add(
                 item.text.id,

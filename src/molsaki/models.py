@@ -87,7 +87,7 @@ def load_placed_model(
     """As `load_model`, on this process's device, or spread over all where the recipe says so (`device_map`)."""
     model = load_model(recipe, spec, tokenizer, seed)
     spread = getattr(model, "hf_device_map", None) is not None
-    return model if spread else model.to(pick_device())  # type: ignore[arg-type,no-any-return]
+    return model if spread else model.to(pick_device())
 
 
 @dataclass(frozen=True, slots=True)
