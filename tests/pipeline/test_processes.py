@@ -24,7 +24,7 @@ TWO = {
     "methods": ["molsaki"],
     "baseline": None,
     "attention": {"batch_tokens": 150},
-    "training": {**SMALL["training"], "steps": 3, "learning_rate": 1e-3},
+    "training": {**SMALL["training"], "steps": 3, "batch_size": 8},
 }
 
 
@@ -71,7 +71,7 @@ def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert shown.code == 0, shown.error
     with RunDirectory(folder / "one").lock():
         pass
-    ended = launched("run", path, "--set", "training.batch_size=2", "--out", folder / "two")
+    ended = launched("run", path, "--set", "training.batch_size=4", "--out", folder / "two")
     assert [code for code, _ in ended] == [0, 0], "\n".join(output for _, output in ended)
     assert "molsaki, seed 1: trained in" in ended[0][1]
     assert "run directory" not in ended[1][1], "only the first shows anything"
@@ -101,7 +101,7 @@ def test_two_processes_train_the_student_of_one_and_test_it(one_and_two: tuple[P
 def test_a_run_that_is_held_is_refused_by_all_processes(one_and_two: tuple[Path, Path]) -> None:
     folder = one_and_two[1]
     with RunDirectory(folder).lock():
-        ended = launched("attend", folder.parent / "recipe.yaml", "--set", "training.batch_size=2", "--out", folder)
+        ended = launched("attend", folder.parent / "recipe.yaml", "--set", "training.batch_size=4", "--out", folder)
     assert [code for code, _ in ended] == [2, 2]
     assert "is working in it" in ended[0][1]
     assert "Traceback" not in ended[0][1] + ended[1][1]
