@@ -51,6 +51,11 @@ class Console:
         for note, n in manifest["notes"].items():
             if n:
                 self.rich.print(f"  {escape(note)}: {n}")
+        if manifest["tokens"]:
+            money = f", {manifest['cost']:.4f} in all" if "cost" in manifest else ""
+            self.rich.print(
+                f"  tokens: {manifest['tokens']['sent']} sent, {manifest['tokens']['written']} written{money}"
+            )
 
     def attention(self, manifest: Mapping[str, Any]) -> None:
         """Say how many rationales' attention was read and why the others' was not."""

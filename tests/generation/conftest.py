@@ -9,7 +9,7 @@ from molsaki.decoding import Completion
 
 
 class ScriptedTeacher:
-    """Stands in for `decode_greedily`: answers a prompt with the script's text for it, the last batch first."""
+    """Stands in for `decode_batches`: answers a prompt with the script's text for it, the last batch first."""
 
     def __init__(self):
         self.script = {}
@@ -35,7 +35,7 @@ class ScriptedTeacher:
 @pytest.fixture
 def teacher(monkeypatch):
     scripted = ScriptedTeacher()
-    monkeypatch.setattr("molsaki.generation.decode_greedily", scripted)
+    monkeypatch.setattr("molsaki.generation.decode_batches", scripted)
     return scripted
 
 
