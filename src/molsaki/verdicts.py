@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from molsaki.answer_sentences import before_next_question
 from molsaki.answers import format_number, is_right, parse_answer
 from molsaki.decoding import Completion
 from molsaki.records import Problem
@@ -37,6 +38,7 @@ _GIVEN = r"(?:given|told|provided|supplied|stated|known|revealed|specified)"
 _TOLD = re.compile(
     rf"\b{_GIVEN} (?:(?:to|us|me|that|as|the|a|correct|right|final|true|expected) ){{0,4}}{_ANSWER}\b"
     rf"|\b{_ANSWER} (?:(?:is|was|has|had|have|were|been|already|that|which|we|i|you|are|to|us) ){{0,5}}{_GIVEN}\b"
+    rf"|\b(?:told|informed) (?:that|us|me)(?: that)? (?:the )?{_ANSWER}\b"
     rf"|\b(?:we|i) (?:already )?know (?:that )?the {_ANSWER}\b"
     rf"|\b(?:since|because|as|if) the (?:correct |right |final )?answer (?:is|was|must be|should be|has to be)\b"
     rf"|\b(?:correct|right|expected) answer (?:is|was) supposed\b"
@@ -94,7 +96,8 @@ def judge(problem: Problem, completion: Completion, *, keep: Keep = "right", sec
     """
     verdict = _checked(problem, completion)
     if second_pass:
-        told = verdict.kept and _TOLD.search(verdict.rationale) is not None
+        # "We are told that the answer is 7" is itself an answer sentence, where the rationale would end.
+        told = verdict.kept and _TOLD.search(before_next_question(completion.text)) is not None
         reason = f"{TOLD if told else verdict.reason}{IN_SECOND}"
         verdict = Verdict(verdict.status, verdict.rationale, reason, verdict.derivation)
     text = verdict.rationale.strip() or completion.text.strip()

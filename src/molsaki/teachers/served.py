@@ -174,15 +174,14 @@ class ServedWriter:
     async def _ask_until_answered(self, client: AsyncClient, body: dict[str, Any]) -> Answer:
         import tenacity
 
-        growing = tenacity.wait_exponential_jitter(
-            initial=self._first_pause, max=LONGEST_PAUSE, jitter=self._first_pause
-        )
+        growing = tenacity.wait_exponential(multiplier=self._first_pause, max=LONGEST_PAUSE)
+        some_more = tenacity.wait_random(0, self._first_pause)
 
         def may_pass(error: BaseException) -> bool:
             return isinstance(error, PassingError) and (error.retry_after or 0.0) <= MAX_RETRY_AFTER
 
         def pause(state: RetryCallState) -> float:
-            return max(growing(state), _error_of(state).retry_after or 0.0)
+            return max(growing(state) + some_more(state), _error_of(state).retry_after or 0.0)
 
         def count(state: RetryCallState) -> None:
             self.notes[f"requests repeated: {_error_of(state).reason}"] += 1
