@@ -68,7 +68,7 @@ def free_port() -> int:
 def running(command: list[str], spec: ServerSpec) -> Iterator[None]:
     """A server's process, from when it answers until the context is left."""
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=said, stderr=said)  # noqa: S603 (our own command)
         try:
             end = time.monotonic() + PATIENCE
             while not check_server(spec).answers:

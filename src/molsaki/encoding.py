@@ -118,8 +118,18 @@ def encode_teacher(
     completion: str,
     max_length: int,
 ) -> EncodedText:
-    """Tokenize the whole text at once, as the teacher would read and have written it."""
-    encoded = tokenizer(template.full(question, completion), return_offsets_mapping=True, verbose=False)
+    """Tokenize the whole text at once, as the teacher would read and have written it.
+
+    A template that is a chat has to be rendered first (`molsaki.chats.render_template`); its special tokens are part
+    of the text then, and none are added.
+    """
+    assert not template.is_chat, "a chat is rendered before it is tokenized"
+    encoded = tokenizer(
+        template.full(question, completion),
+        add_special_tokens=template.special_tokens,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
     start = template.completion_start(question)
     offsets = encoded["offset_mapping"]
     completion_token = next((i for i, (_, right) in enumerate(offsets) if right > start), len(offsets))

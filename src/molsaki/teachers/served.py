@@ -114,10 +114,12 @@ class ServedWriter:
             StageError: the server refuses every request, or does not answer any more; what was answered before has
                 been yielded.
         """
+        if not requests:
+            return
         bodies = [request_body(self.spec, r.prompt, max_new_tokens, temperature, r.seed) for r in requests]
         arrived: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         with _thread_of(self._ask_all(bodies, arrived), arrived) as asking:
-            open_ = bool(bodies)
+            open_ = True
             while open_:
                 batch = [arrived.get()]
                 while not arrived.empty():
