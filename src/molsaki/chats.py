@@ -7,6 +7,7 @@ model would be given, and a completion stands where the model would have written
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from molsaki.errors import TokenizerError
@@ -35,8 +36,11 @@ def render_template(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
         TokenizerError: the tokenizer has no chat template, or one that fails, that has no generation prompt (an
             opening of the assistant's turn), or that does not keep the question as it is.
     """
-    if not template.is_chat:
-        return template
+    return _rendered(tokenizer, str(tokenizer.chat_template), template) if template.is_chat else template
+
+
+@lru_cache(maxsize=16)
+def _rendered(tokenizer: PreTrainedTokenizerBase, _: str, template: PromptTemplate) -> PromptTemplate:
     text = _render(tokenizer, template.ask(_STAND_IN).as_messages())
     if text.count(_STAND_IN) != 1:
         _refuse(tokenizer, "that has each question once, as it was asked", f"it {text.count(_STAND_IN)} times")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from molsaki.chats import render_template
 from molsaki.errors import TokenizerError
 from molsaki.prompts import PromptTemplate
 from molsaki.records import hash_text
@@ -120,10 +121,13 @@ def encode_teacher(
 ) -> EncodedText:
     """Tokenize the whole text at once, as the teacher would read and have written it.
 
-    A template that is a chat has to be rendered first (`molsaki.chats.render_template`); its special tokens are part
+    A chat is rendered with the tokenizer's chat template, as the model would be given it; its special tokens are part
     of the text then, and none are added.
+
+    Raises:
+        TokenizerError: the template is a chat that the tokenizer cannot render.
     """
-    assert not template.is_chat, "a chat is rendered before it is tokenized"
+    template = render_template(tokenizer, template)
     encoded = tokenizer(
         template.full(question, completion),
         add_special_tokens=template.special_tokens,

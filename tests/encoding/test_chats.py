@@ -8,6 +8,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from molsaki.chats import keeps_completions, render_prompt, render_template
+from molsaki.encoding import encode_teacher
 from molsaki.errors import RecipeError, TokenizerError
 from molsaki.pocket import TEACHER
 from molsaki.prompts import GIVEN_ANSWER, PromptTemplate
@@ -101,6 +102,18 @@ def test_a_rendered_chat_is_the_prompt_that_the_model_gets() -> None:
 def test_a_chat_template_that_asks_something_else_is_refused(template: str | None, message: str) -> None:
     with pytest.raises(TokenizerError, match=message):
         render_template(tokenizer(template), PromptTemplate.parse(CHAT))
+
+
+def test_attention_is_read_in_the_chat_that_the_model_would_be_given() -> None:
+    made = tokenizer(OPENED)
+    template = PromptTemplate.parse(CHAT)
+    encoded = encode_teacher(made, template, "How many are 3?", "Three. So 3.", 500)
+    text = render_prompt(made, template.ask("How many are 3?")) + "Three. So 3."
+    assert list(encoded.input_ids) == made(text, add_special_tokens=False)["input_ids"]
+    assert text[encoded.question_start :].startswith("How many are 3?")
+    assert text[encoded.completion_start :] == "Three. So 3."
+    left, right = encoded.offsets[encoded.completion_token]
+    assert left <= encoded.completion_start < right
 
 
 def test_a_template_that_drops_or_adds_before_an_answer_is_found() -> None:
