@@ -176,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=200, help="word problems, and half as many with choices")
     parser.add_argument("--rows", type=int, default=1000, help="rows of the run with failures; 0 leaves it out")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
 
     from pocket_gguf import write_gguf

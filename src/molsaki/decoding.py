@@ -126,7 +126,9 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted({int(tokenizer.eos_token_id)} | (others & special))
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], special_tokens: bool) -> list[list[int]]:
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], special_tokens: bool = True
+) -> list[list[int]]:
     if not prompts:
         return []
     encoded = tokenizer(
