@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.artefacts import fingerprint
 from molsaki.artefacts.fingerprints import differences
+from molsaki.chats import render_template
 from molsaki.errors import RecipeError
 from molsaki.processes import is_main, only_main, process_count, tell
+from molsaki.prompts import PromptTemplate
 from molsaki.recipe import ModelSpec
 from molsaki.workspace import TRAIN, Workspace
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 STAGE = "attend"
+READ_AS = "prompt as read"
+"""The mark of a store that says what text the prompt came to, with the model's chat template if it is a chat."""
 ROUNDING = 1e-2
 """How far above its bound a sum of weights may lie, relative to it: weights are rounded to 8 bits in bfloat16."""
 
@@ -79,6 +83,15 @@ def attention_rules(workspace: Workspace) -> dict[str, str]:
     }
 
 
+def reading_prompt(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
+    """The prompt that attention is read in, as text: the one that this model would be given to write from.
+
+    Raises:
+        TokenizerError: the prompt is a chat, and the tokenizer has no chat template that renders it.
+    """
+    return render_template(tokenizer, workspace.template("teacher"))
+
+
 def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict[str, Any]:
     """Read the teacher's attention on the rationales that were kept; all processes of the job take part.
 
@@ -100,6 +113,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict
         )
     tokenizer = load_tokenizer(recipe, spec)
     require_offsets(tokenizer, end=False)
+    prompt = reading_prompt(workspace, tokenizer)
     model = load_placed_model(recipe, spec, tokenizer, seed=1).eval()
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
     marks = fingerprint(
@@ -109,6 +123,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict
         precision=str(model.dtype).removeprefix("torch."),
         tokenizer=tokenizer_hash(tokenizer),
         max_length=max_length,
+        **{READ_AS: str(prompt)},
     )
     folder = workspace.run.path("attention")
     writer = only_in_main(lambda: AttentionStoreWriter(folder, marks, recipe.attention.dtype))
@@ -119,7 +134,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict
             model,
             tokenizer,
             list(texts.values()),
-            workspace.template("teacher"),
+            prompt,
             writer,
             max_length=max_length,
             batch_tokens=recipe.attention.batch_tokens,
@@ -166,13 +181,14 @@ def check_attention(workspace: Workspace) -> AttentionCheck:
     folder = workspace.run.path("attention")
     found = read_header(folder).fingerprint
     tokenizer: PreTrainedTokenizerBase = load_tokenizer(workspace.recipe, reader_of(workspace))
-    wanted = fingerprint(**attention_rules(workspace), tokenizer=tokenizer_hash(tokenizer))
+    prompt = reading_prompt(workspace, tokenizer)
+    wanted = fingerprint(**attention_rules(workspace), tokenizer=tokenizer_hash(tokenizer), **{READ_AS: str(prompt)})
     other = differences({name: found.get(name, "nothing") for name in wanted}, wanted)
     problems = [f"the store was made from something else: {line.strip()}" for line in other]
     _, texts = workspace.read_texts(TRAIN)
     longest = found.get("max_length", "")
     max_length = int(longest) if longest.isdecimal() else 1 << 30
-    prepared, _ = prepare_texts(tokenizer, list(texts.values()), workspace.template("teacher"), max_length)
+    prepared, _ = prepare_texts(tokenizer, list(texts.values()), prompt, max_length)
     by_id = {item.text.id: item for item in prepared}
     seen: set[str] = set()
     manifest = workspace.run.stage_done(STAGE)

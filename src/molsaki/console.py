@@ -59,6 +59,11 @@ class Console:
         for note, n in manifest["notes"].items():
             if n:
                 self.rich.print(f"  {escape(note)}: {n}")
+        if manifest["tokens"]:
+            money = f", {manifest['cost']:.4f} in all" if "cost" in manifest else ""
+            self.rich.print(
+                f"  tokens: {manifest['tokens']['sent']} sent, {manifest['tokens']['written']} written{money}"
+            )
 
     def imported(self, manifests: Mapping[str, Mapping[str, Any]]) -> None:
         """The table of what was kept of what exists already, and why the rest was not: verdict × set."""

@@ -1,4 +1,4 @@
-"""Greedy decoding in batches, the same for scoring a student and for asking a teacher.
+"""Decoding in batches, the same for scoring a student and for asking a teacher.
 
 What a prompt is answered with must not depend on its neighbours, on where the padding is, or on settings
 that lie in the model's directory: prompts are padded on the left here, the model's own generation settings
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.encoding import context_length
 from molsaki.errors import EvaluationError, TokenizerError
+from molsaki.records import hash_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,6 +35,8 @@ class Completion:
         tokens: how many tokens, without the one that ends the text.
         cut: it did not end by itself but at the bound on new tokens or at the end of the model's context.
         too_long: the prompt leaves no room in the model's context; nothing was written.
+        prompt_tokens: how many tokens the prompt has.
+        failure: why there is no completion, where a server gave none; empty otherwise.
     """
 
     index: int
@@ -41,21 +44,25 @@ class Completion:
     tokens: int
     cut: bool
     too_long: bool = False
+    prompt_tokens: int = 0
+    failure: str = ""
 
 
-def decode_greedily(
+def decode_batches(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     *,
     max_new_tokens: int,
     batch_size: int,
+    special_tokens: bool = True,
+    temperature: float = 0.0,
+    seeds: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[list[Completion]]:
     """Yield the completions batch by batch, prompts of similar length together, the longest first.
 
-    Between two batches the model is as it was given: training or evaluation mode of every module, and
-        generation
+    Between two batches the model is as it was given: training or evaluation mode of every module, and generation
     settings. A text ends with the tokenizer's end-of-text token or another special token that the model's
     generation settings name as an end.
 
@@ -65,6 +72,10 @@ def decode_greedily(
         prompts: tokenized as `tokenizer(prompt)` does.
         max_new_tokens: the bound on what is written, the end token included.
         batch_size: how many prompts at a time.
+        special_tokens: the tokenizer adds its special tokens to the prompts, which a rendered chat has already.
+        temperature: 0 takes the likeliest token, above 0 the softmax of logits / temperature is sampled from.
+        seeds: a number for each prompt; a batch is sampled with those of its prompts, so that the same batch gets
+            the same text again. Without them all are 0.
         progress: told after each batch.
 
     Raises:
@@ -77,15 +88,16 @@ def decode_greedily(
             f"Nothing could be written; set them in the recipe."
         )
     ends = end_tokens(model, tokenizer)
-    ids = _tokenize(tokenizer, prompts)
+    ids = _tokenize(tokenizer, prompts, special_tokens)
     room = context_length(tokenizer, model.config)
     done = 0
     for indices, budget in _plan([len(row) for row in ids], room, max_new_tokens, batch_size):
         if budget < 1:
-            batch = [Completion(index, "", 0, cut=False, too_long=True) for index in indices]
+            batch = [Completion(i, "", 0, cut=False, too_long=True, prompt_tokens=len(ids[i])) for i in indices]
         else:
-            written = _generate(model, [ids[index] for index in indices], ends, budget)
-            batch = _completions(tokenizer, indices, written, frozenset(ends))
+            seed = int(hash_text(*(str(seeds[i] if seeds else 0) for i in indices)), 16)
+            written = _generate(model, [ids[index] for index in indices], ends, budget, temperature, seed)
+            batch = _completions(tokenizer, indices, written, frozenset(ends), [len(ids[i]) for i in indices])
         done += len(batch)
         yield batch
         if progress is not None:
@@ -95,8 +107,7 @@ def decode_greedily(
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that end a text: the tokenizer's own, and special ones that the generation settings name.
 
-    An ordinary token in the settings is not taken for an end: a configuration's default of 2 would
-        otherwise end
+    An ordinary token in the settings is not taken for an end: a configuration's default of 2 would otherwise end
     texts at GPT-2's `#`.
 
     Raises:
@@ -115,10 +126,14 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted({int(tokenizer.eos_token_id)} | (others & special))
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], special_tokens: bool = True
+) -> list[list[int]]:
     if not prompts:
         return []
-    encoded = tokenizer(list(prompts), padding=False, truncation=False, verbose=False)
+    encoded = tokenizer(
+        list(prompts), add_special_tokens=special_tokens, padding=False, truncation=False, verbose=False
+    )
     ids: list[list[int]] = encoded["input_ids"]
     empty = next((index for index, row in enumerate(ids) if not row), None)
     if empty is not None:
@@ -147,7 +162,12 @@ def _plan(lengths: Sequence[int], room: int, max_new_tokens: int, batch_size: in
 
 
 def _generate(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], ends: list[int], budget: int
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    ends: list[int],
+    budget: int,
+    temperature: float,
+    seed: int,
 ) -> list[list[int]]:
     """Decode one batch; rows that end early are filled up with an end token."""
     import torch
@@ -157,22 +177,31 @@ def _generate(
     pad = ends[0]
     input_ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
+    devices = [model.device] if model.device.type == "cuda" else []
+    how: dict[str, Any] = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     settings = GenerationConfig(
         max_new_tokens=budget,
-        do_sample=False,
+        do_sample=temperature > 0,
         num_beams=1,
         use_cache=True,
         eos_token_id=ends,
         pad_token_id=pad,
+        **how,
     )
-    with _set_aside(model), torch.inference_mode():
+    with _set_aside(model), torch.inference_mode(), torch.random.fork_rng(devices=devices):
+        if temperature:
+            torch.manual_seed(seed)
         sequences = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=settings)
     written: list[list[int]] = sequences[:, width:].tolist()
     return written
 
 
 def _completions(
-    tokenizer: PreTrainedTokenizerBase, indices: list[int], written: list[list[int]], ends: frozenset[int]
+    tokenizer: PreTrainedTokenizerBase,
+    indices: list[int],
+    written: list[list[int]],
+    ends: frozenset[int],
+    prompt_tokens: list[int],
 ) -> list[Completion]:
     kept: list[list[int]] = []
     cut: list[bool] = []
@@ -182,8 +211,8 @@ def _completions(
         cut.append(end is None)
     texts: list[str] = tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return [
-        Completion(index, text, len(row), was_cut)
-        for index, text, row, was_cut in zip(indices, texts, kept, cut, strict=True)
+        Completion(index, text, len(row), was_cut, prompt_tokens=asked)
+        for index, text, row, was_cut, asked in zip(indices, texts, kept, cut, prompt_tokens, strict=True)
     ]
 
 

@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from molsaki import pipeline
+from molsaki.attending import reading_prompt
+from molsaki.chats import keeps_completions, render_template
 from molsaki.errors import MolsakiError
 from molsaki.estimates import (
     BYTES,
@@ -30,7 +32,8 @@ from molsaki.estimates import (
 )
 from molsaki.models import Outline, load_tokenizer, outline_model, pick_device, quiet_libraries
 from molsaki.preparation import open_workspace
-from molsaki.recipe import ModelSpec, Recipe
+from molsaki.recipe import ModelSpec, Recipe, ServerSpec
+from molsaki.teachers.served import check_server
 from molsaki.workspace import TRAIN, Workspace
 
 if TYPE_CHECKING:
@@ -135,10 +138,18 @@ def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Findin
         return
     writer = recipe.teacher.writer
     assert writer is not None, "the recipe's check asks for one"
+    if isinstance(writer, ServerSpec):
+        yield Finding("rationales", f"{writer.name} writes for {len(problems)} problems")
+        check = check_server(writer)
+        said = f"{check.says} (after {check.seconds:.1f} s)"
+        yield Finding("rationales", said, "plain" if check.answers else "error")
+        return
     model = _look_at(recipe, writer)
     settings = recipe.rationales
-    template = workspace.template("teacher")
-    prompts = _lengths(model.tokenizer, [template.prompt(problem.text) for problem in problems])
+    template = render_template(model.tokenizer, workspace.template("teacher"))
+    prompts = _lengths(
+        model.tokenizer, [template.prompt(problem.text) for problem in problems], template.special_tokens
+    )
     context = model.context(None)
     yield Finding("rationales", f"{writer.name} writes for {len(problems)} problems, {_of_tokens(prompts)} a prompt")
     crowded = sum(length + settings.max_new_tokens > context for length in prompts)
@@ -150,9 +161,14 @@ def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Findin
         machine,
         reading_memory(model.outline, writer.dtype, settings.batch_size * max(prompts, default=1)),
         lambda at: (
-            reading_seconds(model.outline, sum(prompts), at)
+            reading_seconds(model.outline, settings.samples * sum(prompts), at)
             + writing_seconds(
-                model.outline, writer.dtype, len(prompts), settings.batch_size, settings.max_new_tokens, at
+                model.outline,
+                writer.dtype,
+                len(prompts) * settings.samples,
+                settings.batch_size,
+                settings.max_new_tokens,
+                at,
             )
         ),
     )
@@ -173,6 +189,8 @@ def _attention(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding
 
     model = _look_at(recipe, spec)
     require_offsets(model.tokenizer, end=False)
+    prompt = reading_prompt(workspace, model.tokenizer)
+    yield _chat_keeps(workspace, model)
     layers = 1 if recipe.attention.layers == "mixed" else model.outline.text.num_hidden_layers
     width = layers * BYTES[recipe.attention.dtype]
     context = model.context(recipe.attention.max_length)
@@ -188,7 +206,7 @@ def _attention(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding
         tokens += len(problems) * recipe.rationales.max_new_tokens
     else:
         _, texts = workspace.read_texts(TRAIN)
-        prepared, report = prepare_texts(model.tokenizer, list(texts.values()), workspace.template("teacher"), context)
+        prepared, report = prepare_texts(model.tokenizer, list(texts.values()), prompt, context)
         lengths = [item.length for item in prepared]
         tokens = sum(lengths)
         size = width * sum(item.size for item in prepared)
@@ -200,6 +218,18 @@ def _attention(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding
             yield Finding("attention", f"{n} {reason}", "warning" if reason == NO_KEYS else "plain")
         yield Finding("attention", f"the store has {show_bytes(size)}, {layers} layers in {recipe.attention.dtype}")
     yield from _needs("attention", machine, memory, lambda at: reading_seconds(model.outline, tokens, at))
+
+
+def _chat_keeps(workspace: Workspace, model: _Model) -> Finding:
+    """Whether attention is read in the text that the model would have gone on writing."""
+    template = workspace.template("teacher")
+    if not template.is_chat:
+        unused = ", and the tokenizer's chat template is not used" if model.tokenizer.chat_template else ""
+        return Finding("attention", f"the prompt is plain text{unused}")
+    if keeps_completions(model.tokenizer, template):
+        return Finding("attention", "the chat template keeps the rationale as it was written")
+    text = "the chat template does not keep a finished answer as it was written; attention is read behind its opening"
+    return Finding("attention", f"{text} of the assistant's turn, where the model would have written it", "warning")
 
 
 def _training(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
@@ -288,8 +318,10 @@ def _look_at(recipe: Recipe, spec: ModelSpec) -> _Model:
     return _Model(spec, tokenizer, outline_model(recipe, spec, tokenizer))
 
 
-def _lengths(tokenizer: Any, texts: list[str]) -> list[int]:
-    return [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]] if texts else []
+def _lengths(tokenizer: Any, texts: list[str], special_tokens: bool = True) -> list[int]:
+    if not texts:
+        return []
+    return [len(ids) for ids in tokenizer(texts, add_special_tokens=special_tokens, verbose=False)["input_ids"]]
 
 
 def _of_tokens(lengths: list[int]) -> str:

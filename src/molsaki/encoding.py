@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from molsaki.chats import render_template
 from molsaki.errors import TokenizerError
 from molsaki.prompts import PromptTemplate
 from molsaki.records import hash_text
@@ -118,8 +119,21 @@ def encode_teacher(
     completion: str,
     max_length: int,
 ) -> EncodedText:
-    """Tokenize the whole text at once, as the teacher would read and have written it."""
-    encoded = tokenizer(template.full(question, completion), return_offsets_mapping=True, verbose=False)
+    """Tokenize the whole text at once, as the teacher would read and have written it.
+
+    A chat is rendered with the tokenizer's chat template, as the model would be given it; its special tokens are part
+    of the text then, and none are added.
+
+    Raises:
+        TokenizerError: the template is a chat that the tokenizer cannot render.
+    """
+    template = render_template(tokenizer, template)
+    encoded = tokenizer(
+        template.full(question, completion),
+        add_special_tokens=template.special_tokens,
+        return_offsets_mapping=True,
+        verbose=False,
+    )
     start = template.completion_start(question)
     offsets = encoded["offset_mapping"]
     completion_token = next((i for i, (_, right) in enumerate(offsets) if right > start), len(offsets))

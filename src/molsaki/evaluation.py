@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molsaki.answers import is_right, parse_answer, parse_label
-from molsaki.decoding import Completion, Progress, decode_greedily
+from molsaki.decoding import Completion, Progress, decode_batches
 from molsaki.errors import DataError, EvaluationError
 from molsaki.prompts import PromptTemplate
 from molsaki.records import Problem, require_unique_ids
@@ -145,7 +145,7 @@ def predict(
             f"They have no right answer; evaluate with a template that ends in {{label}} or {{rationale}}."
         )
     require_unique_ids(problems)
-    batches = decode_greedily(
+    batches = decode_batches(
         model,
         tokenizer,
         [template.prompt(problem.text) for problem in problems],

@@ -1,21 +1,21 @@
 """Rationales that reach the right answer: written by a teacher here, imported, or those of the data set.
 
-Every problem gets one row in a log, kept or not, with what was written and the reason for the verdict. A
-batch is on disk before the next begins, so an interrupted run loses at most the batch in flight, and a
-second run goes on behind the first. Reports are counted from the log, so they say the same after one run as
-after five.
+Every problem gets one row in a log, kept or not, with what was written and the reason for the verdict. Rows are on
+disk as soon as their problem is settled, and what a teacher wrote as soon as it is there, so an interrupted run loses
+at most what was on its way, and a second run goes on behind the first. Reports are counted from the log, so they say
+the same after one run as after five.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-from molsaki.answers import is_right, parse_answer
 from molsaki.artefacts import RowLog
-from molsaki.decoding import Completion, Progress, decode_greedily
+from molsaki.decoding import Completion, Progress
 from molsaki.errors import RecipeError
+from molsaki.interviews import PASSES, Interview, Key, Pass, Questions, completion_row, of_pass, open_interviews
 from molsaki.named_words import choose_keywords, parse_keywords, question_words
 from molsaki.prompts import PromptTemplate, Slot
 from molsaki.rationales import (
@@ -26,9 +26,8 @@ from molsaki.rationales import (
     report_rationales,
 )
 from molsaki.records import Problem
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from molsaki.teachers import Request, Writer
+from molsaki.verdicts import Verdict, judge
 
 __all__ = [
     "GenerationReport",
@@ -48,89 +47,97 @@ KEYWORD_TOKENS = 48
 """The bound on a teacher's line of key words."""
 ROWS_PER_WRITE = 1000
 
-UNCHECKED = "kept unchecked"
-"""The reason of a row that is kept although it does not reach the right answer, where that was asked for."""
-
-_REASON_OF_STATUS = {
-    "none": "no answer",
-    "cut": "cut off",
-    "ambiguous": "ambiguous",
-    "unparsable": "unparsable",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """How one output was read; `reason` is `right` or why it is not used."""
-
-    status: str
-    rationale: str
-    reason: str
-
-    @property
-    def kept(self) -> bool:
-        return self.reason in ("right", "given", UNCHECKED)
-
 
 def generate_rationales(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    writer: Writer,
     problems: Sequence[Problem],
-    template: PromptTemplate,
+    questions: Questions,
     *,
     log: RowLog,
+    completions: RowLog,
     max_new_tokens: int,
-    batch_size: int = 64,
-    keywords_template: PromptTemplate | None = None,
-    keep: Literal["right", "all"] = "right",
+    temperature: float = 0.0,
     progress: Progress | None = None,
 ) -> GenerationReport:
     """Let a teacher answer the problems that the log does not have yet; keep what reaches the right answer.
 
+    First all rationales are asked for, then, where none of a problem's is right and there is a second pass, rationales
+    that lead to the given answer, then key words of those kept that have none. A problem whose teacher fails (a server
+    that does not answer) has no row and is asked again by the next run; the report's `unanswered` counts them.
+
     Args:
-        model: the teacher.
-        tokenizer: its tokenizer.
+        writer: the teacher.
         problems: with ids of their own.
-        template: ends in `{rationale}`; may hold few-shot examples.
-        log: where the rows are, and where new ones are appended batch by batch.
+        questions: how it is asked.
+        log: where the rows are, and where new ones are appended as soon as their problem is settled.
+        completions: the log of all that the teacher wrote.
         max_new_tokens: the bound on one rationale with its answer.
-        batch_size: how many problems at a time.
-        keywords_template: ends in `{keywords}`; asked for multiple-choice problems whose rationale was kept
-            and that have no key words of their own. None asks for none.
-        keep: "right" keeps what reaches the right answer; "all" keeps whatever has text, to try a pipeline out.
-        progress: called after each batch with how many of the problems are done and how many there are.
+        temperature: of sampling rationales; 0 takes the likeliest token. Key words are never sampled.
+        progress: called as completions arrive, with how many problems do not wait for one in the present pass, and how
+            many problems there are.
 
     Raises:
-        RecipeError: a template has the wrong slot.
-        ArtefactError: the log has rows of other text under these ids.
+        RecipeError: a template has the wrong slot, or is none that this teacher can be asked with.
+        ArtefactError: a log has rows of other text under these ids, or of other prompts.
+        StageError: a server refuses, or does not answer any more; what it answered is in the logs.
     """
-    _require_slot(template, "rationale")
-    if keywords_template is not None:
-        _require_slot(keywords_template, "keywords")
+    _require_questions(writer, questions)
     pending = pending_problems(log, problems)
     done_before = len(problems) - len(pending)
-    batches = decode_greedily(
-        model,
-        tokenizer,
-        [template.prompt(problem.text) for problem in pending],
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-    )
-    done = done_before
-    for batch in batches:
-        judged = [(pending[c.index], c, _judge(pending[c.index], c, keep)) for c in batch]
-        asked = [problem for problem, _, verdict in judged if verdict.kept and _lacks_keywords(problem)]
-        named: dict[str, tuple[str, ...]] = {}
-        if keywords_template is not None:
-            named = _ask_for_keywords(model, tokenizer, asked, keywords_template, batch_size)
-        log.append(
-            _row(problem, completion.text, verdict, named.get(problem.id), "teacher")
-            for problem, completion, verdict in judged
+    interviews = open_interviews(completions, pending, questions)
+    _settle(interviews, list(interviews.values()), log)  # a kill may have come between the two logs
+    failures: Counter[str] = Counter()
+    for which in PASSES:
+        asked = of_pass(interviews.values(), which)
+        arriving = writer.complete(
+            [Request(interview.questions.prompt(interview.problem, which), key[1]) for interview, key in asked],
+            max_new_tokens=KEYWORD_TOKENS if which == "key words" else max_new_tokens,
+            temperature=0.0 if which == "key words" else temperature,
         )
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(problems))
-    return report_rationales(log, problems, done_before)
+        waiting = Counter(interview.problem.id for interview, _ in asked)
+        for batch in arriving:
+            answered = [(*asked[c.index], c) for c in batch if not c.failure]
+            failures.update(c.failure for c in batch if c.failure)
+            _hear(answered, interviews, completions, log)
+            waiting -= Counter(asked[c.index][0].problem.id for c in batch)
+            if progress is not None:
+                progress(len(problems) - len(waiting), len(problems))
+    notes = {f"questions without an answer in this run: {reason}": n for reason, n in failures.most_common()}
+    return report_rationales(log, problems, done_before, notes | dict(writer.notes.most_common()))
+
+
+def _hear(
+    answered: Sequence[tuple[Interview, Key, Completion]],
+    interviews: dict[str, Interview],
+    completions: RowLog,
+    log: RowLog,
+) -> None:
+    """Write completions down, and the rows of the problems that they settle."""
+    completions.append([completion_row(*item) for item in answered])
+    touched: dict[str, Interview] = {}
+    for interview, key, completion in answered:
+        interview.heard[key] = completion
+        touched[interview.problem.id] = interview
+    _settle(interviews, list(touched.values()), log)
+
+
+def _settle(interviews: dict[str, Interview], touched: Iterable[Interview], log: RowLog) -> None:
+    settled = [interview for interview in touched if not interview.wanted()]
+    log.append([_settled_row(interview) for interview in settled])
+    for interview in settled:
+        del interviews[interview.problem.id]
+
+
+def _settled_row(interview: Interview) -> dict[str, Any]:
+    chosen = interview.chosen()
+    named = None if interview.named is None else parse_keywords(interview.named)
+    sent, written = interview.tokens
+    return _row(interview.problem, chosen.completion.text, chosen.verdict, named, "teacher") | {
+        "samples": interview.questions.samples,
+        "agreement": chosen.agreement,
+        "prompt_tokens": sent,
+        "tokens": written,
+    }
 
 
 def import_rationales(
@@ -156,8 +163,8 @@ def import_rationales(
     def row(problem: Problem) -> dict[str, Any]:
         text = raw.get(problem.id)
         if text is None:
-            return _row(problem, "", _Verdict("none", "", "no completion"), None, None)
-        verdict = _judge(problem, Completion(0, text, 0, cut=False))
+            return _row(problem, "", Verdict("none", "", "no completion"), None, None)
+        verdict = judge(problem, Completion(0, text, 0, cut=False))
         return _imported_row(problem, text, verdict, keywords_from)
 
     notes = {"completions of other problems": len(set(raw) - {problem.id for problem in problems})}
@@ -184,37 +191,15 @@ def own_rationales(
     def row(problem: Problem) -> dict[str, Any]:
         text = problem.rationale or ""
         reason = "given" if text.strip() else "empty rationale"
-        return _imported_row(problem, text, _Verdict("given", text.strip(), reason), keywords_from)
+        return _imported_row(problem, text, Verdict("given", text.strip(), reason), keywords_from)
 
     return _import(problems, log, row, {})
-
-
-def _judge(problem: Problem, completion: Completion, keep: Literal["right", "all"] = "right") -> _Verdict:
-    verdict = _checked(problem, completion)
-    text = verdict.rationale.strip() or completion.text.strip()
-    if keep == "all" and not verdict.kept and text:
-        return _Verdict(verdict.status, text, UNCHECKED)
-    return verdict
-
-
-def _checked(problem: Problem, completion: Completion) -> _Verdict:
-    if completion.too_long:
-        return _Verdict("too_long", "", "prompt too long")
-    parsed = parse_answer(completion.text, problem.choices)
-    if parsed.status != "ok":
-        cut = parsed.status == "none" and completion.cut
-        return _Verdict(parsed.status, "", "cut off" if cut else _REASON_OF_STATUS[parsed.status])
-    if not is_right(parsed, problem):
-        return _Verdict("ok", parsed.rationale, "wrong answer")
-    if parsed.revised:  # the rationale ends before another answer, so it may not lead to this one
-        return _Verdict("ok", parsed.rationale, "ambiguous")
-    return _Verdict("ok", parsed.rationale, "right" if parsed.rationale.strip() else "empty rationale")
 
 
 def _row(
     problem: Problem,
     output: str,
-    verdict: _Verdict,
+    verdict: Verdict,
     named: Sequence[str] | None,
     source: str | None,
 ) -> dict[str, Any]:
@@ -235,34 +220,17 @@ def _row(
         "keywords": None if chosen is None else list(chosen.kept),
         "keywords_dropped": None if chosen is None else list(chosen.dropped),
         "keywords_from": source if chosen is not None and named is not None else None,
+        "samples": None,
+        "agreement": None,
+        "prompt_tokens": None,
+        "tokens": None,
     }
 
 
-def _imported_row(problem: Problem, text: str, verdict: _Verdict, keywords_from: KeywordSource) -> dict[str, Any]:
+def _imported_row(problem: Problem, text: str, verdict: Verdict, keywords_from: KeywordSource) -> dict[str, Any]:
     if keywords_from == "question-words":
         return _row(problem, text, verdict, question_words(problem.question), keywords_from)
     return _row(problem, text, verdict, None, None)
-
-
-def _lacks_keywords(problem: Problem) -> bool:
-    return bool(problem.choices) and problem.keywords is None
-
-
-def _ask_for_keywords(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
-    template: PromptTemplate,
-    batch_size: int,
-) -> dict[str, tuple[str, ...]]:
-    batches = decode_greedily(
-        model,
-        tokenizer,
-        [template.prompt(problem.text) for problem in problems],
-        max_new_tokens=KEYWORD_TOKENS,
-        batch_size=batch_size,
-    )
-    return {problems[c.index].id: parse_keywords(c.text) for batch in batches for c in batch}
 
 
 def _import(
@@ -277,9 +245,19 @@ def _import(
     return report_rationales(log, problems, len(problems) - len(pending), notes)
 
 
-def _require_slot(template: PromptTemplate, slot: Slot) -> None:
-    if template.slot != slot:
-        raise RecipeError(
-            f"Expected a template that ends in {{{slot}}}, got {str(template)!r}. The teacher would be "
-            f"asked for something else; change the template in the recipe."
-        )
+def _require_questions(writer: Writer, questions: Questions) -> None:
+    asked: dict[Pass, tuple[PromptTemplate | None, Slot]] = {
+        "rationale": (questions.rationale, "rationale"),
+        "second pass": (questions.second_pass, "rationale"),
+        "key words": (questions.keywords, "keywords"),
+    }
+    for which, (template, slot) in asked.items():
+        if template is None:
+            continue
+        if template.slot != slot or (which == "second pass" and not template.gives_answer):
+            wanted = f"ends in {{{slot}}}" + (" and has one {answer}" if which == "second pass" else "")
+            raise RecipeError(
+                f"Expected a template for the {which} that {wanted}, got {str(template)!r}. The teacher would be "
+                f"asked for something else; change the template in the recipe."
+            )
+        writer.require(template)

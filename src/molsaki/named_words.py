@@ -30,6 +30,8 @@ _STOP_WORD_LIST = """
 _STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SEPARATOR = re.compile(r"[,;\n•*]|\s-\s")
+_LABEL = re.compile(r"[^,;:\n]{0,60}\bkey\s?-?words?\b[^,;:\n]{0,40}(?::|\bare\b|\bis\b)\W{0,4}", re.IGNORECASE)
+_ITEM = re.compile(r"\s{0,8}(?:[-*•·–]|\(?\d{1,2}[.):])\s{1,4}(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,22 @@ class ChosenKeywords:
 
 
 def parse_keywords(text: str) -> tuple[str, ...]:
-    """Read a teacher's line of key words, `velp, home`: the first line that has any, without doubles."""
-    first = next((line for line in text.splitlines() if any(map(str.isalnum, line))), "")
-    named = (part.strip(" \t\"'“”.`()[]") for part in _SEPARATOR.split(first))
+    """Read the key words that a teacher lists, without doubles.
+
+    They stand on the first line that has any (`velp, home`, `Key words: velp; home`), or on lines of their own, each
+    with a bullet or a number. What comes behind is not read.
+    """
+    lines = [line for line in text.splitlines() if any(map(str.isalnum, line))]
+    first = _LABEL.sub("", lines[0], count=1) if lines else ""
+    if lines and not any(map(str.isalnum, first)) and len(lines) > 1:
+        lines, first = lines[1:], lines[1]
+    items = []
+    for line in lines:
+        mark = _ITEM.match(line)
+        if mark is None:
+            break
+        items.append(line[mark.end() :])
+    named = (part.strip(" \t\"'“”.`()[]{}") for part in _SEPARATOR.split("\n".join(items) or first))
     usable = [part for part in named if any(map(str.isalnum, part)) and len(part) <= MAX_LENGTH]
     return _unique(usable)[:MAX_NAMED]
 

@@ -12,16 +12,18 @@ job (`accelerate launch`), all take part in attend and students, and process 0 d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.artefacts import write_json
 from molsaki.data import load_problems
-from molsaki.errors import ArtefactError, InputError, RecipeError
+from molsaki.errors import ArtefactError, InputError
 from molsaki.processes import only_main, process_count
-from molsaki.recipe import DataSpec
+from molsaki.rationales import GenerationReport
+from molsaki.recipe import DataSpec, Recipe
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
+from molsaki.teachers.opening import cost, open_writer, recipe_questions, show_prompts
 from molsaki.workers import run_in_workers
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
@@ -43,16 +45,16 @@ def load_data(workspace: Workspace) -> Mapping[str, Any]:
     done = workspace.run.stage_done(DATA)
     if done is not None:
         return done
-    data = workspace.recipe.data
+    recipe, data = workspace.recipe, workspace.recipe.data
     reports: dict[str, RowReport] = {}
     tested: set[str] = set()
     for name, spec in data.tests.items():
-        problems, reports[name] = _load(workspace, spec)
+        problems, reports[name] = _load(recipe, spec)
         workspace.write_problems(name, problems)
         tested |= {_same_text(problem) for problem in problems}
     sets = {TRAIN: data.train} | ({VALIDATION: data.validation} if data.validation else {})
     for name, spec in sets.items():
-        problems, report = _load(workspace, spec)
+        problems, report = _load(recipe, spec)
         kept = [problem for problem in problems if _same_text(problem) not in tested]
         for problem in problems:
             if _same_text(problem) in tested:
@@ -72,10 +74,10 @@ def load_data(workspace: Workspace) -> Mapping[str, Any]:
     return manifest
 
 
-def _load(workspace: Workspace, spec: DataSpec) -> tuple[list[Problem], RowReport]:
+def _load(recipe: Recipe, spec: DataSpec) -> tuple[list[Problem], RowReport]:
     loaded = load_problems(
         spec.source,
-        path=workspace.recipe.data_path(spec.path),
+        path=recipe.data_path(spec.path),
         split=spec.split,
         columns=spec.columns,
         limit=spec.limit,
@@ -88,11 +90,18 @@ def _same_text(problem: Problem) -> str:
     return hash_text(" ".join(problem.text.casefold().split()))
 
 
-def generate(workspace: Workspace, progress: Progress | None = None) -> Mapping[str, Any]:
+def generate(workspace: Workspace, progress: Progress | None = None, *, partial: bool = False) -> Mapping[str, Any]:
     """Have rationales written, or take them over, for the training problems; keep what reaches the right answer.
 
+    Args:
+        workspace: the run.
+        progress: see `generate_rationales`.
+        partial: the stage has finished even if a server gave no answer to some questions (`unanswered`); else it has
+            not, and the next call asks for them again.
+
     Returns:
-        The stage's manifest: how many were kept, and why the others were not.
+        The stage's manifest: how many were kept, and why the others were not; how many tokens that took, and what
+        they cost where the recipe has prices.
     """
     load_data(workspace)
     done = workspace.run.stage_done(GENERATE)
@@ -100,11 +109,26 @@ def generate(workspace: Workspace, progress: Progress | None = None) -> Mapping[
         return done
     report = _write_rationales(workspace, workspace.read_problems(TRAIN), progress)
     manifest: dict[str, Any] = report.to_dict()
-    workspace.run.finish_stage(GENERATE, manifest)
+    manifest |= cost(workspace.recipe, manifest["tokens"])
+    if partial or not report.unanswered:
+        workspace.run.finish_stage(GENERATE, manifest)
     return manifest
 
 
-def _write_rationales(workspace: Workspace, problems: list[Problem], progress: Progress | None) -> Any:
+def prompts(recipe: Recipe, rows: int) -> Iterator[tuple[str, str, str]]:
+    """What the teacher of a recipe would get about its first training problems; nothing is written.
+
+    Yields:
+        The problem's id, the pass, and the text or, for a server that is sent chats, the turns.
+    """
+    writer, questions = open_writer(recipe, to_show=True), recipe_questions(recipe)
+    problems, _ = _load(recipe, recipe.data.train)
+    for problem in problems[:rows]:
+        for which, shown in show_prompts(writer, questions, problem):
+            yield problem.id, which, shown
+
+
+def _write_rationales(workspace: Workspace, problems: list[Problem], progress: Progress | None) -> GenerationReport:
     from molsaki.generation import generate_rationales, own_rationales
 
     recipe = workspace.recipe
@@ -123,27 +147,14 @@ def _write_rationales(workspace: Workspace, problems: list[Problem], progress: P
             "Nothing was generated; run `molsaki import` with this recipe, directory and the file that has them."
         )
 
-    from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
-
-    quiet_libraries()
-    writer = recipe.teacher.writer
-    if writer is None:
-        raise RecipeError(
-            "Expected `teacher.writer` in a recipe whose rationales a teacher writes; got none. Name a model, or set "
-            "rationales.source to palm or dataset."
-        )
-    tokenizer = load_tokenizer(recipe, writer)
-    model = load_model(recipe, writer, tokenizer, seed=1).to(pick_device())
     return generate_rationales(
-        model,
-        tokenizer,
+        open_writer(recipe),
         problems,
-        workspace.template("teacher"),
+        recipe_questions(recipe),
         log=log,
+        completions=workspace.completion_log,
         max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        keywords_template=workspace.template("keywords") if settings.keywords == "teacher" else None,
-        keep=settings.keep,
+        temperature=settings.temperature,
         progress=progress,
     )
 

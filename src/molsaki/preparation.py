@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from molsaki.artefacts import RunDirectory
 from molsaki.data import SOURCES
 from molsaki.methods import METHODS
-from molsaki.recipe import POCKET_MODELS, DataSpec, Recipe
+from molsaki.recipe import POCKET_MODELS, DataSpec, ModelSpec, Recipe
 from molsaki.recipe_files import describe, override, parse_recipe, raise_all, read_form, read_recipe
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
@@ -101,7 +101,7 @@ def _wrong_names(recipe: Recipe) -> list[str]:
         ("teacher.reader", recipe.teacher.reader),
         ("student", recipe.student),
     ):
-        if model is not None and model.name.startswith("pocket:") and model.name not in POCKET_MODELS:
+        if isinstance(model, ModelSpec) and model.name.startswith("pocket:") and model.name not in POCKET_MODELS:
             found.append(f"{where}.name: expected one of {', '.join(POCKET_MODELS)}; got {model.name!r}")
     return found
 

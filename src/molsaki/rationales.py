@@ -1,5 +1,4 @@
-"""The log of rationales: one row for every problem, what can be read from it and what there is to say about
-it.
+"""The log of rationales: one row for every problem, what can be read from it and what there is to say about it.
 
 A row belongs to a problem by its id and by the hash of its text. A log that holds rows of other text is
 refused, since its rationales answer questions that are no longer asked.
@@ -32,10 +31,15 @@ FIELDS = (
     "keywords",
     "keywords_dropped",
     "keywords_from",
+    "samples",
+    "agreement",
+    "prompt_tokens",
+    "tokens",
 )
-"""The fields of a row. `output` is what was written, `status` how it was read, `reason` why it was kept or
-not;
-the three on key words are null where numbers are the keys or the row was not kept."""
+"""The fields of a row. `output` is what was written, `status` how it was read, `reason` why it was kept or not; the
+three on key words are null where numbers are the keys or the row was not kept. `samples` is how many outputs were
+compared, `agreement` how many of them reach the right answer as the one kept does. The tokens are those of all that
+was asked and written for the problem. The four are null where nothing was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class GenerationReport:
         reasons: how often each reason was given, most frequent first; `right` and `given` are those kept.
         examples: for each reason a few rows, with id and what was written.
         notes: what else happened, such as key words that occur in neither text.
+        tokens: how many tokens were `sent` and `written` for these problems, over all runs; empty where none were.
+        unanswered: how many problems have no row, since the teacher gave no answer.
     """
 
     problems: int
@@ -72,6 +78,8 @@ class GenerationReport:
     reasons: dict[str, int]
     examples: dict[str, list[dict[str, str]]]
     notes: dict[str, int]
+    tokens: dict[str, int] = dataclasses.field(default_factory=dict)
+    unanswered: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
@@ -155,6 +163,10 @@ def report_rationales(
             shown.append({"id": problem.id, "output": "" if row is None else row["output"][:EXAMPLE_LENGTH]})
         if row is not None and row["keywords"] is not None:
             noted.update(_keyword_notes(row))
+        if row is not None and row["kept"] and (row["samples"] or 1) > 1 and row["agreement"] == 1:
+            noted["kept rows that no other sample agrees with"] += 1
+    asked = [row for row in rows.values() if row["prompt_tokens"] is not None]
+    tokens = {"sent": sum(r["prompt_tokens"] for r in asked), "written": sum(r["tokens"] for r in asked)}
     return GenerationReport(
         problems=len(problems),
         kept=sum(bool(row["kept"]) for row in rows.values()),
@@ -162,6 +174,8 @@ def report_rationales(
         reasons=dict(reasons.most_common()),
         examples=examples,
         notes=dict(noted.most_common()),
+        tokens=tokens if asked else {},
+        unanswered=len(problems) - len(rows),
     )
 
 

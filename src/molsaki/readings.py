@@ -118,8 +118,15 @@ def _read_named(plain: str, choices: Sequence[str], folded: Sequence[str]) -> Re
     said = _bare(plain)
     letters = _LETTER.findall(plain)
     if not letters:
-        if said and said in folded:
+        whole = fold(plain).strip(_EDGE)
+        texts = [fold(choice).strip(_EDGE) for choice in choices]
+        if whole and whole in texts:  # `the ground` is not `ground` where both are choices
+            return _chosen(choices, texts.index(whole))
+        meant = {text for text, bare in zip(texts, folded, strict=True) if said and bare == said}
+        if len(meant) == 1:
             return _chosen(choices, folded.index(said))
+        if meant:
+            return Reading(said, None, None, "ambiguous")
         alone = _BARE_LETTER.match(plain)
         letters = [alone[1]] if alone else []
         rest = plain[alone.end() :] if alone else plain

@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from molsaki import prompts
 from molsaki.prompts import PromptTemplate
@@ -54,6 +55,66 @@ class ModelSpec(_Part):
     architecture: str = "llama"
     tiny_tokenizer: str | None = None
     trust_remote_code: bool = False
+
+
+class ServerSpec(_Part):
+    """A teacher behind a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, a commercial one.
+
+    Attributes:
+        base_url: where it is, up to what `/chat/completions` or `/completions` is put behind, such as
+            `http://localhost:8000/v1`.
+        model: the model's name there.
+        protocol: "chat" sends turns, which the server renders with the model's chat template; "completions" sends
+            text.
+        api_key_env: the environment variable that holds the key; none is sent without one. The key itself is
+            neither in a recipe nor in anything that is written.
+        max_in_flight: how many requests may wait for their answers at a time.
+        timeout: how many seconds a request may take until its answer is whole.
+        retries: how often a request is repeated that came to nothing for a reason that may pass: 408, 409, 425, 429,
+            5xx, no connection, no answer in time, an answer that is cut or not of the protocol.
+        input_price, output_price: for a million tokens that are sent, and that are written; in any currency.
+    """
+
+    base_url: str
+    model: Annotated[str, Field(min_length=1)]
+    protocol: Literal["chat", "completions"] = "chat"
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")] | None = None
+    max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
+    timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    retries: Annotated[int, Field(ge=0, le=100)] = 6
+    input_price: Annotated[float, Field(ge=0)] | None = None
+    output_price: Annotated[float, Field(ge=0)] | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("expected an address such as http://localhost:8000/v1")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("expected an address without a user or a key in it; name a variable as api_key_env")
+        _ = parts.port  # raises for one that is no number
+        return value.rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The model's name and where it is served."""
+        return f"{self.model} at {self.base_url}"
+
+
+WRITER_TAGS = ("<local model>", "<server>")
+"""What pydantic puts into the place of a mistake in a writer, and a message leaves out."""
+
+
+def _kind_of_writer(value: Any) -> str:
+    served = "base_url" in value if isinstance(value, Mapping) else isinstance(value, ServerSpec)
+    return WRITER_TAGS[served]
+
+
+WriterSpec = Annotated[
+    Annotated[ModelSpec, Tag(WRITER_TAGS[0])] | Annotated[ServerSpec, Tag(WRITER_TAGS[1])],
+    Discriminator(_kind_of_writer),
+]
 
 
 class DataSpec(_Part):
@@ -104,17 +165,18 @@ class TeacherSettings(_Part):
     """Who writes the rationales and whose attention is read; two models may do the two.
 
     Attributes:
-        writer: the model that writes rationales; not needed where they are imported.
-        reader: the model whose attention is read; the writer by default.
+        writer: the model that writes rationales, a local one (`name`) or a served one (`base_url`); not needed where
+            they are imported.
+        reader: the model whose attention is read, a local one; the writer by default, if that is local.
     """
 
-    writer: ModelSpec | None = None
+    writer: WriterSpec | None = None
     reader: ModelSpec | None = None
 
     @property
     def attending(self) -> ModelSpec | None:
         """The model whose attention is read."""
-        return self.reader or self.writer
+        return self.reader or (self.writer if isinstance(self.writer, ModelSpec) else None)
 
 
 class RationaleSettings(_Part):
@@ -127,15 +189,28 @@ class RationaleSettings(_Part):
         keep: "right" keeps what reaches the right answer; "all" keeps wrong ones too (only to try things out).
         keywords: for multiple choice: "teacher" is asked for them, "question-words" takes the question's content
             words, "dataset" those that come with the problems.
+        second_pass: ask the teacher again where it was wrong, with the right answer given, for reasons that lead
+            there; what leads there then is kept.
+        samples: how often each question is asked; of several right rationales the one is kept that most agree with.
+        temperature: of sampling; 0 always takes the likeliest token.
         max_new_tokens: the bound on one rationale with its answer.
-        batch_size: questions answered together.
+        batch_size: questions that a local model answers together.
     """
 
     source: Literal["teacher", "palm", "dataset", "imported"] = "teacher"
     keep: Literal["right", "all"] = "right"
     keywords: Literal["teacher", "question-words", "dataset"] = "teacher"
+    second_pass: bool = False
+    samples: Annotated[int, Field(ge=1, le=100)] = 1
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_new_tokens: Count = 256
     batch_size: Count = 32
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if self.samples > 1 and not self.temperature:
+            raise ValueError("expected a `temperature` above 0 with several `samples`, got 0: all would be the same")
+        return self
 
 
 class AttentionSettings(_Part):
@@ -166,21 +241,33 @@ class PromptSettings(_Part):
         predict: the student's first task, which it is tested on.
         explain: its second.
         teacher: what the teacher writes rationales from and is read in.
+        second_pass: what it writes them from where it was wrong: with `{answer}`, the right answer.
         keywords: what the teacher names key words from.
     """
 
     predict: str = prompts.PREDICT
     explain: str = prompts.EXPLAIN
     teacher: str = prompts.TEACHER
+    second_pass: str = prompts.GIVEN_ANSWER
     keywords: str = prompts.KEYWORDS
 
     @model_validator(mode="after")
     def _slots(self) -> Self:
-        wanted = {"predict": "label", "explain": "rationale", "teacher": "rationale", "keywords": "keywords"}
+        wanted = {
+            "predict": "label",
+            "explain": "rationale",
+            "teacher": "rationale",
+            "second_pass": "rationale",
+            "keywords": "keywords",
+        }
         for name, slot in wanted.items():
-            found = self.template(name).slot
-            if found != slot:
-                raise ValueError(f"expected the {name} prompt to end with {{{slot}}}, got {{{found}}}")
+            template = self.template(name)
+            if template.slot != slot:
+                raise ValueError(f"expected the {name} prompt to end with {{{slot}}}, got {{{template.slot}}}")
+            if name in ("predict", "explain") and template.is_chat:
+                raise ValueError(f"expected the student's {name} prompt to be text; got a chat's turns")
+            if name == "second_pass" and not template.gives_answer:
+                raise ValueError("expected the second_pass prompt to have one {answer} behind its {question}")
         return self
 
     def template(self, name: str) -> PromptTemplate:

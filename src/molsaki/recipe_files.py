@@ -11,9 +11,10 @@ import yaml
 from pydantic import ValidationError
 
 from molsaki.errors import RecipeError
-from molsaki.recipe import POCKET_MODELS, Recipe
+from molsaki.recipe import POCKET_MODELS, WRITER_TAGS, Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
+SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))
 MAX_RECIPE_BYTES = 1 << 20
 
 
@@ -83,6 +84,8 @@ def _read_yaml(text: str) -> Any:
 def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]:
     """Put the text of prompt files in the place of their paths, which start from the recipe's folder.
 
+    A path that leads nowhere from there may name a prompt that ships with molsaki, such as `prompts/math.txt`.
+
     Raises:
         RecipeError: a file cannot be read.
     """
@@ -94,6 +97,8 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
         if not isinstance(text, str) or "{" in text:
             continue
         path = recipe_path.parent / text
+        if not path.is_file() and text in SHIPPED_PROMPTS:
+            path = RECIPES / text
         try:
             texts[name] = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -178,12 +183,15 @@ def read_form(values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
             found = error.errors(include_url=False)
         if not problems:
             problems = [
-                f"{'.'.join(str(part) for part in problem['loc']) or 'the recipe'}: {describe(problem)}"
-                for problem in found
+                f"{'.'.join(map(str, _place(problem))) or 'the recipe'}: {describe(problem)}" for problem in found
             ]
         for problem in found:
-            _mend(rest, problem["loc"], missing=problem["type"] == "missing")
+            _mend(rest, _place(problem), missing=problem["type"] == "missing")
     return None, problems
+
+
+def _place(problem: Any) -> tuple[int | str, ...]:
+    return tuple(part for part in problem["loc"] if part not in WRITER_TAGS)
 
 
 def _mend(rest: Any, where: tuple[int | str, ...], *, missing: bool) -> None:

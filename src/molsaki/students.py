@@ -19,7 +19,7 @@ from molsaki.methods import METHODS, Task
 from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
 from molsaki.processes import only_main, process_count, process_number, wait
 from molsaki.prompts import PromptTemplate
-from molsaki.recipe import ModelSpec, Recipe
+from molsaki.recipe import ModelSpec, Recipe, ServerSpec
 from molsaki.stores import AttentionStore
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
@@ -171,7 +171,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     return metrics["seconds"], notes
 
 
-def _named(spec: ModelSpec | None, otherwise: str) -> str:
+def _named(spec: ModelSpec | ServerSpec | None, otherwise: str) -> str:
     return otherwise if spec is None else f"`{spec.name}`"
 
 

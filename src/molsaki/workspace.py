@@ -2,7 +2,8 @@
 
 recipe.yaml  manifest.json            what is run, with which versions
 data/<set>.jsonl                      the problems of each set
-rationales.jsonl                      what the teacher wrote, kept or not
+rationales.jsonl                      the rationale of each problem, kept or not, and why
+completions.jsonl                     all that the teacher wrote for them
 attention/                            where the teacher looked
 students/<label>-<seed>/              plain model directories
 predictions/<label>-<seed>/<set>.jsonl
@@ -92,6 +93,11 @@ class Workspace:
     def rationale_log(self) -> RowLog:
         """The log of rationales."""
         return RowLog(self.run.path("rationales.jsonl"))
+
+    @property
+    def completion_log(self) -> RowLog:
+        """The log of all that the teacher wrote."""
+        return RowLog(self.run.path("completions.jsonl"))
 
     def read_texts(self, name: str) -> tuple[list[Problem], dict[str, Text]]:
         """The problems of a set that have a rationale, and their texts as attention is read on them."""

@@ -110,10 +110,8 @@ def test_real_data(shared_data: Path, source: str, split: str | None, read: int,
     assert (loaded.report.read, loaded.report.kept, len(loaded)) == (read, kept, kept)
     assert read - kept == sum(loaded.report.skipped.values())
     for problem in loaded:
-        if problem.choices:
-            assert problem.answer in problem.choices
-        else:
-            assert is_right(parse_label(problem.label), problem), problem
+        assert not problem.choices or problem.answer in problem.choices
+        assert is_right(parse_label(problem.label, problem.choices), problem), problem
         assert problem.question == problem.question.strip()
         assert "<<" not in (problem.rationale or "")
 

@@ -24,6 +24,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "data.train, data.validation, data.tests.NAME": recipe.DataSpec,
     "teacher": recipe.TeacherSettings,
     "teacher.writer, teacher.reader, student": recipe.ModelSpec,
+    "teacher.writer, of a server": recipe.ServerSpec,
     "rationales": recipe.RationaleSettings,
     "attention": recipe.AttentionSettings,
     "prompts": recipe.PromptSettings,

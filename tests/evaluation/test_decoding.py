@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from molsaki.decoding import decode_greedily, end_tokens
+from molsaki.decoding import decode_batches, end_tokens
 from molsaki.errors import EvaluationError, TokenizerError
 
 PROMPTS = [
@@ -20,7 +20,7 @@ PROMPTS = [
 
 
 def decode(model, tokenizer, prompts=PROMPTS, *, max_new_tokens=20, batch_size=4):
-    batches = decode_greedily(model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    batches = decode_batches(model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
     return sorted((c for batch in batches for c in batch), key=lambda c: c.index)
 
 
@@ -83,7 +83,7 @@ def test_the_model_is_as_it_was_between_batches(model, tokenizer):
     frozen.eval()
     settings = model.generation_config
     modes = [module.training for module in model.modules()]
-    batches = decode_greedily(model, tokenizer, PROMPTS, max_new_tokens=3, batch_size=2)
+    batches = decode_batches(model, tokenizer, PROMPTS, max_new_tokens=3, batch_size=2)
     for _ in batches:
         assert [module.training for module in model.modules()] == modes
         assert model.generation_config is settings
@@ -121,7 +121,7 @@ def test_prompts_near_the_end_of_the_context_are_cut_there_and_alone(model, toke
 def test_long_prompts_come_first_and_progress_is_told(model, tokenizer):
     told = []
     batches = list(
-        decode_greedily(
+        decode_batches(
             model,
             tokenizer,
             PROMPTS,
@@ -133,7 +133,7 @@ def test_long_prompts_come_first_and_progress_is_told(model, tokenizer):
     lengths = [len(PROMPTS[c.index].encode()) for batch in batches for c in batch]
     assert lengths == sorted(lengths, reverse=True)
     assert told == [(3, 7), (6, 7), (7, 7)]
-    assert list(decode_greedily(model, tokenizer, [], max_new_tokens=2, batch_size=3)) == []
+    assert list(decode_batches(model, tokenizer, [], max_new_tokens=2, batch_size=3)) == []
 
 
 def test_only_special_tokens_of_the_settings_are_ends(model, tokenizer):

@@ -53,7 +53,7 @@ def decoded(monkeypatch):
             else:
                 yield [Completion(index, text.removesuffix("<cut>"), 3, cut=text.endswith("<cut>"))]
 
-    monkeypatch.setattr("molsaki.evaluation.decode_greedily", decode)
+    monkeypatch.setattr("molsaki.evaluation.decode_batches", decode)
     return script
 
 
@@ -97,7 +97,7 @@ def test_rationales_are_read_by_their_answer_sentence(monkeypatch):
     problem = choice("one")
     text = "Hot days call for 7 things. So the answer is (b) ice cream."
     monkeypatch.setattr(
-        "molsaki.evaluation.decode_greedily", lambda *_, **__: iter([[Completion(0, text, 9, cut=False)]])
+        "molsaki.evaluation.decode_batches", lambda *_, **__: iter([[Completion(0, text, 9, cut=False)]])
     )
     [[found]] = predict(None, None, [problem], EXPLAIN)
     assert (found.answer, found.correct) == ("ice cream", True)

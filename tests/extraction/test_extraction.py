@@ -14,6 +14,7 @@ from accelerate import cpu_offload
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki.attention import stepwise_attention
+from molsaki.chats import render_template
 from molsaki.encoding import encode_teacher
 from molsaki.errors import ArtefactError, TokenizerError
 from molsaki.extraction import CUT, NO_KEYS, LayerMix, Text, extract_attention
@@ -171,6 +172,19 @@ def test_a_model_whose_weights_come_to_the_device_when_needed_is_read_the_same(t
     assert spread.get_input_embeddings().weight.is_meta
     store, _ = read((spread, teacher[1]), tmp_path / "b", texts)
     assert_same_rows(expected, store, texts)
+
+
+def test_a_chat_is_read_as_the_model_would_be_asked(teacher):
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    turns = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}"
+    tokenizer.chat_template = turns + "{% if add_generation_prompt %}<assistant>{% endif %}"
+    chat = PromptTemplate.parse("[user]\nSolve: {question}\n[assistant]\n{rationale}")
+    text = make_texts(1)[0]
+    encoded = encode_teacher(tokenizer, render_template(tokenizer, chat), text.question, text.rationale, 200)
+    expected = f"<user>Solve: {text.question}</user><assistant>{text.rationale}"
+    assert list(encoded.input_ids) == tokenizer(expected, add_special_tokens=False)["input_ids"]
+    assert expected[encoded.offsets[encoded.completion_token][0] :].strip() == text.rationale
+    assert expected[encoded.question_start :].startswith(text.question)
 
 
 def test_what_is_left_out_is_counted_with_its_reason(teacher, tmp_path):

@@ -1,6 +1,8 @@
-"""A teacher that writes what a test wants it to write, in the place of decoding."""
+"""A teacher that writes what a test wants it to write, in the place of a model."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
@@ -9,36 +11,54 @@ from molsaki.decoding import Completion
 
 
 class ScriptedTeacher:
-    """Stands in for `decode_greedily`: answers a prompt with the script's text for it, the last batch first."""
+    """A writer that answers a prompt with the script's text for it, or one of several by sample, the last first."""
 
     def __init__(self):
         self.script = {}
         self.batches = []
+        self.asked = []
         self.fail_after = None
+        self.batch_size = 4
+        self.notes = Counter()
 
-    def __call__(self, model, tokenizer, prompts, *, max_new_tokens, batch_size, progress=None):
-        indices = list(reversed(range(len(prompts))))
-        for start in range(0, len(indices), batch_size):
+    def require(self, template):
+        assert not template.is_chat
+
+    def show(self, prompt):
+        return prompt.text
+
+    def complete(self, requests, *, max_new_tokens, temperature=0.0):
+        self.asked.append((len(requests), max_new_tokens, temperature))
+        indices = list(reversed(range(len(requests))))
+        for start in range(0, len(indices), self.batch_size):
             if self.fail_after is not None and len(self.batches) >= self.fail_after:
                 raise KeyboardInterrupt
-            batch = indices[start : start + batch_size]
-            self.batches.append([prompts[index] for index in batch])
-            yield [self.complete(index, prompts[index]) for index in batch]
+            batch = indices[start : start + self.batch_size]
+            self.batches.append([requests[index].prompt.text for index in batch])
+            yield [self.answer(index, requests[index]) for index in batch]
 
-    def complete(self, index, prompt):
-        text = self.script.get(prompt, "")
+    def answer(self, index, request):
+        text = self.script.get(request.prompt.text, "")
+        if isinstance(text, tuple):
+            text = text[request.sample]
         if text is None:
             return Completion(index, "", 0, cut=False, too_long=True)
-        return Completion(index, text.removesuffix("<cut>"), len(text.split()), cut=text.endswith("<cut>"))
+        if text.startswith("<failure>"):
+            return Completion(index, "", 0, cut=False, failure=text.removeprefix("<failure>"))
+        written = len(text.split())
+        return Completion(index, text.removesuffix("<cut>"), written, cut=text.endswith("<cut>"), prompt_tokens=10)
 
 
 @pytest.fixture
-def teacher(monkeypatch):
-    scripted = ScriptedTeacher()
-    monkeypatch.setattr("molsaki.generation.decode_greedily", scripted)
-    return scripted
+def teacher():
+    return ScriptedTeacher()
 
 
 @pytest.fixture
 def log(tmp_path):
     return RowLog(tmp_path / "rationales.jsonl")
+
+
+@pytest.fixture
+def completions(tmp_path):
+    return RowLog(tmp_path / "completions.jsonl")

@@ -73,6 +73,14 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert "would not run" in shown.text
 
 
+def test_a_server_that_does_not_answer_stands_in_the_way(tmp_path: Path) -> None:
+    writer = "teacher={writer: {base_url: 'http://127.0.0.1:9/v1', model: any}, reader: {name: pocket:teacher}}"
+    shown = molsaki("doctor", recipe(tmp_path, writer))
+    assert shown.code == 1
+    assert "any at http://127.0.0.1:9/v1 writes for 8 problems" in shown.text
+    assert "1 errors: this recipe would not run" in shown.text
+
+
 @pytest.mark.parametrize(("seconds", "expected"), [(0.01, "1 s"), (99, "99 s"), (600, "10 min"), (36000, "10.0 h")])
 def test_times_are_for_people(seconds: float, expected: str) -> None:
     assert show_seconds(seconds) == expected

@@ -14,11 +14,13 @@ from molsaki.artefacts import RowLog
 from molsaki.data import load_problems
 from molsaki.evaluation import predict, score
 from molsaki.generation import generate_rationales
+from molsaki.interviews import Questions
 from molsaki.pocket import STUDENT, TEACHER, WEIGHTS, make
 from molsaki.pocket.language import lessons, world_text
 from molsaki.pocket.vocabularies import CONTEXT, VOCABULARY_SIZE, student_tokenizer, teacher_tokenizer
 from molsaki.prompts import KEYWORDS, PREDICT, PromptTemplate
 from molsaki.prompts import TEACHER as TEACHER_PROMPT
+from molsaki.teachers import LocalWriter
 
 MEGABYTE = 10**6
 MODELS = {"teacher": TEACHER, "student": STUDENT}
@@ -113,14 +115,12 @@ def test_the_teacher_solves_what_it_teaches(
     model, tokenizer = teacher
     problems = load_problems(source, split=split, limit=100).problems
     report = generate_rationales(
-        model,
-        tokenizer,
+        LocalWriter(model, tokenizer, batch_size=100),
         problems,
-        PromptTemplate.parse(TEACHER_PROMPT),
+        Questions(PromptTemplate.parse(TEACHER_PROMPT), keywords=PromptTemplate.parse(KEYWORDS)),
         log=RowLog(tmp_path / "rationales.jsonl"),
+        completions=RowLog(tmp_path / "completions.jsonl"),
         max_new_tokens=128,
-        batch_size=100,
-        keywords_template=PromptTemplate.parse(KEYWORDS),
     )
     assert report.kept >= least * len(problems), report.reasons
     if source == "pocket-commonsense":

@@ -20,17 +20,20 @@ from molsaki import bench
 from molsaki.cli import app
 from molsaki.recipe_files import RECIPES, recipe_names
 
-HEAVY = ("torch", "transformers", "pydantic", "yaml", "rich", "numpy", "safetensors", "scipy", "pyarrow", "datasets")
+HEAVY = (
+    "torch", "transformers", "pydantic", "yaml", "rich", "numpy", "safetensors", "scipy", "pyarrow", "datasets",
+    "httpx2", "tenacity", "jinja2",
+)  # fmt: skip
 COMMON = {"--out", "-o", "--tiny", "--set", "--data", "--help"}
 COMMANDS = {
     "": ("Distil a large language model's reasoning into a small one", {"--help"}),
     "run": (
         "Do all of a recipe: data, rationales, attention, students, results. Goes on where it stopped.",
-        COMMON | {"--overwrite", "--workers"},
+        COMMON | {"--overwrite", "--workers", "--partial"},
     ),
     "generate": (
         "Questions to rationales that reach the right answer, and key words.",
-        COMMON | {"--overwrite"},
+        COMMON | {"--overwrite", "--partial", "--show", "--rows"},
     ),
     "doctor": (
         "Say before any hour is spent what a recipe will read, skip, store and need; nothing is kept.",

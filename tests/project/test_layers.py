@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 2: data: recipes, problems, tokens, artefacts on disk
     (
         "artefacts.*",
+        "chats",
         "data.*",
         "encoding",
         "logits",
@@ -65,21 +66,25 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "extraction",
         "generation",
         "importing",
+        "interviews",
         "models",
         "picture",
         "pocket.check",
         "pocket.make",
         "summary",
+        "teachers.*",
         "training.*",
+        "verdicts",
         "workspace",
     ),
     # 4: what people call
     ("cli", "commands.*", "console", "diagnosis", "pipeline", "preparation", "students", "workers"),
 )
 LIGHT = """
-    _version answer_sentences answers arithmetic artefacts.* attending cli commands.* console costs data.* encoding
-    errors keywords logits models named_words picture pipeline pocket pocket.* processes prompts rationales readings
-    recipe recipe_files records sentences span_tokens spans statistics summary workers workspace
+    _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs data.*
+    encoding errors generation importing interviews keywords logits models named_words picture pipeline pocket
+    pocket.* processes prompts rationales readings recipe recipe_files records sentences span_tokens spans statistics
+    summary teachers.* verdicts workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}

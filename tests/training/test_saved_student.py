@@ -9,7 +9,7 @@ import yaml
 from small_world import END, MODELS, TEMPLATES, make_examples, make_problems, make_tokenizer, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from molsaki.decoding import decode_greedily
+from molsaki.decoding import decode_batches
 from molsaki.training.card import model_card
 
 FACTS = {
@@ -90,7 +90,7 @@ def test_it_gives_the_answers_of_the_student_in_memory(saved):
 
 
 def decode(model, tokenizer, prompts):
-    return decode_greedily(model, tokenizer, prompts, max_new_tokens=8, batch_size=2)
+    return decode_batches(model, tokenizer, prompts, max_new_tokens=8, batch_size=2)
 
 
 def test_its_generation_settings_are_greedy_and_stop(saved):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from molsaki.commands.options import Data, Out, Overwrite, RecipeName, Settings, Tiny, Workers, opened
+
+if TYPE_CHECKING:
+    from molsaki.console import Console
+    from molsaki.workspace import Workspace
+
+Partial = Annotated[bool, typer.Option("--partial", help="Go on although a server gave no answer to some questions.")]
 
 
 def run(
@@ -17,6 +23,7 @@ def run(
     data: Data = None,
     overwrite: Overwrite = False,
     workers: Workers = None,
+    partial: Partial = False,
 ) -> None:
     """Do all of a recipe: data, rationales, attention, students, results. Goes on where it stopped."""
     from molsaki import pipeline
@@ -26,10 +33,7 @@ def run(
     console = Console()
     with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
-        console.data(only_main(lambda: pipeline.load_data(workspace)))
-        with console.progress("rationales") as progress:
-            manifest = only_main(lambda: pipeline.generate(workspace, progress))
-        console.rationales(manifest)
+        _generate(console, workspace, partial)
         if pipeline.needs_attention(workspace):
             with console.progress("attention") as progress:
                 manifest = pipeline.attend(workspace, progress)
@@ -46,19 +50,49 @@ def generate(
     settings: Settings = None,
     data: Data = None,
     overwrite: Overwrite = False,
+    partial: Partial = False,
+    show: Annotated[bool, typer.Option("--show", help="Only print what the teacher would get; write nothing.")] = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many questions --show takes.")] = 1,
 ) -> None:
     """Questions to rationales that reach the right answer, and key words."""
-    from molsaki import pipeline
     from molsaki.console import Console
-    from molsaki.processes import only_main
+
+    if show:
+        _show(recipe, tiny, settings, data, rows)
+        return
 
     console = Console()
     with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
-        console.data(only_main(lambda: pipeline.load_data(workspace)))
-        with console.progress("rationales") as progress:
-            manifest = only_main(lambda: pipeline.generate(workspace, progress))
-        console.rationales(manifest)
+        _generate(console, workspace, partial)
+
+
+def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
+    from molsaki import pipeline
+    from molsaki.errors import StageError
+    from molsaki.processes import only_main
+
+    console.data(only_main(lambda: pipeline.load_data(workspace)))
+    with console.progress("rationales") as progress:
+        manifest = only_main(lambda: pipeline.generate(workspace, progress, partial=partial))
+    console.rationales(manifest)
+    if manifest["unanswered"] and not partial:
+        raise StageError(
+            f"Expected the teacher to answer all {manifest['problems']} questions; {manifest['unanswered']} have no "
+            "answer yet, for the reasons above. What was answered is kept; run the same command again to ask for the "
+            "others, or with --partial to go on without them."
+        )
+
+
+def _show(recipe: str, tiny: bool, settings: list[str] | None, data: str | None, rows: int) -> None:
+    from molsaki import pipeline
+    from molsaki.preparation import prepare_recipe
+
+    for row_id, which, shown in pipeline.prompts(
+        prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data), rows
+    ):
+        typer.secho(f"--- {row_id}, {which} ---", dim=True)
+        typer.echo(shown)
 
 
 def attend(

@@ -1,0 +1,145 @@
+"""Prompts as chats: turns as they are written, and the text that a model's own chat template makes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from molsaki.chats import keeps_completions, render_prompt, render_template
+from molsaki.encoding import encode_teacher
+from molsaki.errors import RecipeError, TokenizerError
+from molsaki.pocket import TEACHER
+from molsaki.prompts import GIVEN_ANSWER, PromptTemplate
+from molsaki.recipe import PromptSettings
+from molsaki.recipe_files import RECIPES, SHIPPED_PROMPTS
+
+CHAT = """[system]
+Be short.
+[user]
+What is 1 + 1?
+[assistant]
+Two. The answer is 2.
+
+[user]
+{question}
+Think.
+[assistant]
+{rationale}
+"""
+TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}</s>{% endfor %}"
+OPENED = TURNS + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+THOUGHTFUL = TURNS + "{% if add_generation_prompt %}<|assistant|><think></think>{% endif %}"
+
+
+def tokenizer(chat_template: str | None) -> PreTrainedTokenizerBase:
+    loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(TEACHER)
+    loaded.chat_template = chat_template
+    return loaded
+
+
+def test_turns_are_read_as_they_are_written() -> None:
+    asked = PromptTemplate.parse(CHAT).ask("Why?\n[assistant]\nBecause.")
+    assert [(turn.role, turn.content) for turn in asked.messages] == [
+        ("system", "Be short."),
+        ("user", "What is 1 + 1?"),
+        ("assistant", "Two. The answer is 2."),
+        ("user", "Why?\n[assistant]\nBecause.\nThink."),
+    ], "a question cannot open a turn"
+
+
+def test_a_text_is_one_turn_of_the_users() -> None:
+    assert PromptTemplate.parse("Q: {question}\nA: {rationale}").ask("Why?").as_messages() == [
+        {"role": "user", "content": "Q: Why?\nA:"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[user]\n{question}\n{rationale}",
+        "[user]\n1\n[assistant]\n{question}\n[assistant]\n{rationale}",
+        "[user]\n{question}\n[user]\n1\n[assistant]\n{rationale}",
+        "[user]\n{question}\n[assistant]\nBecause {rationale}",
+        "[system]\n{question}\n[assistant]\n{rationale}",
+    ],
+)
+def test_a_chat_that_cannot_be_sent_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="nothing but"):
+        PromptTemplate.parse(text)
+
+
+def test_a_rendered_chat_is_the_prompt_that_the_model_gets() -> None:
+    made = tokenizer(OPENED)
+    template = PromptTemplate.parse(CHAT)
+    rendered = render_template(made, template)
+    question = "How many {rationale} are 3 < 4?"
+    assert rendered.prompt(question) == render_prompt(made, template.ask(question))
+    assert rendered.prompt(question) == (
+        "<|system|>Be short.</s><|user|>What is 1 + 1?</s><|assistant|>Two. The answer is 2.</s>"
+        f"<|user|>{question}\nThink.</s><|assistant|>"
+    )
+    assert rendered.full(question, "Four.")[rendered.completion_start(question) :] == "Four."
+    assert rendered.full(question, "Four.")[rendered.question_start :].startswith(question)
+    assert not rendered.special_tokens
+    assert not rendered.is_chat
+    plain = PromptTemplate.parse("Q: {question}\nA: {rationale}")
+    assert render_template(tokenizer(None), plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "got none"),
+        (TURNS, "with a generation prompt, which opens the assistant's turn; got one without"),
+        (OPENED.replace("trim", "upper"), "as it was asked; got it 0 times"),
+        (OPENED + "{{ messages[-1].content }}", "got it 2 times"),
+        ("{{ raise_exception('no system turns') }}", "no system turns"),
+        ("{% if %}", "an error"),
+    ],
+)
+def test_a_chat_template_that_asks_something_else_is_refused(template: str | None, message: str) -> None:
+    with pytest.raises(TokenizerError, match=message):
+        render_template(tokenizer(template), PromptTemplate.parse(CHAT))
+
+
+def test_attention_is_read_in_the_chat_that_the_model_would_be_given() -> None:
+    made = tokenizer(OPENED)
+    template = PromptTemplate.parse(CHAT)
+    encoded = encode_teacher(made, template, "How many are 3?", "Three. So 3.", 500)
+    text = render_prompt(made, template.ask("How many are 3?")) + "Three. So 3."
+    assert list(encoded.input_ids) == made(text, add_special_tokens=False)["input_ids"]
+    assert text[encoded.question_start :].startswith("How many are 3?")
+    assert text[encoded.completion_start :] == "Three. So 3."
+    left, right = encoded.offsets[encoded.completion_token]
+    assert left <= encoded.completion_start < right
+
+
+def test_a_template_that_drops_or_adds_before_an_answer_is_found() -> None:
+    chat = PromptTemplate.parse(CHAT)
+    assert keeps_completions(tokenizer(OPENED), chat)
+    assert not keeps_completions(tokenizer(THOUGHTFUL), chat)
+    assert keeps_completions(tokenizer(None), PromptTemplate.parse("{question}\n{rationale}"))
+
+
+def test_the_right_answer_is_filled_in_once_and_as_it_is() -> None:
+    template = PromptTemplate.parse(GIVEN_ANSWER)
+    assert template.gives_answer
+    assert not PromptTemplate.parse("Say {answer}. {question}\n{rationale}").gives_answer
+    assert template.given("{question} \\1").prompt("Why?") == "Q: Why?\nThe right answer is {question} \\1. Why?\nA:"
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED_PROMPTS))
+def test_every_shipped_prompt_can_be_used(name: str) -> None:
+    text = (RECIPES / name).read_text(encoding="utf-8")
+    template = PromptTemplate.parse(text)
+    assert template.is_chat == ("chat" in Path(name).name)
+    assert template.gives_answer == ("second-pass" in name)
+    assert template.slot == ("keywords" if "keywords" in name else "rationale")
+    key = {"keywords": "keywords"}.get(template.slot, "second_pass" if template.gives_answer else "teacher")
+    PromptSettings(**{key: text})
+    if template.is_chat:
+        assert "How many" in render_template(tokenizer(OPENED), template).prompt("How many?")
+    else:
+        assert "\n\n\n" not in text
