@@ -156,8 +156,9 @@ def many(port: int, rows: int, failing: bool, folder: Path) -> None:
         timeout=600,
     )
     log, completions = RowLog(folder / "rationales.jsonl"), RowLog(folder / "completions.jsonl")
+    writer = ServedWriter(spec)
     begin = time.monotonic()
-    report = generate(ServedWriter(spec), problems, log, completions)
+    report = generate(writer, problems, log, completions)
     seconds = time.monotonic() - begin
     proxy.shutdown()
     proxy.server_close()
@@ -168,7 +169,9 @@ def many(port: int, rows: int, failing: bool, folder: Path) -> None:
         f"{sum(n > 1 for n in ids.values())} twice, {report.unanswered} without an answer, {report.kept} kept"
     )
     for note, n in report.notes.items():
-        print(f"  {note}: {n}")
+        print(
+            f"  {note}: {n}; they paused {writer.waited:.1f} s in all, {writer.waited / 64:.1f} s a place", flush=True
+        )
 
 
 def main() -> None:
@@ -176,6 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=200, help="word problems, and half as many with choices")
     parser.add_argument("--rows", type=int, default=1000, help="rows of the run with failures; 0 leaves it out")
+    parser.add_argument("--repeats", type=int, default=2, help="runs with and without failures, in turns")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
 
@@ -216,8 +220,8 @@ def main() -> None:
                 flush=True,
             )
             if name == "llama.cpp" and arguments.rows:
-                for failing in (False, True):
-                    many(port, arguments.rows, failing, folder / f"many-{failing}")
+                for turn in range(2 * arguments.repeats):
+                    many(port, arguments.rows, bool(turn % 2), folder / f"many-{turn}")
     shutil.rmtree(folder)
 
 

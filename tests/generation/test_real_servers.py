@@ -20,7 +20,7 @@ MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 @pytest.mark.skipif(bool(MISSING), reason=f"needs pip install 'molsaki[servers]'; missing: {', '.join(MISSING)}")
 def test_served_teachers_write_what_the_model_writes_here() -> None:
     shown = subprocess.run(
-        [sys.executable, BENCHMARK, "--questions", "12", "--rows", "50", "--threads", "1"],
+        [sys.executable, BENCHMARK, "--questions", "12", "--rows", "50", "--repeats", "1", "--threads", "1"],
         capture_output=True,
         text=True,
         timeout=900,

@@ -123,6 +123,13 @@ def test_retry_after_is_waited_for() -> None:
         assert time.monotonic() - begin >= 1
 
 
+def test_the_pauses_are_added_up() -> None:
+    with Server(lambda number, _: "<status> 503" if number < 2 else " fine") as server:
+        served = writer(server)
+        ask(served)
+    assert 0.03 <= served.waited < 0.06  # 0.01 and 0.02, each with up to 0.01 more
+
+
 def test_who_asks_for_hours_is_not_asked_again() -> None:
     with Server(lambda *_: "<status> 429 7200") as server:
         assert ask(writer(server))[0].failure == "HTTP 429"

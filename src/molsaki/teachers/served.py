@@ -78,6 +78,10 @@ class ServedWriter:
         spec: the server; the key is read from the environment here, and kept nowhere else.
         first_pause: the pause before the first repeat, in seconds.
 
+    Attributes:
+        notes: how many requests were repeated, by reason.
+        waited: the seconds that requests paused before they were repeated, all added up.
+
     Raises:
         InputError: the environment variable of the key is not set or holds no key.
     """
@@ -85,6 +89,7 @@ class ServedWriter:
     def __init__(self, spec: ServerSpec, first_pause: float = FIRST_PAUSE) -> None:
         self.spec = spec
         self.notes: Counter[str] = Counter()
+        self.waited = 0.0
         self._key = _read_key(spec)
         self._first_pause = first_pause
         self._answered = 0
@@ -187,6 +192,7 @@ class ServedWriter:
 
         def count(state: RetryCallState) -> None:
             self.notes[f"requests repeated: {_error_of(state).reason}"] += 1
+            self.waited += state.next_action.sleep if state.next_action is not None else 0.0
 
         repeating = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self.spec.retries + 1),
