@@ -291,7 +291,7 @@ def test_rationales_of_other_questions_are_refused(finished: tuple[Path, Path]) 
 def test_ctrl_c_is_a_message_and_a_status(
     world: tuple[Path, Path, Shown], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "generate", interrupt)
