@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
+from small_world import train
 
 from molsaki.encoding import EncodedText
 from molsaki.training import Collator, Example
@@ -72,3 +75,11 @@ def test_the_padding_that_is_told_is_that_of_the_batches():
     passes = [one["input_ids"] for batch in batches for one in batch["passes"]]
     real, run = sum(int((ids == 7).sum()) for ids in passes), sum(ids.numel() for ids in passes)
     assert plan.padding == 1 - real / run
+
+
+def test_a_step_has_the_same_examples_however_it_is_divided(tmp_path, examples):
+    train(tmp_path / "whole", examples, model="llama", steps=3, batch_size=4, accumulation=1)
+    train(tmp_path / "divided", examples, model="llama", steps=3, batch_size=2, accumulation=2)
+    whole, divided = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "divided"))
+    for name, value in whole.items():
+        torch.testing.assert_close(divided[name], value, atol=2e-4, rtol=1e-3, msg=name)

@@ -1,8 +1,9 @@
 """In which order examples are trained on, and which of their rows run together, so that little is padding.
 
-A row of padding costs what a row of text costs. Batches are made of examples of about one length: a shuffled pool of
-a few batches is sorted by length, cut into batches, and the batches are shuffled again, so that the order is another
-one every epoch and known from the seed and the epoch alone, which is what going on from a checkpoint needs.
+A row of padding costs what a row of text costs. Steps are made of examples of about one length: a shuffled pool of a
+few steps' examples is sorted by length, cut into steps, and the steps are shuffled again, so that the order is another
+one every epoch and known from the seed and the epoch alone, which is what going on from a checkpoint needs. A step has
+the same examples however it is divided into accumulated batches and processes.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch.utils.data import Sampler
 from molsaki.methods import Task
 from molsaki.training.examples import Example
 
-POOL_BATCHES = 8
-"""How many batches are sorted by length at a time: enough for little padding, few enough to mix."""
+POOL_STEPS = 8
+"""How many steps' examples are sorted by length at a time: enough for little padding, few enough to mix."""
 PADDING_ALLOWED = 0.10
 """The share of padding from which on each task's rows run in a pass of their own."""
 
@@ -27,13 +28,13 @@ class LengthGrouped(Sampler[int]):
 
     Args:
         lengths: of every example, in tokens.
-        batch_size: examples that are trained on together.
+        step_size: examples of one optimiser step, over all accumulated batches and processes.
         seed: of the order.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], step_size: int, seed: int) -> None:
         self.lengths = list(lengths)
-        self.batch_size = batch_size
+        self.step_size = step_size
         self.seed = seed
         self.epoch = 0
 
@@ -47,17 +48,17 @@ class LengthGrouped(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
-        pool = POOL_BATCHES * self.batch_size
-        batches: list[list[int]] = []
+        pool = POOL_STEPS * self.step_size
+        steps: list[list[int]] = []
         for start in range(0, len(shuffled), pool):
             some = sorted(shuffled[start : start + pool], key=self.lengths.__getitem__)
-            batches += [some[i : i + self.batch_size] for i in range(0, len(some), self.batch_size)]
-        # A batch that is not full is the last one: it would shift all others.
-        rest = [batches.pop()] if batches and len(batches[-1]) < self.batch_size else []
-        for index in torch.randperm(len(batches), generator=generator).tolist():
-            yield from batches[index]
-        for batch in rest:
-            yield from batch
+            steps += [some[i : i + self.step_size] for i in range(0, len(some), self.step_size)]
+        # A step that is not full is the last one: it would shift all others.
+        rest = [steps.pop()] if steps and len(steps[-1]) < self.step_size else []
+        for index in torch.randperm(len(steps), generator=generator).tolist():
+            yield from steps[index]
+        for step in rest:
+            yield from step
 
 
 def example_lengths(examples: Sequence[Example], tasks: Sequence[Task]) -> list[int]:

@@ -85,7 +85,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._eval_means = PartMeans(self._means.parts)
         self._first_step = 0
         examples = train_dataset or ()
-        self._order = LengthGrouped(example_lengths(examples, method.tasks), args.train_batch_size, args.seed)
+        step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self._order = LengthGrouped(example_lengths(examples, method.tasks), step_size, args.seed)
         self.passes = plan_passes(examples, method.tasks, args.train_batch_size, list(self._order))
         super().__init__(
             model=DistillationModel(student, method),
