@@ -14,7 +14,6 @@ import datetime
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any, cast
 
 from molsaki.costs import LayerShape, reading_cost
 from molsaki.errors import InputError
+from molsaki.memory import peak_bytes
 
 TOKENS_PER_STEP = 40
 MEGABYTE = 2**20
@@ -280,20 +280,6 @@ def _print_peak(shape: Shape, model: ModelSize, way: str, threads: int) -> None:
     step(way)
     step(way)
     print(json.dumps([peak_bytes(), rest]))
-
-
-def peak_bytes() -> int:
-    """This process's largest resident memory.
-
-    Linux's own figure for the address space comes first: that of `getrusage` is inherited from the process that
-    started this one, and would hide everything smaller.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        lines = status.read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], None]:

@@ -136,6 +136,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
         predictions = _decode(recipe, model, tokenizer, validation_problems, templates["predict"])
         return {"accuracy": score(predictions).accuracy}
 
+    notes = {**report.skipped, **report.notes}
     metrics = train_student(
         student,
         tokenizer,
@@ -165,9 +166,9 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
             },
             {"method": settings.model_dump(), "training": recipe.training.model_dump(mode="json")},
         ),
+        notes=notes,
         show_progress=False,
     )
-    notes = {**report.skipped, **report.notes}
     return metrics["seconds"], notes
 
 

@@ -67,11 +67,12 @@ def test_tied_weights_are_one_tensor_in_the_file_and_in_memory(saved):
     assert same is tied
 
 
-def test_no_router_no_pickle_and_no_checkpoint_is_left(saved):
+def test_the_router_lies_apart_and_no_pickle_and_no_checkpoint_is_left(saved):
     _, _, folder = saved
     names = {path.name for path in folder.rglob("*")}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= names
-    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl")) or "method" in name]
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert all(name.startswith("router.") for name in safetensors.torch.load_file(folder / "method.safetensors"))
     assert not [name for name in safetensors.torch.load_file(folder / "model.safetensors") if "router" in name]
     assert [path.name for path in folder.parent.glob("student*")] == ["student"]
 

@@ -78,7 +78,7 @@ class Method(nn.Module, ABC):
     """One way to distil.
 
     Subclasses set the class attributes and define `forward`. Parameters of their own (a router) are trained with
-    the student's and are not saved with it.
+    the student's and saved in a file of their own beside it, which nobody needs who only asks the student.
     """
 
     name: ClassVar[str]
@@ -94,3 +94,7 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, seen: Seen) -> LossParts:
         """The loss of one batch and its parts."""
+
+    def watched(self) -> dict[str, float]:
+        """What else belongs into a line of the training's log, over the batches since the last; nothing here."""
+        return {}

@@ -67,6 +67,16 @@ class MoLSAKI(Method):
             pool=chosen.router_pool,
             detach_values=chosen.detach_values,
         )
+        self._layer_weights: Tensor | None = None
+        self._weighed = 0
+
+    def watched(self) -> dict[str, float]:
+        """The router's mean weight of every layer, `layer_weight_0` and on, over this process's batches."""
+        if self._layer_weights is None:
+            return {}
+        means = (self._layer_weights / self._weighed).tolist()
+        self._layer_weights, self._weighed = None, 0
+        return {f"layer_weight_{layer}": weight for layer, weight in enumerate(means)}
 
     def forward(self, seen: Seen) -> LossParts:
         """L = α·L_pre + (1 − α)·L_exp + β·L_att; a batch without attention has L_att = 0."""
@@ -94,6 +104,10 @@ class MoLSAKI(Method):
             check=False,
         )
         student_weights_BL = self.router(pair.values, pair.token_mask_BT, check=False)
+        if self.training:
+            summed_L = student_weights_BL.detach().sum(0)
+            self._layer_weights = summed_L if self._layer_weights is None else self._layer_weights + summed_L
+            self._weighed += student_weights_BL.shape[0]
         parts = attention_loss_parts(
             mix_layers(pair.teacher_BLSK, teacher_weights_BL),
             mix_layers(pair.student_BLSK, student_weights_BL),

@@ -15,13 +15,14 @@ from molsaki.artefacts import fingerprint, read_json, require_same, write_json, 
 from molsaki.attention import read_attention
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.evaluating import evaluating
+from molsaki.memory import peak_bytes
 from molsaki.methods import Method, MethodSettings, StudentShape
 from molsaki.recipe import TrainingSettings
 from molsaki.records import hash_text
 from molsaki.training.arguments import training_arguments
 from molsaki.training.examples import Example
 from molsaki.training.interrupt import StopOnInterrupt
-from molsaki.training.trainer import METHOD_WEIGHTS, DistillationTrainer, last_checkpoint
+from molsaki.training.trainer import DistillationTrainer, last_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,6 +48,7 @@ def train_student(
     validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
     max_new_tokens: int = 64,
     card: Callable[[], str] | None = None,
+    notes: Mapping[str, int] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -68,13 +70,14 @@ def train_student(
         validate: measures the student on the validation split; see `DistillationTrainer`.
         max_new_tokens: goes into the saved generation settings.
         card: makes the model card.
+        notes: what is to be said of the examples, counts with reasons; goes into the metrics.
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
 
     Returns:
-        What happened: steps, seconds of this session, examples, forward passes a batch and the share of padding in
-        them, the checkpoint that it went on from, the one that
-        was best, and the Trainer's log (null stands there for a number that is not finite).
+        What happened: steps, seconds of this session, the largest memory of this process up to here (on a GPU, of
+        its tensors), examples, forward passes a batch and the share of padding in them, the checkpoint that it went
+        on from, the one that was best, and the Trainer's log (null stands there for a number that is not finite).
 
     Raises:
         InputError: there is nothing to learn from, or nothing to choose the best student by, or the examples are of
@@ -120,7 +123,9 @@ def train_student(
     metrics = {
         "steps": trainer.state.global_step,
         "seconds": seconds,
+        "peak_memory_bytes": _peak_memory(student.device),
         "examples": len(examples),
+        "notes": dict(notes or {}),
         "passes": len(method.tasks) if trainer.passes.apart else 1,
         "padding": round(trainer.passes.padding, 4),
         "resumed_from": None if checkpoint is None else checkpoint.folder.name,
@@ -129,6 +134,10 @@ def train_student(
     }
     _save_whole(trainer, working, output, metrics, card)
     return metrics
+
+
+def _peak_memory(device: torch.device) -> int:
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else peak_bytes()
 
 
 def make_method(method: type[Method], settings: MethodSettings, student: PreTrainedModel) -> Method:
@@ -290,7 +299,6 @@ def _save_whole(
     # Every process takes part where a model is spread over them.
     trainer.save_model(str(temporary))
     if saves:
-        (temporary / METHOD_WEIGHTS).unlink(missing_ok=True)
         write_json(temporary / METRICS, dict(metrics))
         if card is not None:
             write_whole(temporary / "README.md", card())
