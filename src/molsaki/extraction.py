@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from molsaki.attention import Reading
+
 Progress = Callable[[int, int], None]
 NO_KEYS = "no key: takes no part in the attention loss"
 NO_STEP = "no step left: takes no part in the attention loss"
@@ -179,7 +181,8 @@ def prepare_texts(
     """
     require_offsets(tokenizer, end=False)
     report = RowReport()
-    found = [_prepare(tokenizer, template, text, max_length, report) for text in texts]
+    encoded = (encode_teacher(tokenizer, template, text.question, text.rationale, max_length) for text in texts)
+    found = [prepare_text(text, tokens, report) for text, tokens in zip(texts, encoded, strict=True)]
     items = [item for item in found if item is not None]
     return sorted(items, key=lambda item: item.length, reverse=True), report
 
@@ -212,18 +215,12 @@ def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
         )
 
 
-def _prepare(
-    tokenizer: PreTrainedTokenizerBase,
-    template: PromptTemplate,
-    text: Text,
-    max_length: int,
-    report: RowReport,
-) -> PreparedText | None:
+def prepare_text(text: Text, encoded: EncodedText, report: RowReport) -> PreparedText | None:
+    """Map a text's steps and keys to its tokens; None, with the reason counted, where there is nothing to read."""
     spans = find_spans(text.question, text.rationale, text.keys)
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
         return None
-    encoded = encode_teacher(tokenizer, template, text.question, text.rationale, max_length)
     tokens = encoded.map_spans(spans)
     if encoded.cut_tokens:
         report.note(CUT)
@@ -254,6 +251,30 @@ def _read(
     """The texts of a batch with their attention [L, S, K]."""
     if not batch:
         return
+    columns, width = [item.tokens.key_of_token for item in batch], max(item.tokens.n_keys for item in batch)
+    reading = read_batch(model, tokenizer, batch, columns, width)
+    for item, attention_LSK in zip(batch, reading.attention.float().cpu(), strict=True):
+        yield item, attention_LSK[:, : item.tokens.n_steps, : item.tokens.n_keys]
+
+
+def read_batch(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: Sequence[PreparedText],
+    columns: Sequence[Sequence[int]],
+    width: int,
+    values: bool = False,
+) -> Reading:
+    """Read the stepwise attention of some texts in one forward pass, without gradients.
+
+    Args:
+        model: the model, in evaluation mode.
+        tokenizer: its tokenizer.
+        batch: the texts.
+        columns: for each text the column that each of its tokens is added to, -1 for none; the keys, for example.
+        width: how many columns there are.
+        values: keep the value states of every layer.
+    """
     import torch
 
     from molsaki.attention import find_model, read_attention
@@ -263,18 +284,17 @@ def _read(
     device = _input_device(model)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.inference_mode():
-        reading = read_attention(
+        return read_attention(
             model,
             pad([item.encoded.input_ids for item in batch], 0 if padding is None else padding).to(device),
             pad([[1] * item.length for item in batch], 0).to(device),
             pad([item.tokens.step_of_token for item in batch], -1).to(device),
-            pad([item.tokens.key_of_token for item in batch], -1).to(device),
+            pad(columns, -1).to(device),
             steps=max(item.tokens.n_steps for item in batch),
-            keys=max(item.tokens.n_keys for item in batch),
+            keys=width,
+            values=values,
             **last_logits(find_model(model), 1),
         )
-    for item, attention_LSK in zip(batch, reading.attention.float().cpu(), strict=True):
-        yield item, attention_LSK[:, : item.tokens.n_steps, : item.tokens.n_keys]
 
 
 def _input_device(model: PreTrainedModel) -> torch.device:

@@ -208,6 +208,43 @@ def paired_bootstrap(
     )
 
 
+def crossed_bootstrap(
+    values: Sequence[Sequence[float]] | npt.NDArray[Any],
+    level: float = 0.95,
+    bounds: tuple[float, float] = (-1.0, 1.0),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Return the interval of the mean of a table, of which both rows and columns were drawn by chance.
+
+    As `paired_bootstrap`, for what is no difference of two accuracies: rows and columns are drawn with
+    replacement independently. With one row only the columns vary, with one column only the rows; of one cell
+    nothing is known: all of `bounds`.
+
+    Args:
+        values: [runs, problems], such as one row for each seed.
+        level: of confidence.
+        bounds: what the values can be at all.
+        resamples: how many.
+        seed: of the resampling.
+
+    Raises:
+        EvaluationError: it is no table, there is nothing in it, a value is not finite or outside the bounds, or
+            a level outside (0, 1).
+    """
+    _check_level(level)
+    table = np.asarray(values, dtype=np.float64)
+    if table.ndim != 2:
+        raise EvaluationError(
+            f"Expected a table [runs, problems], got {table.ndim} dimensions. Nothing was computed; give one row for "
+            f"each run, of the same problems."
+        )
+    _checked(table.ravel(), "values to resample", bounds)
+    if table.size == 1:
+        return Interval(*bounds)
+    return _percentiles(_resampled_means(table, resamples, seed), level)
+
+
 def mcnemar(a_correct: Sequence[bool], b_correct: Sequence[bool]) -> McNemar:
     """Test exactly whether two students are right equally often on the same problems.
 
