@@ -82,9 +82,10 @@ def recipe(folder: Path, *settings: str, base: dict[str, Any] = SMALL) -> Path:
 
 
 def run(path: Path, out: Path, *more: str | Path, command: str = "run") -> Shown:
-    """Run a recipe into a directory, one student at a time."""
+    """Run a recipe into a directory, one student at a time, without a report."""
     workers = ("--workers", "1") if command in ("run", "train", "evaluate") else ()
-    return molsaki(command, path, "--out", out, *workers, *more)
+    report = ("--no-report",) if command == "run" else ()
+    return molsaki(command, path, "--out", out, *workers, *report, *more)
 
 
 def start(*arguments: str | Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from molsaki.commands import bench, doctor, import_, recipes, stages
+from molsaki.commands import bench, doctor, import_, look, recipes, report, stages
 
 app = typer.Typer(
     name="molsaki",
@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True, rich_markup_mode=None)
 
-for command in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate, bench.bench):
+for command in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
+    app.command()(command)
+for command in (report.report, look.look, bench.bench):
     app.command()(command)
 app.command("import")(import_.import_rationales)
 app.command()(doctor.doctor)

@@ -17,6 +17,8 @@ from molsaki.processes import is_main
 if TYPE_CHECKING:
     from molsaki.attending import AttentionCheck
     from molsaki.diagnosis import Finding
+    from molsaki.report.build import Report
+    from molsaki.report.look import Seen
     from molsaki.students import Done
     from molsaki.workspace import Workspace
 
@@ -169,15 +171,9 @@ class Console:
 
     def results(self, workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
         """The table: method × test set, mean over seeds with its interval, and differences to the baseline."""
-        from molsaki.artefacts import write_whole
-        from molsaki.picture import results_svg
         from molsaki.summary import differences, failures, means
 
         averages = means(workspace, rows)
-        picture = workspace.run.path("results.svg")
-        seeds = len(workspace.recipe.seeds)
-        title = f"{workspace.recipe.name}: accuracy, {seeds} seed{'s' * (seeds > 1)}, 95 % intervals"
-        write_whole(picture, results_svg(title, averages, rows, workspace.test_names))
         self.rich.print(_means_table(workspace, averages))
         for label, counts in failures(workspace).items():
             if counts:
@@ -186,7 +182,39 @@ class Console:
         if compared:
             self.rich.print(_differences_table(workspace, compared))
         self.rich.print(f"results: {escape(str(workspace.run.path('results.json')))}", soft_wrap=True)
-        self.rich.print(f"picture: {escape(str(picture))}", soft_wrap=True)
+
+    def say(self, what: str) -> None:
+        """Say what is being done."""
+        self.rich.print(f"  {escape(what)}", soft_wrap=True)
+
+    def report(self, report: Report) -> None:
+        """The reading of a report, the table of the shift, and where the page is."""
+        for sentence in report.sentences:
+            self.rich.print(escape(sentence), soft_wrap=True)
+        for found in report.shift:
+            table = Table(title=escape(found.caption), title_justify="left")
+            for name in found.head:
+                table.add_column(escape(name), overflow="fold")
+            for row in found.rows:
+                table.add_row(*map(escape, row))
+            self.rich.print(table)
+        for note in report.notes:
+            self.rich.print(f"  {escape(note)}", soft_wrap=True)
+        self.rich.print(f"figures: {escape(str(report.figures))}", soft_wrap=True)
+        self.rich.print(f"report: {escape(str(report.page))} ({report.size / 1e6:.1f} MB)", soft_wrap=True)
+
+    def look(self, seen: Seen) -> None:
+        """What a model wrote, and a table of where it looks: steps down, keys across."""
+        self.rich.print(f"[bold]{escape(seen.model)}[/] in the prompt {escape(repr(seen.prompt))}", soft_wrap=True)
+        self.rich.print(f"rationale: {escape(seen.look.text.rationale)}", soft_wrap=True)
+        if seen.answer:
+            self.rich.print(f"answer: {escape(seen.answer)}", soft_wrap=True)
+        # A wide table is cut into several, so that every number can be read.
+        across = max(1, (self.rich.width - 48) // 8)
+        for first in range(0, seen.look.spans.n_keys, across):
+            self.rich.print(_look_table(seen, range(first, min(first + across, seen.look.spans.n_keys))))
+        if seen.page is not None:
+            self.rich.print(f"page: {escape(str(seen.page))}", soft_wrap=True)
 
     def _bar(self) -> Progress:
         return Progress(
@@ -229,6 +257,36 @@ def _differences_table(workspace: Workspace, compared: Mapping[tuple[str, str], 
             low, high = 100 * found.interval.low, 100 * found.interval.high
             shown.append(f"{100 * found.difference:+.1f} \\[{low:+.0f}, {high:+.0f}] p={found.p_value:.2g}")
         table.add_row(escape(f"{label} − {baseline}"), *shown)
+    return table
+
+
+def _look_table(seen: Seen, keys: Sequence[int]) -> Table:
+    """A cell for each step and key, the darker the more; the most-watched key of a step is underlined."""
+    from rich.text import Text
+
+    look = seen.look
+    title = "% of a token's attention on each key, all layers averaged; the most-watched key of a step is underlined"
+    table = Table(title=title, title_justify="left")
+    table.add_column("step", max_width=32)
+    for span in (look.spans.keys[key] for key in keys):
+        table.add_column(Text(span.of(look.text.question, look.text.rationale)[:12]), justify="right")
+    table.add_column("all keys", justify="right")
+    for step, (row, facts) in enumerate(zip(seen.shares, seen.facts, strict=True)):
+        cells = []
+        most = max((value for value in row if value is not None), default=0.0) or 1.0
+        for key in keys:
+            value = row[key]
+            if value is None:
+                cells.append(Text("·"))
+                continue
+            strength = value / most
+            shade = [round(255 + (end - 255) * strength) for end in (10, 88, 168)]
+            style = f"{'white' if strength > 0.5 else 'black'} on #{shade[0]:02x}{shade[1]:02x}{shade[2]:02x}"
+            top = facts is not None and facts.top == key
+            cells.append(Text(f"{100 * value:.1f}", style=f"underline {style}" if top else style))
+        total = sum(value for value in row if value is not None)
+        sentence = look.spans.steps[step].of(look.text.question, look.text.rationale)
+        table.add_row(Text(sentence), *cells, Text(f"{100 * total:.1f}"))
     return table
 
 

@@ -36,15 +36,26 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
     Raises:
         InputError: there is none.
     """
-    from transformers import AutoTokenizer
-
     location, revision = spec.tokenizer or model_location(spec), spec.revision
     local = recipe.data_root() / (spec.tiny_tokenizer or "")
     if recipe.tiny and spec.tiny_tokenizer is not None and local.is_dir():
         location, revision = str(local), None
+    return tokenizer_at(location, revision, spec.trust_remote_code)
+
+
+def tokenizer_at(
+    location: str, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a directory or hub name.
+
+    Raises:
+        InputError: there is none.
+    """
+    from transformers import AutoTokenizer
+
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            location, revision=revision, trust_remote_code=spec.trust_remote_code
+            location, revision=revision, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError) as error:
         raise InputError(
@@ -60,18 +71,32 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
     Raises:
         InputError: there is none, or it cannot be made.
     """
-    from transformers import AutoModelForCausalLM
-
     if recipe.tiny and spec.name not in _POCKET:
         return make_tiny(spec, tokenizer, seed)
-    location = model_location(spec)
+    return model_at(model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map)
+
+
+def model_at(
+    location: str,
+    revision: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    device_map: Any = None,
+) -> PreTrainedModel:
+    """Load the model of a directory or hub name.
+
+    Raises:
+        InputError: there is none.
+    """
+    from transformers import AutoModelForCausalLM
+
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             location,
-            revision=spec.revision,
-            dtype=spec.dtype,
-            device_map=spec.device_map,
-            trust_remote_code=spec.trust_remote_code,
+            revision=revision,
+            dtype=dtype,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError) as error:
         raise InputError(

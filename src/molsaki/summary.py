@@ -28,12 +28,14 @@ class Mean:
 
 
 def means(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Mean]]:
-    """Mean accuracies by method label and test set."""
+    """Mean accuracies by method label and test set; a cell that nothing was tested for is not there."""
     table: dict[str, dict[str, Mean]] = {}
     for method in workspace.recipe.methods:
         table[method.label] = {}
         for test in workspace.test_names:
             found = [row for row in rows if row["method"] == method.label and row["split"] == test]
+            if not found:
+                continue
             accuracies = [row["accuracy"] for row in found]
             if len(found) == 1:
                 interval = wilson_interval(found[0]["correct"], found[0]["n"])
@@ -56,7 +58,7 @@ def failures(workspace: Workspace) -> dict[str, dict[str, int]]:
 
 
 def differences(workspace: Workspace) -> dict[tuple[str, str], dict[str, PairedDifference]]:
-    """Paired differences of every other method to the recipe's baseline, by test set."""
+    """Paired differences of every other method to the recipe's baseline, by test set, over the seeds that both have."""
     recipe = workspace.recipe
     baseline = recipe.baseline
     if baseline is None:
@@ -65,11 +67,18 @@ def differences(workspace: Workspace) -> dict[tuple[str, str], dict[str, PairedD
     for method in recipe.methods:
         if method.label == baseline:
             continue
-        found[method.label, baseline] = {
-            test: compare(
-                [workspace.read_predictions(method.label, seed, test) for seed in recipe.seeds],
-                [workspace.read_predictions(baseline, seed, test) for seed in recipe.seeds],
-            )
-            for test in workspace.test_names
-        }
+        cells = {}
+        for test in workspace.test_names:
+            seeds = [
+                seed
+                for seed in recipe.seeds
+                if all(workspace.predictions(label, seed, test).is_file() for label in (method.label, baseline))
+            ]
+            if seeds:
+                cells[test] = compare(
+                    [workspace.read_predictions(method.label, seed, test) for seed in seeds],
+                    [workspace.read_predictions(baseline, seed, test) for seed in seeds],
+                )
+        if cells:
+            found[method.label, baseline] = cells
     return found

@@ -8,7 +8,8 @@ attention/                            where the teacher looked
 students/<label>-<seed>/              plain model directories
 predictions/<label>-<seed>/<set>.jsonl
 results.json                          one row for each task, set, method and seed
-scores.json  results.svg              the same with intervals and failures, and as a picture
+scores.json                           the same with intervals and failures
+report.html  report/                  the page; its figures, what was read for it, the rationales that it shows
 stages/<stage>.json                   what each stage has to tell: counts, reasons, fingerprints
 """
 
@@ -104,10 +105,13 @@ class Workspace:
         from molsaki.extraction import Text
 
         rows = read_rationales(self.rationale_log, self.read_problems(name))
-        texts = {row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self._keys(row)) for row in rows}
+        texts = {
+            row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self.keys_of(row)) for row in rows
+        }
         return [row.problem for row in rows], texts
 
-    def _keys(self, row: RationaleRow) -> Any:
+    def keys_of(self, row: RationaleRow) -> Any:
+        """What counts as a key in a problem's texts."""
         return "numbers" if self.recipe.keys == "numbers" else tuple(row.keywords or ())
 
     def template(self, name: str) -> PromptTemplate:

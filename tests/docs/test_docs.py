@@ -85,7 +85,7 @@ def test_the_quick_start_runs_from_its_first_line_to_its_last(tmp_path: Path) ->
         for line in code.splitlines():
             parts = shlex.split(line)
             workers = " --workers 1" if parts[1] in ("run", "train", "evaluate") else ""
-            invoke(line + workers)
+            invoke(line + workers + " --no-report" * (parts[1] == "run"))
     for code in blocks(page, "python"):
         execute(code, page)
 
@@ -131,7 +131,7 @@ def test_tables_name_every_recipe_source_method_and_command() -> None:
         assert f"| `{name}` |" in PAGES["docs/data.md"]
     for name in METHODS:
         assert f"| `{name}` |" in PAGES["docs/methods.md"]
-    for command in ("run", "doctor", "generate", "import", "attend", "train", "evaluate", "bench"):
+    for command in ("run", "doctor", "generate", "import", "attend", "train", "evaluate", "report", "look", "bench"):
         assert re.search(rf"\| `molsaki {command}[ `]", PAGES["README.md"])
 
 

@@ -118,7 +118,7 @@ def test_a_second_run_does_nothing_twice_and_says_so(finished: tuple[Path, Path]
     assert "trained in" not in shown.text
     assert files(out) == before
     again = {name for name in before if (out / name).stat().st_mtime_ns != written[name]}
-    assert again <= {"results.json", "scores.json", "results.svg"}, "only the summary is written anew"
+    assert again <= {"results.json", "scores.json"}, "only the summary is written anew"
 
 
 def test_stage_by_stage_is_the_same_as_all_at_once(world: tuple[Path, Path, Shown], tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_training_that_is_interrupted_goes_on_to_the_same_student(tmp_path: Pa
     path = recipe(tmp_path, *settings)
     undisturbed, out = tmp_path / "undisturbed", tmp_path / "run"
     assert run(path, undisturbed).code == 0
-    process = start("run", path, "--out", out, "--workers", "1")
+    process = start("run", path, "--out", out, "--workers", "1", "--no-report")
     begun = out / "students/molsaki-1.training/checkpoint-5/trainer_state.json"
     _, error = stop_when(process, begun.exists, signal.SIGINT)
     assert process.returncode == 130, error
@@ -354,7 +354,9 @@ def test_a_full_disk_is_a_message_and_the_run_goes_on_later(
     space: int, world: tuple[Path, Path, Shown], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    process = start("run", world[0], "--out", out, "--workers", "1", before=lambda: limit_file_size(space))
+    process = start(
+        "run", world[0], "--out", out, "--workers", "1", "--no-report", before=lambda: limit_file_size(space)
+    )
     try:
         _, error = process.communicate(timeout=600)
     finally:
@@ -401,17 +403,18 @@ def test_a_row_log_that_cannot_grow_keeps_what_it_has(
 
 def test_two_students_at_a_time(tmp_path: Path) -> None:
     path = recipe(tmp_path, "methods=[label-only, dss]", "training.steps=3")
-    shown = molsaki("run", path, "--out", tmp_path / "run", "--workers", "2")
+    shown = molsaki("run", path, "--out", tmp_path / "run", "--workers", "2", "--no-report")
     assert shown.code == 0, shown.error
     assert len(predictions(tmp_path / "run")) == 4
 
 
 def test_tiny_runs_the_pocket_recipe_end_to_end(tmp_path: Path) -> None:
     small = ("--set", "training.steps=2", "--set", "evaluation.rows=4", "--set", "data.train.limit=6")
-    for name in ("pocket", "pocket-commonsense"):
-        shown = molsaki("run", name, "--tiny", "--out", tmp_path / name, "--workers", "1", *small)
+    for name, report in (("pocket", "--no-report"), ("pocket-commonsense", "--report")):
+        shown = molsaki("run", name, "--tiny", "--out", tmp_path / name, "--workers", "1", report, *small)
         assert shown.code == 0, shown.error
         assert "This shows that everything works, not that anything learns" in shown.text
+        assert (tmp_path / name / "report.html").is_file() == (report == "--report")
 
 
 @pytest.mark.slow
@@ -427,7 +430,8 @@ def test_tiny_runs_the_palm_recipes_on_the_real_rows(
     name: str, counts: dict[str, tuple[int, int | None]], shared_data: Path, tmp_path: Path
 ) -> None:
     small = ("--set", "training.steps=2", "--set", "evaluation.rows=4", "--set", "methods=[dss]")
-    shown = molsaki("run", name, "--tiny", "--data", shared_data, "--out", tmp_path / "run", "--workers", "1", *small)
+    options = ("--tiny", "--data", shared_data, "--out", tmp_path / "run", "--workers", "1", "--no-report")
+    shown = molsaki("run", name, *options, *small)
     assert shown.code == 0, shown.error
     manifest = json.loads((tmp_path / "run/stages/data.json").read_text(encoding="utf-8"))
     for set_name, (read, kept) in counts.items():

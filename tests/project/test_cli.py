@@ -28,8 +28,8 @@ COMMON = {"--out", "-o", "--tiny", "--set", "--data", "--help"}
 COMMANDS = {
     "": ("Distil a large language model's reasoning into a small one", {"--help"}),
     "run": (
-        "Do all of a recipe: data, rationales, attention, students, results. Goes on where it stopped.",
-        COMMON | {"--overwrite", "--workers", "--partial"},
+        "Do all of a recipe: data, rationales, attention, students, results, report. Goes on where it stopped.",
+        COMMON | {"--overwrite", "--workers", "--partial", "--report", "--no-report"},
     ),
     "generate": (
         "Questions to rationales that reach the right answer, and key words.",
@@ -48,6 +48,14 @@ COMMANDS = {
     "evaluate": (
         "Students and test sets to predictions, and accuracy with its interval.",
         COMMON | {"--workers"},
+    ),
+    "report": (
+        "A run to report.html, which opens from disk and needs no network, and its figures as PNG and SVG.",
+        {"--rows", "--problems", "--help"},
+    ),
+    "look": (
+        "Ask a model one question and show where it looks, as a table and, with --page, as a page.",
+        {"--rationale", "--key", "--prompt", "--max-new-tokens", "--page", "-o", "--help"},
     ),
     "bench": (
         "Measure what reading attention costs on this machine, as ratios to a step without it.",
@@ -74,7 +82,7 @@ def test_help_says_what_a_command_does_and_takes(command: str) -> None:
     summary, options = COMMANDS[command]
     text = help_of(command)
     assert summary in " ".join(text.split())
-    assert set(re.findall(r"(?:^  |, )(--?[a-z]+)\b", text, re.MULTILINE)) == options
+    assert set(re.findall(r"(?:^  |, | / )(--?[a-z]+(?:-[a-z]+)*)\b", text, re.MULTILINE)) == options
 
 
 def test_every_command_is_pinned_here() -> None:

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # 0: what everything may use
-    ("_version", "errors", "records"),
+    ("_version", "errors", "memory", "records"),
     # 1: pure: text and tensors in, text and tensors out; no files, no models to load
     (
         "answer_sentences",
@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     # 3: models at work
     (
+        "analysis.*",
         "attending",
         "bench",
         "bench_reading",
@@ -68,7 +69,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "importing",
         "interviews",
         "models",
-        "picture",
         "pocket.check",
         "pocket.make",
         "summary",
@@ -78,12 +78,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "workspace",
     ),
     # 4: what people call
-    ("cli", "commands.*", "console", "diagnosis", "pipeline", "preparation", "students", "workers"),
+    ("cli", "commands.*", "console", "diagnosis", "pipeline", "preparation", "report.*", "students", "workers"),
 )
 LIGHT = """
     _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs data.*
-    encoding errors generation importing interviews keywords logits models named_words picture pipeline pocket
-    pocket.* processes prompts rationales readings recipe recipe_files records sentences span_tokens spans statistics
+    encoding errors generation importing interviews keywords logits models named_words pipeline pocket pocket.*
+    processes prompts rationales readings recipe recipe_files records sentences span_tokens spans statistics
     summary teachers.* verdicts workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""

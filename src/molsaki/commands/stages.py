@@ -24,8 +24,9 @@ def run(
     overwrite: Overwrite = False,
     workers: Workers = None,
     partial: Partial = False,
+    report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
-    """Do all of a recipe: data, rationales, attention, students, results. Goes on where it stopped."""
+    """Do all of a recipe: data, rationales, attention, students, results, report. Goes on where it stopped."""
     from molsaki import pipeline
     from molsaki.console import Console
     from molsaki.processes import only_main
@@ -41,6 +42,10 @@ def run(
         with console.students(workspace) as each:
             pipeline.students(workspace, workers=workers, each=each)
         only_main(lambda: console.results(workspace, pipeline.results(workspace)))
+        if report:
+            from molsaki.report.build import write_report
+
+            only_main(lambda: console.report(write_report(workspace, say=console.say)))
 
 
 def generate(

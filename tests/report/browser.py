@@ -1,0 +1,56 @@
+"""Debian's Chromium, driven by Playwright; what the pages tests share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HOSTILE = [
+    "<script>window.hacked = 1</script> Ada has 3 apples and buys 14 more apples. How many apples does Ada have now?",
+    'Ada\'s "box" holds 7 <b>pens</b> & 2 &amp; <img src=x onerror="window.hacked=2"> pens. How many? </script><!--',
+    "🍎🍏 Ada has 5 🍎 and 6 more \u202e ten \u202c apples. كم تفاحة لدى آدا الآن؟ How many?",
+    "W" * 3000 + " 12 and 13. How many?",
+]
+
+SCREENSHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
+
+
+def find_chromium() -> str:
+    """Where Chromium is; a test that needs it is skipped where it is not."""
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    found = next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
+    if found is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    return found
+
+
+@contextmanager
+def opened(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
+    """A page of the browser; afterwards there must have been no request, no error and no message."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    page.on(
+        "request", lambda request: wrong.append(f"request: {request.url}") if request.url != path.as_uri() else None
+    )
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    yield page
+    context.close()
+    assert not wrong
+
+
+def keep(page: Any, name: str) -> None:
+    """Keep a screenshot of the whole page."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=str(SCREENSHOTS / f"{name}.png"), full_page=True)

@@ -1,0 +1,190 @@
+"""The page in a real browser: what people do with it, with the mouse, with keys alone, on a phone, in the dark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import HOSTILE, keep, opened
+from commands import Shown
+
+from molsaki.report.page import render
+
+WITHOUT_NUMBERS = """e => {
+    const copy = e.cloneNode(true);
+    copy.querySelectorAll('sub').forEach(s => s.remove());
+    return copy.textContent;
+}"""
+TIMED = """([id, value]) => {
+    const e = document.getElementById(id), begun = performance.now();
+    e.value = value;
+    e.dispatchEvent(new Event(id === 'search' ? 'input' : 'change'));
+    document.body.offsetHeight;
+    return performance.now() - begun;
+}"""
+
+
+def texts(page: Any, selector: str) -> list[str]:
+    return [str(text) for text in page.locator(selector).all_text_contents()]
+
+
+def scrolls_sideways(page: Any) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
+
+
+def test_it_opens_and_answers_first(browser: Any, world: tuple[Path, Shown]) -> None:
+    with opened(browser, world[0] / "report.html") as page:
+        assert page.locator("main section").first.locator("h2").text_content() == "Result"
+        assert "interval" in page.locator("#result strong").first.text_content()
+        assert page.locator("figure svg[role=img]").count() == page.locator("figure").count() > 10
+        assert page.locator("table").count() == page.locator("table caption").count()
+        assert page.locator("th:not([scope])").count() == 0
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+        assert len(ids) == len(set(ids)), "no name is given twice"
+        named = page.evaluate(
+            "[...document.querySelectorAll('[aria-labelledby]')].map(e => e.getAttribute('aria-labelledby'))"
+        )
+        assert set(named) <= set(ids)
+        unnamed = page.evaluate(
+            "[...document.querySelectorAll('button, input, select')].filter(e => !e.textContent.trim() && "
+            "!e.getAttribute('aria-label') && !(e.labels && e.labels.length)).length"
+        )
+        assert unnamed == 0, "every control has a name"
+        keep(page, "report")
+
+
+def test_search_step_and_filter(browser: Any, world: tuple[Path, Shown]) -> None:
+    with opened(browser, world[0] / "report.html") as page:
+        assert page.locator("#count").text_content() == "12 of 12 problems"
+        page.fill("#search", "apples adA")
+        shown = texts(page, "#list button")
+        assert 0 < len(shown) < 12
+        assert all("ada" in text.lower() for text in shown)
+        page.click("#clear")
+        page.select_option("#set", label="in-domain")
+        assert page.locator("#count").text_content() == "8 of 12 problems"
+        page.locator("#list button").first.click()
+        assert page.locator("#looks").is_visible()
+        assert texts(page, "#views h4") == ["teacher", "student before", "after molsaki, seed 1"]
+        before = page.locator("#views .key sub").all_text_contents()
+        page.click("#step-on")
+        assert "sentence 2" in page.locator("#step-name").text_content()
+        assert page.locator("#views .key sub").all_text_contents() != before
+        page.locator("#views .step").first.hover()
+        assert page.locator("#step-name").text_content() == "the question"
+        page.select_option("#after", label="after dss, seed 1")
+        assert texts(page, "#views h4")[2] == "after dss, seed 1"
+        assert texts(page, "#answers tbody th") == ["dss, seed 1", "molsaki, seed 1"]
+        keep(page, "problem")
+        data = json.loads(page.locator("#data-json").text_content())
+        for right, wrong in (("molsaki", "dss"), ("dss", "molsaki")):
+            page.click("#clear")
+            page.click(f"text='{wrong} wrong, {right} right'")
+            i, j = (data["students"].index([label, 1]) for label in (right, wrong))
+            wanted = [p[2] for p in data["problems"] if p[5][i][1] == 1 and p[5][j][1] == 0]
+            assert [text[:160] for text in wanted] == texts(page, "#list button")
+
+
+def test_both_colour_schemes_and_the_switch(browser: Any, world: tuple[Path, Shown]) -> None:
+    paper = "getComputedStyle(document.body).backgroundColor"
+    for scheme, colour, other in (
+        ("light", "rgb(255, 255, 255)", "rgb(20, 23, 28)"),
+        ("dark", "rgb(20, 23, 28)", "rgb(255, 255, 255)"),
+    ):
+        with opened(browser, world[0] / "report.html", color_scheme=scheme) as page:
+            assert page.evaluate(paper) == colour
+            ink = page.evaluate("getComputedStyle(document.body).color")
+            drawn = page.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
+            assert drawn == ink, "the figures are in the page's ink"
+            keep(page, f"report-{scheme}")
+            page.click("#theme")
+            assert page.evaluate(paper) == other
+
+
+def test_a_phone_needs_no_sideways_scrolling(browser: Any, world: tuple[Path, Shown]) -> None:
+    with opened(browser, world[0] / "report.html", viewport={"width": 360, "height": 740}) as page:
+        assert not scrolls_sideways(page)
+        for i in range(page.locator("details").count()):
+            page.locator("details > summary").nth(i).click()
+        for i in range(12):
+            page.locator("#list button").nth(i).click()
+            assert not scrolls_sideways(page), texts(page, "#problem-title")
+        page.locator(".term").first.focus()
+        assert page.locator(".term .tip").first.is_visible()
+        assert not scrolls_sideways(page)
+        keep(page, "report-narrow")
+
+
+def test_keys_alone_are_enough(browser: Any, world: tuple[Path, Shown]) -> None:
+    with opened(browser, world[0] / "report.html") as page:
+
+        def tab_to(selector: str) -> None:
+            for _ in range(400):
+                page.keyboard.press("Tab")
+                if page.evaluate("s => document.activeElement.matches(s)", selector):
+                    return
+            pytest.fail(f"{selector} cannot be reached")
+
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        tab_to(".term")
+        assert page.locator(".term:focus .tip").is_visible(), "a term explains itself without a mouse"
+        page.keyboard.press("Escape")
+        assert page.locator(".tip:visible").count() == 0
+        tab_to("#search")
+        page.keyboard.type("more")
+        assert page.locator("#count").text_content() != "12 of 12 problems"
+        tab_to("#withlook")
+        page.keyboard.press("ArrowDown")
+        tab_to("#list button")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "problem-title"
+        tab_to("#step")
+        name = page.locator("#step-name").text_content()
+        page.keyboard.press("ArrowLeft")
+        assert page.locator("#step-name").text_content() != name
+
+
+def test_hostile_text_is_text(browser: Any, world: tuple[Path, Shown]) -> None:
+    with opened(browser, world[0] / "report.html") as page:
+        page.select_option("#set", label="odd")
+        assert page.locator("#list button").count() == 4
+        for i, question in enumerate(HOSTILE):
+            page.locator("#list button").nth(i).click()
+            looked = page.locator("#looks").is_visible()
+            shown = page.locator("#views .text").first if looked else page.locator("#question")
+            assert shown.evaluate(WITHOUT_NUMBERS) == question
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("img").count() == 0
+        assert page.locator("script").count() == 2
+
+
+def test_ten_thousand_problems_load_and_filter_at_once(browser: Any, tmp_path: Path) -> None:
+    students = [[method, seed] for method in ("label-only", "dss", "molsaki") for seed in (1, 2, 3)]
+    question = "There are {} beads on the table of Zoe. Zoe gives 7 beads to Eva. Zoe is 13 years old. How many beads?"
+    data = {
+        "sets": ["in-domain"], "students": students, "methods": ["label-only", "dss", "molsaki"], "baseline": "dss",
+        "problems": [
+            [0, f"problem-{i}", question.format(i), str(i - 7), f"( {i} - 7 )",
+             [[f"( {i} - {j} )", (i + j) % 2, ""] for j in range(9)], -1]
+            for i in range(10_000)
+        ],
+        "looks": [], "models": [], "before": [], "teacher": [],
+    }  # fmt: skip
+    path = tmp_path / "large.html"
+    path.write_text(render("look.html.jinja", {"model": "many"}, data), encoding="utf-8")
+    loads, filters = [], []
+    for _ in range(3):
+        with opened(browser, path) as page:
+            loads.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
+            assert page.locator("#list button").count() == 50
+            acts = [["search", "beads 99"], ["right", "2"], ["search", ""]]
+            filters.append(max(page.evaluate(TIMED, act) for act in acts))
+            assert page.locator("#count").text_content() == "5000 of 10000 problems"
+            page.click("#next")
+            assert page.locator("#page").text_content() == "page 2 of 100"
+    # The best of three: what else the machine does is not the page's.
+    assert min(loads) < 2000, loads
+    assert min(filters) < 100, filters

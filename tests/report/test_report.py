@@ -1,0 +1,216 @@
+"""What the report leaves on disk, what it says of a run that is not finished, and what it does with hostile text."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from browser import HOSTILE
+from commands import Shown, molsaki
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molsaki.report import build
+from molsaki.report.build import write_report
+from molsaki.report.charts import Chart, Series, draw, for_page
+from molsaki.report.page import embed_json, render
+from molsaki.workspace import Workspace
+
+
+@pytest.fixture
+def run(world: tuple[Path, Shown], tmp_path: Path) -> Path:
+    """A copy of the run, to spoil."""
+    shutil.copytree(world[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the drawing of figures, which takes longer than the rest."""
+    monkeypatch.setattr(build, "_draw_all", lambda charts, _: {chart.name: "" for chart in charts})
+
+
+def page_data(folder: Path) -> dict:
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return json.loads(text.split('id="data-json">')[1].split("</script>")[0])
+
+
+def test_a_run_ends_with_its_report_and_prints_its_path(world: tuple[Path, Shown]) -> None:
+    folder, shown = world
+    assert f"report: {folder / 'report.html'}" in shown.text
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(text.encode()) < 5_000_000
+    assert "default-src 'none'" in html.unescape(text)
+    assert "http://" not in text.replace("http://www.w3.org/", ""), "no address to ask for"
+    figures = {path.name for path in (folder / "report/figures").iterdir()}
+    for name in (
+        "accuracy",
+        "shift",
+        "layers-above",
+        "teacher-weights",
+        "router-molsaki",
+        "router-end-molsaki",
+        "label-loss",
+        "attention-share",
+        "learning-rate",
+    ):
+        assert {f"{name}.svg", f"{name}.png"} <= figures, name
+    for path in (folder / "report/figures").glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_training_keeps_what_its_section_shows(world: tuple[Path, Shown]) -> None:
+    for label, layers in (("dss", 0), ("molsaki", 2)):
+        metrics = json.loads((world[0] / f"students/{label}-1/metrics.json").read_text(encoding="utf-8"))
+        assert metrics["peak_memory_bytes"] > 10_000_000
+        assert metrics["notes"] == {}
+        logged = [entry for entry in metrics["history"] if "label_loss" in entry]
+        for entry in logged:
+            weights = [value for name, value in entry.items() if name.startswith("layer_weight_")]
+            assert len(weights) == layers
+            assert not weights or sum(weights) == pytest.approx(1)
+        assert len(logged) > 1
+
+
+def test_the_browser_has_every_problem_and_what_was_read(world: tuple[Path, Shown]) -> None:
+    data = page_data(world[0])
+    assert [row[2] for row in data["problems"] if row[0] == 1] == HOSTILE
+    assert len(data["problems"]) == 12
+    assert data["models"] == ["teacher", "student before", "after dss, seed 1", "after molsaki, seed 1"]
+    for look in data["looks"]:
+        assert len(look["rows"]) == 4
+        for rows in look["rows"]:
+            assert len(rows) == len(look["steps"])
+            assert all(len(row) == len(look["keys"]) for row in rows)
+            assert all(-1 <= value <= 10_000 for row in rows for value in row)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_second_report_neither_writes_nor_reads_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from molsaki.analysis import looks
+    from molsaki.report import readings
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("this was done before")
+
+    monkeypatch.setattr(looks, "read_batch", refuse)
+    monkeypatch.setattr(readings, "generate_rationales", refuse)
+    before = page_data(run)
+    write_report(Workspace.open(run))
+    assert page_data(run) == before
+
+
+def test_a_run_that_is_not_finished_has_a_page_that_says_so(run: Path) -> None:
+    shutil.rmtree(run / "students/molsaki-1")
+    shutil.rmtree(run / "predictions/molsaki-1")
+    (run / "predictions/dss-1/odd.jsonl").unlink()
+    (run / "results.json").unlink()
+    shown = molsaki("report", run, "--rows", "0", "--problems", "5")
+    assert shown.code == 0, shown.error
+    assert "not finished: molsaki, seed 1: not trained yet" in shown.text
+    assert "dss, seed 1: trained, not tested on odd" in shown.text
+    assert "5 of 12 problems are on this page" in shown.text
+    assert len(page_data(run)["problems"]) == 5
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "not trained yet" in text
+    assert "a sample of 0 problems" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_has_hardly_begun_has_a_page(run: Path) -> None:
+    for name in ("students", "predictions", "attention", "stages", "data", "report"):
+        shutil.rmtree(run / name)
+    report = write_report(Workspace.open(run))
+    assert report.page.is_file()
+    assert any("not trained yet" in note for note in report.notes)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_readings_of_another_student_are_not_taken_for_its_own(run: Path) -> None:
+    before = page_data(run)
+    shutil.rmtree(run / "students/dss-1")
+    shutil.copytree(run / "students/molsaki-1", run / "students/dss-1")
+    write_report(Workspace.open(run))
+    after = page_data(run)
+    for old, new in zip(before["looks"], after["looks"], strict=True):
+        assert new["rows"][2] == new["rows"][3] == old["rows"][3]
+
+
+def test_a_directory_that_is_no_run_is_a_message(tmp_path: Path) -> None:
+    shown = molsaki("report", tmp_path)
+    assert shown.code == 2
+    assert "Expected a run directory" in " ".join(shown.error.split())
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_embedded_json_reads_back_and_cannot_end_its_element(value: object) -> None:
+    shown = embed_json(value)
+    assert json.loads(shown) == value
+    assert not set("<>&\u2028\u2029") & set(shown)
+
+
+def test_hostile_names_are_drawn_as_text() -> None:
+    name = '<script>alert("1")</script> $x_1$ & 🍎'
+    chart = Chart(
+        "hostile",
+        name,
+        name,
+        name,
+        name,
+        [Series(name, [0.0, 1.0], [1.0, 2.0], [0.5, 1.5], [1.5, 2.5])],
+        "dots",
+        [name, "b"],
+    )
+    svg, png = draw(chart)
+    assert png.startswith(b"\x89PNG")
+    for drawn in (svg[svg.index("<svg") :], for_page(svg, chart)):
+        assert "<script" not in drawn
+        if drawn.startswith("<svg xmlns"):
+            ElementTree.fromstring(drawn)  # noqa: S314 - drawn here
+    assert "$x_1$" in svg
+    assert draw(chart)[0] == svg, "the same twice"
+
+
+def test_the_template_escapes_what_it_shows() -> None:
+    text = render("look.html.jinja", {"model": '<img src=x onerror="alert(1)">'}, {"problems": []})
+    assert "<img" not in text
+    assert "&lt;img" in text
+
+
+def test_look_shows_a_table_and_writes_a_page(tmp_path: Path) -> None:
+    rationale = "🍎 <b>3</b> are there. \u202eThen\u202c add 14."
+    shown = molsaki(
+        "look",
+        "pocket:student",
+        "[red]Ada[/] has 3 apples 🍎 and buys 14. How many?",
+        "--rationale",
+        rationale,
+        "--page",
+        tmp_path / "look.html",
+    )
+    assert shown.code == 0, shown.error
+    assert "[red]Ada[/]" in shown.text, "a question is no markup"
+    assert "explain: {question}" in shown.text
+    data = json.loads(
+        (tmp_path / "look.html").read_text(encoding="utf-8").split('id="data-json">')[1].split("</script>")[0]
+    )
+    look = data["looks"][0]
+    assert look["rationale"] == rationale
+    assert [rationale[start:end] for which, start, end in look["keys"] if which == 1] == ["3", "14"]
+
+
+def test_look_without_a_key_or_a_model_is_a_message(tmp_path: Path) -> None:
+    shown = molsaki("look", "pocket:student", "What do cows eat?", "--rationale", "They eat grass.")
+    assert shown.code == 2
+    assert "name key words with --key" in " ".join(shown.error.split())
+    shown = molsaki("look", tmp_path / "nothing", "How many is 3 and 4?")
+    assert shown.code == 2
+    assert "Expected a tokenizer" in " ".join(shown.error.split())
