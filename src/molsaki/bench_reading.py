@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from molsaki.bench import MEGABYTE, TOKENS_PER_STEP, Measurement, ModelSize, Shape, describe_machine, peak_bytes
+from molsaki.bench import MEGABYTE, TOKENS_PER_STEP, Measurement, ModelSize, Shape, describe_machine
 from molsaki.errors import InputError
+from molsaki.memory import peak_bytes
 
 DEFAULT_SHAPES = ("512x4:24", "2048x1:40")
 WAYS = {

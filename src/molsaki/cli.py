@@ -20,10 +20,10 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True, rich_markup_mode=None)
 
-for command in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
-    app.command()(command)
-for command in (report.report, look.look, bench.bench):
-    app.command()(command)
+for stage in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
+    app.command()(stage)
+for tool in (report.report, look.look, bench.bench):
+    app.command()(tool)
 app.command("import")(import_.import_rationales)
 app.command()(doctor.doctor)
 app.add_typer(recipes_app, name="recipes")

@@ -104,7 +104,8 @@ def _compare_rows(row_a: Floats, row_b: Floats) -> tuple[float, float, float, fl
 
 def _distribution(row: Floats) -> Floats:
     raised = np.maximum(row / row.sum(), _LEAST)
-    return raised / raised.sum()
+    distribution: Floats = raised / raised.sum()
+    return distribution
 
 
 def _spearman(row_a: Floats, row_b: Floats) -> float:

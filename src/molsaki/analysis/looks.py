@@ -254,4 +254,5 @@ def _look(item: PreparedText, attention_LST: Any) -> Look:
 
 def _members(group_of_token_T: Integers, groups: int) -> Floats:
     """[T, groups], 1 where a token belongs to a group."""
-    return (group_of_token_T[:, None] == np.arange(groups)[None, :]).astype(np.float64)
+    members: Floats = (group_of_token_T[:, None] == np.arange(groups)[None, :]).astype(np.float64)
+    return members

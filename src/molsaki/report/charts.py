@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C", "#B59B00")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -83,6 +83,7 @@ def draw(chart: Chart) -> tuple[str, bytes]:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells of its font cache
     settings = {
@@ -100,7 +101,7 @@ def draw(chart: Chart) -> tuple[str, bytes]:
         "font.family": "sans-serif",
     }
     # A name may hold characters that the font for PNG lacks; they are drawn as boxes there and as text in SVG.
-    with mpl.rc_context(settings), warnings.catch_warnings():
+    with mpl.rc_context(cast(Any, settings)), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -111,7 +112,7 @@ def draw(chart: Chart) -> tuple[str, bytes]:
             axes.set_xticks(range(len(chart.ticks)), [_short(tick, 24) for tick in chart.ticks])
             axes.set_xlim(-0.5, len(chart.ticks) - 0.5)
         else:
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if chart.zero:
             axes.axhline(0, color=INK, linewidth=0.8, linestyle=":")
         axes.set_xlabel(chart.x_label)

@@ -10,7 +10,8 @@ from molsaki import prompts
 from molsaki.analysis import Look, StepFacts, read_looks, step_facts, student_encoder, teacher_encoder
 from molsaki.answers import parse_answer
 from molsaki.artefacts import write_whole
-from molsaki.decoding import decode_greedily
+from molsaki.chats import render_template
+from molsaki.decoding import decode_batches
 from molsaki.encoding import context_length
 from molsaki.errors import InputError
 from molsaki.extraction import Text
@@ -79,12 +80,19 @@ def look_at(
         )
     location = model_location(ModelSpec(name=model))
     tokenizer = tokenizer_at(location)
+    template = render_template(tokenizer, template)
     loaded = model_at(location).to(pick_device()).eval()
     answer = ""
     if rationale is None:
-        written = next(
-            decode_greedily(loaded, tokenizer, [template.prompt(question)], max_new_tokens=max_new_tokens, batch_size=1)
-        )[0].text
+        batches = decode_batches(
+            loaded,
+            tokenizer,
+            [template.prompt(question)],
+            max_new_tokens=max_new_tokens,
+            batch_size=1,
+            special_tokens=template.special_tokens,
+        )
+        written = next(batches)[0].text
         parsed = parse_answer(written)
         answer, rationale = parsed.answer_text, parsed.rationale.strip() or written.strip()
     if not rationale:

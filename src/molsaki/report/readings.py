@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.analysis import Look, read_looks, student_encoder, teacher_encoder
 from molsaki.artefacts import RowLog, fingerprint
+from molsaki.attending import reading_prompt
 from molsaki.encoding import context_length, tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
 from molsaki.extraction import Text
@@ -33,12 +34,15 @@ from molsaki.recipe import ModelSpec
 from molsaki.records import hash_text
 from molsaki.report.routers import router_weights
 from molsaki.spans import SPAN_RULES
+from molsaki.teachers.opening import open_writer, recipe_questions
 from molsaki.workspace import TRAIN, Workspace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from molsaki.analysis.looks import Floats
+    from molsaki.prompts import PromptTemplate
+    from molsaki.teachers import Writer
 
 FOLDER = "report"
 Say = Callable[[str], None]
@@ -115,36 +119,33 @@ def _attempt(readings: Readings, who: str, read: Callable[[], Looks]) -> Looks:
 
 def _choose_texts(workspace: Workspace, rows: int, readings: Readings, say: Say) -> None:
     recipe = workspace.recipe
-    if recipe.rationales.source != "teacher" or recipe.teacher.writer is None:
+    # A server's answers may cost money, and nobody has asked for more of them.
+    if recipe.rationales.source != "teacher" or not isinstance(recipe.teacher.writer, ModelSpec):
         _, texts = workspace.read_texts(TRAIN)
         chosen = sorted(texts, key=lambda row_id: hash_text("report", texts[row_id].question))[:rows]
         readings.texts = {TRAIN: {row_id: texts[row_id] for row_id in chosen}}
         readings.trained_on = True
         readings.notes.append(
             f"Attention is shown on {len(chosen)} training problems: the rationales of this run were not written by a "
-            "model that could be asked for more, so there are none for problems outside training."
+            "local model that could be asked for more, so there are none for problems outside training."
         )
         return
-    model: Any = None
+    writer: Writer | None = None
     for name in workspace.test_names:
         problems = workspace.read_tests(name)
         problems = sorted(problems, key=lambda problem: hash_text("report", problem.text))[:rows]
         log = RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.jsonl"))
         if len(read_rationales(log, problems)) < len(problems) and not {p.id for p in problems} <= log.ids():
             say(f"{name}: the teacher writes {len(problems)} rationales")
-            if model is None:
-                tokenizer = load_tokenizer(recipe, recipe.teacher.writer)
-                model = load_placed_model(recipe, recipe.teacher.writer, tokenizer, seed=1)
+            writer = writer or open_writer(recipe)
             generate_rationales(
-                model,
-                tokenizer,
+                writer,
                 problems,
-                workspace.template("teacher"),
+                recipe_questions(recipe),
                 log=log,
+                completions=RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.completions.jsonl")),
                 max_new_tokens=recipe.rationales.max_new_tokens,
-                batch_size=recipe.rationales.batch_size,
-                keywords_template=workspace.template("keywords") if recipe.rationales.keywords == "teacher" else None,
-                keep=recipe.rationales.keep,
+                temperature=recipe.rationales.temperature,
             )
         kept = read_rationales(log, problems)
         readings.texts[name] = {
@@ -166,9 +167,10 @@ def _read_teacher(workspace: Workspace, readings: Readings, say: Say) -> Looks:
     tokenizer = load_tokenizer(recipe, spec)
     model = load_placed_model(recipe, spec, tokenizer, seed=1)
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
-    encode = teacher_encoder(tokenizer, workspace.template("teacher"), max_length)
+    prompt = reading_prompt(workspace, tokenizer)
+    encode = teacher_encoder(tokenizer, prompt, max_length)
     folder = workspace.run.path(FOLDER, "attention", "teacher")
-    made_from = _made_from(workspace, "teacher", spec, model, tokenizer, max_length)
+    made_from = _made_from(workspace, prompt, spec, model, tokenizer, max_length)
     return _read_sets(folder, made_from, readings, model, tokenizer, encode)
 
 
@@ -186,8 +188,9 @@ def _read_student(workspace: Workspace, readings: Readings, pair: tuple[str, int
         model = model_at(where).to(pick_device())
         folder = workspace.run.path(FOLDER, "attention", f"{pair[0]}-{pair[1]}")
     max_length = context_length(tokenizer, model.config, recipe.training.max_length)
-    encode = student_encoder(tokenizer, workspace.template("explain"), max_length)
-    made_from = _made_from(workspace, "explain", recipe.student, model, tokenizer, max_length)
+    prompt = workspace.template("explain")
+    encode = student_encoder(tokenizer, prompt, max_length)
+    made_from = _made_from(workspace, prompt, recipe.student, model, tokenizer, max_length)
     looks = _read_sets(folder, made_from, readings, model, tokenizer, encode)
     if pair is not None:
         weights = {
@@ -201,7 +204,7 @@ def _read_student(workspace: Workspace, readings: Readings, pair: tuple[str, int
 
 def _made_from(
     workspace: Workspace,
-    prompt: str,
+    prompt: PromptTemplate,
     spec: ModelSpec,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -210,7 +213,7 @@ def _made_from(
     return fingerprint(
         weights=model_fingerprint(spec, model),
         tokenizer=tokenizer_hash(tokenizer),
-        prompt=str(workspace.template(prompt)),
+        prompt=str(prompt),
         keys=workspace.recipe.keys,
         span_rules=SPAN_RULES,
         max_length=max_length,
