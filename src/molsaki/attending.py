@@ -229,6 +229,8 @@ def row_misfits(row: StoredRow, values_LSK: Tensor, item: PreparedText, layers: 
     missing = (row.missing_steps, row.missing_keys)
     if missing != (tokens.missing_steps, tokens.missing_keys):
         wrong.append(f"it lacks the steps and keys {missing}, its text {tokens.missing_steps, tokens.missing_keys}")
+    if row.step_tokens and row.step_tokens != tokens.tokens_of_steps:
+        wrong.append(f"its steps have {row.step_tokens} tokens, those of its text {tokens.tokens_of_steps}")
     values_LSK = values_LSK.float()
     if float(values_LSK.min()) < 0:
         wrong.append(f"it has a negative weight, {float(values_LSK.min()):.3g}")
@@ -236,7 +238,7 @@ def row_misfits(row: StoredRow, values_LSK: Tensor, item: PreparedText, layers: 
     unread += float(values_LSK[:, :, list(tokens.missing_keys)].abs().sum() if tokens.missing_keys else 0)
     if unread:
         wrong.append("it has weights where the teacher had no token")
-    counts = torch.tensor([tokens.step_of_token.count(step) for step in range(tokens.n_steps)])
+    counts = torch.tensor(tokens.tokens_of_steps)
     excess_LS = values_LSK.sum(2) - counts * (1 + ROUNDING)
     if float(excess_LS.max()) > 0:
         layer, step = divmod(int(excess_LS.argmax()), tokens.n_steps)

@@ -329,4 +329,5 @@ def _store(
                 row.view(layers, item.tokens.n_steps, item.tokens.n_keys),
                 missing_steps=item.tokens.missing_steps,
                 missing_keys=item.tokens.missing_keys,
+                step_tokens=item.tokens.tokens_of_steps,
             )

@@ -8,6 +8,7 @@ rows and columns on both sides, and nothing is skipped in silence.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,12 @@ class SpanTokens:
     n_keys: int
     missing_steps: tuple[int, ...] = ()
     missing_keys: tuple[int, ...] = ()
+
+    @property
+    def tokens_of_steps(self) -> tuple[int, ...]:
+        """How many tokens each step has; 0 for a missing one."""
+        counts = Counter(self.step_of_token)
+        return tuple(counts[step] for step in range(self.n_steps))
 
 
 @dataclass(frozen=True, slots=True)

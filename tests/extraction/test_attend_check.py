@@ -102,6 +102,7 @@ def test_every_kind_of_damage_is_named_with_its_place(spoilt: tuple[Path, Path])
         rows[3]["id"] = "a stranger"
         layers, steps, keys = rows[4]["shape"]
         rows[4]["shape"] = [layers, steps * keys, 1]
+        rows[4]["step_tokens"] = []
 
     change_values(spoilt[1], spoil)
     code, text = check(*spoilt)
@@ -208,6 +209,9 @@ def test_a_steps_weights_may_add_up_to_its_tokens_and_no_further(item: PreparedT
     (problem,) = row_misfits(stored(item, values), values * 1.02, item, 2)
     assert "more than its" in problem
     assert row_misfits(stored(item, values.half()), values.half(), item, 2) == []
+    assert not row_misfits(stored(item, values, step_tokens=tuple(counts.tolist())), values, item, 2)
+    (problem,) = row_misfits(stored(item, values, step_tokens=(1,) * steps), values, item, 2)
+    assert "its steps have" in problem
 
 
 def test_weights_where_the_teacher_had_no_token_are_noticed(item: PreparedText) -> None:

@@ -75,6 +75,7 @@ def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
         with torch.no_grad():
             expected = stepwise_attention(model, ids, None, steps, keys)[0]
         row = store.get(text.id, text.text_hash)
+        assert store.step_tokens(text.id) == tuple(tokens.step_of_token.count(s) for s in range(tokens.n_steps))
         assert row.shape == (model.config.num_hidden_layers, len(spans.steps), len(spans.keys))
         torch.testing.assert_close(row, expected, atol=1e-6, rtol=1e-4)
         assert store.missing(text.id) == (frozenset(), frozenset())

@@ -80,6 +80,10 @@ class AttentionStore:
         _, row = self._find(row_id)
         return frozenset(row.missing_steps), frozenset(row.missing_keys)
 
+    def step_tokens(self, row_id: str) -> tuple[int, ...]:
+        """How many of the teacher's tokens each step of a row has; nothing where that was not kept."""
+        return self._find(row_id)[1].step_tokens
+
     def get(self, row_id: str, text_hash: str) -> Tensor:
         """The attention of one row, a float32 tensor [L, S, K] of its own.
 

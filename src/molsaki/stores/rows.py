@@ -57,6 +57,17 @@ def places_to_store(row_id: str, what: str, places: Sequence[int], size: int) ->
     return tuple(plain)
 
 
+def counts_to_store(row_id: str, counts: Sequence[int], size: int) -> tuple[int, ...]:
+    """`size` numbers of tokens as plain integers, or none; others are an `ArtefactError` that names the row."""
+    try:
+        plain = tuple(int(count) for count in counts)
+    except (TypeError, ValueError) as error:
+        refuse_row(row_id, "numbers of tokens as whole numbers", str(error))
+    if plain and (len(plain) != size or min(plain) < 0):
+        refuse_row(row_id, f"a number of tokens for each of its {size} steps", f"{plain}")
+    return plain
+
+
 def refuse_row(row_id: str, expected: str, got: str) -> NoReturn:
     """Raise the `ArtefactError` for a row that cannot be stored."""
     raise ArtefactError(

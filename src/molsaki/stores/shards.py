@@ -58,6 +58,7 @@ class StoredRow:
         hash: of its values' bytes as stored.
         missing_steps: steps without a token on the teacher side, whose values are no reading.
         missing_keys: keys without a token, likewise.
+        step_tokens: how many of the teacher's tokens each step has; empty where that was not kept.
     """
 
     id: str
@@ -67,6 +68,7 @@ class StoredRow:
     hash: str
     missing_steps: tuple[int, ...] = ()
     missing_keys: tuple[int, ...] = ()
+    step_tokens: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
@@ -214,11 +216,14 @@ def refuse_shard(path: Path, problem: str) -> NoReturn:
 def _row(line: Mapping[str, Any]) -> StoredRow:
     shape = tuple(line["shape"])
     missing = [tuple(line.get(name, ())) for name in ("missing_steps", "missing_keys")]
-    row = StoredRow(line["id"], line["text_hash"], shape, line["start"], line["hash"], *missing)
+    tokens = tuple(line.get("step_tokens", ()))
+    row = StoredRow(line["id"], line["text_hash"], shape, line["start"], line["hash"], missing[0], missing[1], tokens)
     texts = isinstance(row.id, str) and isinstance(row.text_hash, str) and isinstance(row.hash, str)
     if not texts or len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape):
         raise ValueError(f"a row of it is {str(dict(line))[:200]}")
     for indices, size in zip(missing, shape[1:], strict=True):
         if any(type(index) is not int or not 0 <= index < size for index in indices):
             raise ValueError(f"missing steps or keys that a row does not have: {str(dict(line))[:200]}")
+    if tokens and (len(tokens) != shape[1] or any(type(count) is not int or count < 0 for count in tokens)):
+        raise ValueError(f"not one number of tokens for each of its steps: {str(dict(line))[:200]}")
     return row

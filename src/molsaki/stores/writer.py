@@ -22,7 +22,7 @@ from molsaki.artefacts.whole_files import (
     write_whole,
 )
 from molsaki.errors import ArtefactError
-from molsaki.stores.rows import places_to_store, refuse_row, require_texts, values_to_store
+from molsaki.stores.rows import counts_to_store, places_to_store, refuse_row, require_texts, values_to_store
 from molsaki.stores.shards import (
     DTYPES,
     STORE_NAME,
@@ -116,6 +116,7 @@ class AttentionStoreWriter:
         *,
         missing_steps: Sequence[int] = (),
         missing_keys: Sequence[int] = (),
+        step_tokens: Sequence[int] = (),
     ) -> None:
         """Add one row; it is on the disk after the next `flush`, `close`, full shard or `flush_seconds`.
 
@@ -125,6 +126,7 @@ class AttentionStoreWriter:
             attention_LSK: layers by steps by keys, finite, on any device.
             missing_steps: steps without a token, whose attention is no reading and must not be learned from.
             missing_keys: keys without a token, likewise.
+            step_tokens: how many tokens each step has, 0 for one that is missing; nothing if that is not known.
 
         Raises:
             ArtefactError: the row cannot be stored as it is; the message names it. The writer goes on with
@@ -144,6 +146,7 @@ class AttentionStoreWriter:
             hash_values(values.numpy().data),
             places_to_store(row_id, "missing steps", missing_steps, steps),
             places_to_store(row_id, "missing keys", missing_keys, keys),
+            counts_to_store(row_id, step_tokens, steps),
         )
         self._rows.append(row)
         self._values.append(values.flatten())
