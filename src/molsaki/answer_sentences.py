@@ -56,6 +56,14 @@ class AnswerSentence:
     end: int
 
 
+def state_answer(rationale: str, label: str) -> str:
+    """A rationale with its answer behind it, as this module finds it again.
+
+    The colon is for choices such as "not awake": without it the sentence would deny an answer.
+    """
+    return f"{rationale} The answer is: {label}."
+
+
 def before_next_question(text: str) -> str:
     """The text up to a line that starts another question (`Q:` or its like)."""
     invented = _NEXT_QUESTION.search(text)
