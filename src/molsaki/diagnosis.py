@@ -283,13 +283,13 @@ def _training(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]
     evaluation = recipe.evaluation
     yield Finding("evaluation", f"each is tested on {', '.join(f'{n} {name}' for name, n in tested.items())}")
     rows = sum(tested.values())
+    asked = {METHODS[method.name].answers_with for method in recipe.methods}
+    bound = max(evaluation.bound_for(workspace.template(prompt)) for prompt in asked)
     yield from _needs(
         "evaluation",
         machine,
         0,
-        lambda at: writing_seconds(
-            model.outline, recipe.student.dtype, rows, evaluation.batch_size, evaluation.max_new_tokens, at
-        ),
+        lambda at: writing_seconds(model.outline, recipe.student.dtype, rows, evaluation.batch_size, bound, at),
         "a student",
     )
 

@@ -124,13 +124,13 @@ def predict(
     problems' own.
 
     Decoding is greedy, see `molsaki.decoding`. Where the template's slot is a label, the output is read as
-    a bare answer; where it is a rationale, its answer sentence is read.
+    a bare answer; where it is a rationale, with its answer or without, its answer sentence is read.
 
     Args:
         model: the student, or any causal language model.
         tokenizer: its tokenizer.
         problems: with ids of their own.
-        template: `predict:` or `explain:`.
+        template: `predict:`, `explain:` or `reason:`.
         max_new_tokens: the bound on one output.
         batch_size: how many problems at a time.
         progress: called after each batch with how many are done and how many there are.
@@ -246,7 +246,7 @@ def compare(
 def _read(problem: Problem, completion: Completion, template: PromptTemplate) -> Prediction:
     if completion.too_long:
         return Prediction(problem.id, problem.text_hash, "", "too_long", "", False, 0, False)
-    parse = parse_answer if template.slot == "rationale" else parse_label
+    parse = parse_label if template.slot == "label" else parse_answer
     parsed = parse(completion.text, problem.choices)
     return Prediction(
         id=problem.id,

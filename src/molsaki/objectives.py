@@ -8,7 +8,9 @@ Legend: B batch, T tokens, S steps, K keys.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import torch
@@ -42,20 +44,16 @@ class AttentionLossParts:
 
 @dataclass(frozen=True)
 class LossParts:
-    """The objective and its three terms before weighing, with each term's share of the whole.
+    """An objective and its terms before weighing, with each term's share of the whole.
 
     Attributes:
-        total: α·label + (1 − α)·rationale + β·attention.
-        label: cross-entropy of the answer, L_pre.
-        rationale: cross-entropy of the rationale, L_exp.
-        attention: L_att; 0 without one.
-        shares: weighted term / total for "label", "rationale" and "attention", detached; they sum to 1.
+        total: the weighted terms' sum.
+        terms: by name, such as "label" (L_pre), "rationale" (L_exp) and "attention" (L_att).
+        shares: weighted term / total by the same names, detached; they sum to 1.
     """
 
     total: Tensor
-    label: Tensor
-    rationale: Tensor
-    attention: Tensor
+    terms: dict[str, Tensor]
     shares: dict[str, Tensor]
 
 
@@ -90,6 +88,7 @@ def attention_loss_parts(
     normalisation: Normalisation = "softmax",
     visible_BSK: Tensor | None = None,
     *,
+    teacher_learns: bool = False,
     check: bool = True,
 ) -> AttentionLossParts:
     """The attention loss with each example's value and the count of its rows.
@@ -108,13 +107,14 @@ def attention_loss_parts(
         counted in the parts. If no row of the batch is left, the loss is 0.
 
     Args:
-        teacher_BSK: the teacher's mixture; no gradient goes to it.
+        teacher_BSK: the teacher's mixture; no gradient goes to it by default.
         student_BSK: the student's mixture.
         step_mask_BS: True at real steps.
         key_mask_BK: True at real keys.
         temperature: τ, for "softmax" only.
         normalisation: "softmax" or "visible".
         visible_BSK: with "visible", True where the step sees the key at all; see `visible_keys`.
+        teacher_learns: let the gradient through to the teacher's mixture, for weights of its layers that are learned.
         check: look at the values and refuse what is impossible. False where the teacher's were looked at before and
             the loss will be: on an accelerator the processor would wait for them.
 
@@ -128,7 +128,7 @@ def attention_loss_parts(
             f"{list(student_BSK.shape)}. Their steps and keys are not the same spans; find the spans once for "
             f"each example and map them to both tokenizers."
         )
-    teacher_BSK = teacher_BSK.detach().to(
+    teacher_BSK = (teacher_BSK if teacher_learns else teacher_BSK.detach()).to(
         device=student_BSK.device, dtype=torch.promote_types(student_BSK.dtype, torch.float32)
     )
     student_BSK = student_BSK.to(teacher_BSK.dtype)
@@ -206,19 +206,32 @@ def distillation_loss(
         raise InputError(f"Expected alpha in [0, 1] and a finite beta of at least 0; got {alpha} and {beta}.")
     if attention_loss is None:
         attention_loss = torch.zeros_like(rationale_loss)
-    losses = {"label": label_loss, "rationale": rationale_loss, "attention": attention_loss}
-    for name, loss in losses.items():
+    return weighted_loss(
+        {
+            "label": (alpha, label_loss),
+            "rationale": (1 - alpha, rationale_loss),
+            "attention": (beta, attention_loss),
+        }
+    )
+
+
+def weighted_loss(terms: Mapping[str, tuple[float, Tensor]]) -> LossParts:
+    """An objective of any terms, L = Σ weight · term.
+
+    Args:
+        terms: by name, the weight and the scalar.
+
+    Raises:
+        InputError: a term is not a scalar.
+    """
+    for name, (_, loss) in terms.items():
         if loss.dim() != 0:
             raise InputError(f"Expected a scalar {name} loss; got one of shape {list(loss.shape)}. Reduce it first.")
-    weighted = {
-        "label": alpha * label_loss,
-        "rationale": (1 - alpha) * rationale_loss,
-        "attention": beta * attention_loss,
-    }
-    total = weighted["label"] + weighted["rationale"] + weighted["attention"]
+    weighted = {name: weight * loss for name, (weight, loss) in terms.items()}
+    total = reduce(torch.add, weighted.values())
     whole = total.detach()
     shares = {name: torch.where(whole == 0, 0.0, term.detach() / whole) for name, term in weighted.items()}
-    return LossParts(total, label_loss, rationale_loss, attention_loss, shares)
+    return LossParts(total, {name: loss for name, (_, loss) in terms.items()}, shares)
 
 
 def _softmax_divergence(teacher_BSK: Tensor, student_BSK: Tensor, keys_BK: Tensor, temperature: float) -> Tensor:

@@ -18,7 +18,7 @@ from molsaki.workspace import TRAIN, VALIDATION, Workspace
 TINY_OVERRIDES: dict[str, dict[str, Any]] = {
     "training": {"steps": 30, "batch_size": 4, "log_every": 5, "warmup_steps": 0, "accumulation": 1},
     "rationales": {"max_new_tokens": 24, "keep": "all"},
-    "evaluation": {"max_new_tokens": 12, "batch_size": 64, "rows": 24},
+    "evaluation": {"max_new_tokens": 12, "max_rationale_tokens": 24, "batch_size": 64, "rows": 24},
     "attention": {"max_length": 512, "batch_tokens": 8192},
 }
 """What `--tiny` sets besides the models. A random teacher is never right, so what it writes is kept all the same;
@@ -88,7 +88,7 @@ def _wrong_names(recipe: Recipe) -> list[str]:
             method.Settings(**spec.settings)
         except ValidationError as error:
             found += [
-                f"methods.{i}.{'.'.join(map(str, problem['loc']))}: {describe(problem)}"
+                f"{'.'.join(['methods', str(i), *map(str, problem['loc'])])}: {describe(problem)}"
                 for problem in error.errors(include_url=False)
             ]
     specs = {f"data.tests.{name}": spec for name, spec in recipe.data.tests.items()} | {"data.train": recipe.data.train}
@@ -168,14 +168,27 @@ def _misfits(recipe: Recipe) -> list[str]:
 def _mixed_otherwise(recipe: Recipe) -> list[str]:
     """Methods that would mix the teacher's layers in another way than they are stored, or not at all."""
     found: list[str] = []
-    stored = {"teacher_temperature": recipe.attention.temperature, "layer_change": recipe.attention.layer_change}
+    stored = {
+        "teacher_weights": "change",
+        "teacher_temperature": recipe.attention.temperature,
+        "layer_change": recipe.attention.layer_change,
+        # G would be another one of means, or of fewer keys.
+        "step_pool": "sum",
+        "keys": "all",
+    }
     for i, spec in enumerate(recipe.methods):
         method = METHODS[spec.name]
         if not method.reads_attention:
             continue
         settings = method.Settings(**spec.settings)
+        if not stored.keys() <= method.Settings.model_fields.keys():
+            found.append(
+                f"methods.{i}.name: expected a method that mixes the teacher's layers, as they are stored mixed "
+                f"(attention.layers: mixed); got {spec.name!r}. Store them all"
+            )
+            continue
         for name, value in stored.items():
-            wanted = getattr(settings, name, None)
+            wanted = getattr(settings, name)
             if wanted != value:
                 found.append(
                     f"methods.{i}.{name}: expected {value!r}, as the teacher's layers are stored mixed "

@@ -1,8 +1,9 @@
 """The texts around a question, as templates that a user can copy and change.
 
 A template has exactly one `{question}` and ends with exactly one slot for what the model writes: `{label}`,
-`{rationale}` or `{keywords}`. One that gives the answer away, to ask for the reasoning that leads there, has an
-`{answer}` between the two. Nothing else in it is special, so braces in few-shot examples are plain text.
+`{rationale}`, `{reasoning}` (a rationale with its answer) or `{keywords}`. One that gives the answer away, to ask for
+the reasoning that leads there, has an `{answer}` between the two. Nothing else in it is special, so braces in few-shot
+examples are plain text.
 
 A template whose first line is `[system]` or `[user]` is a chat: each such line, and `[assistant]`, starts a turn.
 It ends in an `[assistant]` turn that is the slot alone. `molsaki.chats` renders it with a model's own chat template.
@@ -18,13 +19,14 @@ from typing import Literal, Self
 from molsaki.errors import RecipeError
 from molsaki.records import hash_json
 
-Slot = Literal["label", "rationale", "keywords"]
-_SLOTS: tuple[Slot, ...] = ("label", "rationale", "keywords")
+Slot = Literal["label", "rationale", "reasoning", "keywords"]
+_SLOTS: tuple[Slot, ...] = ("label", "rationale", "reasoning", "keywords")
 _ANSWER = "{answer}"
 _ROLE = re.compile(r"^\[(system|user|assistant)\][ \t]*\n", re.MULTILINE)
 
 PREDICT = "predict: {question}\n{label}"
 EXPLAIN = "explain: {question}\n{rationale}"
+REASON = "reason: {question}\n{reasoning}"
 TEACHER = "Q: {question}\nA: {rationale}"
 KEYWORDS = "Q: {question}\nKey words: {keywords}"
 GIVEN_ANSWER = "Q: {question}\nThe right answer is {answer}. Why?\nA: {rationale}"
@@ -99,8 +101,9 @@ class PromptTemplate:
             or text.index("{question}") > text.index(f"{{{slot}}}")
         ):
             raise RecipeError(
-                "Expected a prompt template with one {question} and, at its end, one of {label}, {rationale} or "
-                f"{{keywords}}; got {text[:200]!r}. It cannot be filled in; see `molsaki recipes show pocket` for one."
+                "Expected a prompt template with one {question} and, at its end, one of {label}, {rationale}, "
+                f"{{reasoning}} or {{keywords}}; got {text[:200]!r}. It cannot be filled in; see "
+                "`molsaki recipes show pocket` for one."
             )
         before, rest = stripped.split("{question}")
         after = rest[: -len(f"{{{slot}}}")]

@@ -240,6 +240,7 @@ class PromptSettings(_Part):
     Attributes:
         predict: the student's first task, which it is tested on.
         explain: its second.
+        reason: the one task of `cot`, a rationale with its answer, which that is tested on.
         teacher: what the teacher writes rationales from and is read in.
         second_pass: what it writes them from where it was wrong: with `{answer}`, the right answer.
         keywords: what the teacher names key words from.
@@ -247,6 +248,7 @@ class PromptSettings(_Part):
 
     predict: str = prompts.PREDICT
     explain: str = prompts.EXPLAIN
+    reason: str = prompts.REASON
     teacher: str = prompts.TEACHER
     second_pass: str = prompts.GIVEN_ANSWER
     keywords: str = prompts.KEYWORDS
@@ -256,6 +258,7 @@ class PromptSettings(_Part):
         wanted = {
             "predict": "label",
             "explain": "rationale",
+            "reason": "reasoning",
             "teacher": "rationale",
             "second_pass": "rationale",
             "keywords": "keywords",
@@ -264,7 +267,7 @@ class PromptSettings(_Part):
             template = self.template(name)
             if template.slot != slot:
                 raise ValueError(f"expected the {name} prompt to end with {{{slot}}}, got {{{template.slot}}}")
-            if name in ("predict", "explain") and template.is_chat:
+            if name in ("predict", "explain", "reason") and template.is_chat:
                 raise ValueError(f"expected the student's {name} prompt to be text; got a chat's turns")
             if name == "second_pass" and not template.gives_answer:
                 raise ValueError("expected the second_pass prompt to have one {answer} behind its {question}")
@@ -330,15 +333,21 @@ class EvaluationSettings(_Part):
 
     Attributes:
         max_new_tokens: an answer that is not over by then is counted as cut off.
+        max_rationale_tokens: the same bound for a prompt that is answered with a rationale.
         batch_size: prompts decoded together.
         rows: test on at most this many problems of each set, chosen by the hash of their text; all by default.
         explain: also decode the `explain:` prompt and keep what is written.
     """
 
     max_new_tokens: Count = 64
+    max_rationale_tokens: Count = 256
     batch_size: Count = 128
     rows: Count | None = None
     explain: bool = False
+
+    def bound_for(self, template: PromptTemplate) -> int:
+        """How many tokens may be written for a prompt."""
+        return self.max_new_tokens if template.slot == "label" else self.max_rationale_tokens
 
 
 class MethodSpec(BaseModel):

@@ -123,17 +123,17 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     tokenizer = load_tokenizer(recipe, recipe.student)
     student = load_model(recipe, recipe.student, tokenizer).to(pick_device())
     max_length = context_length(tokenizer, student.config, recipe.training.max_length)
-    templates: dict[Task, PromptTemplate] = {
-        "predict": workspace.template("predict"),
-        "explain": workspace.template("explain"),
-    }
+    tasks: set[Task] = {"predict", "explain", *method.tasks}
+    templates = {task: workspace.template(task) for task in tasks}
+    asked = templates[method.answers_with]
     store = open_store(workspace) if method.reads_attention else None
     problems, texts = workspace.read_texts(TRAIN)
-    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store)
+    choice = method.attention_choice(settings)
+    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
-        predictions = _decode(recipe, model, tokenizer, validation_problems, templates["predict"])
+        predictions = _decode(recipe, model, tokenizer, validation_problems, asked)
         return {"accuracy": score(predictions).accuracy}
 
     notes = {**report.skipped, **report.notes}
@@ -148,7 +148,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
         output=folder,
         validation=encode_labels(tokenizer, validation_problems, templates["predict"], max_length) or None,
         validate=validate if validation_problems else None,
-        max_new_tokens=recipe.evaluation.max_new_tokens,
+        max_new_tokens=recipe.evaluation.bound_for(asked),
         card=lambda: model_card(
             {
                 "label": job.label,
@@ -162,7 +162,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
                 "task": recipe.data.task,
                 "steps": recipe.training.steps,
                 "batch": recipe.training.batch_size,
-                "prompt": templates["predict"].prompt("{question}"),
+                "prompt": asked.prompt("{question}"),
             },
             {"method": settings.model_dump(), "training": recipe.training.model_dump(mode="json")},
         ),
@@ -203,9 +203,10 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
         model = AutoModelForCausalLM.from_pretrained(folder).to(pick_device())
         for name in missing:
             problems = workspace.read_tests(name)
-            for prompt, suffix in (("predict", ""), ("explain", ".explain")):
-                if prompt == "explain" and not recipe.evaluation.explain:
-                    continue
+            prompts: dict[Task, str] = {METHODS[workspace.method(job.label).name].answers_with: ""}
+            if recipe.evaluation.explain:
+                prompts["explain"] = ".explain"
+            for prompt, suffix in prompts.items():
                 predictions = _decode(recipe, model, tokenizer, problems, workspace.template(prompt))
                 workspace.write_predictions(job.label, job.seed, f"{name}{suffix}", predictions)
     accuracy = {
@@ -226,7 +227,7 @@ def _decode(
         tokenizer,
         problems,
         template,
-        max_new_tokens=recipe.evaluation.max_new_tokens,
+        max_new_tokens=recipe.evaluation.bound_for(template),
         batch_size=recipe.evaluation.batch_size,
     )
     return in_order((prediction for batch in batches for prediction in batch), problems)

@@ -203,7 +203,7 @@ def test_the_whole_objective_and_its_shares():
 def test_without_attention_it_is_distilling_step_by_step():
     parts = distillation_loss(torch.tensor(2.0), torch.tensor(1.0))
     assert parts.total.item() == 1.5
-    assert float(parts.attention) == float(parts.shares["attention"]) == 0
+    assert float(parts.terms["attention"]) == float(parts.shares["attention"]) == 0
     nothing = distillation_loss(torch.tensor(0.0), torch.tensor(0.0))
     assert all(float(share) == 0 for share in nothing.shares.values())
 

@@ -55,13 +55,14 @@ def _table(heading: str, model: type[BaseModel]) -> str:
 
 
 def described(model: type[BaseModel]) -> dict[str, str]:
-    """What a class's docstring says of each attribute."""
+    """What the docstrings of a class and of those that it extends say of each attribute."""
     found: dict[str, str] = {}
-    text = (model.__doc__ or "").partition("Attributes:")[2]
-    for entry in re.split(r"\n\s{8}(?=\w)", text):
-        names, _, meaning = entry.strip().partition(":")
-        for name in names.split(","):
-            found[name.strip()] = " ".join(meaning.split())
+    for cls in reversed(model.__mro__):
+        text = (cls.__doc__ or "").partition("Attributes:")[2] if issubclass(cls, BaseModel) else ""
+        for entry in re.split(r"\n\s{8}(?=\w)", text):
+            names, _, meaning = entry.strip().partition(":")
+            for name in names.split(","):
+                found[name.strip()] = " ".join(meaning.split())
     return found
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from molsaki.errors import RecipeError
-from molsaki.prompts import EXPLAIN, KEYWORDS, PREDICT, TEACHER, PromptTemplate
+from molsaki.prompts import EXPLAIN, KEYWORDS, PREDICT, REASON, TEACHER, PromptTemplate
 
 
 @pytest.mark.parametrize(
-    "text", [PREDICT, EXPLAIN, TEACHER, KEYWORDS, "{question}{label}", "a {b} {question}\t{label}"]
+    "text", [PREDICT, EXPLAIN, REASON, TEACHER, KEYWORDS, "{question}{label}", "a {b} {question}\t{label}"]
 )
 def test_a_template_reads_back_as_it_was_written(text):
     template = PromptTemplate.parse(text)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.nn.functional import cross_entropy
 
-from molsaki.methods import METHODS, AttentionPair, Seen, StudentShape
+from molsaki.errors import InputError
+from molsaki.methods import METHODS, TERMS, AttentionPair, OutputPair, Seen, StudentShape
 
 B, L, S, K, T, D = 3, 2, 4, 5, 6, 8
 
@@ -25,12 +29,13 @@ def pair(seed=0, share=1.0, count=B):
         step_mask_BS=torch.ones(count, S, dtype=torch.bool),
         key_mask_BK=torch.ones(count, K, dtype=torch.bool),
         visible_BSK=torch.ones(count, S, K, dtype=torch.bool),
+        step_tokens_BS=1.0 + torch.arange(S).repeat(count, 1),
         share=share,
     )
 
 
 def make(name, **settings):
-    return METHODS[name](METHODS[name].Settings(**settings), StudentShape((D,) * L))
+    return METHODS[name](METHODS[name].Settings(**settings), StudentShape((D,) * L, teacher_layers=3))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -38,7 +43,8 @@ def test_every_method_says_what_it_is(name):
     method = METHODS[name]
     assert method.name == name
     assert method.summary
-    assert method.tasks[0] == "predict"
+    assert method.answers_with in method.tasks
+    assert set(method.terms()) <= set(TERMS)
     assert method.__doc__
 
 
@@ -77,8 +83,8 @@ def test_molsaki_adds_the_attention_loss():
     method = make("molsaki", alpha=0.25, beta=2.0)
     seen = pair()
     parts = method(Seen(torch.tensor(2.0), torch.tensor(4.0), seen))
-    assert parts.attention > 0
-    assert parts.total.item() == pytest.approx(3.5 + 2 * parts.attention.item())
+    assert parts.terms["attention"] > 0
+    assert parts.total.item() == pytest.approx(3.5 + 2 * parts.terms["attention"].item())
     parts.total.backward()
     assert seen.student_BLSK.grad.abs().sum() > 0
     assert method.router.weight.grad.abs().sum() > 0
@@ -106,6 +112,7 @@ def test_shares_of_accumulated_batches_add_up(normalisation):
                 step_mask_BS=whole.step_mask_BS[rows],
                 key_mask_BK=whole.key_mask_BK[rows],
                 visible_BSK=whole.visible_BSK[rows],
+                step_tokens_BS=whole.step_tokens_BS[rows],
                 share=len(whole.teacher_BLSK[rows]) / B,
             )
         )
@@ -125,5 +132,163 @@ def test_equal_attention_has_no_loss():
         seen.step_mask_BS,
         seen.key_mask_BK,
         seen.visible_BSK,
+        seen.step_tokens_BS,
     )
     assert make("molsaki").attention_loss(alike).abs() < 1e-6
+
+
+def seen_with(attention, progress=0.0):
+    return Seen(torch.tensor(2.0), torch.tensor(4.0), attention, progress=progress)
+
+
+@pytest.mark.parametrize("name", ["single-layer", "molsaki"])
+@pytest.mark.parametrize(
+    ("schedule", "weights"), [("constant", (2, 2, 2)), ("falling", (2, 1, 0)), ("rising", (0, 1, 2))]
+)
+def test_beta_is_annealed_over_the_steps(name, schedule, weights):
+    method = make(name, beta=2.0, beta_schedule=schedule)
+    for progress, weight in zip((0.0, 0.5, 1.0), weights, strict=True):
+        parts = method(seen_with(pair(), progress))
+        expected = 3 + weight * parts.terms["attention"].item()
+        assert parts.total.item() == pytest.approx(expected), (schedule, progress)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"teacher_weights": "uniform"},
+        {"teacher_weights": "learned"},
+        {"student_weights": "uniform"},
+        {"step_pool": "mean"},
+        {"normalisation": "visible"},
+        {"kl_temperature": 0.1},
+        {"layer_change": "sum"},
+        {"teacher_temperature": 1.0},
+        {"normalisation": "visible", "step_pool": "mean"},
+    ],
+    ids=str,
+)
+def test_every_option_of_the_attention_loss_changes_it(settings):
+    plain = {"normalisation": "visible"} if len(settings) > 1 else {}
+    before, after = make("molsaki", **plain), make("molsaki", **settings)
+    for method in (before, after):
+        if method.router is not None:
+            torch.nn.init.normal_(method.router.weight, std=0.5, generator=torch.Generator().manual_seed(1))
+    seen = pair()
+    # A teacher whose steps were summed over three tokens each, where means are wanted.
+    other = replace(seen, teacher_BLSK=seen.teacher_BLSK / 3) if "step_pool" in settings else seen
+    assert abs(before.attention_loss(seen) - after.attention_loss(other)) > 1e-4
+
+
+def test_means_over_a_steps_tokens_are_those_of_its_sums():
+    seen = pair()
+    means = replace(seen, student_BLSK=seen.student_BLSK / seen.step_tokens_BS[:, None, :, None])
+    same = make("molsaki", step_pool="mean").attention_loss(seen)
+    torch.testing.assert_close(same, make("molsaki").attention_loss(means))
+
+
+def test_uniform_layers_are_their_mean_and_have_no_router():
+    method = make("molsaki", teacher_weights="uniform", student_weights="uniform")
+    assert not list(method.parameters())
+    assert not method.wants_values
+    seen = pair()
+    every = make("single-layer", teacher_layers=(0, 1, 2), student_layers=(0, 1))
+    torch.testing.assert_close(
+        method.attention_loss(replace(seen, values=())), every.attention_loss(replace(seen, values=()))
+    )
+
+
+def test_learned_teacher_weights_start_uniform_and_get_a_gradient():
+    method = make("molsaki", teacher_weights="learned")
+    seen = pair()
+    loss = method.attention_loss(seen)
+    torch.testing.assert_close(loss, make("molsaki", teacher_weights="uniform").attention_loss(seen))
+    loss.backward()
+    assert method.teacher_logits.grad.abs().sum() > 0
+    assert not make("molsaki").teacher_learns
+    with pytest.raises(InputError, match="number of the teacher's layers"):
+        METHODS["molsaki"](METHODS["molsaki"].Settings(teacher_weights="learned"), StudentShape((D,) * L))
+
+
+def test_single_layers_are_those_that_were_chosen():
+    seen = pair()
+    last = make("single-layer").attention_loss(seen)
+    named = make("single-layer", teacher_layers=(2,), student_layers=(1,)).attention_loss(seen)
+    torch.testing.assert_close(last, named)
+    only = replace(seen, teacher_BLSK=seen.teacher_BLSK[:, 1:2], student_BLSK=seen.student_BLSK[:, :1])
+    uniform = make("molsaki", teacher_weights="uniform", student_weights="uniform")
+    first = make("single-layer", teacher_layers=(1,), student_layers=(0,)).attention_loss(seen)
+    torch.testing.assert_close(first, uniform.attention_loss(only))
+    assert abs(first - last) > 1e-4
+    assert not list(make("single-layer").parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"teacher_layers": (3,)}, "teacher_layers to be different layers from 0 to 2"),
+        ({"student_layers": (-3,)}, "student_layers to be different layers from 0 to 1"),
+        ({"teacher_layers": (-1, 2)}, "got \\[-1, 2\\]"),
+    ],
+)
+def test_layers_that_there_are_not_are_refused(settings, expected):
+    with pytest.raises(InputError, match=expected):
+        make("single-layer", **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("molsaki", {"student_weights": "uniform", "gate": "shared"}, "expected no gate with `student_weights: unif"),
+        ("molsaki", {"teacher_weights": "uniform", "teacher_temperature": 1}, "expected no teacher_temperature"),
+        ("molsaki", {"teacher_weights": "learned", "layer_change": "sum"}, "expected no layer_change with"),
+        ("molsaki", {"normalisation": "visible", "kl_temperature": 0.1}, "which has none, got 0.1"),
+        ("single-layer", {"normalisation": "visible", "step_pool": "mean"}, "a mean changes nothing; got mean"),
+        ("single-layer", {"teacher_layers": ()}, "at least 1 item"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(name, settings, expected):
+    with pytest.raises(ValidationError, match=expected):
+        METHODS[name].Settings(**settings)
+
+
+def outputs(share=1.0):
+    generator = torch.Generator().manual_seed(3)
+    label, rationale = (torch.rand(4, 7, generator=generator).log().requires_grad_() for _ in range(2))
+    return OutputPair(label, rationale, share)
+
+
+def test_mmi_adds_the_cross_entropy_between_the_pooled_branches():
+    """As the released code of MMI computes it: the maxima themselves as logits and as targets."""
+    pooled = outputs()
+    expected = cross_entropy(pooled.rationale_EV.exp(), pooled.label_EV.exp())
+    parts = make("mmi", alpha=0.25, beta=2.0)(Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
+    torch.testing.assert_close(parts.terms["mutual"], expected)
+    assert parts.total.item() == pytest.approx(3.5 + 2 * expected.item())
+    parts.total.backward()
+    assert pooled.rationale_EV.grad.abs().sum() > 0
+    assert pooled.label_EV.grad is None
+
+
+def test_mmi_can_pull_both_branches_and_read_maxima_as_shares():
+    pooled = outputs()
+    label, rationale = (x.exp() / x.exp().sum(1, keepdim=True) for x in (pooled.label_EV, pooled.rationale_EV))
+    method = make("mmi", pooled="sum", detach_labels=False)
+    parts = method(Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
+    torch.testing.assert_close(parts.terms["mutual"], -(label * rationale.log()).sum(1).mean())
+    parts.total.backward()
+    assert pooled.label_EV.grad.abs().sum() > 0
+
+
+def test_mmi_of_a_share_of_the_step_is_that_share_and_without_both_tasks_dss():
+    seen = Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs(share=0.25))
+    whole = Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs())
+    torch.testing.assert_close(make("mmi")(seen).terms["mutual"] * 4, make("mmi")(whole).terms["mutual"])
+    bare = Seen(torch.tensor(2.0), torch.tensor(4.0))
+    assert make("mmi")(bare).total == make("dss")(bare).total
+
+
+def test_cot_is_the_loss_of_its_one_sequence():
+    parts = make("cot")(Seen(reasoning_loss=torch.tensor(2.5)))
+    assert parts.total == 2.5
+    assert list(parts.terms) == ["reasoning"]

@@ -109,9 +109,13 @@ def test_the_papers_settings_are_the_papers() -> None:
         ("seeds=[-1]", "seeds.0: Input should be greater than or equal to 0"),
         ("methods=[]", "methods: Tuple should have at least 1 item"),
         ("methods=[dss, dss]", "methods.0.label: expected labels of their own; 'dss' occurs more than once"),
-        ("methods=[magic]", "methods.0.name: expected one of label-only, dss, molsaki"),
+        ("methods=[magic]", "methods.0.name: expected one of label-only, cot, dss, mmi,"),
         ("methods=[{name: dss, beta: 1}]", "methods.0.beta: there is no such key; look for a typo"),
         ("methods=[{name: dss, alpha: 2}]", "methods.0.alpha: Input should be less than or equal to 1; got 2"),
+        (
+            "methods=[{name: molsaki, student_weights: uniform, gate: shared}]",
+            "methods.0: Value error, expected no gate with `student_weights: uniform`",
+        ),
         ("methods=[{name: molsaki, beta: .inf}]", "methods.0.beta: Input should be a finite number"),
         ("methods=[{name: dss, label: ../x}]", "methods.0.label: String should match pattern"),
         ("baseline=magic", "baseline: expected one of the methods' labels"),
@@ -130,6 +134,11 @@ def test_the_papers_settings_are_the_papers() -> None:
         ("prompts.teacher=templates/none.txt", "prompts.teacher: "),
         ("prompts.teacher='{question} only'", "Expected a prompt template with one {question}"),
         ("prompts.predict='{question} {rationale}'", "expected the predict prompt to end with {label}"),
+        ("prompts.reason='{question} {rationale}'", "expected the reason prompt to end with {reasoning}"),
+        (
+            'prompts.reason="[user]\\n{question}\\n[assistant]\\n{reasoning}"',
+            "expected the student's reason prompt to be text; got a chat's turns",
+        ),
         ("evaluation.max_new_tokens=1e12", "evaluation.max_new_tokens: Input should be"),
         ("name=../elsewhere", "name: String should match pattern"),
     ],
@@ -291,3 +300,20 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked() -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.training.steps = 3  # type: ignore[misc]
     assert isinstance(recipe, Recipe)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("single-layer", "methods.0.name: expected a method that mixes the teacher's layers, as they are stored"),
+        ("{name: molsaki, teacher_weights: uniform}", "methods.0.teacher_weights: expected 'change', as the teacher's"),
+        ("{name: molsaki, step_pool: mean}", "methods.0.step_pool: expected 'sum', as the teacher's"),
+        ("{name: molsaki, keys: question}", "methods.0.keys: expected 'all', as the teacher's"),
+        ("{name: molsaki, teacher_temperature: 1}", "methods.0.teacher_temperature: expected 0.1, as the teacher's"),
+    ],
+)
+def test_a_method_that_would_mix_other_layers_than_are_stored_is_refused(
+    method: str, expected: str, tmp_path: Path
+) -> None:
+    settings = [f"methods=[{method}]", "attention.layers=mixed"]
+    assert expected in refusal(tmp_path, SMALL, settings=settings)

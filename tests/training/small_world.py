@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from molsaki.extraction import Text
 from molsaki.methods import METHODS
-from molsaki.prompts import EXPLAIN, PREDICT, PromptTemplate
+from molsaki.prompts import EXPLAIN, PREDICT, REASON, PromptTemplate
 from molsaki.recipe import TrainingSettings
 from molsaki.records import Problem
 from molsaki.spans import find_spans
@@ -21,6 +21,7 @@ from molsaki.training import encode_examples, train_student
 CONTEXT = 160
 END = "<|end|>"
 TEMPLATES = {"predict": PromptTemplate.parse(PREDICT), "explain": PromptTemplate.parse(EXPLAIN)}
+REASON_TEMPLATE = PromptTemplate.parse(REASON)
 SENTENCES = ("Tom has {a} and {b} pens.", "He buys {b} more.", "So it is {a} + {b}.", "That is all of them.")
 
 
@@ -90,15 +91,25 @@ def make_store(folder: Path, problems, without=(), layers: int = 3) -> Attention
             spans = find_spans(text.question, text.rationale, text.keys)
             attention = torch.rand(layers, spans.n_steps, spans.n_keys, generator=generator)
             if text.id not in without:
-                writer.add(text.id, text.text_hash, attention)
+                tokens = [3 + step for step in range(spans.n_steps)]
+                writer.add(text.id, text.text_hash, attention, step_tokens=tokens)
     return AttentionStore(folder)
 
 
-def make_examples(folder: Path, count: int = 8, without=("p1", "p6"), tokenizer=None, max_length: int = CONTEXT):
+def make_examples(
+    folder: Path,
+    count: int = 8,
+    without=("p1", "p6"),
+    tokenizer=None,
+    max_length: int = CONTEXT,
+    tasks=("predict", "explain"),
+    choice=None,
+):
     problems = make_problems(count)
     store = make_store(folder, problems, without)
     tokenizer = tokenizer or make_tokenizer()
-    return encode_examples(tokenizer, problems, make_texts(problems), TEMPLATES, max_length, store)[0]
+    templates = TEMPLATES | ({"reason": REASON_TEMPLATE} if "reason" in tasks else {})
+    return encode_examples(tokenizer, problems, make_texts(problems), templates, max_length, store, choice)[0]
 
 
 def train(output: Path, examples, *, model="gpt2", name="molsaki", settings=None, seed=5, student=None, **changes):

@@ -4,30 +4,46 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_world import MODELS
+from small_world import MODELS, make_examples
 from torch.nn.functional import cross_entropy, log_softmax
 from transformers import TrainerCallback
 
 from molsaki.attention import read_attention
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, TERMS
 from molsaki.mixture import teacher_layer_weights
 from molsaki.recipe import TrainingSettings
 from molsaki.training import Collator, DistillationTrainer, make_method
 from molsaki.training.arguments import training_arguments
 from molsaki.training.model import DistillationModel
 
-CASES = [
-    ("label-only", {}),
-    ("dss", {"alpha": 0.3}),
-    ("molsaki", {"alpha": 0.3, "beta": 0.7}),
-    ("molsaki", {"normalisation": "visible", "gate": "per-layer", "router_norm": "after", "detach_values": True}),
-]
-pytestmark = pytest.mark.parametrize(("name", "settings"), CASES, ids=["label-only", "dss", "molsaki", "visible"])
+CASES = {
+    "label-only": ("label-only", {}),
+    "cot": ("cot", {}),
+    "dss": ("dss", {"alpha": 0.3}),
+    "mmi": ("mmi", {"alpha": 0.3, "beta": 0.7}),
+    "mmi-sum": ("mmi", {"pooled": "sum", "detach_labels": False}),
+    "single-layer": ("single-layer", {"beta": 0.7, "teacher_layers": (0, 2), "student_layers": (-1,)}),
+    "molsaki": ("molsaki", {"alpha": 0.3, "beta": 0.7}),
+    "visible": (
+        "molsaki",
+        {"normalisation": "visible", "gate": "per-layer", "router_norm": "after", "detach_values": True},
+    ),
+    "means": ("molsaki", {"step_pool": "mean", "keys": "question", "student_weights": "uniform"}),
+    "learned": ("molsaki", {"teacher_weights": "learned"}),
+}
+pytestmark = pytest.mark.parametrize(("name", "settings"), CASES.values(), ids=CASES)
+
+
+@pytest.fixture
+def examples(tmp_path, name, settings):
+    """Eight examples, two of them without the teacher's attention."""
+    chosen = METHODS[name].attention_choice(METHODS[name].Settings(**settings))
+    return make_examples(tmp_path / "attention", tasks=METHODS[name].tasks, choice=chosen)
 
 
 def build(model, name, settings):
     student = MODELS[model]()
-    method = make_method(METHODS[name], METHODS[name].Settings(**settings), student)
+    method = make_method(METHODS[name], METHODS[name].Settings(**settings), student, teacher_layers=3)
     for index, parameter in enumerate(method.parameters()):  # a router away from its zeros
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(index))
     return student, method
@@ -87,7 +103,7 @@ def test_alone_or_padded_in_a_batch_are_the_same(examples, tokenizer, model, nam
     totals = collate(examples)["counts"]
     together = distilled(**collate(examples), totals=totals)
     alone = [distilled(**collate([example]), totals=totals) for example in examples]
-    for key in ("loss", "label_loss", "rationale_loss", "attention_loss"):
+    for key in ("loss", *(f"{term}_loss" for term in TERMS)):
         torch.testing.assert_close(together[key], sum(outputs[key] for outputs in alone), atol=1e-6, rtol=1e-5)
 
 
@@ -96,6 +112,10 @@ def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, 
     student, method = build(model, name, settings)
     collate = Collator(tokenizer, method.tasks, method.reads_attention)
     got = DistillationModel(student, method)(**collate(examples))
+    if name == "cot":
+        reasoning = mean_cross_entropy(student, [example.sequences["reason"] for example in examples])
+        assert got["loss"].item() == pytest.approx(reasoning.item(), rel=1e-5)
+        return
     label = mean_cross_entropy(student, [example.sequences["predict"] for example in examples])
     if name == "label-only":
         assert got["loss"].item() == pytest.approx(label.item(), rel=1e-5)
@@ -103,7 +123,11 @@ def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, 
     rationale = mean_cross_entropy(student, [example.sequences["explain"] for example in examples])
     alpha, beta = settings.get("alpha", 0.5), settings.get("beta", 1.0)
     expected = alpha * label + (1 - alpha) * rationale
-    if name == "molsaki":
+    if name == "mmi":
+        losses = [slow_mutual_loss(student, example, settings) for example in examples]
+        expected = expected + settings.get("beta", 0.1) * sum(losses) / len(losses)
+        assert got["mutual_loss"].item() == pytest.approx((sum(losses) / len(losses)).item(), rel=1e-5)
+    if METHODS[name].reads_attention:
         losses = [slow_attention_loss(student, method, e, settings) for e in examples if e.teacher_LSK is not None]
         assert len(losses) == 6
         expected = expected + beta * sum(losses) / len(losses)
@@ -122,6 +146,20 @@ def mean_cross_entropy(student, sequences):
     return torch.stack(losses).mean()
 
 
+def slow_mutual_loss(student, example, settings):
+    """The MMI term for one example, position by position."""
+    pooled = {}
+    for task in ("predict", "explain"):
+        sequence = example.sequences[task]
+        logits = student(torch.tensor([sequence.input_ids])).logits[0]
+        places = range(sequence.completion_token, len(sequence.input_ids))
+        pooled[task] = torch.stack([torch.softmax(logits[place - 1], 0) for place in places]).max(0).values
+    label, rationale = pooled["predict"], pooled["explain"]
+    if settings.get("pooled") == "sum":
+        return -((label / label.sum()) * (rationale / rationale.sum()).log()).sum()
+    return cross_entropy(rationale[None], label[None])
+
+
 def slow_attention_loss(student, method, example, settings):
     """Eq. 2 to 7 for one example, from the model's own attention matrices and value projections."""
     ids = torch.tensor([example.sequences["explain"].input_ids])
@@ -135,11 +173,15 @@ def slow_attention_loss(student, method, example, settings):
             for j, key in enumerate(tokens.key_of_token):
                 if step >= 0 and key >= 0:
                     student_LSK[layer, step, key] += weight[0, :, i, j].mean()
-    masks = torch.ones(1, tokens.n_steps, dtype=torch.bool), torch.ones(1, tokens.n_keys, dtype=torch.bool)
-    teacher_L = teacher_layer_weights(example.teacher_LSK[None], *masks, 0.1)[0]
-    spans = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])
-    values = read_attention(student, ids, None, *spans, values=True).values
-    student_L = slow_router(method.router, values, settings)
+    if settings.get("step_pool") == "mean":
+        for step in range(tokens.n_steps):
+            student_LSK[:, step] /= tokens.step_of_token.count(step)
+    if "teacher_layers" in settings:
+        teacher_L, student_L = torch.zeros(3), torch.zeros(2)
+        for weights_L, layers in ((teacher_L, settings["teacher_layers"]), (student_L, settings["student_layers"])):
+            weights_L[list(layers)] = 1 / len(layers)
+    else:
+        teacher_L, student_L = slow_weights(student, method, example, ids, settings)
     teacher_SK = torch.einsum("lsk,l->sk", example.teacher_LSK, teacher_L)
     student_SK = torch.einsum("lsk,l->sk", student_LSK, student_L)
     rows = []
@@ -155,6 +197,20 @@ def slow_attention_loss(student, method, example, settings):
             p, q = log_softmax(teacher_SK[step], 0), log_softmax(student_SK[step], 0)
             rows.append((p.exp() * (p - q)).sum())
     return torch.stack(rows).mean()
+
+
+def slow_weights(student, method, example, ids, settings):
+    """Both sides' layer weights."""
+    tokens = example.tokens
+    masks = torch.ones(1, tokens.n_steps, dtype=torch.bool), torch.ones(1, tokens.n_keys, dtype=torch.bool)
+    teacher_L = teacher_layer_weights(example.teacher_LSK[None], *masks, 0.1)[0]
+    if settings.get("teacher_weights") == "learned":
+        teacher_L = torch.softmax(method.teacher_logits / 0.1, 0)
+    if settings.get("student_weights") == "uniform":
+        return teacher_L, torch.full((2,), 0.5)
+    spans = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])
+    values = read_attention(student, ids, None, *spans, values=True).values
+    return teacher_L, slow_router(method.router, values, settings)
 
 
 def slow_router(router, values, settings):

@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 import torch
-from small_world import MODELS
+from small_world import MODELS, make_examples
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from molsaki.methods import METHODS
@@ -57,12 +57,19 @@ def test_the_note_is_taken():
 @pytest.mark.parametrize("apart", [True, False], ids=["apart", "together"])
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("label-only", {}), ("dss", {}), ("molsaki", {}), ("molsaki", {"normalisation": "visible"})],
-    ids=["label-only", "dss", "molsaki", "visible"],
+    [
+        *((name, {}) for name in METHODS),
+        ("molsaki", {"normalisation": "visible"}),
+        ("molsaki", {"step_pool": "mean", "teacher_weights": "learned", "student_weights": "uniform"}),
+        ("mmi", {"pooled": "sum", "detach_labels": False}),
+    ],
+    ids=[*METHODS, "visible", "learned", "mmi-sum"],
 )
-def test_forward_and_backward_never_look(examples, tokenizer, model, name, settings, apart):
+def test_forward_and_backward_never_look(tmp_path, tokenizer, model, name, settings, apart):
     student = MODELS[model]().train()
-    method = make_method(METHODS[name], METHODS[name].Settings(**settings), student)
+    chosen = METHODS[name].Settings(**settings)
+    examples = make_examples(tmp_path, tasks=METHODS[name].tasks, choice=METHODS[name].attention_choice(chosen))
+    method = make_method(METHODS[name], chosen, student, teacher_layers=3)
     distilled = DistillationModel(student, method)
     batch = Collator(tokenizer, method.tasks, method.reads_attention, apart)(examples)
     with Waits() as waits:

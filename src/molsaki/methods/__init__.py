@@ -6,11 +6,40 @@ and everything else are the same for all, so what a comparison shows is the meth
 
 from __future__ import annotations
 
-from molsaki.methods.base import AttentionPair, Method, MethodSettings, Seen, StudentShape, Task
+from molsaki.methods.base import (
+    TERM_OF_TASK,
+    TERMS,
+    AttentionChoice,
+    AttentionPair,
+    Method,
+    MethodSettings,
+    OutputPair,
+    Seen,
+    StudentShape,
+    Task,
+)
+from molsaki.methods.cot import ChainOfThought
 from molsaki.methods.dss import DistillingStepByStep
 from molsaki.methods.label_only import LabelOnly
+from molsaki.methods.mmi import MaximisedMutualInformation
 from molsaki.methods.molsaki import MoLSAKI
+from molsaki.methods.single_layer import SingleLayer
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (LabelOnly, DistillingStepByStep, MoLSAKI)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (LabelOnly, ChainOfThought, DistillingStepByStep, MaximisedMutualInformation, SingleLayer, MoLSAKI)
+}
 
-__all__ = ["METHODS", "AttentionPair", "Method", "MethodSettings", "Seen", "StudentShape", "Task"]
+__all__ = [
+    "METHODS",
+    "TERMS",
+    "TERM_OF_TASK",
+    "AttentionChoice",
+    "AttentionPair",
+    "Method",
+    "MethodSettings",
+    "OutputPair",
+    "Seen",
+    "StudentShape",
+    "Task",
+]

@@ -1,6 +1,7 @@
 """What every method of distillation is: a module from what one forward pass shows to a loss and its parts.
 
-Legend: B examples whose attention is compared, T tokens, L layers, S steps, K keys, D width of a value state.
+Legend: B examples whose attention is compared, E examples, T tokens, L layers, S steps, K keys, D width of a value
+state, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 
 from molsaki.objectives import LossParts
 
-Task = Literal["predict", "explain"]
+Task = Literal["predict", "explain", "reason"]
+TERM_OF_TASK: dict[Task, str] = {"predict": "label", "explain": "rationale", "reason": "reasoning"}
+TERMS = (*TERM_OF_TASK.values(), "attention", "mutual")
+"""The names of all terms that a method's loss may have, in the order in which their items are counted."""
 
 
 class MethodSettings(BaseModel):
@@ -25,13 +29,28 @@ class MethodSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class StudentShape:
-    """What a method may need to know of the student to build its own parameters.
+    """What a method may need to know of the student, and of its teacher's attention, to build its own parameters.
 
     Attributes:
         value_sizes: width of the value states of every layer, all value heads side by side.
+        teacher_layers: how many layers of the teacher the stored attention has; 0 where none is read.
     """
 
     value_sizes: tuple[int, ...]
+    teacher_layers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionChoice:
+    """Which part of the stepwise attention a method compares.
+
+    Attributes:
+        question_keys: only the keys of the question.
+        step_means: means over each step's tokens instead of sums, on either side over its own tokens.
+    """
+
+    question_keys: bool = False
+    step_means: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +58,14 @@ class AttentionPair:
     """Teacher's and student's stepwise attention on the same steps and keys of the same examples.
 
     Attributes:
-        teacher_BLSK: the teacher's, of all its layers.
-        student_BLSK: the student's, of all its layers, with gradient.
-        values: the student's value states [B, T, D] of every layer.
+        teacher_BLSK: the teacher's, of all its layers; sums over each step's tokens, or means where the method's
+            `AttentionChoice` wants them.
+        student_BLSK: the student's sums, of all its layers, with gradient.
+        values: the student's value states [B, T, D] of every layer; none for a method that does not want them.
         token_mask_BT: True at real tokens.
         step_mask_BS, key_mask_BK: True at real steps and keys.
         visible_BSK: True where a step can see a key.
+        step_tokens_BS: how many tokens each step has on the student's side; 1 where there is no step.
         share: these examples over all examples with attention of the optimiser step; less than 1 where gradients
             are accumulated, so that the step's loss is the mean over all of them.
     """
@@ -56,22 +77,44 @@ class AttentionPair:
     step_mask_BS: Tensor
     key_mask_BK: Tensor
     visible_BSK: Tensor
+    step_tokens_BS: Tensor
+    share: float | Tensor = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPair:
+    """What the student says after `predict:` and after `explain:` about the same examples.
+
+    Attributes:
+        label_EV: log of the largest probability that each token of the vocabulary has at any position of the label.
+        rationale_EV: the same over the positions of the rationale.
+        share: these examples over all such examples of the optimiser step.
+    """
+
+    label_EV: Tensor
+    rationale_EV: Tensor
     share: float | Tensor = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one forward pass shows.
+    """What one batch shows; what belongs to no task of the method is None.
 
     Attributes:
         label_loss: mean cross-entropy of the labels' tokens after `predict:`; scalar.
-        rationale_loss: mean cross-entropy of the rationales' tokens after `explain:`; scalar, or None.
+        rationale_loss: mean cross-entropy of the rationales' tokens after `explain:`; scalar.
         attention: stepwise attention of both sides, or None where no example of the batch has it.
+        reasoning_loss: mean cross-entropy of the tokens of rationale and answer after `reason:`; scalar.
+        outputs: the two tasks' pooled outputs, for a method that asks for them.
+        progress: the share of the training's steps that are done.
     """
 
-    label_loss: Tensor
+    label_loss: Tensor | None = None
     rationale_loss: Tensor | None = None
     attention: AttentionPair | None = None
+    reasoning_loss: Tensor | None = None
+    outputs: OutputPair | None = None
+    progress: float = 0.0
 
 
 class Method(nn.Module, ABC):
@@ -79,17 +122,41 @@ class Method(nn.Module, ABC):
 
     Subclasses set the class attributes and define `forward`. Parameters of their own (a router) are trained with
     the student's and saved in a file of their own beside it, which nobody needs who only asks the student.
+
+    Attributes:
+        name: in recipes.
+        summary: in a line.
+        tasks: the sequences that it trains on.
+        answers_with: the prompt that its students are tested with.
+        reads_attention: whether teacher's and student's stepwise attention are compared.
+        pools_outputs: whether it wants `Seen.outputs`.
+        wants_values: whether it wants the student's value states with its attention.
+        Settings: its own settings.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     tasks: ClassVar[tuple[Task, ...]]
+    answers_with: ClassVar[Literal["predict", "reason"]] = "predict"
     reads_attention: ClassVar[bool] = False
+    pools_outputs: ClassVar[bool] = False
+    wants_values: bool = False
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
     def __init__(self, settings: MethodSettings, student: StudentShape) -> None:  # noqa: ARG002 - for subclasses
         super().__init__()
         self.settings = settings
+
+    @classmethod
+    def terms(cls) -> tuple[str, ...]:
+        """Which of `TERMS` its loss has."""
+        more = {"attention": cls.reads_attention, "mutual": cls.pools_outputs}
+        return (*(TERM_OF_TASK[task] for task in cls.tasks), *(term for term, has in more.items() if has))
+
+    @classmethod
+    def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:  # noqa: ARG003 - for subclasses
+        """Which part of the attention it compares with these settings."""
+        return AttentionChoice()
 
     @abstractmethod
     def forward(self, seen: Seen) -> LossParts:

@@ -7,7 +7,7 @@ from typing import cast
 from pydantic import Field
 
 from molsaki.methods.base import Method, MethodSettings, Seen
-from molsaki.objectives import LossParts, distillation_loss
+from molsaki.objectives import LossParts, weighted_loss
 
 
 class DistillingStepByStepSettings(MethodSettings):
@@ -35,5 +35,8 @@ class DistillingStepByStep(Method):
     def forward(self, seen: Seen) -> LossParts:
         """L = α·L_pre + (1 − α)·L_exp."""
         settings = cast(DistillingStepByStepSettings, self.settings)
+        assert seen.label_loss is not None, "the predict task was not batched"
         assert seen.rationale_loss is not None, "the explain task was not batched"
-        return distillation_loss(seen.label_loss, seen.rationale_loss, alpha=settings.alpha)
+        return weighted_loss(
+            {"label": (settings.alpha, seen.label_loss), "rationale": (1 - settings.alpha, seen.rationale_loss)}
+        )

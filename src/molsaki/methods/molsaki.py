@@ -2,71 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
-from pydantic import Field
-from torch import Tensor
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 
-from molsaki.methods.base import AttentionPair, Method, MethodSettings, Seen, StudentShape
+from molsaki.errors import InputError
+from molsaki.methods.attention import AttentionMethod, AttentionSettings
+from molsaki.methods.base import AttentionPair, MethodSettings, StudentShape
 from molsaki.mixture import LayerRouter, mix_layers, teacher_layer_weights
-from molsaki.objectives import LossParts, attention_loss_parts, distillation_loss
 
 
-class MoLSAKISettings(MethodSettings):
+class MoLSAKISettings(AttentionSettings):
     """Settings of MoLSAKI; every default is the paper's, every other value a named departure.
 
     Attributes:
-        alpha: weight of the answers' loss against the rationales' (paper: 0.5).
-        beta: weight of the attention loss (paper: 1.0).
+        teacher_weights: the teacher's layers weigh by the "change" of their attention from key to key (paper), are
+            "uniform", or weigh as "learned" with the student, one logit a layer over τ1.
         teacher_temperature: τ1 of the teacher's layer weights (paper: 0.1).
-        router_temperature: τ2 of the student's layer weights (paper: 0.5).
-        kl_temperature: τ in the attention loss (paper: 1; released code: 0.1).
-        normalisation: how a row of attention becomes a distribution: "softmax" over all keys (paper), or
-            "visible", divided by its sum over the keys that the step can see.
         layer_change: "mean" divides G by |steps|·(|keys| − 1) (paper), "sum" does not (released code).
+        student_weights: the student's layers weigh as the "router" says that reads its value states (paper), or are
+            "uniform"; the settings of the router then mean nothing and are refused.
+        router_temperature: τ2 of the student's layer weights (paper: 0.5).
         gate: the router's gate over "concatenated" layers (paper), "per-layer", or "shared" (released code).
         router_norm: RMSNorm "before" the sum over tokens (paper) or "after" it (released code).
         router_pool: "sum" over tokens (paper) or "mean".
         detach_values: the router learns but does not push on the student's values (released code).
     """
 
-    alpha: float = Field(default=0.5, ge=0, le=1)
-    beta: float = Field(default=1.0, ge=0)
+    teacher_weights: Literal["change", "uniform", "learned"] = "change"
     teacher_temperature: float = Field(default=0.1, gt=0)
-    router_temperature: float = Field(default=0.5, gt=0)
-    kl_temperature: float = Field(default=1.0, gt=0)
-    normalisation: Literal["softmax", "visible"] = "softmax"
     layer_change: Literal["mean", "sum"] = "mean"
+    student_weights: Literal["router", "uniform"] = "router"
+    router_temperature: float = Field(default=0.5, gt=0)
     gate: Literal["concatenated", "per-layer", "shared"] = "concatenated"
     router_norm: Literal["before", "after"] = "before"
     router_pool: Literal["sum", "mean"] = "sum"
     detach_values: bool = False
 
+    @property
+    def scale_of_rows_matters(self) -> bool:
+        """It does for how much the teacher's attention changes from key to key."""
+        return self.teacher_weights == "change"
 
-class MoLSAKI(Method):
+    @model_validator(mode="after")
+    def _every_setting_does_something(self) -> Self:
+        router = ["router_temperature", "gate", "router_norm", "router_pool", "detach_values"]
+        idle: dict[str, list[str]] = {"student_weights": router if self.student_weights == "uniform" else []}
+        idle["teacher_weights"] = {
+            "change": [],
+            "uniform": ["teacher_temperature", "layer_change"],
+            "learned": ["layer_change"],
+        }[self.teacher_weights]
+        for chosen, without in idle.items():
+            changed = [name for name in without if getattr(self, name) != type(self).model_fields[name].default]
+            if changed:
+                raise ValueError(
+                    f"expected no {' or '.join(changed)} with `{chosen}: {getattr(self, chosen)}`, which has no use "
+                    "for it"
+                )
+        return self
+
+
+class MoLSAKI(AttentionMethod):
     """L = α·L_pre + (1 − α)·L_exp + β·L_att with the layers of both sides mixed (Eq. 2 to 8).
 
     Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. The teacher's layers are weighed by how much their
     attention changes from key to key (Eq. 4), the student's by a router that reads its value states (Eq. 5).
+
+    Raises:
+        InputError: the teacher's weights are to be learned, and it is not said how many layers it has.
     """
 
     name = "molsaki"
     summary = "answer, rationale, and the teacher's stepwise attention through a mixture of layers"
-    tasks = ("predict", "explain")
-    reads_attention = True
     Settings = MoLSAKISettings
 
     def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
         super().__init__(settings, student)
         chosen = cast(MoLSAKISettings, settings)
-        self.router = LayerRouter(
-            student.value_sizes,
-            chosen.router_temperature,
-            gate=chosen.gate,
-            normalise=chosen.router_norm,
-            pool=chosen.router_pool,
-            detach_values=chosen.detach_values,
-        )
+        self.router: LayerRouter | None = None
+        if chosen.student_weights == "router":
+            self.router = LayerRouter(
+                student.value_sizes,
+                chosen.router_temperature,
+                gate=chosen.gate,
+                normalise=chosen.router_norm,
+                pool=chosen.router_pool,
+                detach_values=chosen.detach_values,
+            )
+        self.wants_values = self.router is not None
+        self.teacher_logits: nn.Parameter | None = None
+        if chosen.teacher_weights == "learned":
+            if student.teacher_layers < 1:
+                raise InputError(
+                    "Expected the number of the teacher's layers to learn their weights; got none. Make the method "
+                    "with `StudentShape(value_sizes, teacher_layers)`."
+                )
+            self.teacher_logits = nn.Parameter(torch.zeros(student.teacher_layers))
+        self.teacher_learns = self.teacher_logits is not None
         self._layer_weights: Tensor | None = None
         self._weighed = 0
 
@@ -78,44 +113,38 @@ class MoLSAKI(Method):
         self._layer_weights, self._weighed = None, 0
         return {f"layer_weight_{layer}": weight for layer, weight in enumerate(means)}
 
-    def forward(self, seen: Seen) -> LossParts:
-        """L = α·L_pre + (1 − α)·L_exp + β·L_att; a batch without attention has L_att = 0."""
-        settings = cast(MoLSAKISettings, self.settings)
-        assert seen.rationale_loss is not None, "the explain task was not batched"
-        attention = None if seen.attention is None else self.attention_loss(seen.attention)
-        return distillation_loss(
-            seen.label_loss, seen.rationale_loss, attention, alpha=settings.alpha, beta=settings.beta
-        )
+    def compared(self, teacher_BLSK: Tensor, student_BLSK: Tensor, pair: AttentionPair) -> tuple[Tensor, Tensor]:
+        """The two mixtures."""
+        teacher_BL, student_BL = self._teacher_weights(teacher_BLSK, pair), self._student_weights(student_BLSK, pair)
+        return mix_layers(teacher_BLSK, teacher_BL), mix_layers(student_BLSK, student_BL)
 
-    def attention_loss(self, pair: AttentionPair) -> Tensor:
-        """L_att (Eq. 6, 7) between the two mixtures.
-
-        The mean is over all examples with attention. One that has no row to compare (which only the "visible"
-        normalisation leaves out) adds nothing to the sum and is counted, since the number of the others is not
-        known before the last of the accumulated batches. The pair was checked when its batch was made.
-        """
+    def _teacher_weights(self, teacher_BLSK: Tensor, pair: AttentionPair) -> Tensor:
         settings = cast(MoLSAKISettings, self.settings)
-        teacher_weights_BL = teacher_layer_weights(
-            pair.teacher_BLSK,
+        if settings.teacher_weights == "uniform":
+            return _uniform(teacher_BLSK)
+        if self.teacher_logits is not None:
+            weights_L = torch.softmax(self.teacher_logits / settings.teacher_temperature, dim=0)
+            return weights_L.expand(teacher_BLSK.shape[0], -1)
+        return teacher_layer_weights(
+            teacher_BLSK,
             pair.step_mask_BS,
             pair.key_mask_BK,
             settings.teacher_temperature,
             normalise=settings.layer_change == "mean",
             check=False,
         )
-        student_weights_BL = self.router(pair.values, pair.token_mask_BT, check=False)
+
+    def _student_weights(self, student_BLSK: Tensor, pair: AttentionPair) -> Tensor:
+        if self.router is None:
+            return _uniform(student_BLSK)
+        weights_BL: Tensor = self.router(pair.values, pair.token_mask_BT, check=False)
         if self.training:
-            summed_L = student_weights_BL.detach().sum(0)
+            summed_L = weights_BL.detach().sum(0)
             self._layer_weights = summed_L if self._layer_weights is None else self._layer_weights + summed_L
-            self._weighed += student_weights_BL.shape[0]
-        parts = attention_loss_parts(
-            mix_layers(pair.teacher_BLSK, teacher_weights_BL),
-            mix_layers(pair.student_BLSK, student_weights_BL),
-            pair.step_mask_BS,
-            pair.key_mask_BK,
-            temperature=settings.kl_temperature,
-            normalisation=settings.normalisation,
-            visible_BSK=pair.visible_BSK if settings.normalisation == "visible" else None,
-            check=False,
-        )
-        return parts.per_example_B.mean() * pair.share
+            self._weighed += weights_BL.shape[0]
+        return weights_BL
+
+
+def _uniform(attention_BLSK: Tensor) -> Tensor:
+    examples, layers = attention_BLSK.shape[:2]
+    return attention_BLSK.new_full((examples, layers), 1 / layers)

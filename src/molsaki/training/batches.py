@@ -20,7 +20,7 @@ from torch import Tensor
 from molsaki.attention.spans import make_spans
 from molsaki.encoding import IGNORED
 from molsaki.errors import InputError
-from molsaki.methods import Task
+from molsaki.methods import TERM_OF_TASK, TERMS, Task
 from molsaki.mixture import check_attention
 from molsaki.objectives import visible_keys
 from molsaki.padding import pad
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 class Collator:
     """Makes a batch of examples, all of the method's tasks in it.
 
-    A batch is a dict of "passes", each with the rows of one forward pass, and of "counts", the batch's label tokens,
-    rationale tokens and examples with attention. A pass holds
+    A batch is a dict of "passes", each with the rows of one forward pass, and of "counts", how many items the batch has
+    of each of `molsaki.methods.TERMS`: tokens of a task, examples with attention, examples with both `predict:` and
+    `explain:`. A pass holds
 
         input_ids: [R, T], padded on the right.
         positions: [N], which of the pass's kept logits, [R × logits_needed] of them, predict a token with a loss.
-        targets: [N], these tokens.
-        explains: [N], True where the token is a rationale's.
+        targets: [N], these tokens, row after row.
+        rows: for each row its task and how many of these tokens it has.
         logits_needed: how many positions at the end hold all of these logits.
         attention: only where examples have the teacher's attention; see `_attention`.
 
@@ -72,10 +73,13 @@ class Collator:
         tasks = [(task,) for task in self.tasks] if self.apart else [self.tasks]
         rows = [[(t, e) for t in together for e in examples if t in e.sequences] for together in tasks]
         passes = [self._pass(some) for some in rows if some]
-        attending = sum(e.teacher_LSK is not None for e in examples) if self.reads_attention else 0
-        explained = sum(int(one["explains"].sum()) for one in passes)
-        counted = sum(len(one["targets"]) for one in passes)
-        return {"passes": passes, "counts": torch.tensor([counted - explained, explained, attending])}
+        counts = dict.fromkeys(TERMS, 0)
+        for task, tokens in (row for one in passes for row in one["rows"]):
+            counts[TERM_OF_TASK[task]] += tokens
+        if self.reads_attention:
+            counts["attention"] = sum(e.teacher_LSK is not None for e in examples)
+        counts["mutual"] = sum(all(task in e.sequences for task in ("predict", "explain")) for e in examples)
+        return {"passes": passes, "counts": torch.tensor(list(counts.values()))}
 
     def _pass(self, rows: Sequence[tuple[Task, Example]]) -> dict[str, Any]:
         sequences = [example.sequences[task] for task, example in rows]
@@ -84,13 +88,14 @@ class Collator:
         needed = longest - min(max(sequence.completion_token - 1, 0) for sequence in sequences)
         following = pad([sequence.labels for sequence in sequences], IGNORED)[:, longest - needed + 1 :]
         targets = torch.nn.functional.pad(following, (0, 1), value=IGNORED).flatten()
-        positions = (targets != IGNORED).nonzero().squeeze(1)
-        explains = torch.tensor([task == "explain" for task, _ in rows])
+        has_loss = targets != IGNORED
+        positions = has_loss.nonzero().squeeze(1)
+        tokens = has_loss.view(len(rows), needed).sum(1).tolist()
         made: dict[str, Any] = {
             "input_ids": pad([sequence.input_ids for sequence in sequences], self.padding),
             "positions": positions,
             "targets": targets[positions],
-            "explains": explains[positions // needed],
+            "rows": tuple((task, count) for (task, _), count in zip(rows, tokens, strict=True)),
             "logits_needed": needed,
         }
         if self.reads_attention:
@@ -116,6 +121,7 @@ def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequen
         key_mask: [B, K], True at real keys.
         token_mask: [B, T], True at real tokens.
         visible: [B, S, K], True where a step can see a key.
+        step_tokens: [B, S], how many of the student's tokens each step has; 1 where there is no step.
     """
     attentions = [example.teacher_LSK for example in examples if example.teacher_LSK is not None]
     steps = max(attention.shape[1] for attention in attentions)
@@ -124,6 +130,7 @@ def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequen
     teacher = torch.zeros(len(examples), attentions[0].shape[0], steps, keys)
     step_mask = torch.zeros(len(examples), steps, dtype=torch.bool)
     key_mask = torch.zeros(len(examples), keys, dtype=torch.bool)
+    step_tokens = torch.ones(len(examples), steps)
     for i, (row, example, attention) in enumerate(zip(rows, examples, attentions, strict=True)):
         assert example.tokens is not None
         length = len(example.tokens.step_of_token)
@@ -131,6 +138,7 @@ def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequen
         key_of_token[row, :length] = torch.tensor(example.tokens.key_of_token)
         teacher[i, :, : attention.shape[1], : attention.shape[2]] = attention
         step_mask[i, : attention.shape[1]] = True
+        step_tokens[i, : attention.shape[1]] = torch.tensor(example.tokens.tokens_of_steps, dtype=torch.float)
         key_mask[i, : attention.shape[2]] = True
     _require_sound(teacher, step_mask, key_mask, examples)
     real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
@@ -142,6 +150,7 @@ def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequen
         "key_mask": key_mask,
         "token_mask": real[index],
         "visible": visible_keys(step_of_token[index], key_of_token[index], steps, keys),
+        "step_tokens": step_tokens,
     }
 
 

@@ -1,7 +1,7 @@
-"""The examples that a student learns from: one problem in both tasks.
+"""The examples that a student learns from: one problem in every task.
 
-`predict:` with its label, `explain:` with its rationale, and the teacher's attention on the rationale's steps and
-keys if there is one.
+`predict:` with its label, `explain:` with its rationale, `reason:` with both if a method asks for it, and the
+teacher's attention on the rationale's steps and keys if there is one.
 
 Legend: L layers, S steps, K keys.
 """
@@ -13,16 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from molsaki.answer_sentences import state_answer
 from molsaki.encoding import EncodedText, encode_student, require_offsets
-from molsaki.errors import InputError
+from molsaki.errors import ArtefactError, InputError
 from molsaki.extraction import Text
-from molsaki.methods import Task
+from molsaki.methods import AttentionChoice, Task
 from molsaki.prompts import PromptTemplate
 from molsaki.records import Problem, RowReport
-from molsaki.span_tokens import SpanTokens, common_spans, keep_spans
-from molsaki.spans import find_spans
+from molsaki.span_tokens import CommonSpans, SpanTokens, common_spans, keep_spans
+from molsaki.spans import Spans, find_spans
 from molsaki.stores import AttentionStore
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ NO_ATTENTION = "without the teacher's attention: takes no part in the attention 
 NOTHING_LEFT = "no step or key left on both sides: takes no part in the attention loss"
 DROPPED = "a step or key that only one side has was left out on both"
 CUT = "explain sequence cut at the context's end"
+CUT_REASONING = "reason sequence cut at the context's end: its answer is not learned"
+NO_QUESTION_KEYS = "no key in the question: takes no part in the attention loss"
 TOO_LONG = "the question leaves no room for the answer"
 
 
@@ -45,7 +49,8 @@ class Example:
         problem_id: the problem's id.
         sequences: the encoded sequence of each task.
         tokens: the student's tokens of the steps and keys that both sides have; None without attention.
-        teacher_LSK: the teacher's attention on exactly these steps and keys; None without attention.
+        teacher_LSK: the teacher's attention on exactly these steps and keys, summed over its tokens of a step, or
+            their mean where a method chose that; None without attention.
     """
 
     problem_id: str
@@ -61,6 +66,7 @@ def encode_examples(
     templates: Mapping[Task, PromptTemplate],
     max_length: int,
     store: AttentionStore | None = None,
+    choice: AttentionChoice | None = None,
 ) -> tuple[list[Example], RowReport]:
     """Encode problems with their rationales for a student.
 
@@ -68,16 +74,18 @@ def encode_examples(
         tokenizer: the student's; it must give offsets.
         problems: what to learn from.
         texts: question and rationale by problem id; a problem without one is an error of the caller's.
-        templates: the prompt of each task.
+        templates: the prompt of each task; `reason` only where a method has that task.
         max_length: the student's context; a rationale beyond is cut, and counted.
         store: the teacher's attention, for a method that reads it.
+        choice: which part of it the method compares; all of it by default.
 
     Returns:
         The examples, and a report on what was left out or cut.
 
     Raises:
         TokenizerError: the tokenizer gives no offsets.
-        ArtefactError: the store's attention was read on other text.
+        ArtefactError: the store's attention was read on other text, or it does not say how many tokens the teacher's
+            steps have, and a method wants means over them.
     """
     require_offsets(tokenizer)
     report = RowReport()
@@ -93,9 +101,14 @@ def encode_examples(
         if explain.cut_tokens:
             report.note(CUT)
         sequences: dict[Task, EncodedText] = {"predict": predict, "explain": explain}
+        if "reason" in templates:
+            written = state_answer(text.rationale, problem.label)
+            sequences["reason"] = encode_student(tokenizer, templates["reason"], problem.text, written, max_length)
+            if sequences["reason"].cut_tokens:
+                report.note(CUT_REASONING)
         tokens, teacher_LSK = None, None
         if store is not None:
-            tokens, teacher_LSK = _attention(store, text, explain, report)
+            tokens, teacher_LSK = _attention(store, text, explain, choice or AttentionChoice(), report)
         examples.append(Example(problem.id, sequences, tokens, teacher_LSK))
     return examples, report
 
@@ -134,7 +147,7 @@ def encode_labels(
 
 
 def _attention(
-    store: AttentionStore, text: Text, explain: EncodedText, report: RowReport
+    store: AttentionStore, text: Text, explain: EncodedText, choice: AttentionChoice, report: RowReport
 ) -> tuple[SpanTokens | None, Tensor | None]:
     """The teacher's attention and the student's tokens on the steps and keys that both have."""
     if text.id not in store:
@@ -152,4 +165,28 @@ def _attention(
     if not common.steps or not common.keys:
         report.note(NOTHING_LEFT)
         return None, None
-    return keep_spans(mine, common), theirs_LSK[:, common.steps][:, :, common.keys]
+    if choice.question_keys:
+        common = _of_the_question(common, spans)
+        if not common.keys:
+            report.note(NO_QUESTION_KEYS)
+            return None, None
+    kept_LSK = theirs_LSK[:, common.steps][:, :, common.keys]
+    if choice.step_means:
+        tokens_S = torch.tensor(_step_tokens(store, text.id))[list(common.steps)]
+        kept_LSK = kept_LSK / tokens_S[None, :, None]
+    return keep_spans(mine, common), kept_LSK
+
+
+def _of_the_question(common: CommonSpans, spans: Spans) -> CommonSpans:
+    return replace(common, keys=tuple(key for key in common.keys if spans.keys[key].text == "question"))
+
+
+def _step_tokens(store: AttentionStore, row_id: str) -> tuple[int, ...]:
+    counts = store.step_tokens(row_id)
+    if not counts:
+        raise ArtefactError(
+            f"Expected the attention store {store.folder} to say how many of the teacher's tokens each step of "
+            f"{row_id!r} has; it does not. Means over them cannot be taken; read the attention again into a new "
+            "folder, or set `step_pool: sum`."
+        )
+    return counts

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-PARTS = ("label", "rationale", "attention")
+from molsaki.methods import TERMS
 
 
 class PartMeans:
     """Sums of the loss's parts over batches.
 
     Args:
-        parts: which of `PARTS` the method has; the others are not reported.
+        parts: which of `TERMS` the method's loss has; the others are not reported.
     """
 
     def __init__(self, parts: Sequence[str]) -> None:
@@ -40,9 +40,9 @@ class PartMeans:
             processes: over how many processes' batches the items were counted.
         """
         loss = outputs["loss"].detach().float()
-        weights = torch.ones(len(PARTS), device=loss.device) if counts is None else counts.float()
-        values = torch.stack([outputs[f"{part}_loss"].float() for part in PARTS])
-        weighted = torch.stack([outputs[f"{part}_share"].float() for part in PARTS]) * loss
+        weights = torch.ones(len(TERMS), device=loss.device) if counts is None else counts.float()
+        values = torch.stack([outputs[f"{part}_loss"].float() for part in TERMS])
+        weighted = torch.stack([outputs[f"{part}_share"].float() for part in TERMS]) * loss
         sums = torch.stack([values * weights, weighted * weights, weights / processes])
         self._sums = sums if self._sums is None else self._sums + sums
 
@@ -58,7 +58,7 @@ class PartMeans:
 
         Returns:
             For every part with items `<part>_loss`, before weighing, and `<part>_share`; and `loss`, their weighted
-            sum. Nothing if nothing was added.
+            sum. Nothing if nothing was added, or no item of these parts.
         """
         if self._sums is None:
             return {}
@@ -66,11 +66,13 @@ class PartMeans:
         values, weighted, counts = (sums if gather is None else gather(sums)).tolist()
         means = {}
         terms = {}
-        for index, part in enumerate(PARTS):
+        for index, part in enumerate(TERMS):
             items = counts[index] if steps is None else steps
             if part in self.parts and items:
                 means[f"{prefix}{part}_loss"] = values[index] / items
                 terms[part] = weighted[index] / items
+        if not terms:
+            return {}
         total = sum(terms.values())
         shares = {f"{prefix}{part}_share": term / total if total else 0.0 for part, term in terms.items()}
         return {f"{prefix}loss": total, **means, **shares}

@@ -4,12 +4,14 @@ Everything that needs the student's inside (its attention, its value states) hap
 parallelism, FSDP and mixed precision expect it; a router's parameters are wrapped, clipped and synchronised with
 the student's.
 
-Legend: R rows, T tokens, B examples with attention, N tokens that a loss is taken of, L layers, S steps, K keys.
+Legend: R rows, T tokens, B examples with attention, E examples, N tokens that a loss is taken of, L layers, S steps,
+K keys, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 from molsaki.attention import Reading, find_model, padded_on_the_right, read_spans
 from molsaki.logits import last_logits
-from molsaki.methods import AttentionPair, Method, Seen
+from molsaki.methods import TERM_OF_TASK, TERMS, AttentionPair, Method, OutputPair, Seen, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,41 +50,53 @@ class DistillationModel(nn.Module):
         return super().__getattr__(name)
 
     def forward(
-        self, passes: Sequence[Mapping[str, Any]], counts: Tensor, totals: Tensor | None = None
+        self,
+        passes: Sequence[Mapping[str, Any]],
+        counts: Tensor,
+        totals: Tensor | None = None,
+        progress: float = 0.0,
     ) -> dict[str, Tensor]:
         """The loss of one batch and its parts.
 
         Args:
             passes: what runs together; see `Collator`.
-            counts: [3], label tokens, rationale tokens and attending examples of the batch.
-            totals: [3], the same of the whole optimiser step, if this is one of several accumulated batches; the
-                parts are then this batch's shares of the step's means.
+            counts: how many items of each of `TERMS` the batch has.
+            totals: the same of the whole optimiser step, if this is one of several accumulated batches; the parts
+                are then this batch's shares of the step's means.
+            progress: the share of the training's steps that are done.
 
         Returns:
-            loss, label_loss, rationale_loss, attention_loss (scalars) and their shares.
+            loss, and for every one of `TERMS` its `_loss` and `_share` (scalars, 0 for one that the method lacks).
         """
-        items = (counts if totals is None else totals).clamp_min(1)
+        items = dict(zip(TERMS, (counts if totals is None else totals).clamp_min(1), strict=True))
+        shares = {term: 1.0 if totals is None else counts[i] / items[term] for i, term in enumerate(TERMS)}
         pair: AttentionPair | None = None
-        sums = []
+        zero = torch.zeros((), device=counts.device)
+        losses = dict.fromkeys(self.method.tasks, zero)
+        pooled: dict[Task, Tensor] = {}
         for one in passes:
             reading, logits = self._run(one)
-            sums.append(_cross_entropies(logits, one))
+            losses_N, pooled_RV = _token_losses(logits, one, self.method.pools_outputs)
+            for task, rows, tokens in _tasks(one["rows"]):
+                losses[task] = losses[task] + losses_N[tokens].sum() / items[TERM_OF_TASK[task]]
+                if pooled_RV is not None:
+                    pooled[task] = pooled_RV[rows]
             if reading is not None:
                 assert pair is None, "the examples with attention run in one pass"
-                share = 1.0 if totals is None else counts[2] / items[2]
-                pair = _pair(one["attention"], reading, share)
-        label_loss, rationale_loss = torch.stack(sums).sum(0) / items[:2]
-        has_rationales = "explain" in self.method.tasks
+                pair = _pair(one["attention"], reading, shares["attention"])
+        outputs: OutputPair | None = None
+        if "predict" in pooled and "explain" in pooled:
+            outputs = OutputPair(pooled["predict"], pooled["explain"], shares["mutual"])
         # Attention and layer weights are read in float32; mixed precision would round them again.
-        with torch.autocast(label_loss.device.type, enabled=False):
-            parts = self.method(Seen(label_loss, rationale_loss if has_rationales else None, pair))
-        return {
-            "loss": parts.total,
-            "label_loss": parts.label.detach(),
-            "rationale_loss": parts.rationale.detach(),
-            "attention_loss": parts.attention.detach(),
-            **{f"{name}_share": share for name, share in parts.shares.items()},
-        }
+        with torch.autocast(zero.device.type, enabled=False):
+            parts = self.method(
+                Seen(losses.get("predict"), losses.get("explain"), pair, losses.get("reason"), outputs, progress)
+            )
+        given = {"loss": parts.total}
+        for term in TERMS:
+            given[f"{term}_loss"] = parts.terms.get(term, zero).detach()
+            given[f"{term}_share"] = parts.shares.get(term, zero)
+        return given
 
     def _run(self, one: Mapping[str, Any]) -> tuple[Reading | None, Tensor]:
         """One forward pass: the reading, if the method wants one and there is one, and the logits that are needed."""
@@ -95,7 +109,8 @@ class DistillationModel(nn.Module):
         reading: Reading | None = None
         with padded_on_the_right(model):
             if self.method.reads_attention and "attention" in one:
-                reading = read_spans(self.student, spans=one["attention"]["spans"], values=True, **inputs)
+                spans, values = one["attention"]["spans"], self.method.wants_values
+                reading = read_spans(self.student, spans=spans, values=values, **inputs)
                 outputs = reading.outputs
             else:
                 outputs = self.student(use_cache=False, **inputs)
@@ -104,26 +119,37 @@ class DistillationModel(nn.Module):
 
 
 def _pair(attention: Mapping[str, Any], reading: Reading, share: float | Tensor) -> AttentionPair:
-    assert reading.values is not None
     return AttentionPair(
         teacher_BLSK=attention["teacher"],
         student_BLSK=reading.attention,
-        values=tuple(reading.values),
+        values=tuple(reading.values or ()),
         token_mask_BT=attention["token_mask"],
         step_mask_BS=attention["step_mask"],
         key_mask_BK=attention["key_mask"],
         visible_BSK=attention["visible"],
+        step_tokens_BS=attention["step_tokens"],
         share=share,
     )
 
 
-def _cross_entropies(logits: Tensor, one: Mapping[str, Any]) -> Tensor:
-    """Summed cross-entropy of the labels' tokens and of the rationales' tokens, [2].
+def _tasks(rows: Sequence[tuple[Task, int]]) -> Iterator[tuple[Task, slice, slice]]:
+    """Where each task's rows and their tokens lie; a task's rows lie together."""
+    row = token = 0
+    for task, group in groupby(rows, key=lambda row: row[0]):
+        counts = [count for _, count in group]
+        yield task, slice(row, row + len(counts)), slice(token, token + sum(counts))
+        row, token = row + len(counts), token + sum(counts)
 
-    Only the logits that predict one of them are copied, so that no second [R, T, vocabulary] is held.
+
+def _token_losses(logits: Tensor, one: Mapping[str, Any], pools: bool) -> tuple[Tensor, Tensor | None]:
+    """Cross-entropy of every token [N] and, if asked for, each row's largest log-probabilities [R, V].
+
+    Only the logits that predict one of the tokens are copied, so that no second [R, T, V] is held; and what is pooled
+    is kept for the backward pass anyway.
     """
-    losses_N = nn.functional.cross_entropy(
-        logits.flatten(0, 1).index_select(0, one["positions"]).float(), one["targets"], reduction="none"
-    )
-    explains_N = one["explains"]
-    return torch.stack([losses_N.masked_fill(explains_N, 0.0).sum(), losses_N.masked_fill(~explains_N, 0.0).sum()])
+    kept_NV = logits.flatten(0, 1).index_select(0, one["positions"]).float()
+    if not pools:
+        return nn.functional.cross_entropy(kept_NV, one["targets"], reduction="none"), None
+    log_NV = kept_NV.log_softmax(1)
+    pooled = [row_NV.amax(0) for row_NV in torch.split(log_NV, [count for _, count in one["rows"]])]
+    return -log_NV.gather(1, one["targets"][:, None]).squeeze(1), torch.stack(pooled)

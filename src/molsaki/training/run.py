@@ -89,7 +89,8 @@ def train_student(
     _require_inputs(method, examples, training, output, validation, validate)
     _require_vocabulary(student, [*examples, *(validation or ())])
     set_seed(seed)
-    made = make_method(method, settings, student)
+    teacher_layers = next((e.teacher_LSK.shape[0] for e in examples if e.teacher_LSK is not None), 0)
+    made = make_method(method, settings, student, teacher_layers)
     _settle_tokens(student, tokenizer, max_new_tokens)
     if training.compile:
         compile_layers(student)
@@ -140,13 +141,22 @@ def _peak_memory(device: torch.device) -> int:
     return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else peak_bytes()
 
 
-def make_method(method: type[Method], settings: MethodSettings, student: PreTrainedModel) -> Method:
+def make_method(
+    method: type[Method], settings: MethodSettings, student: PreTrainedModel, teacher_layers: int = 0
+) -> Method:
     """Build a method for a student.
 
+    Args:
+        method: the method.
+        settings: its settings.
+        student: the student.
+        teacher_layers: how many layers of the teacher the stored attention has, for a method that reads it.
+
     Raises:
+        InputError: the settings choose layers that there are not.
         UnreadableModelError: the method reads attention, and the student's cannot be read.
     """
-    return method(settings, StudentShape(value_sizes(student) if method.reads_attention else ()))
+    return method(settings, StudentShape(value_sizes(student) if method.reads_attention else (), teacher_layers))
 
 
 def compile_layers(student: PreTrainedModel) -> None:
@@ -205,6 +215,11 @@ def _require_inputs(
         raise InputError(
             f"Expected a validation split to choose the best student by its {training.best_by}; got none that is "
             "usable. Name one in the recipe, or use `select: last`."
+        )
+    if training.select == "best" and training.best_by == "loss" and "predict" not in method.tasks:
+        raise InputError(
+            f"Expected a validation loss to choose the best student by; {method.name} has none, since the validation "
+            "split has no rationales. Nothing was trained; use `best_by: accuracy`, or `select: last`."
         )
     if output.exists():
         raise ArtefactError(

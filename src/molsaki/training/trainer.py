@@ -28,7 +28,7 @@ from molsaki.errors import InputError, StageError
 from molsaki.methods import Method
 from molsaki.training.batches import Collator
 from molsaki.training.examples import Example
-from molsaki.training.means import PARTS, PartMeans
+from molsaki.training.means import PartMeans
 from molsaki.training.model import DistillationModel
 from molsaki.training.order import LengthGrouped, example_lengths, plan_passes
 
@@ -80,8 +80,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         # A loss that is not a number must be seen; and looking at every batch's would make the processor wait.
         args.logging_nan_inf_filter = False
         self._validate = validate
-        present = {"label": True, "rationale": "explain" in method.tasks, "attention": method.reads_attention}
-        self._means = PartMeans([part for part in PARTS if present[part]])
+        self._means = PartMeans(method.terms())
         self._eval_means = PartMeans(self._means.parts)
         self._first_step = 0
         examples = train_dataset or ()
@@ -123,7 +122,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     # ---- the loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """Label tokens, rationale tokens and attending examples of one optimiser step over all processes."""
+        """How many items of each term one optimiser step has over all processes."""
         if not batch_samples:
             return None
         counts = torch.stack([batch["counts"] for batch in batch_samples]).sum(0).to(device)
@@ -139,7 +138,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
         """The method's loss; see `DistillationModel.forward`."""
-        outputs = model(**inputs, totals=num_items_in_batch)
+        progress = self.state.global_step / max(self.state.max_steps, 1)
+        outputs = model(**inputs, totals=num_items_in_batch, progress=progress)
         loss = outputs["loss"]
         if not model.training:
             processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
@@ -180,10 +180,14 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         return lambda sums: self.accelerator.reduce(sums, reduction="sum")
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
-        """The parent's, with the losses as means over all items of the split and with what `validate` measures."""
+        """The parent's, with the losses as means over all items of the split and with what `validate` measures.
+
+        A split without an item of the method's tasks has no loss; one of problems without rationales has none of those.
+        """
         self._eval_means = PartMeans(self._means.parts)
         output = super().evaluation_loop(*given, **named)
         prefix = named.get("metric_key_prefix", "eval")
+        output.metrics.pop(f"{prefix}_loss", None)
         output.metrics.update(self._eval_means.take(f"{prefix}_", gather=self._sum_over_processes()))
         if self._validate is not None and prefix == "eval":
             measured = self._validate(self.student)

@@ -1,0 +1,25 @@
+"""Standard chain-of-thought fine-tuning: the rationale and then the answer, in one sequence."""
+
+from __future__ import annotations
+
+from molsaki.methods.base import Method, Seen
+from molsaki.objectives import LossParts, weighted_loss
+
+
+class ChainOfThought(Method):
+    """L = −(1/N) Σ_n log p(z_n | q, z_<n), z the rationale and its answer sentence after `reason:`, N tokens of them.
+
+    Ho et al., "Large Language Models Are Reasoning Teachers", ACL 2023; Magister et al., "Teaching Small Language
+    Models to Reason", ACL 2023. The student has to write its rationale to answer, so it is tested on the `reason:`
+    prompt, and its answer is read from the answer sentence, as a teacher's is.
+    """
+
+    name = "cot"
+    summary = "rationale, then answer, in one sequence (chain-of-thought fine-tuning)"
+    tasks = ("reason",)
+    answers_with = "reason"
+
+    def forward(self, seen: Seen) -> LossParts:
+        """The cross-entropy of rationale and answer."""
+        assert seen.reasoning_loss is not None, "the reason task was not batched"
+        return weighted_loss({"reasoning": (1.0, seen.reasoning_loss)})

@@ -1,0 +1,79 @@
+"""Every method from a recipe's first stage to its results, each student asked with the prompt that it answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import Shown, recipe, run
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from molsaki.answers import parse_answer
+from molsaki.decoding import decode_batches
+from molsaki.recipe import EvaluationSettings, PromptSettings
+
+LABELS = ("cot", "mmi", "single-layer", "options")
+SETTINGS = (
+    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, {name: molsaki, label: options}]",
+    "methods.3.keys=question",
+    "methods.3.step_pool=mean",
+    "methods.3.teacher_weights=learned",
+    "methods.3.student_weights=uniform",
+    "methods.3.beta_schedule=falling",
+    "baseline=mmi",
+    "data.validation_rows=2",
+    "training.evaluate_every=3",
+    "evaluation.max_rationale_tokens=40",
+    "evaluation.explain=true",
+)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shown]:
+    """A finished run and what it showed."""
+    folder = tmp_path_factory.mktemp("methods")
+    shown = run(recipe(folder, *SETTINGS), folder / "run")
+    assert shown.code == 0, shown.error
+    return folder / "run", shown
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_method_has_results(world: tuple[Path, Shown]) -> None:
+    results = json.loads((world[0] / "results.json").read_text(encoding="utf-8"))
+    assert {row["method"] for row in results} == set(LABELS)
+    assert all(row["n"] == 8 for row in results)
+
+
+def test_a_student_of_cot_is_asked_for_its_reasons(world: tuple[Path, Shown]) -> None:
+    folder = world[0] / "students/cot-1"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    problems = rows(world[0] / "data/in-domain.jsonl")
+    prompts = [f"reason: {problem['question']}\n" for problem in problems]
+    batches = decode_batches(model, tokenizer, prompts, max_new_tokens=40, batch_size=8)
+    written = {completion.index: completion.text for batch in batches for completion in batch}
+    answers = rows(world[0] / "predictions/cot-1/in-domain.jsonl")
+    assert [row["output"] for row in answers] == [written[i] for i in range(8)]
+    assert [row["status"] for row in answers] == [parse_answer(written[i]).status for i in range(8)]
+    card = (world[0] / "students/cot-1/README.md").read_text(encoding="utf-8")
+    assert 'prompt = "reason: {question}\\n"' in card
+    settings = json.loads((world[0] / "students/cot-1/generation_config.json").read_text(encoding="utf-8"))
+    assert settings["max_new_tokens"] == 40
+    assert len(rows(world[0] / "predictions/mmi-1/in-domain.explain.jsonl")) == 8
+
+
+def test_answers_and_rationales_have_bounds_of_their_own() -> None:
+    settings = EvaluationSettings(max_new_tokens=5, max_rationale_tokens=70)
+    bounds = {name: settings.bound_for(PromptSettings().template(name)) for name in ("predict", "explain", "reason")}
+    assert bounds == {"predict": 5, "explain": 70, "reason": 70}
+
+
+def test_cot_is_validated_by_its_answers_alone(world: tuple[Path, Shown]) -> None:
+    for label in LABELS:
+        history = json.loads((world[0] / f"students/{label}-1/metrics.json").read_text(encoding="utf-8"))["history"]
+        evaluated = [entry for entry in history if "eval_accuracy" in entry]
+        assert len(evaluated) == 2
+        assert all(("eval_loss" in entry) is (label != "cot") for entry in evaluated)
