@@ -86,10 +86,10 @@ class _SumOverSpans(torch.autograd.Function):
         R, H, T, _ = query_RHTD.shape
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
         mean_RTJ = query_RHTD.new_empty(R, T, spans.key_RJ.shape[1], dtype=dtype)
-        examples = _examples(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale)
         with torch.autocast(query_RHTD.device.type, enabled=False):
-            for r, example in enumerate(examples):
-                torch.sum(example.weights(), 0, out=mean_RTJ[r])
+            for some in _few_at_a_time(query_RHTD, spans):
+                few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, some)
+                torch.sum(few.weights(), 1, out=mean_RTJ[some])
         return sum_over_keys(sum_over_steps(mean_RTJ, spans), spans) / H
 
     @staticmethod
@@ -101,73 +101,77 @@ class _SumOverSpans(torch.autograd.Function):
         grad_RSK = torch.nn.functional.pad(grads[0] / query_RHTD.shape[1], (0, 1, 0, 1))
         grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
         grad_lse = torch.empty_like(log_sum_exp_RHT)
-        examples = _examples(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale)
         with torch.autocast(query_RHTD.device.type, enabled=False):
-            for r, example in enumerate(examples):
-                grad_TJ = grad_RSK[r].index_select(0, spans.step_RT[r]).index_select(1, spans.key_RJ[r])
-                example.backward(grad_TJ, grad_query[r], grad_key[r], grad_lse[r])
+            for some in _few_at_a_time(query_RHTD, spans):
+                few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale, some)
+                few.backward(grad_RSK[some], grad_query[some], grad_key[some], grad_lse[some])
         return grad_query, grad_key, grad_lse, None, None, None, None
 
 
-class _Example:
-    """One example of one layer. Examples go one by one, since their weights are then small enough for caches."""
+_FEW_WEIGHTS = 2**19
+"""How many weights are computed at a time where examples are small: few enough for caches."""
+
+
+def _few_at_a_time(query_RHTD: Tensor, spans: TokenSpans) -> Iterator[slice]:
+    """Examples that are computed together: one of a long text, several of short ones, whose time is all in calls."""
+    R, H, T, _ = query_RHTD.shape
+    few = max(1, _FEW_WEIGHTS // (H * T * max(1, spans.key_RJ.shape[1])))
+    for first in range(0, R, few):
+        yield slice(first, min(first + few, R))
+
+
+class _Few:
+    """A few examples of one layer. Legend: C these examples, X = C · H."""
 
     def __init__(
         self,
-        query_HTD: Tensor,
-        key_GTD: Tensor,
-        log_sum_exp_HT: Tensor,
-        seen_HTJ: Tensor,
-        bias_HTJ: Tensor | None,
-        key_position_J: Tensor,
+        query_RHTD: Tensor,
+        key_RGTD: Tensor,
+        log_sum_exp_RHT: Tensor,
+        seen_RHTJ: Tensor,
+        bias_RHTJ: Tensor | None,
+        spans: TokenSpans,
         scale: float,
+        some: slice,
     ) -> None:
-        dtype = torch.promote_types(query_HTD.dtype, torch.float32)
-        self.query_HTD, self.log_sum_exp_HT = query_HTD.to(dtype), log_sum_exp_HT
-        self.seen_HTJ, self.bias_HTJ, self.key_position_J, self.scale = seen_HTJ, bias_HTJ, key_position_J, scale
-        self.shared_by = query_HTD.shape[0] // key_GTD.shape[0]
-        scaled_GJD = key_GTD.index_select(1, key_position_J).to(dtype) * scale
-        self.scaled_key_HJD = scaled_GJD.repeat_interleave(self.shared_by, 0)
+        dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
+        self.spans, self.some, self.scale = spans, some, scale
+        self.seen_CHTJ = seen_RHTJ[some]
+        self.bias_CHTJ = None if bias_RHTJ is None else bias_RHTJ[some]
+        self.log_sum_exp_CHT = log_sum_exp_RHT[some]
+        self.query_XTD = query_RHTD[some].flatten(0, 1).to(dtype)
+        key_CGTD = key_RGTD[some]
+        C, G, _, D = key_CGTD.shape
+        self.index_CGJD = spans.key_position_RJ[some][:, None, :, None].expand(C, G, -1, D)
+        scaled_CGJD = key_CGTD.gather(2, self.index_CGJD).to(dtype) * scale
+        self.shared_by = query_RHTD.shape[1] // G
+        self.scaled_key_XJD = scaled_CGJD.repeat_interleave(self.shared_by, 1).flatten(0, 1)
 
     def weights(self) -> Tensor:
-        """The softmax weights of key tokens, [H, T, J]; 0 where they are not seen and for tokens of no step."""
-        scores_HTJ = torch.baddbmm(-self.log_sum_exp_HT[..., None], self.query_HTD, self.scaled_key_HJD.transpose(1, 2))
-        if self.bias_HTJ is not None:
-            scores_HTJ += self.bias_HTJ
+        """The softmax weights of key tokens, [C, H, T, J]; 0 where they are not seen and for tokens of no step."""
+        scores_XTJ = torch.baddbmm(
+            -self.log_sum_exp_CHT.flatten(0, 1)[..., None], self.query_XTD, self.scaled_key_XJD.transpose(1, 2)
+        )
+        scores_CHTJ = scores_XTJ.view(*self.log_sum_exp_CHT.shape, -1)
+        if self.bias_CHTJ is not None:
+            scores_CHTJ += self.bias_CHTJ
         # A weight is at most exp(0); what is not seen may exceed that by any amount, and is bounded before the
         # exponential. From below as well, since exponentials that underflow are dozens of times slower.
-        return scores_HTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_HTJ)
+        return scores_CHTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_CHTJ)
 
-    def backward(self, grad_TJ: Tensor, grad_query_HTD: Tensor, grad_key_GTD: Tensor, grad_lse_HT: Tensor) -> None:
+    def backward(self, grad_CSK: Tensor, grad_query_CHTD: Tensor, grad_key_CGTD: Tensor, grad_lse_CHT: Tensor) -> None:
         """Write the gradients of queries and log-sum-exp, add that of keys."""
-        grad_HTJ = self.weights().mul_(grad_TJ)
-        grad_lse_HT.copy_(grad_HTJ.sum(2).neg_())
-        grad_query_HTD.copy_(torch.bmm(grad_HTJ, self.scaled_key_HJD))
-        grad_HJD = torch.bmm(grad_HTJ.transpose(1, 2), self.query_HTD)
-        G, J, D = grad_key_GTD.shape[0], *grad_HJD.shape[1:]
-        grad_GJD = grad_HJD.view(G, self.shared_by, J, D).sum(1).mul_(self.scale)
-        grad_key_GTD.index_add_(1, self.key_position_J, grad_GJD.to(grad_key_GTD.dtype))
-
-
-def _examples(
-    query_RHTD: Tensor,
-    key_RGTD: Tensor,
-    log_sum_exp_RHT: Tensor,
-    seen_RHTJ: Tensor,
-    bias_RHTJ: Tensor | None,
-    spans: TokenSpans,
-    scale: float,
-) -> Iterator[_Example]:
-    for r in range(query_RHTD.shape[0]):
-        yield _Example(
-            query_RHTD[r],
-            key_RGTD[r],
-            log_sum_exp_RHT[r],
-            seen_RHTJ[r],
-            None if bias_RHTJ is None else bias_RHTJ[r],
-            spans.key_position_RJ[r],
-            scale,
-        )
+        step_CT, key_CJ = self.spans.step_RT[self.some], self.spans.key_RJ[self.some]
+        grad_CSJ = grad_CSK.gather(2, key_CJ[:, None, :].expand(-1, grad_CSK.shape[1], -1))
+        grad_CTJ = grad_CSJ.gather(1, step_CT[:, :, None].expand(-1, -1, key_CJ.shape[1]))
+        grad_CHTJ = self.weights().mul_(grad_CTJ[:, None])
+        grad_lse_CHT.copy_(grad_CHTJ.sum(3).neg_())
+        grad_XTJ = grad_CHTJ.flatten(0, 1)
+        grad_query_CHTD.copy_(torch.bmm(grad_XTJ, self.scaled_key_XJD).view(grad_query_CHTD.shape))
+        grad_XJD = torch.bmm(grad_XTJ.transpose(1, 2), self.query_XTD)
+        C, G, _, D = grad_key_CGTD.shape
+        grad_CGJD = grad_XJD.view(C, G, self.shared_by, -1, D).sum(2).mul_(self.scale)
+        grad_key_CGTD.scatter_add_(2, self.index_CGJD, grad_CGJD.to(grad_key_CGTD.dtype))
 
 
 def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:
