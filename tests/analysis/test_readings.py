@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki import pocket, prompts, stepwise_attention
 from molsaki.analysis import hide_keys, read_looks, student_encoder, teacher_encoder
-from molsaki.decoding import decode_greedily
+from molsaki.decoding import decode_batches
 from molsaki.errors import ArtefactError, InputError
 from molsaki.extraction import NO_KEYS, Text
 from molsaki.prompts import PromptTemplate
@@ -75,7 +75,7 @@ def test_a_student_is_read_in_its_own_tokens() -> None:
 
 def test_hiding_a_key_changes_the_step_that_needs_it_and_no_other(teacher: tuple[Any, Any, Any]) -> None:
     model, tokenizer, encode = teacher
-    written = next(decode_greedily(model, tokenizer, [f"Q: {QUESTION}\nA:"], max_new_tokens=96, batch_size=1))[0].text
+    written = next(decode_batches(model, tokenizer, [f"Q: {QUESTION}\nA:"], max_new_tokens=96, batch_size=1))[0].text
     found = hide_keys(model, tokenizer, TEXT, encode, [(1, 0), (1, 2), (2, 2)], max_new_tokens=96)
     assert all(hidden.undisturbed for hidden in found)
     assert written.strip() == found[0].undisturbed.strip(), "with nothing hidden it writes what it always writes"
