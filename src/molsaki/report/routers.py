@@ -24,7 +24,7 @@ BATCH = 8
 def router_weights(
     workspace: Workspace, pair: tuple[str, int], model: Any, tokenizer: Any, texts: Sequence[Text], encode: Encoder
 ) -> dict[str, Floats]:
-    """Layer weights [L] of the first `ROWS` texts by id; nothing for a student whose router was not kept."""
+    """Layer weights [L] of the first `ROWS` texts by id; nothing for a student without one, or whose was not kept."""
     import safetensors.torch
     import torch
 
@@ -35,8 +35,12 @@ def router_weights(
     path = workspace.student(*pair) / METHOD_WEIGHTS
     if not METHODS[spec.name].reads_attention or not path.is_file():
         return {}
-    method = make_method(METHODS[spec.name], METHODS[spec.name].Settings(**spec.settings), model)
-    method.load_state_dict(safetensors.torch.load_file(path))
+    own = safetensors.torch.load_file(path)
+    if not any(name.startswith("router.") for name in own):
+        return {}
+    teacher_layers = len(own["teacher_logits"]) if "teacher_logits" in own else 0
+    method = make_method(METHODS[spec.name], METHODS[spec.name].Settings(**spec.settings), model, teacher_layers)
+    method.load_state_dict(own)
     method = method.to(model.device).eval()
     router: Any = method.router
     report = RowReport()

@@ -1,0 +1,36 @@
+"""Routers are found where there are some, whatever else a method has learned beside its student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from molsaki.methods import METHODS
+from molsaki.recipe import MethodSpec
+from molsaki.report.routers import router_weights
+from molsaki.training import make_method
+from molsaki.training.trainer import METHOD_WEIGHTS
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"teacher_weights": "learned"}, {"teacher_weights": "learned", "student_weights": "uniform"}],
+    ids=["router", "router and teacher", "teacher"],
+)
+def test_learned_teacher_weights_do_not_stand_in_the_way(settings: dict[str, str], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2)
+    )
+    method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(**settings), model, teacher_layers=3)
+    safetensors.torch.save_file(method.state_dict(), tmp_path / METHOD_WEIGHTS)
+    workspace: Any = SimpleNamespace(
+        method=lambda label: MethodSpec(name="molsaki", label=label, **settings), student=lambda *_: tmp_path
+    )
+    assert router_weights(workspace, ("mine", 1), model, None, [], None) == {}  # type: ignore[arg-type]
