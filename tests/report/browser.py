@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from molsaki.report.page import render
+
 HOSTILE = [
     "<script>window.hacked = 1</script> Ada has 3 apples and buys 14 more apples. How many apples does Ada have now?",
     'Ada\'s "box" holds 7 <b>pens</b> & 2 &amp; <img src=x onerror="window.hacked=2"> pens. How many? </script><!--',
@@ -29,6 +31,22 @@ def find_chromium() -> str:
     if found is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     return found
+
+
+def large_page(problems: int) -> str:
+    """A page with so many problems and nine students."""
+    students = [[method, seed] for method in ("label-only", "dss", "molsaki") for seed in (1, 2, 3)]
+    question = "There are {} beads on the table of Zoe. Zoe gives 7 beads to Eva. Zoe is 13 years old. How many beads?"
+    data = {
+        "sets": ["in-domain"], "students": students, "methods": ["label-only", "dss", "molsaki"], "baseline": "dss",
+        "problems": [
+            [0, f"problem-{i}", question.format(i), str(i - 7), f"( {i} - 7 )",
+             [[f"( {i} - {j} )", (i + j) % 2, ""] for j in range(9)], -1]
+            for i in range(problems)
+        ],
+        "looks": [], "models": [], "before": [], "teacher": [],
+    }  # fmt: skip
+    return render("look.html.jinja", {"model": "many"}, data)
 
 
 @contextmanager

@@ -7,22 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import HOSTILE, keep, opened
+from browser import HOSTILE, keep, large_page, opened
 from commands import Shown
-
-from molsaki.report.page import render
 
 WITHOUT_NUMBERS = """e => {
     const copy = e.cloneNode(true);
     copy.querySelectorAll('sub').forEach(s => s.remove());
     return copy.textContent;
-}"""
-TIMED = """([id, value]) => {
-    const e = document.getElementById(id), begun = performance.now();
-    e.value = value;
-    e.dispatchEvent(new Event(id === 'search' ? 'input' : 'change'));
-    document.body.offsetHeight;
-    return performance.now() - begun;
 }"""
 
 
@@ -161,30 +152,16 @@ def test_hostile_text_is_text(browser: Any, world: tuple[Path, Shown]) -> None:
         assert page.locator("script").count() == 2
 
 
-def test_ten_thousand_problems_load_and_filter_at_once(browser: Any, tmp_path: Path) -> None:
-    students = [[method, seed] for method in ("label-only", "dss", "molsaki") for seed in (1, 2, 3)]
-    question = "There are {} beads on the table of Zoe. Zoe gives 7 beads to Eva. Zoe is 13 years old. How many beads?"
-    data = {
-        "sets": ["in-domain"], "students": students, "methods": ["label-only", "dss", "molsaki"], "baseline": "dss",
-        "problems": [
-            [0, f"problem-{i}", question.format(i), str(i - 7), f"( {i} - 7 )",
-             [[f"( {i} - {j} )", (i + j) % 2, ""] for j in range(9)], -1]
-            for i in range(10_000)
-        ],
-        "looks": [], "models": [], "before": [], "teacher": [],
-    }  # fmt: skip
+def test_of_ten_thousand_problems_a_page_at_a_time_is_drawn(browser: Any, tmp_path: Path) -> None:
+    """How fast that is, `benchmarks/report_page.py` measures."""
     path = tmp_path / "large.html"
-    path.write_text(render("look.html.jinja", {"model": "many"}, data), encoding="utf-8")
-    loads, filters = [], []
-    for _ in range(3):
-        with opened(browser, path) as page:
-            loads.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
-            assert page.locator("#list button").count() == 50
-            acts = [["search", "beads 99"], ["right", "2"], ["search", ""]]
-            filters.append(max(page.evaluate(TIMED, act) for act in acts))
-            assert page.locator("#count").text_content() == "5000 of 10000 problems"
-            page.click("#next")
-            assert page.locator("#page").text_content() == "page 2 of 100"
-    # The best of three: what else the machine does is not the page's.
-    assert min(loads) < 2000, loads
-    assert min(filters) < 100, filters
+    path.write_text(large_page(10_000), encoding="utf-8")
+    with opened(browser, path) as page:
+        assert page.locator("#list button").count() == 50
+        page.fill("#search", "beads 99")
+        page.select_option("#right", "2")
+        assert page.locator("#list button").count() <= 50
+        page.fill("#search", "")
+        assert page.locator("#count").text_content() == "5000 of 10000 problems"
+        page.click("#next")
+        assert page.locator("#page").text_content() == "page 2 of 100"
