@@ -35,12 +35,12 @@ from molsaki.recipe import TrainingSettings
 from molsaki.training import DistillationTrainer, Example, encode_examples, make_method
 from molsaki.training.arguments import training_arguments
 
-ROWS, CONTEXT, BATCH = 800, 512, 16
+CONTEXT, BATCH = 512, 16
 
 
-def read_examples(data: Path, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+def read_examples(data: Path, tokenizer: PreTrainedTokenizerBase, rows: int) -> list[Example]:
     """The problems in both tasks."""
-    problems = list(load_problems("svamp-dss", path=data / "svamp/dss", split="train").problems)[:ROWS]
+    problems = list(load_problems("svamp-dss", path=data / "svamp/dss", split="train").problems)[:rows]
     raw = load_palm_completions("svamp-dss", data / "svamp/dss", "train")
     texts = {}
     for problem in problems:
@@ -106,6 +106,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of svamp/ and tokenizers/")
+    parser.add_argument("--rows", type=int, default=800, help="problems in the epoch (default: 800)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, help="write the figures here, as JSON")
@@ -113,7 +114,7 @@ def main() -> None:
     quiet_libraries()
     torch.set_num_threads(options.threads)
     tokenizer = AutoTokenizer.from_pretrained(options.data / "tokenizers/gpt2")
-    examples = read_examples(options.data, tokenizer)
+    examples = read_examples(options.data, tokenizer, options.rows)
     sequences = 2 * len(examples)
     steps = sequences // (2 * BATCH)
     ways: dict[str, Callable[[str], Any]] = {
