@@ -187,8 +187,14 @@ class Console:
         """Say what is being done."""
         self.rich.print(f"  {escape(what)}", soft_wrap=True)
 
+    def report_written(self, report: Report) -> None:
+        """The reading of a report, and where the page is."""
+        for sentence in report.sentences:
+            self.rich.print(escape(sentence), soft_wrap=True)
+        self._pages(report)
+
     def report(self, report: Report) -> None:
-        """The reading of a report, the table of the shift, and where the page is."""
+        """The reading of a report, its tables of where models look, and where the page is."""
         for sentence in report.sentences:
             self.rich.print(escape(sentence), soft_wrap=True)
         for found in report.shift:
@@ -200,6 +206,9 @@ class Console:
             self.rich.print(table)
         for note in report.notes:
             self.rich.print(f"  {escape(note)}", soft_wrap=True)
+        self._pages(report)
+
+    def _pages(self, report: Report) -> None:
         self.rich.print(f"figures: {escape(str(report.figures))}", soft_wrap=True)
         self.rich.print(f"report: {escape(str(report.page))} ({report.size / 1e6:.1f} MB)", soft_wrap=True)
 

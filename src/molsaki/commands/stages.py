@@ -45,7 +45,8 @@ def run(
         if report:
             from molsaki.report.build import write_report
 
-            only_main(lambda: console.report(write_report(workspace, say=console.say)))
+            console.say("reading where the models look, for the report")
+            only_main(lambda: console.report_written(write_report(workspace)))
 
 
 def generate(
