@@ -188,14 +188,14 @@ class Console:
         self.rich.print(f"  {escape(what)}", soft_wrap=True)
 
     def report_written(self, report: Report) -> None:
-        """The reading of a report, and where the page is."""
+        """The reading of a run's results, and where its page is."""
         for sentence in report.sentences:
             self.rich.print(escape(sentence), soft_wrap=True)
         self._pages(report)
 
     def report(self, report: Report) -> None:
         """The reading of a report, its tables of where models look, and where the page is."""
-        for sentence in report.sentences:
+        for sentence in (*report.sentences, *report.shift_sentences):
             self.rich.print(escape(sentence), soft_wrap=True)
         for found in report.shift:
             table = Table(title=escape(found.caption), title_justify="left")

@@ -39,7 +39,8 @@ class Report:
         page: the page.
         figures: the folder of its figures, each as PNG and SVG.
         size: of the page, in bytes.
-        sentences: the reading of results and shift.
+        sentences: the reading of the results.
+        shift_sentences: the reading of the shift, if attention was read.
         shift: the table of the shift and that of the agreement, if attention was read.
         notes: what is to be known: what is missing, what was sampled.
     """
@@ -48,6 +49,7 @@ class Report:
     figures: Path
     size: int
     sentences: tuple[str, ...]
+    shift_sentences: tuple[str, ...]
     shift: tuple[Table, ...]
     notes: tuple[str, ...]
 
@@ -116,7 +118,8 @@ def write_report(
         page,
         folder / "figures",
         len(text.encode()),
-        (*result.sentences, *context["shift_sentences"]),
+        tuple(result.sentences),
+        tuple(context["shift_sentences"]),
         tuple(context["attention_tables"]),
         (*notes, *readings.notes),
     )
