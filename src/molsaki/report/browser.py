@@ -123,7 +123,8 @@ def _choose(
             f"{len(kept)} of {len(pool)} problems are on this page: those with attention, and others drawn by a hash "
             "of their text. All figures and tables are of all of them."
         )
-    return [entry for i, entry in enumerate(pool) if i in kept], notes
+    # Whoever opens the first problem should see where the models look.
+    return sorted((entry for i, entry in enumerate(pool) if i in kept), key=lambda entry: shown(entry)[0]), notes
 
 
 def _answers(workspace: Workspace, pair: tuple[str, int], test: str) -> dict[str, list[Any]]:
