@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 from commands import SMALL, recipe, run
+from launching import launch
 
 from molsaki import processes
 from molsaki.artefacts import RunDirectory
@@ -28,38 +25,9 @@ TWO = {
 }
 
 
-def launched(*arguments: str | Path, count: int = 2) -> list[tuple[int, str]]:
-    """What `accelerate launch` starts on processors: as many processes, each told its number."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    shared = {
-        **os.environ,
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-        "ACCELERATE_USE_CPU": "true",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "molsaki.cli", *map(str, arguments)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    try:
-        outputs = [process.communicate(timeout=600)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-    return [(process.returncode, output) for process, output in zip(started, outputs, strict=True)]
+def launched(*arguments: str | Path) -> list[tuple[int, str]]:
+    """The command line in two processes."""
+    return launch(["-m", "molsaki.cli", *arguments])
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from processes import run_processes
+from launching import launch_script
 from small_world import make_examples
 
 SCRIPT = """
@@ -66,4 +66,4 @@ dist.destroy_process_group()
 
 def test_a_sharded_student_has_the_same_loss_and_gradients(tmp_path):
     make_examples(tmp_path / "attention")
-    run_processes(SCRIPT, [str(Path(__file__).parent), str(tmp_path)], tmp_path)
+    launch_script(SCRIPT, [str(Path(__file__).parent), str(tmp_path)], tmp_path)
