@@ -36,7 +36,7 @@ from molsaki.pocket import TEACHER
 from molsaki.prompts import TEACHER as TEACHER_PROMPT
 from molsaki.prompts import PromptTemplate
 from molsaki.rationales import GenerationReport
-from molsaki.recipe import ServerSpec
+from molsaki.recipe_models import ServerSpec
 from molsaki.records import Problem
 from molsaki.teachers import LocalWriter, ServedWriter, Writer, check_server
 

@@ -12,7 +12,7 @@ from molsaki.chats import render_template
 from molsaki.errors import RecipeError
 from molsaki.processes import is_main, only_main, process_count, tell
 from molsaki.prompts import PromptTemplate
-from molsaki.recipe import ModelSpec
+from molsaki.recipe_models import ModelSpec
 from molsaki.workspace import TRAIN, Workspace
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from molsaki.estimates import (
 )
 from molsaki.models import Outline, load_tokenizer, outline_model, pick_device, quiet_libraries
 from molsaki.preparation import open_workspace
-from molsaki.recipe import ModelSpec, Recipe, ServerSpec
+from molsaki.recipe import Recipe
+from molsaki.recipe_models import ModelSpec, ServerSpec
 from molsaki.teachers.served import check_server
 from molsaki.workspace import TRAIN, Workspace
 

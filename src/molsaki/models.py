@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.errors import InputError
 from molsaki.pocket import STUDENT, TEACHER
-from molsaki.recipe import ModelSpec, Recipe
+from molsaki.recipe import Recipe
+from molsaki.recipe_models import ModelSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from molsaki.artefacts import RunDirectory
 from molsaki.data import SOURCES
 from molsaki.methods import METHODS
-from molsaki.recipe import POCKET_MODELS, DataSpec, ModelSpec, Recipe
+from molsaki.recipe import DataSpec, Recipe
 from molsaki.recipe_files import describe, override, parse_recipe, raise_all, read_form, read_recipe
+from molsaki.recipe_models import POCKET_MODELS, ModelSpec
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 TINY_OVERRIDES: dict[str, dict[str, Any]] = {

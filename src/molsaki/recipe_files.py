@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from molsaki.errors import RecipeError
-from molsaki.recipe import POCKET_MODELS, WRITER_TAGS, Recipe
+from molsaki.recipe import Recipe
+from molsaki.recipe_models import POCKET_MODELS, WRITER_TAGS
 
 RECIPES = Path(__file__).parent / "recipes"
 SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))

@@ -19,7 +19,8 @@ from molsaki.methods import METHODS, Task
 from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
 from molsaki.processes import only_main, process_count, process_number, wait
 from molsaki.prompts import PromptTemplate
-from molsaki.recipe import ModelSpec, Recipe, ServerSpec
+from molsaki.recipe import Recipe
+from molsaki.recipe_models import ModelSpec, ServerSpec
 from molsaki.stores import AttentionStore
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card

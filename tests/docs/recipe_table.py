@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from molsaki import recipe
+from molsaki import recipe, recipe_models
 from molsaki.methods import METHODS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
@@ -23,8 +23,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "data": recipe.DataSettings,
     "data.train, data.validation, data.tests.NAME": recipe.DataSpec,
     "teacher": recipe.TeacherSettings,
-    "teacher.writer, teacher.reader, student": recipe.ModelSpec,
-    "teacher.writer, of a server": recipe.ServerSpec,
+    "teacher.writer, teacher.reader, student": recipe_models.ModelSpec,
+    "teacher.writer, of a server": recipe_models.ServerSpec,
     "rationales": recipe.RationaleSettings,
     "attention": recipe.AttentionSettings,
     "prompts": recipe.PromptSettings,

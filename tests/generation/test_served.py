@@ -18,7 +18,7 @@ from molsaki.errors import InputError, RecipeError, StageError
 from molsaki.generation import generate_rationales
 from molsaki.interviews import Questions
 from molsaki.prompts import TEACHER, Prompt, PromptTemplate
-from molsaki.recipe import ServerSpec
+from molsaki.recipe_models import ServerSpec
 from molsaki.records import Problem
 from molsaki.teachers import Request, ServedWriter, check_server
 from molsaki.teachers.protocol import PassingError, read_answer, read_retry_after, request_body

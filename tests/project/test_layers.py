@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "rationales",
         "recipe",
         "recipe_files",
+        "recipe_models",
         "stores.*",
     ),
     # 3: models at work
@@ -83,8 +84,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LIGHT = """
     _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs data.*
     encoding errors generation importing interviews keywords logits models named_words pipeline pocket pocket.*
-    processes prompts rationales readings recipe recipe_files records sentences span_tokens spans statistics
-    summary teachers.* verdicts workers workspace
+    processes prompts rationales readings recipe recipe_files recipe_models records sentences span_tokens spans
+    statistics summary teachers.* verdicts workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}

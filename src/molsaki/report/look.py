@@ -17,7 +17,7 @@ from molsaki.errors import InputError
 from molsaki.extraction import Text
 from molsaki.models import model_at, model_location, pick_device, quiet_libraries, tokenizer_at
 from molsaki.prompts import PromptTemplate
-from molsaki.recipe import ModelSpec
+from molsaki.recipe_models import ModelSpec
 from molsaki.report.browser import look_data
 from molsaki.report.page import render
 

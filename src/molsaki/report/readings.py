@@ -30,7 +30,7 @@ from molsaki.models import (
     tokenizer_at,
 )
 from molsaki.rationales import read_rationales
-from molsaki.recipe import ModelSpec
+from molsaki.recipe_models import ModelSpec
 from molsaki.records import hash_text
 from molsaki.report.routers import router_weights
 from molsaki.spans import SPAN_RULES

@@ -7,7 +7,8 @@ from typing import Any
 
 from molsaki.errors import RecipeError
 from molsaki.interviews import PASSES, Questions
-from molsaki.recipe import Recipe, ServerSpec
+from molsaki.recipe import Recipe
+from molsaki.recipe_models import ServerSpec
 from molsaki.records import Problem
 from molsaki.teachers.local import LocalWriter
 from molsaki.teachers.served import ServedWriter

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from molsaki.prompts import Prompt
-from molsaki.recipe import ServerSpec
+from molsaki.recipe_models import ServerSpec
 
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 MAX_TOKENS = 10**9

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.decoding import Completion
 from molsaki.errors import InputError, RecipeError, StageError
 from molsaki.prompts import Prompt, PromptTemplate
-from molsaki.recipe import ServerSpec
+from molsaki.recipe_models import ServerSpec
 from molsaki.teachers.protocol import PATHS, Answer, PassingError, read_answer, read_retry_after, request_body
 from molsaki.teachers.writer import Request
 
