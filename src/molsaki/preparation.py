@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ TINY_OVERRIDES: dict[str, dict[str, Any]] = {
 """What `--tiny` sets besides the models. A random teacher is never right, so what it writes is kept all the same;
 a tiny run shows that everything works and nothing about learning."""
 TINY_GENERATED_ROWS = 32
+MAY_GROW = {"methods", "seeds", "baseline", "description"}
+"""What a run's recipe may have more of, or say otherwise, without anything that was made becoming another thing."""
 
 
 def prepare_recipe(name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None) -> Recipe:
@@ -33,7 +35,18 @@ def prepare_recipe(name: str, *, tiny: bool = False, settings: Sequence[str] = (
     Raises:
         RecipeError: all problems at once, each with what was expected.
     """
-    values = read_recipe(name)
+    return prepare_values(read_recipe(name), tiny=tiny, settings=settings, data=data)
+
+
+def prepare_values(
+    values: Mapping[str, Any], *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None
+) -> Recipe:
+    """As `prepare_recipe`, for a recipe that has been read already.
+
+    Raises:
+        RecipeError: all problems at once, each with what was expected.
+    """
+    values = dict(values)
     if tiny:
         values = _make_tiny(values)
     values = override(values, settings)
@@ -55,9 +68,25 @@ def prepare_recipe(name: str, *, tiny: bool = False, settings: Sequence[str] = (
 
 
 def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:
-    """Open the run directory of a recipe, or make it."""
-    run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite)
-    return Workspace(run, recipe)
+    """Open the run directory of a recipe, or make it; a run that is there may get more methods and seeds."""
+    run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, with_more)
+    return Workspace(run, parse_recipe(run.recipe))
+
+
+def with_more(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The recipe of a run with the methods and seeds of another one added, which it keeps beside its own.
+
+    Returns:
+        None where anything else differs, or an entry of the same label: results of the two would be mixed.
+    """
+    if any(there.get(key) != wanted.get(key) for key in (there.keys() | wanted.keys()) - MAY_GROW):
+        return None
+    methods = {entry["label"]: entry for entry in there["methods"]}
+    if any(methods.get(entry["label"], entry) != entry for entry in wanted["methods"]):
+        return None
+    methods |= {entry["label"]: entry for entry in wanted["methods"]}
+    seeds = list(dict.fromkeys([*there["seeds"], *wanted["seeds"]]))
+    return {**wanted, "methods": list(methods.values()), "seeds": seeds}
 
 
 def _make_tiny(values: dict[str, Any]) -> dict[str, Any]:
@@ -69,6 +98,9 @@ def _make_tiny(values: dict[str, Any]) -> dict[str, Any]:
         given = made.get(section) or {}
         if isinstance(given, dict):
             made[section] = {**given, **changes}
+    for entry in made["methods"] if isinstance(made.get("methods"), list) else ():
+        if isinstance(entry, dict) and isinstance(own := entry.get("training"), dict):
+            entry["training"] = {name: own[name] for name in own if name not in TINY_OVERRIDES["training"]}
     data, rationales = made.get("data"), made.get("rationales")
     train = data.get("train") if isinstance(data, dict) else None
     written = isinstance(rationales, dict) and rationales.get("source", "teacher") == "teacher"
@@ -85,13 +117,18 @@ def _wrong_names(recipe: Recipe) -> list[str]:
         if method is None:
             found.append(f"methods.{i}.name: expected one of {', '.join(METHODS)}; got {spec.name!r}")
             continue
-        try:
-            method.Settings(**spec.settings)
-        except ValidationError as error:
-            found += [
-                f"{'.'.join(['methods', str(i), *map(str, problem['loc'])])}: {describe(problem)}"
-                for problem in error.errors(include_url=False)
-            ]
+        checks: tuple[tuple[str, Callable[[], object]], ...] = (
+            (f"methods.{i}", lambda: method.Settings(**spec.settings)),  # noqa: B023 - called before the next turn
+            (f"methods.{i}.training", lambda: recipe.training_of(spec)),  # noqa: B023
+        )
+        for where, check in checks:
+            try:
+                check()
+            except ValidationError as error:
+                found += [
+                    f"{'.'.join([where, *map(str, problem['loc'])])}: {describe(problem)}"
+                    for problem in error.errors(include_url=False)
+                ]
     specs = {f"data.tests.{name}": spec for name, spec in recipe.data.tests.items()} | {"data.train": recipe.data.train}
     if recipe.data.validation is not None:
         specs["data.validation"] = recipe.data.validation

@@ -265,12 +265,16 @@ class MethodSpec(BaseModel):
     Attributes:
         name: the method.
         label: its name in tables and folders; tells two entries of one method apart, and is the name by default.
+        examples: learn from the first so many problems that have a rationale; from all of them by default.
+        training: training settings that are other ones than the recipe's, for this entry alone.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
     label: Name = ""
+    examples: Count | None = None
+    training: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -328,3 +332,13 @@ class Recipe(RecipePart):
     def data_path(self, path: str | None) -> Path | None:
         """A data path, resolved."""
         return None if path is None else self.data_root() / path
+
+    def training_of(self, method: MethodSpec) -> TrainingSettings:
+        """How the students of one entry are trained.
+
+        Raises:
+            ValidationError: what the entry sets is not a training setting, or out of its bounds.
+        """
+        if not method.training:
+            return self.training
+        return TrainingSettings.model_validate({**self.training.model_dump(), **method.training})

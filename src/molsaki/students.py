@@ -29,6 +29,8 @@ from molsaki.workspace import TRAIN, VALIDATION, Workspace
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+FEWER = "problems with a rationale less than `examples` asks for"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -120,15 +122,16 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     recipe = workspace.recipe
     spec = workspace.method(job.label)
     method = METHODS[spec.name]
-    settings = method.Settings(**spec.settings)
+    settings, training = method.Settings(**spec.settings), recipe.training_of(spec)
     tokenizer = load_tokenizer(recipe, recipe.student)
     student = load_model(recipe, recipe.student, tokenizer).to(pick_device())
-    max_length = context_length(tokenizer, student.config, recipe.training.max_length)
+    max_length = context_length(tokenizer, student.config, training.max_length)
     tasks: set[Task] = {"predict", "explain", *method.tasks}
     templates = {task: workspace.template(task) for task in tasks}
     asked = templates[method.answers_with]
     store = open_store(workspace) if method.reads_attention else None
     problems, texts = workspace.read_texts(TRAIN)
+    problems = problems[: spec.examples]
     choice = method.attention_choice(settings)
     examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
@@ -138,13 +141,15 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
         return {"accuracy": score(predictions).accuracy}
 
     notes = {**report.skipped, **report.notes}
+    if spec.examples is not None and len(problems) < spec.examples:
+        notes[FEWER] = spec.examples - len(problems)
     metrics = train_student(
         student,
         tokenizer,
         method,
         settings,
         examples,
-        recipe.training,
+        training,
         seed=job.seed,
         output=folder,
         validation=encode_labels(tokenizer, validation_problems, templates["predict"], max_length) or None,
@@ -161,11 +166,11 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
                 "reader": _named(recipe.teacher.attending, "none") if method.reads_attention else "not read",
                 "examples": len(examples),
                 "task": recipe.data.task,
-                "steps": recipe.training.steps,
-                "batch": recipe.training.batch_size,
+                "steps": training.steps,
+                "batch": training.batch_size,
                 "prompt": asked.prompt("{question}"),
             },
-            {"method": settings.model_dump(), "training": recipe.training.model_dump(mode="json")},
+            {"method": settings.model_dump(), "training": training.model_dump(mode="json")},
         ),
         notes=notes,
         show_progress=False,

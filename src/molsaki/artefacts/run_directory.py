@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -65,7 +65,13 @@ class RunDirectory:
         self.recipe = _read_recipe(path, self.manifest)
 
     @classmethod
-    def open_or_create(cls, path: Path, recipe: Mapping[str, Any], overwrite: bool = False) -> Self:
+    def open_or_create(
+        cls,
+        path: Path,
+        recipe: Mapping[str, Any],
+        overwrite: bool = False,
+        grow: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any] | None] | None = None,
+    ) -> Self:
         """The run directory of a recipe: made if the path is empty or missing, opened if it is there.
 
         Args:
@@ -73,6 +79,8 @@ class RunDirectory:
             recipe: the resolved recipe, plain JSON values, with nothing in it that a later call may change.
             overwrite: start over: a run that is at `path`, of whatever recipe, is deleted first, with all
                 that is in its directory. A directory that is no run is never deleted.
+            grow: makes the recipe that the run belongs to from now on, from the one that it belongs to and the one
+                that is asked for, or None where they must not meet. Without it nothing may differ.
 
         Raises:
             ArtefactError: the directory holds a run of another recipe (each key that differs is named with
@@ -85,6 +93,12 @@ class RunDirectory:
         if _is_to_be_made(path) or overwrite:
             _create(path, wanted, overwrite)
         run = cls(path)
+        together = None if grow is None else grow(run.recipe, wanted)
+        if together is not None:
+            wanted = json.loads(encode_json(dict(together), "the resolved recipe"))
+            if wanted != run.recipe:
+                _replace_recipe(path, run.manifest, wanted)
+                run = cls(path)
         lines = differences(run.recipe, wanted)
         if lines:
             raise ArtefactError(
@@ -202,6 +216,15 @@ def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
         write_whole(path / RECIPE_NAME, text)
 
 
+def _replace_recipe(path: Path, manifest: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Give a run another recipe; one that is stopped in between has its old one, whose hash the manifest keeps."""
+    text = _as_yaml(recipe)
+    with exclusive_lock(path, "the run directory"):
+        hashes = {"recipe_hash": hash_json(recipe), "earlier_recipe_hash": manifest["recipe_hash"]}
+        write_json(path / MANIFEST_NAME, {**manifest, **hashes})
+        write_whole(path / RECIPE_NAME, text)
+
+
 def _as_yaml(recipe: Mapping[str, Any]) -> str:
     for readable in (True, False):  # some control characters only read back when all is escaped
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=readable, width=100)
@@ -242,7 +265,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     try:
         recipe = yaml.safe_load((path / RECIPE_NAME).read_bytes())
-        changed = not isinstance(recipe, dict) or hash_json(recipe) != manifest.get("recipe_hash")
+        known = (manifest.get("recipe_hash"), manifest.get("earlier_recipe_hash"))
+        changed = not isinstance(recipe, dict) or hash_json(recipe) not in known
     except FileNotFoundError:
         _refuse(path, f"a run directory with a {RECIPE_NAME}", "one whose making or deletion was interrupted")
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
