@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from molsaki.commands import bench, doctor, import_, look, recipes, report, stages
+from molsaki.commands import bench, doctor, import_, look, recipes, report, stages, study
 
 app = typer.Typer(
     name="molsaki",
@@ -22,6 +22,7 @@ recipes_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=
 
 for stage in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
     app.command()(stage)
+app.command()(study.study)
 for tool in (report.report, look.look, bench.bench):
     app.command()(tool)
 app.command("import")(import_.import_rationales)

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from molsaki.attending import AttentionCheck
     from molsaki.diagnosis import Finding
     from molsaki.report.build import Report
+    from molsaki.report.facts import Table as Facts
     from molsaki.report.look import Seen
     from molsaki.students import Done
+    from molsaki.study.writing import StudyFiles
     from molsaki.workspace import Workspace
 
 
@@ -149,9 +151,15 @@ class Console:
     def students(self, workspace: Workspace) -> Iterator[Callable[[Done], None]]:
         """A bar over all students, and a line for each as it is done."""
         recipe = workspace.recipe
+        with self.jobs(len(recipe.methods) * len(recipe.seeds)) as one:
+            yield one
+
+    @contextmanager
+    def jobs(self, total: int, *, many_runs: bool = False) -> Iterator[Callable[[Done], None]]:
+        """As `students`, for the students of one run or of several."""
         untouched = 0
         with self._bar() as bar:
-            task = bar.add_task("students", total=len(recipe.methods) * len(recipe.seeds))
+            task = bar.add_task("students", total=total)
 
             def one(done: Done) -> None:
                 nonlocal untouched
@@ -159,9 +167,11 @@ class Console:
                 if not done.trained and not done.tested:
                     untouched += 1
                     return
+                run = f"{done.job.run.name}: " if many_runs else ""
                 shown = "  ".join(f"{escape(name)} {value:.2f}" for name, value in done.accuracy.items())
                 took = f"trained in {done.seconds:.0f} s" if done.trained else "was trained"
-                bar.console.print(f"  {escape(done.job.label)}, seed {done.job.seed}: {took}  {shown}", soft_wrap=True)
+                who = escape(f"{run}{done.job.label}, seed {done.job.seed}")
+                bar.console.print(f"  {who}: {took}  {shown}", soft_wrap=True)
                 for note, n in done.notes.items():
                     bar.console.print(f"    {n} examples: {escape(note)}")
 
@@ -183,6 +193,24 @@ class Console:
             self.rich.print(_differences_table(workspace, compared))
         self.rich.print(f"results: {escape(str(workspace.run.path('results.json')))}", soft_wrap=True)
 
+    def study(self, written: StudyFiles) -> None:
+        """A study's tables, and where its files are."""
+        for found in written.tables:
+            self.table(found)
+        if written.missing:
+            self.rich.print(f"[yellow]{written.missing} students are not there yet; the tables are of the others[/]")
+        for path in written.files:
+            self.rich.print(f"written: {escape(str(path))}", soft_wrap=True)
+
+    def table(self, found: Facts) -> None:
+        """A table as the report and studies have them."""
+        table = Table(title=escape(found.caption), title_justify="left")
+        for name in found.head:
+            table.add_column(escape(name), overflow="fold")
+        for row in found.rows:
+            table.add_row(*map(escape, row))
+        self.rich.print(table)
+
     def say(self, what: str) -> None:
         """Say what is being done."""
         self.rich.print(f"  {escape(what)}", soft_wrap=True)
@@ -198,12 +226,7 @@ class Console:
         for sentence in (*report.sentences, *report.shift_sentences):
             self.rich.print(escape(sentence), soft_wrap=True)
         for found in report.shift:
-            table = Table(title=escape(found.caption), title_justify="left")
-            for name in found.head:
-                table.add_column(escape(name), overflow="fold")
-            for row in found.rows:
-                table.add_row(*map(escape, row))
-            self.rich.print(table)
+            self.table(found)
         for note in report.notes:
             self.rich.print(f"  {escape(note)}", soft_wrap=True)
         self._pages(report)

@@ -12,7 +12,7 @@ job (`accelerate launch`), all take part in attend and students, and process 0 d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 if TYPE_CHECKING:
     from molsaki.importing import Columns
-    from molsaki.students import Done
+    from molsaki.students import Done, Job
 
 Progress = Callable[[int, int], None]
 ALSO_TESTED = "its text is in a test set too"
@@ -233,7 +233,16 @@ def students(
     Raises:
         ArtefactError: an earlier stage, or a student to test, is missing.
     """
-    from molsaki.students import Job, run_job, run_jobs_together
+    return run_students(student_jobs(workspace, train=train, test=test), workers=workers, each=each)
+
+
+def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True) -> list[Job]:
+    """One job for each method and seed, seed by seed, so that a run that is stopped early has whole comparisons.
+
+    Raises:
+        ArtefactError: an earlier stage, or a student to test, is missing.
+    """
+    from molsaki.students import Job
 
     recipe = workspace.recipe
     for stage in (GENERATE, ATTEND) if needs_attention(workspace) else (GENERATE,):
@@ -242,7 +251,6 @@ def students(
                 f"Expected the {stage} stage of {workspace.run.folder} to have finished; it has not. Run "
                 f"`molsaki {stage}` with this recipe and directory first."
             )
-    # Seed by seed, so that a run that is stopped early has whole comparisons.
     pairs = [(method.label, seed) for seed in recipe.seeds for method in recipe.methods]
     missing = [pair for pair in pairs if not train and not workspace.student(*pair).is_dir()]
     if missing:
@@ -250,7 +258,15 @@ def students(
             f"Expected {len(pairs)} trained students in {workspace.run.folder}; {len(missing)} are missing, "
             f"{missing[0][0]} with seed {missing[0][1]} among them. Run `molsaki train` with this recipe first."
         )
-    jobs = [Job(workspace.run.folder, label, seed, train, test) for label, seed in pairs]
+    return [Job(workspace.run.folder, label, seed, train, test) for label, seed in pairs]
+
+
+def run_students(
+    jobs: Sequence[Job], *, workers: int | None = None, each: Callable[[Done], None] | None = None
+) -> list[Done]:
+    """Do the jobs of one run or of several; see `students`."""
+    from molsaki.students import run_job, run_jobs_together
+
     if process_count() > 1:
         if workers not in (None, 1):
             raise InputError(

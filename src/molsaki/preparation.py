@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from molsaki.artefacts import RunDirectory
 from molsaki.data import SOURCES
+from molsaki.errors import RecipeError
 from molsaki.methods import METHODS
 from molsaki.recipe import DataSpec, Recipe
 from molsaki.recipe_files import describe, override, parse_recipe, raise_all, read_form, read_recipe
@@ -79,6 +80,10 @@ def with_more(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, 
     Returns:
         None where anything else differs, or an entry of the same label: results of the two would be mixed.
     """
+    try:
+        there = parse_recipe(there).model_dump(mode="json")  # keys that are new since have their defaults
+    except RecipeError:
+        return None
     if any(there.get(key) != wanted.get(key) for key in (there.keys() | wanted.keys()) - MAY_GROW):
         return None
     methods = {entry["label"]: entry for entry in there["methods"]}

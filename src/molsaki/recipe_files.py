@@ -36,20 +36,33 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
         RecipeError: there is none, it is too large, or it is not YAML with keys at its top.
     """
     path = find_recipe(name_or_path)
+    return read_prompts(read_keys(path, f"a recipe's name ({', '.join(recipe_names())})"), path)
+
+
+def read_keys(path: Path, otherwise: str) -> dict[str, Any]:
+    """Read a YAML file that has keys at its top.
+
+    Args:
+        path: the file.
+        otherwise: what could have been named in its place, for the message.
+
+    Raises:
+        RecipeError: there is none, it is too large, or it is not YAML with keys at its top.
+    """
     try:
         if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"Expected a recipe of at most {MAX_RECIPE_BYTES} bytes; {path} is larger.")
+            raise RecipeError(f"Expected a file of at most {MAX_RECIPE_BYTES} bytes; {path} is larger.")
         value = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
-            f"Expected a recipe's name ({', '.join(recipe_names())}) or a YAML file; got {name_or_path!r}, which "
-            f"cannot be read ({error.strerror}). Nothing was run."
+            f"Expected {otherwise} or a YAML file; got {str(path)!r}, which cannot be read ({error.strerror}). "
+            "Nothing was run."
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(f"Expected {path} to be YAML; it cannot be read: {error}. Nothing was run.") from error
     if not isinstance(value, dict):
         raise RecipeError(f"Expected {path} to hold keys and values; got {type(value).__name__}.")
-    return read_prompts(value, path)
+    return value
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -226,7 +239,7 @@ def _listed(what: str, problems: Sequence[str]) -> str:
     return f"The {what} has {len(problems)} {noun}; nothing was run:\n{lines}"
 
 
-def raise_all(problems: Sequence[str]) -> None:
+def raise_all(problems: Sequence[str], what: str = "recipe") -> None:
     """Raise one `RecipeError` that lists all problems, if there are any."""
     if problems:
-        raise RecipeError(_listed("recipe", problems))
+        raise RecipeError(_listed(what, problems))

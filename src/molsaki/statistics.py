@@ -149,7 +149,7 @@ def bootstrap_interval(
     data = _checked(values, "values to resample", bounds)
     if data.size == 1:
         return Interval(*bounds)
-    means = _resampled_means(data[None, :], resamples, seed)
+    means = _resampled_means([data[None, :]], resamples, seed)
     return _percentiles(means, level)
 
 
@@ -186,6 +186,61 @@ def paired_bootstrap(
             outside [0, 1], or a level outside (0, 1).
     """
     _check_level(level)
+    difference = _difference_table(a, b)
+    if difference.size == 1:
+        return PairedDifference(float(difference.mean()), Interval(-1.0, 1.0), 1.0, 1, 1)
+    means = _resampled_means([difference], resamples, seed)
+    return _paired(difference.mean(), means, level, difference.shape[0], difference.shape[1])
+
+
+def paired_bootstrap_over_sets(
+    a: Sequence[Sequence[Sequence[float]] | npt.NDArray[Any]],
+    b: Sequence[Sequence[Sequence[float]] | npt.NDArray[Any]],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PairedDifference:
+    """Compare two methods by the mean of several test sets, each set with the same weight.
+
+    As `paired_bootstrap`; the seeds that a resample draws are the same for all sets, since one student answers all of
+    them, and the problems are drawn set by set.
+
+    Args:
+        a: for each set a table [seeds, problems]; the rows of all sets are the same seeds.
+        b: as `a`.
+        level: of confidence.
+        resamples: how many.
+        seed: of the resampling.
+
+    Raises:
+        EvaluationError: as `paired_bootstrap`, or there are no sets, or not as many seeds in each.
+    """
+    _check_level(level)
+    tables = [_difference_table(left, right) for left, right in zip(a, b, strict=False)]
+    if not tables or len(a) != len(b) or len({table.shape[0] for table in tables}) > 1:
+        raise EvaluationError(
+            f"Expected the same test sets of both methods with the same seeds; got {len(a)} and {len(b)} sets with "
+            f"{sorted({table.shape[0] for table in tables})} seeds. They cannot be paired; compare what both have."
+        )
+    problems = sum(table.shape[1] for table in tables)
+    mean = float(np.mean([table.mean() for table in tables]))
+    if problems == len(tables) and tables[0].shape[0] == 1:
+        return PairedDifference(mean, Interval(-1.0, 1.0), 1.0, 1, problems)
+    return _paired(mean, _resampled_means(tables, resamples, seed), level, tables[0].shape[0], problems)
+
+
+def _paired(mean: float, means: Floats, level: float, seeds: int, problems: int) -> PairedDifference:
+    at_most, at_least = int((means <= 0).sum()), int((means >= 0).sum())
+    return PairedDifference(
+        difference=float(mean),
+        interval=_percentiles(means, level),
+        p_value=min(1.0, 2 * (min(at_most, at_least) + 1) / (len(means) + 1)),
+        seeds=seeds,
+        problems=problems,
+    )
+
+
+def _difference_table(a: Sequence[Sequence[float]] | npt.NDArray[Any], b: Any) -> Floats:
     left, right = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if left.ndim != 2 or left.shape != right.shape:
         raise EvaluationError(
@@ -194,18 +249,7 @@ def paired_bootstrap(
         )
     _checked(left.ravel(), "correct answers of the first method", (0.0, 1.0))
     _checked(right.ravel(), "correct answers of the second method", (0.0, 1.0))
-    difference = left - right
-    if difference.size == 1:
-        return PairedDifference(float(difference.mean()), Interval(-1.0, 1.0), 1.0, 1, 1)
-    means = _resampled_means(difference, resamples, seed)
-    at_most, at_least = int((means <= 0).sum()), int((means >= 0).sum())
-    return PairedDifference(
-        difference=float(difference.mean()),
-        interval=_percentiles(means, level),
-        p_value=min(1.0, 2 * (min(at_most, at_least) + 1) / (resamples + 1)),
-        seeds=difference.shape[0],
-        problems=difference.shape[1],
-    )
+    return left - right
 
 
 def crossed_bootstrap(
@@ -242,7 +286,7 @@ def crossed_bootstrap(
     _checked(table.ravel(), "values to resample", bounds)
     if table.size == 1:
         return Interval(*bounds)
-    return _percentiles(_resampled_means(table, resamples, seed), level)
+    return _percentiles(_resampled_means([table], resamples, seed), level)
 
 
 def mcnemar(a_correct: Sequence[bool], b_correct: Sequence[bool]) -> McNemar:
@@ -316,18 +360,23 @@ def _checked(values: Sequence[float] | Floats, what: str, bounds: tuple[float, f
     return data
 
 
-def _resampled_means(table: Floats, resamples: int, seed: int) -> Floats:
-    """Means of `resamples` two-level resamples of a table [seeds, problems], in blocks of bounded size."""
+def _resampled_means(tables: Sequence[Floats], resamples: int, seed: int) -> Floats:
+    """Means of `resamples` two-level resamples of tables [seeds, problems], in blocks of bounded size.
+
+    A resample draws its seeds once, and each table's problems on their own; tables weigh alike.
+    """
     rng = np.random.default_rng(seed)
-    rows, columns = table.shape
-    block = max(1, _CELLS_AT_ONCE // (rows + columns))
-    means = np.empty(resamples)
+    rows = tables[0].shape[0]
+    block = max(1, _CELLS_AT_ONCE // (rows + max(table.shape[1] for table in tables)))
+    means = np.zeros(resamples)
     for start in range(0, resamples, block):
         n = min(block, resamples - start)
         times_drawn = rng.multinomial(rows, np.full(rows, 1 / rows), size=n)
-        drawn = rng.integers(columns, size=(n, columns))
-        means[start : start + n] = np.take_along_axis(times_drawn @ table, drawn, axis=1).sum(axis=1)
-    return means / table.size
+        for table in tables:
+            drawn = rng.integers(table.shape[1], size=(n, table.shape[1]))
+            sums = np.take_along_axis(times_drawn @ table, drawn, axis=1).sum(axis=1)
+            means[start : start + n] += sums / (table.size * len(tables))
+    return means
 
 
 def _percentiles(means: Floats, level: float) -> Interval:

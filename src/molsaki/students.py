@@ -191,7 +191,7 @@ def open_store(workspace: Workspace) -> AttentionStore:
 
 
 def _name(job: Job) -> str:
-    return f"{job.label}-{job.seed}"
+    return f"{job.run}: {job.label}-{job.seed}"
 
 
 def _not_tested(workspace: Workspace, job: Job) -> list[str]:

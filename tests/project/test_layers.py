@@ -79,7 +79,18 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "workspace",
     ),
     # 4: what people call
-    ("cli", "commands.*", "console", "diagnosis", "pipeline", "preparation", "report.*", "students", "workers"),
+    (
+        "cli",
+        "commands.*",
+        "console",
+        "diagnosis",
+        "pipeline",
+        "preparation",
+        "report.*",
+        "students",
+        "study.*",
+        "workers",
+    ),
 )
 LIGHT = """
     _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs data.*

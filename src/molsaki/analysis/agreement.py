@@ -56,6 +56,33 @@ def agreement(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> Agreement:
     Raises:
         EvaluationError: no text can be compared.
     """
+    _, table, left_out = agreement_by_problem(a, *runs)
+    ranked = ~np.isnan(table[:, :, 1]).any(0)
+    return Agreement(
+        divergence=estimate(table[:, :, 0], (0.0, _MOST_BITS)),
+        rank=estimate(table[:, ranked, 1]) if ranked.any() else None,
+        same_top=estimate(table[:, :, 2], (0.0, 1.0)),
+        chance=float(table[:, :, 3].mean()),
+        problems=table.shape[1],
+        left_out=left_out,
+    )
+
+
+def agreement_by_problem(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> tuple[list[str], Floats, int]:
+    """What `agreement` averages, problem by problem.
+
+    Args:
+        a: the looks that are the measure, the teacher's.
+        *runs: the looks to compare, one mapping for each trained model (seed).
+
+    Returns:
+        The ids of the texts that can be compared; a table [runs, texts, 4] of the mean over steps of the divergence in
+        bits, the rank correlation (NaN where no step has three keys), whether the most-watched key is the same, and
+        that share by chance; and how many texts could not be compared.
+
+    Raises:
+        EvaluationError: no text can be compared.
+    """
     shared = sorted(set(a).intersection(*runs)) if runs else []
     rows = [[_compare(a[row_id], run[row_id]) for row_id in shared] for run in runs]
     usable = [i for i in range(len(shared)) if all(row[i] is not None for row in rows)]
@@ -65,15 +92,7 @@ def agreement(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> Agreement:
             f"nothing to compare; read both on the same texts."
         )
     table = np.array([[row[i] for i in usable] for row in rows], dtype=np.float64)
-    ranked = ~np.isnan(table[:, :, 1]).any(0)
-    return Agreement(
-        divergence=estimate(table[:, :, 0], (0.0, _MOST_BITS)),
-        rank=estimate(table[:, ranked, 1]) if ranked.any() else None,
-        same_top=estimate(table[:, :, 2], (0.0, 1.0)),
-        chance=float(table[:, :, 3].mean()),
-        problems=len(usable),
-        left_out=len(shared) - len(usable),
-    )
+    return [shared[i] for i in usable], table, len(shared) - len(usable)
 
 
 def _compare(a: Look, b: Look) -> tuple[float, float, float, float] | None:

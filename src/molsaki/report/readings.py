@@ -8,7 +8,7 @@ teacher, by the student before training and by every student after it. Rationale
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,10 +72,16 @@ class Readings:
     trained_on: bool = False
 
 
-def read_models(workspace: Workspace, rows: int, say: Say) -> Readings:
+def read_models(workspace: Workspace, rows: int, say: Say, labels: Collection[str] | None = None) -> Readings:
     """Read every model of a run on a sample of at most `rows` problems of each test set.
 
     A model that cannot be loaded or read is left out with a note; the report is written all the same.
+
+    Args:
+        workspace: the run.
+        rows: the size of each sample.
+        say: told what is done, since reading models takes time.
+        labels: the students to read; all of them by default.
     """
     quiet_libraries()
     readings = Readings()
@@ -96,7 +102,7 @@ def read_models(workspace: Workspace, rows: int, say: Say) -> Readings:
     )
     for method in recipe.methods:
         for seed in recipe.seeds:
-            if workspace.student(method.label, seed).is_dir():
+            if (labels is None or method.label in labels) and workspace.student(method.label, seed).is_dir():
                 pair = method.label, seed
                 looks = _attempt(
                     readings,

@@ -76,8 +76,9 @@ def train_student(
 
     Returns:
         What happened: steps, seconds of this session, the largest memory of this process up to here (on a GPU, of
-        its tensors), examples, forward passes a batch and the share of padding in them, the checkpoint that it went
-        on from, the one that was best, and the Trainer's log (null stands there for a number that is not finite).
+        its tensors), examples, tokens shown, forward passes a batch and the share of padding in them, the checkpoint
+        that it went on from, the one that was best, and the Trainer's log (null stands there for a number that is not
+        finite).
 
     Raises:
         InputError: there is nothing to learn from, or nothing to choose the best student by, or the examples are of
@@ -126,6 +127,7 @@ def train_student(
         "seconds": seconds,
         "peak_memory_bytes": _peak_memory(student.device),
         "examples": len(examples),
+        "tokens": _tokens(method, examples, trainer, training),
         "notes": dict(notes or {}),
         "passes": len(method.tasks) if trainer.passes.apart else 1,
         "padding": round(trainer.passes.padding, 4),
@@ -135,6 +137,15 @@ def train_student(
     }
     _save_whole(trainer, working, output, metrics, card)
     return metrics
+
+
+def _tokens(
+    method: type[Method], examples: Sequence[Example], trainer: DistillationTrainer, training: TrainingSettings
+) -> int:
+    """Tokens that the student is shown, without padding: the mean of an example times the examples of all steps."""
+    lengths = [sum(len(e.sequences[task].input_ids) for task in method.tasks if task in e.sequences) for e in examples]
+    shown: int = training.steps * trainer.args.train_batch_size * training.accumulation * trainer.args.world_size
+    return round(sum(lengths) / len(lengths) * shown)
 
 
 def _peak_memory(device: torch.device) -> int:

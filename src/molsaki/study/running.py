@@ -1,0 +1,97 @@
+"""Doing a study: what is missing of it, in parallel, in parts on several machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molsaki.errors import InputError
+from molsaki.preparation import open_workspace
+from molsaki.study.files import Study, study_recipe
+from molsaki.workspace import Workspace
+
+if TYPE_CHECKING:
+    from molsaki.students import Job
+
+
+@contextmanager
+def opened_runs(
+    study: Study, file: Path, folder: Path, *, tiny: bool = False, data: str | None = None
+) -> Iterator[dict[str, Workspace]]:
+    """The run directory of each of a study's recipes, checked, opened and locked; what is there stays.
+
+    A study may have got more methods and seeds since; sizes too, as long as the largest stays the same.
+
+    Raises:
+        RecipeError: a recipe cannot be run.
+        ArtefactError: a directory belongs to something else.
+        StageError: another process holds one.
+    """
+    recipes = {name: study_recipe(study, file, name, tiny=tiny, data=data) for name in study.recipes}
+    with ExitStack() as held:
+        runs = {}
+        for name, recipe in recipes.items():
+            runs[name] = open_workspace(recipe, folder / name)
+            held.enter_context(runs[name].run.lock())
+        yield runs
+
+
+def all_jobs(study: Study, runs: dict[str, Workspace]) -> list[Job]:
+    """One job for each student of a study, seed by seed, so that one that is stopped early has whole comparisons.
+
+    Students that a run has of an earlier form of the study and that this one does not name are left alone.
+
+    Raises:
+        ArtefactError: an earlier stage of a run is missing.
+    """
+    from molsaki.pipeline import student_jobs
+
+    wanted = {cell.label for cell in study.cells}
+    jobs = {
+        (name, job.seed, job.label): job
+        for name, workspace in runs.items()
+        for job in student_jobs(workspace)
+        if job.label in wanted
+    }
+    seeds = list(dict.fromkeys(seed for workspace in runs.values() for seed in workspace.recipe.seeds))
+    order = [(name, seed, cell.label) for seed in seeds for name in runs for cell in study.cells]
+    return [jobs[key] for key in order if key in jobs]
+
+
+def part_of(jobs: Sequence[Job], part: str | None) -> list[Job]:
+    """The share of one machine: `2/4` is every fourth job, from the second on; None is all of them.
+
+    Raises:
+        InputError: it is not of this form.
+    """
+    if part is None:
+        return list(jobs)
+    number, _, of = part.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise InputError(f"Expected a part such as 2/4, the second of four; got {part!r}. Nothing was run.")
+    return list(jobs[int(number) - 1 :: int(of)])
+
+
+def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None:
+    """Problems, rationales and the teacher's attention of every run, where they are not there yet.
+
+    Raises:
+        StageError: a server gave no answer to some questions.
+    """
+    from molsaki import pipeline
+    from molsaki.errors import StageError
+
+    for name, workspace in runs.items():
+        pipeline.load_data(workspace)
+        manifest = pipeline.generate(workspace)
+        if manifest["unanswered"]:
+            raise StageError(
+                f"Expected the teacher to answer all {manifest['problems']} questions of {name}; "
+                f"{manifest['unanswered']} have no answer yet. What was answered is kept; run the same command again."
+            )
+        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept")
+        if pipeline.needs_attention(workspace):
+            read = pipeline.attend(workspace)
+            say(f"{name}: attention on {read['kept']} of {read['read']} rationales read")
