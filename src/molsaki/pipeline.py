@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.artefacts import write_json
 from molsaki.data import load_problems
-from molsaki.errors import ArtefactError, InputError
+from molsaki.errors import ArtefactError, DataError, InputError
 from molsaki.processes import only_main, process_count
 from molsaki.rationales import GenerationReport
 from molsaki.recipe import DataSpec, Recipe
@@ -63,6 +63,12 @@ def load_data(workspace: Workspace) -> Mapping[str, Any]:
                 report.skip(problem.id, ALSO_TESTED)
         if name == TRAIN and data.validation_rows:
             aside = sorted(kept, key=lambda problem: hash_text("validation", problem.text))[: data.validation_rows]
+            if kept and len(aside) == len(kept):
+                raise DataError(
+                    f"Expected more training problems than the {data.validation_rows} to set aside for validation "
+                    f"(data.validation_rows); got {len(kept)}. Nothing would be left to learn from; set aside fewer, "
+                    "or take more problems (data.train.limit)."
+                )
             workspace.write_problems(VALIDATION, aside)
             report.note(f"set aside for validation: {len(aside)}")
             left_out = {problem.id for problem in aside}

@@ -111,6 +111,9 @@ def _make_tiny(values: dict[str, Any]) -> dict[str, Any]:
     written = isinstance(rationales, dict) and rationales.get("source", "teacher") == "teacher"
     if written and isinstance(train, dict) and isinstance(limit := train.get("limit", TINY_GENERATED_ROWS), int):
         train["limit"] = min(limit, TINY_GENERATED_ROWS)
+        assert isinstance(data, dict)
+        if isinstance(aside := data.get("validation_rows"), int):
+            data["validation_rows"] = min(aside, TINY_GENERATED_ROWS // 4)
     return made
 
 

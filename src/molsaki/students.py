@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.artefacts import disk_is_full, refuse_write, require_same
+from molsaki.artefacts import disk_is_full, fingerprint, refuse_write, require_same
 from molsaki.attending import attention_rules
 from molsaki.encoding import context_length
 from molsaki.errors import MolsakiError
@@ -185,8 +185,9 @@ def _named(spec: ModelSpec | ServerSpec | None, otherwise: str) -> str:
 def open_store(workspace: Workspace) -> AttentionStore:
     """The teacher's attention, checked against what this run would have read."""
     store = AttentionStore(workspace.run.path("attention"))
-    found = {name: store.fingerprint.get(name, "nothing") for name in attention_rules(workspace)}
-    require_same(found, attention_rules(workspace), "the attention store of this run")
+    wanted = fingerprint(**attention_rules(workspace))
+    found = {name: store.fingerprint.get(name, "nothing") for name in wanted}
+    require_same(found, wanted, "the attention store of this run")
     return store
 
 

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molsaki.commands.options import INTERRUPTED, Data, Settings, Tiny, Workers
+from molsaki.commands.options import INTERRUPTED, Data, Tiny, Workers
 
 if TYPE_CHECKING:
     from molsaki.console import Console
     from molsaki.study.files import Study
+    from molsaki.workspace import Workspace
+
+OF_RECIPES = "recipe."
+"""What a setting begins with that is one of all recipes and not of the study."""
 
 
 def study(
@@ -22,7 +26,12 @@ def study(
         Path | None, typer.Option("--out", "-o", help="Its directory (default: runs/NAME, or runs/NAME-tiny).")
     ] = None,
     tiny: Tiny = False,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a value, e.g. seeds=[1]; of all recipes as recipe.KEY=VALUE."
+        ),
+    ] = None,
     data: Data = None,
     workers: Workers = None,
     part: Annotated[
@@ -38,6 +47,7 @@ def study(
     """Run what is missing of a study, and print its tables. Goes on where it stopped."""
     from molsaki.console import Console
     from molsaki.study.files import read_study, study_names
+    from molsaki.study.running import opened_runs
 
     if listed:
         for each in study_names():
@@ -47,45 +57,43 @@ def study(
         raise typer.BadParameter(f"expected a study: one of {', '.join(study_names())}, or a YAML file")
     if sum((part is not None, prepare, tables)) > 1:
         raise typer.BadParameter("expected one of --part, --prepare and --tables")
-    found, file = read_study(name, tuple(settings or ()))
+    given = settings or []
+    of_recipes = [one.removeprefix(OF_RECIPES) for one in given if one.startswith(OF_RECIPES)]
+    found, file = read_study(name, [one for one in given if not one.startswith(OF_RECIPES)])
     folder = out or Path("runs") / (f"{found.name}-tiny" if tiny else found.name)
     console = Console()
     console.say(f"study {found.name}: {len(found.recipes)} × {len(found.cells)} × {len(found.seeds)} students")
     try:
-        _do(console, found, file, folder, tiny, data, workers, part, prepare, tables)
+        with opened_runs(found, file, folder, tiny=tiny, settings=of_recipes, data=data) as runs:
+            if not tables:
+                _train(console, found, runs, workers, part, prepare)
+            if part is None and not prepare:
+                _show(console, found, runs, folder)
     except KeyboardInterrupt as error:
         typer.secho("molsaki: interrupted; the same command goes on from here", fg="yellow", err=True)
         raise typer.Exit(INTERRUPTED) from error
 
 
-def _do(
-    console: Console,
-    found: Study,
-    file: Path,
-    folder: Path,
-    tiny: bool,
-    data: str | None,
-    workers: int | None,
-    part: str | None,
-    prepare: bool,
-    tables: bool,
+def _train(
+    console: Console, found: Study, runs: dict[str, Workspace], workers: int | None, part: str | None, prepare: bool
 ) -> None:
-    from molsaki.pipeline import results, run_students
-    from molsaki.study.running import all_jobs, opened_runs, part_of, prepare_runs
+    from molsaki.pipeline import run_students
+    from molsaki.study.running import all_jobs, part_of, prepare_runs
 
-    with opened_runs(found, file, folder, tiny=tiny, data=data) as runs:
-        if not tables:
-            prepare_runs(runs, console.say)
-            if prepare:
-                return
-            jobs = part_of(all_jobs(found, runs), part)
-            with console.jobs(len(jobs), many_runs=len(runs) > 1) as each:
-                run_students(jobs, workers=workers, each=each)
-            if part is not None:
-                console.say("this part is done; bring all parts together and run the study for its tables")
-                return
-        for workspace in runs.values():
-            results(workspace)
-        from molsaki.study.writing import write_study
+    prepare_runs(runs, console.say)
+    if prepare:
+        return
+    jobs = part_of(all_jobs(found, runs), part)
+    with console.jobs(len(jobs), many_runs=len(runs) > 1) as each:
+        run_students(jobs, workers=workers, each=each)
+    if part is not None:
+        console.say("this part is done; bring all parts together and run the study for its tables")
 
-        console.study(write_study(found, runs, folder, console.say))
+
+def _show(console: Console, found: Study, runs: dict[str, Workspace], folder: Path) -> None:
+    from molsaki.pipeline import results
+    from molsaki.study.writing import write_study
+
+    for workspace in runs.values():
+        results(workspace)
+    console.study(write_study(found, runs, folder, console.say))

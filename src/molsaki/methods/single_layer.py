@@ -12,14 +12,16 @@ from molsaki.errors import InputError
 from molsaki.methods.attention import AttentionMethod, AttentionSettings
 from molsaki.methods.base import AttentionPair, MethodSettings, StudentShape
 
-Layers = Annotated[tuple[int, ...], Field(min_length=1)]
+Depth = Annotated[float, Field(gt=0, lt=1)]
+Layers = Annotated[tuple[int | Depth, ...], Field(min_length=1)]
 
 
 class SingleLayerSettings(AttentionSettings):
     """Settings of the single-layer method.
 
     Attributes:
-        teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several.
+        teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several. A number
+            between 0 and 1 is a share of the depth: 0.5 is the middle layer.
         student_layers: which of the student's, likewise.
     """
 
@@ -65,11 +67,17 @@ def _mean(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
     return total / len(chosen)
 
 
-def _places(whose: str, chosen: Sequence[int], count: int) -> tuple[int, ...]:
-    places = tuple(layer + count if layer < 0 else layer for layer in chosen)
+def _places(whose: str, chosen: Sequence[int | float], count: int) -> tuple[int, ...]:
+    places = tuple(_place(layer, count) for layer in chosen)
     if any(not 0 <= place < count for place in places) or len(set(places)) < len(places):
         raise InputError(
-            f"Expected {whose}_layers to be different layers from 0 to {count - 1}, or from -{count} to -1; got "
-            f"{list(chosen)}. The {whose} has {count} layers with attention; choose among them."
+            f"Expected {whose}_layers to be different layers from 0 to {count - 1}, from -{count} to -1, or shares of "
+            f"the depth; got {list(chosen)}. The {whose} has {count} layers with attention; choose among them."
         )
     return places
+
+
+def _place(layer: int | float, count: int) -> int:
+    if isinstance(layer, float):
+        return round(layer * (count - 1))
+    return layer + count if layer < 0 else layer

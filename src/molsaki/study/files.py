@@ -7,7 +7,7 @@ one method at one size with one setting; `Cell.label` is its name there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -147,7 +147,7 @@ def find_study(name_or_path: str) -> Path:
     return STUDIES / f"{name_or_path}.yaml" if name_or_path in study_names() else Path(name_or_path)
 
 
-def read_study(name_or_path: str, settings: tuple[str, ...] = ()) -> tuple[Study, Path]:
+def read_study(name_or_path: str, settings: Sequence[str] = ()) -> tuple[Study, Path]:
     """Read a study by the name of one that ships with molsaki, or from a YAML file.
 
     Args:
@@ -175,7 +175,9 @@ def read_study(name_or_path: str, settings: tuple[str, ...] = ()) -> tuple[Study
         raise AssertionError from error
 
 
-def study_recipe(study: Study, path: Path, name: str, *, tiny: bool = False, data: str | None = None) -> Recipe:
+def study_recipe(
+    study: Study, path: Path, name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None
+) -> Recipe:
     """The recipe of a study's run: one entry for every cell, all seeds, and the problems of the largest size.
 
     Args:
@@ -183,6 +185,7 @@ def study_recipe(study: Study, path: Path, name: str, *, tiny: bool = False, dat
         path: its file.
         name: which of its recipes.
         tiny: small random models, as `--tiny` has it.
+        settings: values of the recipe that are other ones, over all that the study and `tiny` set.
         data: folder that relative data paths start from.
 
     Raises:
@@ -205,6 +208,6 @@ def study_recipe(study: Study, path: Path, name: str, *, tiny: bool = False, dat
     if study.sizes and isinstance(train, dict):
         train["limit"] = max(study.sizes)
     try:
-        return prepare_values(values, tiny=tiny, data=data)
+        return prepare_values(values, tiny=tiny, settings=settings, data=data)
     except RecipeError as error:
         raise RecipeError(f"The study {study.name!r}, recipe {name!r}. {error}") from error

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened_runs(
-    study: Study, file: Path, folder: Path, *, tiny: bool = False, data: str | None = None
+    study: Study,
+    file: Path,
+    folder: Path,
+    *,
+    tiny: bool = False,
+    settings: Sequence[str] = (),
+    data: str | None = None,
 ) -> Iterator[dict[str, Workspace]]:
     """The run directory of each of a study's recipes, checked, opened and locked; what is there stays.
 
@@ -29,7 +35,7 @@ def opened_runs(
         ArtefactError: a directory belongs to something else.
         StageError: another process holds one.
     """
-    recipes = {name: study_recipe(study, file, name, tiny=tiny, data=data) for name in study.recipes}
+    recipes = {name: study_recipe(study, file, name, tiny=tiny, settings=settings, data=data) for name in study.recipes}
     with ExitStack() as held:
         runs = {}
         for name, recipe in recipes.items():
