@@ -13,6 +13,7 @@ from molsaki.errors import RecipeError
 from molsaki.processes import is_main, only_main, process_count, tell
 from molsaki.prompts import PromptTemplate
 from molsaki.recipe_models import ModelSpec
+from molsaki.views import STEPS, View
 from molsaki.workspace import TRAIN, Workspace
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from molsaki.stores.shards import StoredRow
 
 Progress = Callable[[int, int], None]
-STAGE = "attend"
 READ_AS = "prompt as read"
 """The mark of a store that says what text the prompt came to, with the model's chat template if it is a chat."""
 ROUNDING = 1e-2
@@ -66,10 +66,8 @@ def reader_of(workspace: Workspace) -> ModelSpec:
     return spec
 
 
-def attention_rules(workspace: Workspace) -> dict[str, str]:
-    """What decides the teacher's attention and is known without loading the teacher."""
-    from molsaki.spans import SPAN_RULES
-
+def attention_rules(workspace: Workspace, view: View = STEPS) -> dict[str, str]:
+    """What decides the teacher's attention in a view and is known without loading the teacher."""
     recipe = workspace.recipe
     attending = recipe.teacher.attending
     settings = recipe.attention
@@ -77,9 +75,8 @@ def attention_rules(workspace: Workspace) -> dict[str, str]:
     return {
         "teacher": "none" if attending is None else attending.name,
         "prompt": str(workspace.template("teacher")),
-        "keys": recipe.keys,
-        "span rules": SPAN_RULES,
-        "layers": mixed if settings.layers == "mixed" else "all",
+        **view.rules(recipe.keys),
+        **({"layers": mixed} if settings.layers == "mixed" else {}),
     }
 
 
@@ -92,14 +89,14 @@ def reading_prompt(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> 
     return render_template(tokenizer, workspace.template("teacher"))
 
 
-def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict[str, Any]:
-    """Read the teacher's attention on the rationales that were kept; all processes of the job take part.
+def read_teacher(workspace: Workspace, progress: Progress | None = None, view: View = STEPS) -> dict[str, Any]:
+    """Read a view of the teacher's attention on the rationales that were kept; all processes of the job take part.
 
     Returns:
         The stage's manifest, in every process.
     """
     from molsaki.encoding import context_length, require_offsets, tokenizer_hash
-    from molsaki.extraction import LayerMix, extract_attention
+    from molsaki.extraction import LayerMix, extract_attention, head_counts
     from molsaki.models import load_placed_model, load_tokenizer, model_fingerprint, quiet_libraries
     from molsaki.stores import AttentionStoreWriter
 
@@ -117,7 +114,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict
     model = load_placed_model(recipe, spec, tokenizer, seed=1).eval()
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
     marks = fingerprint(
-        **attention_rules(workspace),
+        **attention_rules(workspace, view),
         weights=model_fingerprint(spec, model),
         revision=str(getattr(model.config, "_commit_hash", None) or spec.revision or "none"),
         precision=str(model.dtype).removeprefix("torch."),
@@ -125,7 +122,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict
         max_length=max_length,
         **{READ_AS: str(prompt)},
     )
-    folder = workspace.run.path("attention")
+    folder = workspace.run.path(view.folder)
     writer = only_in_main(lambda: AttentionStoreWriter(folder, marks, recipe.attention.dtype))
     _, texts = workspace.read_texts(TRAIN)
     mixed = LayerMix(recipe.attention.temperature, recipe.attention.layer_change == "mean")
@@ -139,6 +136,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict
             max_length=max_length,
             batch_tokens=recipe.attention.batch_tokens,
             mix=mixed if recipe.attention.layers == "mixed" else None,
+            view=view,
             progress=progress,
         )
     finally:
@@ -146,9 +144,11 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None) -> dict
             writer.close()
     layers = model.config.get_text_config().num_hidden_layers
     manifest = report.to_dict() | {"fingerprint": marks, "layers": layers, "stored": recipe.attention.layers}
+    if view.heads:
+        manifest["heads"] = sum(head_counts(model))
 
     def finish() -> None:
-        workspace.run.finish_stage(STAGE, manifest)
+        workspace.run.finish_stage(view.stage, manifest)
 
     only_main(finish)
     told: dict[str, Any] = tell(manifest)
@@ -162,12 +162,12 @@ def only_in_main(make: Callable[[], Any]) -> Any:
     return made[0] if is_main() else None
 
 
-def check_attention(workspace: Workspace) -> AttentionCheck:
-    """Open every shard of a run's attention store and prove every row of it.
+def check_attention(workspace: Workspace, view: View = STEPS) -> AttentionCheck:
+    """Open every shard of a run's store of one view and prove every row of it.
 
     A row must have the values that were written, be of a rationale of this run and of its text, have its steps and
     keys, be finite and nowhere negative, and 0 where the teacher had no token. A step's sum over keys is at most its
-    number of tokens, in every layer, since the weights of each token add up to at most 1.
+    number of tokens, in every layer or head, since the weights of each token add up to at most 1.
 
     Raises:
         DataError: there is no store.
@@ -178,21 +178,24 @@ def check_attention(workspace: Workspace) -> AttentionCheck:
     from molsaki.stores import prove_store
     from molsaki.stores.shards import read_header
 
-    folder = workspace.run.path("attention")
+    folder = workspace.run.path(view.folder)
     found = read_header(folder).fingerprint
     tokenizer: PreTrainedTokenizerBase = load_tokenizer(workspace.recipe, reader_of(workspace))
     prompt = reading_prompt(workspace, tokenizer)
-    wanted = fingerprint(**attention_rules(workspace), tokenizer=tokenizer_hash(tokenizer), **{READ_AS: str(prompt)})
+    rules = attention_rules(workspace, view)
+    wanted = fingerprint(**rules, tokenizer=tokenizer_hash(tokenizer), **{READ_AS: str(prompt)})
     other = differences({name: found.get(name, "nothing") for name in wanted}, wanted)
     problems = [f"the store was made from something else: {line.strip()}" for line in other]
     _, texts = workspace.read_texts(TRAIN)
     longest = found.get("max_length", "")
     max_length = int(longest) if longest.isdecimal() else 1 << 30
-    prepared, _ = prepare_texts(tokenizer, list(texts.values()), prompt, max_length)
+    prepared, _ = prepare_texts(tokenizer, list(texts.values()), prompt, max_length, view)
     by_id = {item.text.id: item for item in prepared}
     seen: set[str] = set()
-    manifest = workspace.run.stage_done(STAGE)
-    layers = None if manifest is None else (1 if manifest.get("stored") == "mixed" else int(manifest["layers"]))
+    manifest = workspace.run.stage_done(view.stage)
+    layers: int | None = None
+    if manifest is not None:
+        layers = 1 if manifest.get("stored") == "mixed" else int(manifest.get("heads", manifest["layers"]))
 
     def judge(row: StoredRow, values_LSK: Tensor) -> Sequence[str]:
         seen.add(row.id)
@@ -215,7 +218,7 @@ def row_misfits(row: StoredRow, values_LSK: Tensor, item: PreparedText, layers: 
         row: its line of the index.
         values_LSK: its values.
         item: the text with the teacher's tokens.
-        layers: how many layers it should have; None where that is not known.
+        layers: how many layers, or heads of all layers, it should have; None where that is not known.
     """
     import torch
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from molsaki.report.look import Seen
     from molsaki.students import Done
     from molsaki.study.writing import StudyFiles
+    from molsaki.views import View
     from molsaki.workspace import Workspace
 
 
@@ -94,12 +95,15 @@ class Console:
             for note, n in manifest["notes"].items():
                 self.rich.print(f"  {escape(name)}: {escape(note)}: {n}")
 
-    def attention(self, manifest: Mapping[str, Any]) -> None:
-        """Say how many rationales' attention was read and why the others' was not."""
+    def attention(self, manifest: Mapping[str, Any], view: View) -> None:
+        """Say how many rationales' attention was read in a view and why the others' was not."""
         reasons = _reasons(manifest)
         mixed = ", stored mixed" if manifest.get("stored") == "mixed" else ""
+        of = f", {manifest['heads']} heads" if view.heads else ""
         self.rich.print(
-            f"attention: {manifest['kept']} of {manifest['read']} rationales read, {manifest['layers']} layers{mixed}"
+            f"{view.title}: {manifest['kept']} of {manifest['read']} rationales read, {manifest['layers']} layers"
+            + of
+            + mixed
             + (f"; {escape(reasons)}" if reasons else "")
         )
 
@@ -120,12 +124,12 @@ class Console:
         self.rich.print(f"{errors} errors: this recipe would not run" if errors else "nothing stands in its way")
         return not errors
 
-    def attention_check(self, check: AttentionCheck) -> bool:
-        """Say what a look at every row of the attention store found; gives whether all is well."""
+    def attention_check(self, check: AttentionCheck, view: View) -> bool:
+        """Say what a look at every row of the store of a view found; gives whether all is well."""
         store = check.store
         problems = [*check.problems, *store.problems]
         self.rich.print(
-            f"attention store: {store.rows} rows in {store.shards} shards, {store.values} values; "
+            f"{view.title} store: {store.rows} rows in {store.shards} shards, {store.values} values; "
             + (f"[red]{len(problems)} problems[/]" if problems else "every row is as it was written and fits its text")
         )
         for problem in problems:

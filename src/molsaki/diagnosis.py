@@ -8,8 +8,9 @@ collected, not raised, so that all of it is said at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +36,7 @@ from molsaki.preparation import open_workspace
 from molsaki.recipe import Recipe
 from molsaki.recipe_models import ModelSpec, ServerSpec
 from molsaki.teachers.served import check_server
+from molsaki.views import View
 from molsaki.workspace import TRAIN, Workspace
 
 if TYPE_CHECKING:
@@ -182,43 +184,54 @@ def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Findin
 def _attention(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
     recipe = workspace.recipe
     spec = recipe.teacher.attending
-    if not pipeline.needs_attention(workspace) or spec is None:
+    views = pipeline.views(workspace)
+    if not views or spec is None:
         yield Finding("attention", "no method reads it")
         return
     from molsaki.encoding import require_offsets
-    from molsaki.extraction import CUT, NO_KEYS, prepare_texts
 
     model = _look_at(recipe, spec)
     require_offsets(model.tokenizer, end=False)
-    prompt = reading_prompt(workspace, model.tokenizer)
     yield _chat_keeps(workspace, model)
-    layers = 1 if recipe.attention.layers == "mixed" else model.outline.text.num_hidden_layers
-    width = layers * BYTES[recipe.attention.dtype]
-    context = model.context(recipe.attention.max_length)
     memory = reading_memory(model.outline, spec.dtype, max(recipe.attention.batch_tokens, 1))
+    for view in views:
+        tokens = yield from _view(workspace, spec, model, view)
+        seconds = partial(reading_seconds, model.outline, tokens)
+        yield from _needs(view.title, machine, memory, seconds)
+
+
+def _view(workspace: Workspace, spec: ModelSpec, model: _Model, view: View) -> Generator[Finding, None, int]:
+    """What one view of the teacher's attention reads, skips and stores; gives how many tokens are read."""
+    from molsaki.extraction import CUT, NO_KEYS, prepare_texts
+
+    recipe = workspace.recipe
+    layers = 1 if recipe.attention.layers == "mixed" else model.outline.text.num_hidden_layers
+    rows = layers * model.outline.text.num_attention_heads if view.heads else layers
+    width = rows * BYTES[recipe.attention.dtype]
     if workspace.run.stage_done(pipeline.GENERATE) is None:
         problems = workspace.read_problems(TRAIN)
         size = width * ASSUMED_STEPS * ASSUMED_KEYS * len(problems)
         text = (
             f"the store has about {show_bytes(size)}, if rationales have {ASSUMED_STEPS} steps and {ASSUMED_KEYS} keys"
         )
-        yield Finding("attention", text)
+        yield Finding(view.title, text)
         tokens = sum(_lengths(model.tokenizer, [problem.text for problem in problems]))
-        tokens += len(problems) * recipe.rationales.max_new_tokens
-    else:
-        _, texts = workspace.read_texts(TRAIN)
-        prepared, report = prepare_texts(model.tokenizer, list(texts.values()), prompt, context)
-        lengths = [item.length for item in prepared]
-        tokens = sum(lengths)
-        size = width * sum(item.size for item in prepared)
-        yield Finding("attention", f"{spec.name} reads {len(prepared)} texts of {_of_tokens(lengths)}; {context} fit")
-        cut = report.notes.pop(CUT, 0)
-        share = 100 * cut / max(1, len(prepared))
-        yield Finding("attention", f"{cut} are cut there ({share:.1f} %)", "warning" if cut else "plain")
-        for reason, n in {**report.skipped, **report.notes}.items():
-            yield Finding("attention", f"{n} {reason}", "warning" if reason == NO_KEYS else "plain")
-        yield Finding("attention", f"the store has {show_bytes(size)}, {layers} layers in {recipe.attention.dtype}")
-    yield from _needs("attention", machine, memory, lambda at: reading_seconds(model.outline, tokens, at))
+        return tokens + len(problems) * recipe.rationales.max_new_tokens
+    context = model.context(recipe.attention.max_length)
+    _, texts = workspace.read_texts(TRAIN)
+    prompt = reading_prompt(workspace, model.tokenizer)
+    prepared, report = prepare_texts(model.tokenizer, list(texts.values()), prompt, context, view)
+    lengths = [item.length for item in prepared]
+    size = width * sum(item.size for item in prepared)
+    yield Finding(view.title, f"{spec.name} reads {len(prepared)} texts of {_of_tokens(lengths)}; {context} fit")
+    cut = report.notes.pop(CUT, 0)
+    share = 100 * cut / max(1, len(prepared))
+    yield Finding(view.title, f"{cut} are cut there ({share:.1f} %)", "warning" if cut else "plain")
+    for reason, n in {**report.skipped, **report.notes}.items():
+        yield Finding(view.title, f"{n} {reason}", "warning" if reason == NO_KEYS else "plain")
+    each = f"{rows} heads of {layers} layers" if view.heads else f"{layers} layers"
+    yield Finding(view.title, f"the store has {show_bytes(size)}, {each} in {recipe.attention.dtype}")
+    return sum(lengths)
 
 
 def _chat_keeps(workspace: Workspace, model: _Model) -> Finding:

@@ -22,8 +22,9 @@ from molsaki.processes import gather_numbers, process_count, process_number, tel
 from molsaki.prompts import PromptTemplate
 from molsaki.records import RowReport, hash_json, hash_text
 from molsaki.span_tokens import SpanTokens
-from molsaki.spans import SPAN_RULES, Keys, find_spans
+from molsaki.spans import SPAN_RULES, Keys
 from molsaki.stores import AttentionStoreWriter
+from molsaki.views import STEPS, View
 
 if TYPE_CHECKING:
     import torch
@@ -127,6 +128,7 @@ def extract_attention(
     max_length: int,
     batch_tokens: int = 8192,
     mix: LayerMix | None = None,
+    view: View = STEPS,
     progress: Progress | None = None,
 ) -> RowReport:
     """Read the attention of all texts that the store does not have yet.
@@ -140,6 +142,7 @@ def extract_attention(
         max_length: longer sequences are cut; steps and keys beyond are marked as missing and counted.
         batch_tokens: how many tokens are read together, padding included; a longer sequence is read alone.
         mix: store only the layers' mixture; None stores every layer.
+        view: which rows and columns are read, and whether heads are kept apart.
         progress: called with how many texts are done and how many there are.
 
     Returns:
@@ -152,24 +155,45 @@ def extract_attention(
             see the same texts.
     """
     assert batch_tokens > 0
-    prepared, report = prepare_texts(tokenizer, texts, template, max_length)
+    prepared, report = prepare_texts(tokenizer, texts, template, max_length, view)
     pending = _pending(prepared, texts, writer)
     batches = list(_batches(pending, batch_tokens))
     finished = len(texts) - len(pending)
     with evaluating(model):
+        layers = 1 if mix else _layers(model, view)
         for start in range(0, len(batches), process_count()):
             round_ = batches[start : start + process_count()]
             mine = round_[process_number()] if process_number() < len(round_) else []
-            read = [(mix.mix(row, item.tokens) if mix else row) for item, row in _read(model, tokenizer, mine)]
-            _store(round_, read, writer, 1 if mix else model.config.get_text_config().num_hidden_layers)
+            read = [(mix.mix(row, item.tokens) if mix else row) for item, row in _read(model, tokenizer, mine, view)]
+            _store(round_, read, writer, layers)
             finished += sum(map(len, round_))
             if progress is not None:
                 progress(finished, len(texts))
     return report
 
 
+def head_counts(model: PreTrainedModel) -> tuple[int, ...]:
+    """How many attention heads every layer of a model has, read off a forward pass over two tokens."""
+    from molsaki.attention import layer_shapes
+
+    with evaluating(model):
+        return layer_shapes(model, _input_device(model))[1]
+
+
+def _layers(model: PreTrainedModel, view: View) -> int:
+    """How many layers, or heads of all of them, a row has."""
+    if view.heads:
+        return sum(head_counts(model))
+    layers: int = model.config.get_text_config().num_hidden_layers
+    return layers
+
+
 def prepare_texts(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], template: PromptTemplate, max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    template: PromptTemplate,
+    max_length: int,
+    view: View = STEPS,
 ) -> tuple[list[PreparedText], RowReport]:
     """Tokenize all texts as they are read, the longest first, and count those that cannot be read.
 
@@ -182,7 +206,7 @@ def prepare_texts(
     require_offsets(tokenizer, end=False)
     report = RowReport()
     encoded = (encode_teacher(tokenizer, template, text.question, text.rationale, max_length) for text in texts)
-    found = [prepare_text(text, tokens, report) for text, tokens in zip(texts, encoded, strict=True)]
+    found = [prepare_text(text, tokens, report, view) for text, tokens in zip(texts, encoded, strict=True)]
     items = [item for item in found if item is not None]
     return sorted(items, key=lambda item: item.length, reverse=True), report
 
@@ -215,9 +239,9 @@ def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
         )
 
 
-def prepare_text(text: Text, encoded: EncodedText, report: RowReport) -> PreparedText | None:
+def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View = STEPS) -> PreparedText | None:
     """Map a text's steps and keys to its tokens; None, with the reason counted, where there is nothing to read."""
-    spans = find_spans(text.question, text.rationale, text.keys)
+    spans = view.spans(text.question, text.rationale, text.keys)
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
         return None
@@ -246,13 +270,13 @@ def _batches(items: Sequence[PreparedText], batch_tokens: int) -> Iterator[Seque
 
 
 def _read(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[PreparedText]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[PreparedText], view: View
 ) -> Iterator[tuple[PreparedText, Tensor]]:
     """The texts of a batch with their attention [L, S, K]."""
     if not batch:
         return
     columns, width = [item.tokens.key_of_token for item in batch], max(item.tokens.n_keys for item in batch)
-    reading = read_batch(model, tokenizer, batch, columns, width)
+    reading = read_batch(model, tokenizer, batch, columns, width, heads=view.heads)
     for item, attention_LSK in zip(batch, reading.attention.float().cpu(), strict=True):
         yield item, attention_LSK[:, : item.tokens.n_steps, : item.tokens.n_keys]
 
@@ -264,6 +288,7 @@ def read_batch(
     columns: Sequence[Sequence[int]],
     width: int,
     values: bool = False,
+    heads: bool = False,
 ) -> Reading:
     """Read the stepwise attention of some texts in one forward pass, without gradients.
 
@@ -274,6 +299,7 @@ def read_batch(
         columns: for each text the column that each of its tokens is added to, -1 for none; the keys, for example.
         width: how many columns there are.
         values: keep the value states of every layer.
+        heads: read each head in the place of their mean.
     """
     import torch
 
@@ -293,6 +319,7 @@ def read_batch(
             steps=max(item.tokens.n_steps for item in batch),
             keys=width,
             values=values,
+            heads=heads,
             **last_logits(find_model(model), 1),
         )
 

@@ -4,7 +4,10 @@ The teacher's layers are weighed by a rule without parameters (Eq. 4), the stude
 its value states and is trained with it (Eq. 5). Fixed pairs of layers do worse (the paper's ablation: 35.8
 against 37.5 on average). Everything here is tensors in, tensors out.
 
-Legend: B batch, T tokens, L layers, S steps, K keys, D width of a layer's value states.
+Where each head is mixed apart, the heads of all layers stand in the layers' place, the first layer's heads first.
+
+Legend: B batch, T tokens, L layers (or the heads of all of them), H heads of a layer, S steps, K keys, D width of a
+layer's value states.
 """
 
 from __future__ import annotations
@@ -111,13 +114,15 @@ class LayerRouter(nn.Module):
         temperature: τ2; the paper's 0.5.
         gate: "concatenated": every logit reads every layer, W [Σ D_l, L] and b [L]; "per-layer": logit l reads
             h_l alone, W_l [D_l] and b [L]; "shared": one W [D] for all layers and no b, which softmax cancels.
+            With heads L is Σ H_l; W_l is [D_l, H_l]; the shared W is [D, H], and b [H].
         normalise: "before": RMSNorm of every token's values, then the sum; "after": the sum, then RMSNorm.
         pool: "sum", or "mean" over the real tokens, which keeps H's scale apart from the text's length.
         detach_values: the router learns but does not push on the student's value states.
+        heads: H_l, how many heads of every layer to weigh one by one; None weighs whole layers, as the paper does.
         eps: inside the root of RMSNorm.
 
     Raises:
-        InputError: an argument is impossible, or the layers of a shared gate differ in width.
+        InputError: an argument is impossible, or the layers of a shared gate differ in width or number of heads.
     """
 
     def __init__(
@@ -129,6 +134,7 @@ class LayerRouter(nn.Module):
         normalise: Literal["before", "after"] = "before",
         pool: Literal["sum", "mean"] = "sum",
         detach_values: bool = False,
+        heads: Sequence[int] | None = None,
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
@@ -139,17 +145,30 @@ class LayerRouter(nn.Module):
         sizes = tuple(int(size) for size in value_sizes)
         if not sizes or min(sizes) < 1:
             raise InputError(f"Expected the width of every layer's value states, each at least 1; got {sizes}.")
-        if gate == "shared" and len(set(sizes)) > 1:
+        counts = (1,) * len(sizes) if heads is None else tuple(int(count) for count in heads)
+        if len(counts) != len(sizes) or min(counts) < 1:
             raise InputError(
-                f"Expected layers of one width for a shared gate; got widths {sorted(set(sizes))}. One W cannot "
-                f'read them all; use gate="concatenated" or "per-layer".'
+                f"Expected a number of heads of at least 1 for each of the {len(sizes)} layers; got {counts}."
+            )
+        if gate == "shared" and (len(set(sizes)) > 1 or len(set(counts)) > 1):
+            what, found = ("width", sizes) if len(set(sizes)) > 1 else ("number of heads", counts)
+            raise InputError(
+                f"Expected layers of one {what} for a shared gate; got {sorted(set(found))}. One W cannot "
+                f'serve them all; use gate="concatenated" or "per-layer".'
             )
         self.value_sizes, self.temperature, self.eps = sizes, temperature, eps
         self.gate, self.normalise, self.pool, self.detach_values = gate, normalise, pool, detach_values
-        layers = len(sizes)
-        shape = {"concatenated": (sum(sizes), layers), "per-layer": (sum(sizes),), "shared": (sizes[0],)}[gate]
-        self.weight = nn.Parameter(torch.zeros(shape))
-        self.bias = None if gate == "shared" else nn.Parameter(torch.zeros(layers))
+        self.heads = None if heads is None else counts
+        self._counts = counts
+        shape: dict[Gate, tuple[int, ...]] = {
+            "concatenated": (sum(sizes), sum(counts)),
+            "per-layer": (sum(size * count for size, count in zip(sizes, counts, strict=True)),),
+            "shared": (sizes[0],) if heads is None else (sizes[0], counts[0]),
+        }
+        self.weight = nn.Parameter(torch.zeros(shape[gate]))
+        # Without heads the shared b would be one number for all, which softmax cancels.
+        biases = {"shared": 0 if heads is None else counts[0]}.get(gate, sum(counts))
+        self.bias = nn.Parameter(torch.zeros(biases)) if biases else None
 
     def forward(self, values: Sequence[Tensor], token_mask_BT: Tensor, *, check: bool = True) -> Tensor:
         """Weigh the layers of a batch.
@@ -160,7 +179,7 @@ class LayerRouter(nn.Module):
             check: look for examples without a token; False where that was done before.
 
         Returns:
-            Weights [B, L] that sum to 1, in the router's precision.
+            Weights [B, L] that sum to 1, in the router's precision; [B, Σ H_l] with heads.
 
         Raises:
             InputError: layers, widths or tokens are not those the router was made for, or an example has no
@@ -173,19 +192,26 @@ class LayerRouter(nn.Module):
             if self.gate == "concatenated":
                 logits_BL = torch.cat(pooled, dim=1) @ self.weight
             elif self.gate == "per-layer":
-                parts = zip(pooled, torch.split(self.weight, list(self.value_sizes)), strict=True)
-                logits_BL = torch.stack([h_BD @ weight_D for h_BD, weight_D in parts], dim=1)
+                shapes = list(zip(self.value_sizes, self._counts, strict=True))
+                parts = zip(pooled, torch.split(self.weight, [D * H for D, H in shapes]), shapes, strict=True)
+                logits_BL = torch.cat([h_BD @ weight.view(shape) for h_BD, weight, shape in parts], dim=1)
             else:
                 logits_BL = torch.stack(pooled, dim=1) @ self.weight
             if self.bias is not None:
                 logits_BL = logits_BL + self.bias
-            return torch.softmax(logits_BL / self.temperature, dim=1)
+            return torch.softmax(logits_BL.flatten(1) / self.temperature, dim=1)
+
+    def by_layer(self, weights_BI: Tensor) -> Tensor:
+        """The weight of each layer [B, L], all its heads together, from what `forward` gives."""
+        if self.heads is None:
+            return weights_BI
+        return torch.stack([layer_BH.sum(1) for layer_BH in torch.split(weights_BI, list(self.heads), dim=1)], dim=1)
 
     def extra_repr(self) -> str:
         """What the router was made with, for `print(model)`."""
         return (
             f"layers={len(self.value_sizes)}, temperature={self.temperature}, gate={self.gate}, "
-            f"normalise={self.normalise}, pool={self.pool}, detach_values={self.detach_values}"
+            f"normalise={self.normalise}, pool={self.pool}, detach_values={self.detach_values}, heads={self.heads}"
         )
 
     def _pool(self, values_BTD: Tensor, token_mask_BT: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
     data      problems from their sources into the run directory, with counts
     generate  rationales that reach the right answer, and key words
-    attend    the teacher's stepwise attention, layer by layer
+    attend    the teacher's attention, layer by layer, in each view that a method compares
     students  train and evaluate every method with every seed, several at a time
     results   results.json: one row for each task, set, method and seed
 
@@ -24,16 +24,18 @@ from molsaki.rationales import GenerationReport
 from molsaki.recipe import DataSpec, Recipe
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
 from molsaki.teachers.opening import cost, open_writer, recipe_questions, show_prompts
+from molsaki.views import STEPS
 from molsaki.workers import run_in_workers
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 if TYPE_CHECKING:
     from molsaki.importing import Columns
     from molsaki.students import Done, Job
+    from molsaki.views import View
 
 Progress = Callable[[int, int], None]
 ALSO_TESTED = "its text is in a test set too"
-DATA, GENERATE, ATTEND = "data", "generate", "attend"
+DATA, GENERATE = "data", "generate"
 
 
 def load_data(workspace: Workspace) -> Mapping[str, Any]:
@@ -192,20 +194,27 @@ def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapp
     return manifest
 
 
-def needs_attention(workspace: Workspace) -> bool:
-    """Whether any method of the recipe reads the teacher's attention."""
+def views(workspace: Workspace) -> list[View]:
+    """The views of the teacher's attention that the recipe's methods compare, each once; none if none reads it."""
     from molsaki.methods import METHODS
+    from molsaki.views import VIEWS
 
-    return any(METHODS[method.name].reads_attention for method in workspace.recipe.methods)
+    methods = [(METHODS[spec.name], spec.settings) for spec in workspace.recipe.methods]
+    needed = {
+        method.attention_choice(method.Settings(**settings)).view
+        for method, settings in methods
+        if method.reads_attention
+    }
+    return [view for name, view in VIEWS.items() if name in needed]
 
 
-def attend(workspace: Workspace, progress: Progress | None = None) -> Mapping[str, Any]:
-    """Read the teacher's stepwise attention on the rationales that were kept; all processes of the job take part.
+def attend(workspace: Workspace, progress: Progress | None = None, view: View = STEPS) -> Mapping[str, Any]:
+    """Read a view of the teacher's attention on the rationales that were kept; all processes of the job take part.
 
     Returns:
         The stage's manifest: how many rationales were read, and why the others were not.
     """
-    done, generated = only_main(lambda: [workspace.run.stage_done(stage) for stage in (ATTEND, GENERATE)])
+    done, generated = only_main(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
     if done is not None:
         return done
     if generated is None:
@@ -215,7 +224,7 @@ def attend(workspace: Workspace, progress: Progress | None = None) -> Mapping[st
         )
     from molsaki.attending import read_teacher
 
-    return read_teacher(workspace, progress)
+    return read_teacher(workspace, progress, view)
 
 
 def students(
@@ -251,11 +260,11 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
     from molsaki.students import Job
 
     recipe = workspace.recipe
-    for stage in (GENERATE, ATTEND) if needs_attention(workspace) else (GENERATE,):
+    for stage in (GENERATE, *(view.stage for view in views(workspace))):
         if train and workspace.run.stage_done(stage) is None:
             raise ArtefactError(
                 f"Expected the {stage} stage of {workspace.run.folder} to have finished; it has not. Run "
-                f"`molsaki {stage}` with this recipe and directory first."
+                f"`molsaki {stage.partition('-')[0]}` with this recipe and directory first."
             )
     pairs = [(method.label, seed) for seed in recipe.seeds for method in recipe.methods]
     missing = [pair for pair in pairs if not train and not workspace.student(*pair).is_dir()]

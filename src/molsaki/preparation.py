@@ -221,6 +221,8 @@ def _mixed_otherwise(recipe: Recipe) -> list[str]:
         # G would be another one of means, or of fewer keys.
         "step_pool": "sum",
         "keys": "all",
+        # Every head has been averaged with the others of its layer by then.
+        "heads": "mean",
     }
     for i, spec in enumerate(recipe.methods):
         method = METHODS[spec.name]

@@ -24,6 +24,7 @@ from molsaki.recipe_models import ModelSpec, ServerSpec
 from molsaki.stores import AttentionStore
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
+from molsaki.views import STEPS, VIEWS, View
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 if TYPE_CHECKING:
@@ -129,10 +130,10 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     tasks: set[Task] = {"predict", "explain", *method.tasks}
     templates = {task: workspace.template(task) for task in tasks}
     asked = templates[method.answers_with]
-    store = open_store(workspace) if method.reads_attention else None
+    choice = method.attention_choice(settings)
+    store = open_store(workspace, VIEWS[choice.view]) if method.reads_attention else None
     problems, texts = workspace.read_texts(TRAIN)
     problems = problems[: spec.examples]
-    choice = method.attention_choice(settings)
     examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
 
@@ -182,10 +183,10 @@ def _named(spec: ModelSpec | ServerSpec | None, otherwise: str) -> str:
     return otherwise if spec is None else f"`{spec.name}`"
 
 
-def open_store(workspace: Workspace) -> AttentionStore:
-    """The teacher's attention, checked against what this run would have read."""
-    store = AttentionStore(workspace.run.path("attention"))
-    wanted = fingerprint(**attention_rules(workspace))
+def open_store(workspace: Workspace, view: View = STEPS) -> AttentionStore:
+    """A view of the teacher's attention, checked against what this run would have read."""
+    store = AttentionStore(workspace.run.path(view.folder))
+    wanted = fingerprint(**attention_rules(workspace, view))
     found = {name: store.fingerprint.get(name, "nothing") for name in wanted}
     require_same(found, wanted, "the attention store of this run")
     return store

@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import flex_attention as torch_flex
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
-from molsaki.attention import flex, kernels, stepwise_attention
+from molsaki.attention import flex, kernels, read_attention, stepwise_attention
 from molsaki.errors import InputError
 
 # The first is FlexAttention's advice against what is done here on purpose, the second its compiler's own doing.
@@ -91,16 +91,17 @@ def test_values_without_gradients(name, side):
 
 
 @pytest.mark.usefixtures("flex_everywhere")
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
 @pytest.mark.parametrize("side", ["none", "right", "left"])
 @pytest.mark.parametrize("name", MODELS)
-def test_gradients(name, side):
+def test_gradients(name, side, heads):
     model = MODELS[name]().eval()
-    weight = torch.randn(1, 2, 4, 3, generator=torch.Generator().manual_seed(7))
+    weight = torch.randn(1, 8 if heads else 2, 4, 3, generator=torch.Generator().manual_seed(7))
     gradients = {}
     for kernel in ("flex", "eager"):
-        attention, outputs = stepwise_attention(model, *batch(side), return_outputs=True, kernel=kernel)
+        reading = read_attention(model, *batch(side), heads=heads, kernel=kernel)
         real = batch(side)[1].bool()
-        ((attention * weight).sum() + outputs.logits[real].square().mean()).backward()
+        ((reading.attention * weight).sum() + reading.outputs.logits[real].square().mean()).backward()
         gradients[kernel] = {name: p.grad.clone() for name, p in model.named_parameters()}
         model.zero_grad()
     for parameter, gradient in gradients["flex"].items():

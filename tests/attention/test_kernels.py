@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import make_model, weighted
 
-from molsaki.attention import stepwise_attention
+from molsaki.attention import read_attention
 from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import attention_with_log_sum_exp
 from molsaki.attention.masks import BiasCache
@@ -43,15 +43,22 @@ def slow_scores(query, key, mask):
     return scores.masked_fill(~(causal if mask is None else mask), -torch.inf)
 
 
-def slow(query, key, value, mask, some):
+def slow(query, key, value, mask, some, heads=False):
     """Output, log-sum-exp and A from the whole matrix, in loops."""
     scores = slow_scores(query, key, mask)
     empty = scores.isneginf().all(-1, keepdim=True)
     weights = torch.softmax(scores.masked_fill(empty, 0.0), -1).masked_fill(empty, 0.0)
     out = weights @ value.repeat_interleave(H // G, 1)
+    if heads:
+        rest = [slow_sums(weights[:, [h]], some) for h in range(H)]
+        return out, scores.logsumexp(-1), torch.stack(rest, dim=1)
+    return out, scores.logsumexp(-1), slow_sums(weights, some)
+
+
+def slow_sums(weights, some):
     weights = weights.mean(1)
     rows = range(B) if some.rows is None else torch.arange(B)[some.rows].tolist()
-    attention = torch.zeros(len(rows), some.steps, some.keys, dtype=query.dtype)
+    attention = torch.zeros(len(rows), some.steps, some.keys, dtype=weights.dtype)
     for r, b in enumerate(rows):
         for i in range(T):
             for j, k in zip(some.key_position_RJ[r].tolist(), some.key_RJ[r].tolist(), strict=True):
@@ -60,10 +67,10 @@ def slow(query, key, value, mask, some):
                     one = torch.zeros_like(attention)
                     one[r, s, k] = 1
                     attention = attention + one * weights[b, i, j]
-    return out, scores.logsumexp(-1), attention
+    return attention
 
 
-def fast(query, key, value, mask, some):
+def fast(query, key, value, mask, some, heads=False):
     bias = None if mask is None else BiasCache().get(mask, query.dtype, some)
     out, lse = attention_with_log_sum_exp(
         query,
@@ -81,16 +88,18 @@ def fast(query, key, value, mask, some):
         some,
         is_causal=mask is None,
         scale=0.3,
+        heads=heads,
     )
     return out, lse, attention
 
 
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
 @pytest.mark.parametrize("rows", [None, torch.tensor([2]), torch.tensor([2, 0])])
 @pytest.mark.parametrize("kind", ["causal", "window", "left"])
-def test_values_and_gradients_are_those_of_the_whole_matrix(kind, rows):
+def test_values_and_gradients_are_those_of_the_whole_matrix(kind, rows, heads):
     mask, some, inputs = masks()[kind], spans(rows), tensors()
-    out, lse, attention = fast(*inputs, mask, some)
-    slow_out, slow_lse, slow_attention = slow(*inputs, mask, some)
+    out, lse, attention = fast(*inputs, mask, some, heads)
+    slow_out, slow_lse, slow_attention = slow(*inputs, mask, some, heads)
     torch.testing.assert_close(out, slow_out)
     torch.testing.assert_close(attention, slow_attention)
     finite = slow_lse.isfinite()
@@ -103,10 +112,11 @@ def test_values_and_gradients_are_those_of_the_whole_matrix(kind, rows):
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
 @pytest.mark.parametrize("kind", ["causal", "window"])
-def test_gradcheck(kind):
+def test_gradcheck(kind, heads):
     mask, some = masks()[kind], spans()
-    assert torch.autograd.gradcheck(lambda *inputs: fast(*inputs, mask, some), tensors(), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda *inputs: fast(*inputs, mask, some, heads), tensors(), fast_mode=True)
 
 
 def test_the_log_sum_exp_alone_has_a_gradient():
@@ -154,10 +164,10 @@ def test_sums_over_steps_and_keys_are_sums(data):
                 torch.testing.assert_close(got[b, s, k], expected)
 
 
-@pytest.mark.parametrize("heads", [8])
-def test_nothing_as_large_as_tokens_by_tokens_is_kept_for_the_backward_pass(heads):
+@pytest.mark.parametrize("each", [False, True], ids=["mean", "each"])
+def test_nothing_as_large_as_tokens_by_tokens_is_kept_for_the_backward_pass(each):
     tokens, sizes = 256, []
-    model = make_model("llama", max_position_embeddings=tokens, num_attention_heads=heads)
+    model = make_model("llama", max_position_embeddings=tokens, num_attention_heads=8)
     ids = torch.randint(3, 61, (1, tokens))
     step = (torch.arange(tokens) // 32)[None]
     key = torch.full((1, tokens), -1)
@@ -171,7 +181,7 @@ def test_nothing_as_large_as_tokens_by_tokens_is_kept_for_the_backward_pass(head
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        attention = stepwise_attention(model, ids, mask, step, key)
+        attention = read_attention(model, ids, mask, step, key, heads=each).attention
     # Less than the weights of one head on key tokens only; the largest is a hidden state or an MLP's.
     assert max(sizes) < tokens * tokens // 4
     weighted(attention).backward()

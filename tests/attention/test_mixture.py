@@ -151,6 +151,36 @@ def test_the_released_code_is_one_choice_of_options():
     assert all(layer.grad is None for layer in values)
 
 
+@pytest.mark.parametrize(
+    ("gate", "heads", "sizes"),
+    [("concatenated", (2, 3), (6, 4)), ("per-layer", (2, 3), (6, 4)), ("shared", (2, 2), (6, 6))],
+)
+@pytest.mark.parametrize("options", [{}, {"normalise": "after", "pool": "mean"}], ids=["paper", "other"])
+def test_each_head_has_a_logit_of_its_own(gate, heads, sizes, options):
+    router = random_router(sizes, gate=gate, heads=heads, **options)
+    values, mask = [torch.randn(2, 5, size) for size in sizes], torch.tensor([[1] * 5, [1, 1, 1, 0, 0]])
+    got = router(values, mask)
+    assert got.shape == (2, sum(heads))
+    for b in range(2):
+        pooled = [router._pool(layer[[b]], mask[[b]])[0] for layer in values]
+        logits, weight, item = [], router.weight.flatten().tolist(), 0
+        for layer, count in enumerate(heads):
+            for head in range(count):
+                read = torch.cat(pooled) if gate == "concatenated" else pooled[layer]
+                first, width = (0, count) if gate == "shared" else (0, sum(heads))
+                if gate == "per-layer":
+                    first, width = sum(s * h for s, h in zip(sizes[:layer], heads[:layer], strict=True)), count
+                column = item if gate == "concatenated" else head
+                gates = [weight[first + d * width + column] for d in range(len(read))]
+                bias = router.bias[head if gate == "shared" else item]
+                logits.append((read @ torch.tensor(gates) + bias) / 0.5)
+                item += 1
+        torch.testing.assert_close(got[b], torch.softmax(torch.stack(logits), 0), atol=1e-5, rtol=1e-4)
+    expected = torch.stack([got[:, : heads[0]].sum(1), got[:, heads[0] :].sum(1)], dim=1)
+    torch.testing.assert_close(router.by_layer(got), expected)
+    assert set(router.state_dict()) == {"weight", "bias"}
+
+
 def test_training_starts_from_uniform_weights_and_can_leave_them():
     router = LayerRouter([4, 4, 4])
     values = [torch.randn(2, 3, 4, requires_grad=True) for _ in range(3)]
@@ -176,6 +206,9 @@ def test_the_router_stays_in_its_precision_under_autocast():
         ({"value_sizes": []}, "width of every layer"),
         ({"value_sizes": [4, 0]}, "width of every layer"),
         ({"value_sizes": [4, 6], "gate": "shared"}, "one width"),
+        ({"value_sizes": [4, 4], "gate": "shared", "heads": (2, 3)}, "one number of heads"),
+        ({"value_sizes": [4, 4], "heads": (2,)}, "heads of at least 1 for each of the 2 layers"),
+        ({"value_sizes": [4], "heads": (0,)}, "heads of at least 1"),
         ({"value_sizes": [4], "gate": "mine"}, "gate to be one of"),
         ({"value_sizes": [4], "normalise": "never"}, "normalise to be one of"),
         ({"value_sizes": [4], "pool": "max"}, "pool to be one of"),

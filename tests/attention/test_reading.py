@@ -20,10 +20,15 @@ from molsaki.attention import read_attention, stepwise_attention
 from molsaki.errors import InputError, UnreadableModelError
 
 
-def check_against_reference(model, batch, kernel="auto", **inputs):
-    expected, outputs = slow_stepwise_attention(model, batch, labels=batch.labels)
+def check_against_reference(model, batch, kernel="auto", heads=False):
+    expected, outputs = slow_stepwise_attention(model, batch, heads, labels=batch.labels)
     expected_gradients = gradients(model, weighted(expected) + outputs.loss)
-    attention, got = stepwise_attention(model, *batch, True, kernel=kernel, labels=batch.labels, **inputs)
+    if heads:
+        reading = read_attention(model, *batch, heads=True, kernel=kernel, labels=batch.labels)
+        attention, got = reading.attention, reading.outputs
+        assert reading.heads == (model.config.num_attention_heads,) * model.config.num_hidden_layers
+    else:
+        attention, got = stepwise_attention(model, *batch, True, kernel=kernel, labels=batch.labels)
     assert attention.dtype == torch.float32
     torch.testing.assert_close(attention, expected, atol=1e-5, rtol=0)
     assert_same_gradients(gradients(model, weighted(attention) + got.loss), expected_gradients)
@@ -39,35 +44,56 @@ def test_every_architecture_is_read_as_the_reference_reads_it(architecture, side
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    "architecture", ["gpt2", "llama", "mistral", "gemma2", "gemma3", "gpt_oss", "qwen3", "stablelm"]
+)
+def test_each_head_is_read_as_the_reference_reads_it(architecture, side):
+    check_against_reference(make_model(architecture), make_batch(side), heads=True)
+
+
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
+@pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kernel", ["second-pass", "eager"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "mistral", "gemma3"])
-def test_every_kernel_gives_the_same(architecture, kernel, side):
-    check_against_reference(make_model(architecture), make_batch(side), kernel)
+def test_every_kernel_gives_the_same(architecture, kernel, side, heads):
+    check_against_reference(make_model(architecture), make_batch(side), kernel, heads)
 
 
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
 @pytest.mark.parametrize("architecture", ["gemma2", "gpt_oss"])
-def test_soft_caps_and_sinks_are_in_the_eager_kernel(architecture):
-    check_against_reference(make_model(architecture), make_batch(), "eager")
+def test_soft_caps_and_sinks_are_in_the_eager_kernel(architecture, heads):
+    check_against_reference(make_model(architecture), make_batch(), "eager", heads)
 
 
-def test_a_second_pass_takes_more_keys_than_the_head_is_wide():
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
+def test_a_second_pass_takes_more_keys_than_the_head_is_wide(heads):
     model, batch = make_model("llama", num_attention_heads=8, num_key_value_heads=4), make_batch()
     assert model.config.head_dim < int(batch.key_of_token.max()) + 1
-    check_against_reference(model, batch, "second-pass")
+    check_against_reference(model, batch, "second-pass", heads)
 
 
+@pytest.mark.parametrize("rows", [None, torch.tensor([2, 0])])
+def test_the_mean_of_the_heads_is_the_mean_that_is_read(rows):
+    model, batch = make_model("llama"), make_batch()
+    each = read_attention(model, *batch, rows=rows, heads=True)
+    mean = read_attention(model, *batch, rows=rows)
+    assert mean.heads is None
+    torch.testing.assert_close(each.attention.unflatten(1, (LAYERS, -1)).mean(2), mean.attention, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "mistral", "gemma2", "gpt_oss", "stablelm"])
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_gradient_checkpointing_changes_nothing(architecture, side):
+def test_gradient_checkpointing_changes_nothing(architecture, side, heads):
     model, batch = make_model(architecture), make_batch(side)
-    attention, outputs = stepwise_attention(model, *batch, True, labels=batch.labels)
-    expected = gradients(model, weighted(attention) + outputs.loss)
+    once = read_attention(model, *batch, heads=heads, labels=batch.labels)
+    expected = gradients(model, weighted(once.attention) + once.outputs.loss)
     enable_checkpointing(model)
-    again, outputs = stepwise_attention(model, *batch, True, labels=batch.labels)
-    torch.testing.assert_close(again, attention, atol=1e-6, rtol=0)
+    again = read_attention(model, *batch, heads=heads, labels=batch.labels)
+    torch.testing.assert_close(again.attention, once.attention, atol=1e-6, rtol=0)
     # The backward pass runs the layers again when the model has long been switched back.
     assert model.config._attn_implementation in ("sdpa", "eager")
-    assert_same_gradients(gradients(model, weighted(again) + outputs.loss), expected, 1e-5)
+    assert_same_gradients(gradients(model, weighted(again.attention) + again.outputs.loss), expected, 1e-5)
     assert model.config._attn_implementation in ("sdpa", "eager")
 
 

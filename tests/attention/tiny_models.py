@@ -114,8 +114,11 @@ def make_batch(side: str = "right", lengths: tuple[int, ...] = LENGTHS, tokens: 
     return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
 
 
-def slow_stepwise_attention(model: Any, batch: Batch, **inputs: Any) -> tuple[Tensor, Any]:
-    """Eq. 2, 3 as they are written, from the attention matrices of the models' own eager attention."""
+def slow_stepwise_attention(model: Any, batch: Batch, heads: bool = False, **inputs: Any) -> tuple[Tensor, Any]:
+    """Eq. 2, 3 as they are written, from the attention matrices of the models' own eager attention.
+
+    With `heads`, of each head of every layer, the first layer's heads first.
+    """
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")
     outputs = model(
@@ -128,7 +131,8 @@ def slow_stepwise_attention(model: Any, batch: Batch, **inputs: Any) -> tuple[Te
     model.set_attn_implementation(before)
     steps, keys = int(batch.step_of_token.max()) + 1, int(batch.key_of_token.max()) + 1
     layers = []
-    for weights_BHTT in outputs.attentions:
+    maps = [layer[:, [h]] for layer in outputs.attentions for h in range(layer.shape[1])]
+    for weights_BHTT in maps if heads else outputs.attentions:
         rows = []
         for weights_TT, step_T, key_T in zip(
             weights_BHTT.mean(1), batch.step_of_token, batch.key_of_token, strict=True

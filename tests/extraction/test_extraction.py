@@ -17,12 +17,13 @@ from molsaki.attention import stepwise_attention
 from molsaki.chats import render_template
 from molsaki.encoding import encode_teacher
 from molsaki.errors import ArtefactError, TokenizerError
-from molsaki.extraction import CUT, NO_KEYS, LayerMix, Text, extract_attention
+from molsaki.extraction import CUT, NO_KEYS, LayerMix, Text, extract_attention, head_counts
 from molsaki.mixture import mix_layers, teacher_layer_weights
 from molsaki.pocket import TEACHER as FOLDER
 from molsaki.prompts import TEACHER, PromptTemplate
 from molsaki.spans import find_spans
 from molsaki.stores import AttentionStore, AttentionStoreWriter
+from molsaki.views import HEADS
 
 TEMPLATE = PromptTemplate.parse(TEACHER)
 
@@ -79,6 +80,20 @@ def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
         assert row.shape == (model.config.num_hidden_layers, len(spans.steps), len(spans.keys))
         torch.testing.assert_close(row, expected, atol=1e-6, rtol=1e-4)
         assert store.missing(text.id) == (frozenset(), frozenset())
+
+
+def test_each_head_is_read_where_it_is_asked_for(teacher, tmp_path):
+    texts = make_texts(5)
+    mean, _ = read(teacher, tmp_path / "mean", texts)
+    each, report = read(teacher, tmp_path / "each", texts, view=HEADS, batch_tokens=200)
+    heads = head_counts(teacher[0])
+    assert heads == (teacher[0].config.num_attention_heads,) * teacher[0].config.num_hidden_layers
+    assert report.kept == 5
+    for text in texts:
+        row_ISK = each.get(text.id, text.text_hash)
+        assert row_ISK.shape[0] == sum(heads)
+        expected = torch.stack([layer.mean(0) for layer in row_ISK.split(list(heads))])
+        torch.testing.assert_close(expected, mean.get(text.id, text.text_hash), atol=1e-6, rtol=1e-4)
 
 
 def test_the_size_of_a_batch_changes_nothing(teacher, tmp_path):

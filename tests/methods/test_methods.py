@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from molsaki.errors import InputError
 from molsaki.methods import METHODS, TERMS, AttentionPair, OutputPair, Seen, StudentShape
+from molsaki.mixture import teacher_layer_weights
+from molsaki.objectives import attention_loss
 
 B, L, S, K, T, D = 3, 2, 4, 5, 6, 8
 
@@ -208,6 +210,34 @@ def test_learned_teacher_weights_start_uniform_and_get_a_gradient():
     assert not make("molsaki").teacher_learns
     with pytest.raises(InputError, match="number of the teacher's layers"):
         METHODS["molsaki"](METHODS["molsaki"].Settings(teacher_weights="learned"), StudentShape((D,) * L))
+
+
+@pytest.mark.parametrize("gate", ["concatenated", "per-layer", "shared"])
+def test_heads_stand_in_the_layers_place(gate):
+    """Six heads of the teacher and three of each of the student's layers, each weighed on its own."""
+    settings = METHODS["molsaki"].Settings(heads="each", gate=gate)
+    method = METHODS["molsaki"](settings, StudentShape((D,) * L, teacher_layers=6, heads=(3,) * L))
+    assert METHODS["molsaki"].attention_choice(settings).view == "heads"
+    assert METHODS["molsaki"].attention_choice(METHODS["molsaki"].Settings()).view == "steps"
+    assert (method.wants_heads, make("molsaki").wants_heads) == (True, False)
+    generator = torch.Generator().manual_seed(1)
+    torch.nn.init.normal_(method.router.weight, std=0.5, generator=generator)
+    teacher, student = torch.rand(B, 6, S, K, generator=generator), torch.rand(B, 6, S, K, generator=generator)
+    seen = replace(pair(), teacher_BLSK=teacher, student_BLSK=student.requires_grad_())
+    weights = method.router(seen.values, seen.token_mask_BT)
+    mixed = torch.einsum("bisk,bi->bsk", student, weights)
+    teacher_weights = teacher_layer_weights(teacher, seen.step_mask_BS, seen.key_mask_BK)
+    expected = attention_loss(
+        torch.einsum("bisk,bi->bsk", teacher, teacher_weights), mixed, seen.step_mask_BS, seen.key_mask_BK
+    )
+    loss = method.train().attention_loss(seen)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert method.router.weight.grad.abs().sum() > 0
+    assert (student.grad.abs().flatten(2).sum(2) > 0).all()
+    watched = method.watched()
+    assert list(watched) == ["layer_weight_0", "layer_weight_1"]
+    assert watched["layer_weight_0"] == pytest.approx(weights[:, :3].sum(1).mean().item())
 
 
 def test_single_layers_are_those_that_were_chosen():

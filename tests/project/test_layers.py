@@ -31,6 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "span_tokens",
         "spans",
         "statistics",
+        "views",
     ),
     # 2: data: recipes, problems, tokens, artefacts on disk
     (
@@ -96,7 +97,7 @@ LIGHT = """
     _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs data.*
     encoding errors generation importing interviews keywords logits models named_words pipeline pocket pocket.*
     processes prompts rationales readings recipe recipe_files recipe_models records sentences span_tokens spans
-    statistics summary teachers.* verdicts workers workspace
+    statistics summary teachers.* verdicts views workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}

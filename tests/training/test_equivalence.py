@@ -30,7 +30,10 @@ CASES = {
     ),
     "means": ("molsaki", {"step_pool": "mean", "keys": "question", "student_weights": "uniform"}),
     "learned": ("molsaki", {"teacher_weights": "learned"}),
+    "heads": ("molsaki", {"heads": "each", "gate": "per-layer"}),
+    "heads-learned": ("molsaki", {"heads": "each", "teacher_weights": "learned", "student_weights": "uniform"}),
 }
+HEADS = 4
 pytestmark = pytest.mark.parametrize(("name", "settings"), CASES.values(), ids=CASES)
 
 
@@ -167,6 +170,8 @@ def slow_attention_loss(student, method, example, settings):
     student.set_attn_implementation("eager")
     weights = student(ids, output_attentions=True).attentions
     student.set_attn_implementation("sdpa")
+    if settings.get("heads") == "each":
+        weights = [layer[:, [head]] for layer in weights for head in range(HEADS)]
     student_LSK = torch.zeros(len(weights), tokens.n_steps, tokens.n_keys)
     for layer, weight in enumerate(weights):
         for i, step in enumerate(tokens.step_of_token):
@@ -207,7 +212,8 @@ def slow_weights(student, method, example, ids, settings):
     if settings.get("teacher_weights") == "learned":
         teacher_L = torch.softmax(method.teacher_logits / 0.1, 0)
     if settings.get("student_weights") == "uniform":
-        return teacher_L, torch.full((2,), 0.5)
+        items = 2 * HEADS if settings.get("heads") == "each" else 2
+        return teacher_L, torch.full((items,), 1 / items)
     spans = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])
     values = read_attention(student, ids, None, *spans, values=True).values
     return teacher_L, slow_router(method.router, values, settings)
@@ -224,8 +230,9 @@ def slow_router(router, values, settings):
         else:
             pooled.append((token_TD / (token_TD.square().mean(1, keepdim=True) + 1e-6).sqrt()).sum(0))
     if settings.get("gate") == "per-layer":
-        gates = router.weight.split(list(router.value_sizes))
-        logits = torch.stack([h @ gate for h, gate in zip(pooled, gates, strict=True)])
+        outputs = HEADS if settings.get("heads") == "each" else 1
+        gates = router.weight.split([size * outputs for size in router.value_sizes])
+        logits = torch.cat([h @ gate.view(-1, outputs) for h, gate in zip(pooled, gates, strict=True)])
     else:
         logits = torch.cat(pooled) @ router.weight
     return torch.softmax((logits + router.bias) / 0.5, 0)

@@ -61,15 +61,17 @@ def test_the_note_is_taken():
         *((name, {}) for name in METHODS),
         ("molsaki", {"normalisation": "visible"}),
         ("molsaki", {"step_pool": "mean", "teacher_weights": "learned", "student_weights": "uniform"}),
+        ("molsaki", {"heads": "each", "gate": "per-layer"}),
         ("mmi", {"pooled": "sum", "detach_labels": False}),
     ],
-    ids=[*METHODS, "visible", "learned", "mmi-sum"],
+    ids=[*METHODS, "visible", "learned", "heads", "mmi-sum"],
 )
 def test_forward_and_backward_never_look(tmp_path, tokenizer, model, name, settings, apart):
     student = MODELS[model]().train()
     chosen = METHODS[name].Settings(**settings)
     examples = make_examples(tmp_path, tasks=METHODS[name].tasks, choice=METHODS[name].attention_choice(chosen))
     method = make_method(METHODS[name], chosen, student, teacher_layers=3)
+    method.train()
     distilled = DistillationModel(student, method)
     batch = Collator(tokenizer, method.tasks, method.reads_attention, apart)(examples)
     with Waits() as waits:

@@ -56,3 +56,5 @@ def test_widths_are_those_of_a_reading(name, changes, width):
     method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(), model)
     weights = method.router(values, torch.ones(2, 9))
     torch.testing.assert_close(weights, torch.full((2, 2), 0.5))
+    each = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(heads="each"), model)
+    torch.testing.assert_close(each.router(values, torch.ones(2, 9)), torch.full((2, 8), 0.125))

@@ -47,7 +47,7 @@ _CHECKPOINT_FUNCTIONS = ("_gradient_checkpointing_func", "checkpoint_fn")
 
 @dataclass
 class Answer:
-    """What one layer gave: its stepwise attention [R, S, K] and, if wanted, its value states [R, T, D]."""
+    """What one layer gave: its stepwise attention, [R, S, K] or [R, H, S, K], and, if wanted, its values [R, T, D]."""
 
     attention: Tensor
     values: Tensor | None
@@ -62,6 +62,7 @@ class Capture:
         spans: the steps and keys.
         kernel: how the attention is computed.
         want_values: keep the value states too.
+        want_heads: read each head in the place of their mean.
         grad_enabled: gradients were wanted where the reading began.
         answers: by module; emptied when the forward pass is over, since what is bound to a replay must not hold
             the graph that holds it.
@@ -72,6 +73,7 @@ class Capture:
     spans: TokenSpans
     kernel: Kernel
     want_values: bool
+    want_heads: bool = False
     grad_enabled: bool = field(default_factory=torch.is_grad_enabled)
     answers: dict[nn.Module, Answer] = field(default_factory=dict)
     biases: BiasCache = field(default_factory=BiasCache)
@@ -105,7 +107,7 @@ class Capture:
             )
         device = call.query.device
         spans = self._spans[device] = self._spans.get(device) or self.spans.to(device)
-        out, attention = attend(call, spans, self.kernel, self.biases)
+        out, attention = attend(call, spans, self.kernel, self.biases, self.want_heads)
         if not replay:
             self._record(name, call, attention, spans)
         return out

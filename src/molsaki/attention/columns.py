@@ -5,7 +5,7 @@ computes anyway. So only [T, J] products are needed for the J key tokens, and ne
 and backward nothing of that size is kept either: the weights are computed again.
 
 Legend: R examples, H heads, G key-value heads, N = H / G heads that share one, T tokens, J key tokens, S steps,
-K keys, D head dimension.
+K keys, D head dimension; X is 1 for the mean over heads, and H where each head is wanted.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def sum_over_spans(
     *,
     is_causal: bool,
     scale: float,
+    heads: bool = False,
 ) -> Tensor:
     """Stepwise attention A [R, S, K] of one layer, mean over its heads, from the log-sum-exp of its rows.
 
@@ -46,6 +47,7 @@ def sum_over_spans(
         spans: the steps and keys.
         is_causal: without a mask, a token sees itself and what stands before it.
         scale: what the scores are multiplied by.
+        heads: give each head's A, [R, H, S, K], in the place of their mean.
 
     Returns:
         A in float32 (float64 for float64 queries), with gradients to queries, keys and log-sum-exp.
@@ -54,7 +56,7 @@ def sum_over_spans(
         seen, bias = mask.seen_RHTJ * spans.in_a_step[:, None], mask.bias_RHTJ
     else:
         seen, bias = (spans.seen_causally if is_causal else spans.in_a_step)[:, None], None
-    arguments = (query_RHTD, key_RGTD, log_sum_exp_RHT, seen, bias, spans, scale)
+    arguments = (query_RHTD, key_RGTD, log_sum_exp_RHT, seen, bias, spans, scale, heads)
     return cast(Tensor, _SumOverSpans.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -69,6 +71,20 @@ def sum_over_keys(weights_RSJ: Tensor, spans: TokenSpans) -> Tensor:
     return _segment_sum(weights_RSJ.transpose(1, 2), spans.key_RJ, spans.keys).transpose(1, 2)
 
 
+def sum_each_head(weights_RHTJ: Tensor, spans: TokenSpans) -> Tensor:
+    """Add the rows of each step and the columns of each key, head by head: [R, H, T, J] to [R, H, S, K]."""
+    return _sum_each_head(weights_RHTJ, spans.step_RT, spans.key_RJ, spans)
+
+
+def _sum_each_head(weights_RHTJ: Tensor, step_RT: Tensor, key_RJ: Tensor, spans: TokenSpans) -> Tensor:
+    R, H, T, J = weights_RHTJ.shape
+    rows_RTX = weights_RHTJ.transpose(1, 2).reshape(R, T, H * J)
+    rows_RSX = _segment_sum(rows_RTX, step_RT, spans.steps)
+    columns_RJX = rows_RSX.view(R, spans.steps, H, J).permute(0, 3, 2, 1).reshape(R, J, H * spans.steps)
+    sums_RKX = _segment_sum(columns_RJX, key_RJ, spans.keys)
+    return sums_RKX.reshape(R, spans.keys, H, spans.steps).permute(0, 2, 3, 1)
+
+
 class _SumOverSpans(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -80,11 +96,19 @@ class _SumOverSpans(torch.autograd.Function):
         bias_RHTJ: Tensor | None,
         spans: TokenSpans,
         scale: float,
+        heads: bool,
     ) -> Tensor:
         ctx.save_for_backward(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ)
-        ctx.spans, ctx.scale = spans, scale
+        ctx.spans, ctx.scale, ctx.heads = spans, scale, heads
         R, H, T, _ = query_RHTD.shape
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
+        if heads:
+            each_RHSK = query_RHTD.new_empty(R, H, spans.steps, spans.keys, dtype=dtype)
+            with torch.autocast(query_RHTD.device.type, enabled=False):
+                for some in _few_at_a_time(query_RHTD, spans):
+                    few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, some)
+                    each_RHSK[some] = _sum_each_head(few.weights(), spans.step_RT[some], spans.key_RJ[some], spans)
+            return each_RHSK
         mean_RTJ = query_RHTD.new_empty(R, T, spans.key_RJ.shape[1], dtype=dtype)
         with torch.autocast(query_RHTD.device.type, enabled=False):
             for some in _few_at_a_time(query_RHTD, spans):
@@ -98,14 +122,15 @@ class _SumOverSpans(torch.autograd.Function):
         query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
         spans: TokenSpans = ctx.spans
         # Every token takes its step's row and every key token its key's column; the dropped slots have gradient 0.
-        grad_RSK = torch.nn.functional.pad(grads[0] / query_RHTD.shape[1], (0, 1, 0, 1))
+        grad_RXSK = grads[0] if ctx.heads else (grads[0] / query_RHTD.shape[1])[:, None]
+        grad_RXSK = torch.nn.functional.pad(grad_RXSK, (0, 1, 0, 1))
         grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
         grad_lse = torch.empty_like(log_sum_exp_RHT)
         with torch.autocast(query_RHTD.device.type, enabled=False):
             for some in _few_at_a_time(query_RHTD, spans):
                 few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale, some)
-                few.backward(grad_RSK[some], grad_query[some], grad_key[some], grad_lse[some])
-        return grad_query, grad_key, grad_lse, None, None, None, None
+                few.backward(grad_RXSK[some], grad_query[some], grad_key[some], grad_lse[some])
+        return grad_query, grad_key, grad_lse, None, None, None, None, None
 
 
 _FEW_WEIGHTS = 2**19
@@ -159,12 +184,13 @@ class _Few:
         # exponential. From below as well, since exponentials that underflow are dozens of times slower.
         return scores_CHTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_CHTJ)
 
-    def backward(self, grad_CSK: Tensor, grad_query_CHTD: Tensor, grad_key_CGTD: Tensor, grad_lse_CHT: Tensor) -> None:
+    def backward(self, grad_CXSK: Tensor, grad_query_CHTD: Tensor, grad_key_CGTD: Tensor, grad_lse_CHT: Tensor) -> None:
         """Write the gradients of queries and log-sum-exp, add that of keys."""
         step_CT, key_CJ = self.spans.step_RT[self.some], self.spans.key_RJ[self.some]
-        grad_CSJ = grad_CSK.gather(2, key_CJ[:, None, :].expand(-1, grad_CSK.shape[1], -1))
-        grad_CTJ = grad_CSJ.gather(1, step_CT[:, :, None].expand(-1, -1, key_CJ.shape[1]))
-        grad_CHTJ = self.weights().mul_(grad_CTJ[:, None])
+        X, S = grad_CXSK.shape[1:3]
+        grad_CXSJ = grad_CXSK.gather(3, key_CJ[:, None, None, :].expand(-1, X, S, -1))
+        grad_CXTJ = grad_CXSJ.gather(2, step_CT[:, None, :, None].expand(-1, X, -1, key_CJ.shape[1]))
+        grad_CHTJ = self.weights().mul_(grad_CXTJ)
         grad_lse_CHT.copy_(grad_CHTJ.sum(3).neg_())
         grad_XTJ = grad_CHTJ.flatten(0, 1)
         grad_query_CHTD.copy_(torch.bmm(grad_XTJ, self.scaled_key_XJD).view(grad_query_CHTD.shape))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from molsaki.attention import flex
-from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
+from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
 from molsaki.attention.masks import BiasCache
 from molsaki.attention.spans import TokenSpans
@@ -66,7 +66,9 @@ class AttentionCall:
     sinks: Tensor | None
 
 
-def attend(call: AttentionCall, spans: TokenSpans, kernel: Kernel, biases: BiasCache) -> tuple[Tensor, Tensor]:
+def attend(
+    call: AttentionCall, spans: TokenSpans, kernel: Kernel, biases: BiasCache, heads: bool = False
+) -> tuple[Tensor, Tensor]:
     """One layer's attention, and its stepwise attention.
 
     Args:
@@ -74,9 +76,11 @@ def attend(call: AttentionCall, spans: TokenSpans, kernel: Kernel, biases: BiasC
         spans: the steps and keys.
         kernel: a way to compute it, or "auto".
         biases: the reading's cache of float masks.
+        heads: give each head's stepwise attention in the place of their mean.
 
     Returns:
-        The output [B, T, H, D_v] as the attention interface wants it, and A [R, S, K] in float32 or float64.
+        The output [B, T, H, D_v] as the attention interface wants it, and A [R, S, K], or [R, H, S, K] of each head,
+        in float32 or float64.
 
     Raises:
         InputError: the kernel that was asked for cannot serve this layer.
@@ -90,10 +94,10 @@ def attend(call: AttentionCall, spans: TokenSpans, kernel: Kernel, biases: BiasC
             f'use kernel="auto".'
         )
     if kernel == "lse":
-        return _by_log_sum_exp(call, spans, biases)
+        return _by_log_sum_exp(call, spans, biases, heads)
     if kernel == "flex":
-        return _by_flex(call, spans, biases)
-    return _by_second_pass(call, spans) if kernel == "second-pass" else _eagerly(call, spans)
+        return _by_flex(call, spans, biases, heads)
+    return _by_second_pass(call, spans, heads) if kernel == "second-pass" else _eagerly(call, spans, heads)
 
 
 def plain(call: AttentionCall) -> Tensor:
@@ -155,7 +159,7 @@ def _log_once(kernel: Kernel, reason: str) -> None:
     _logger.info("stepwise attention is read by the kernel %r (%s)", kernel, reason)
 
 
-def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -> tuple[Tensor, Tensor]:
+def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
     query, key, value = _autocast(call)
     bias = None if call.mask is None else biases.get(call.mask, query.dtype, spans)
     D, D_v = query.shape[-1], value.shape[-1]
@@ -173,11 +177,12 @@ def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -
         spans,
         is_causal=call.is_causal,
         scale=call.scale,
+        heads=heads,
     )
     return out[..., :D_v].transpose(1, 2).contiguous(), attention
 
 
-def _by_flex(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -> tuple[Tensor, Tensor]:
+def _by_flex(call: AttentionCall, spans: TokenSpans, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
     query, key, value = _autocast(call)
     blocks = biases.blocks.get(call.mask, call.is_causal, query.shape[2], query.device)
     out, log_sum_exp = flex.attention_with_log_sum_exp(query, key, value, blocks, scale=call.scale)
@@ -190,6 +195,7 @@ def _by_flex(call: AttentionCall, spans: TokenSpans, biases: BiasCache) -> tuple
         spans,
         is_causal=call.is_causal,
         scale=call.scale,
+        heads=heads,
     )
     return out.transpose(1, 2).contiguous(), attention
 
@@ -202,7 +208,7 @@ def _with_sinks(out: Tensor, log_sum_exp: Tensor, sinks: Tensor | None) -> tuple
     return out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None], with_sink
 
 
-def _by_second_pass(call: AttentionCall, spans: TokenSpans) -> tuple[Tensor, Tensor]:
+def _by_second_pass(call: AttentionCall, spans: TokenSpans, heads: bool) -> tuple[Tensor, Tensor]:
     out = _sdpa(call)
     R, T = spans.step_RT.shape
     D = call.key.shape[-1]
@@ -222,14 +228,23 @@ def _by_second_pass(call: AttentionCall, spans: TokenSpans) -> tuple[Tensor, Ten
         columns_RTD[torch.arange(R, device=here_RJ.device)[:, None], position_RJ, here_RJ] = 1.0
         columns_RGTD = columns_RTD[:, None, :T, :D].expand(-1, call.key.shape[1], -1, -1)
         weights_RTHD = _sdpa(replace(again, value=columns_RGTD))[..., : min(D, spans.keys - first)]
-        parts.append(weights_RTHD.to(torch.promote_types(weights_RTHD.dtype, torch.float32)).mean(2))
-    return out, sum_over_steps(torch.cat(parts, dim=2), spans)
+        weights_RTHD = weights_RTHD.to(torch.promote_types(weights_RTHD.dtype, torch.float32))
+        parts.append(weights_RTHD if heads else weights_RTHD.mean(2))
+    if not heads:
+        return out, sum_over_steps(torch.cat(parts, dim=2), spans)
+    columns_RTHK = torch.cat(parts, dim=3)
+    sums_RSX = sum_over_steps(columns_RTHK.flatten(2), spans)
+    return out, sums_RSX.view(R, spans.steps, *columns_RTHK.shape[2:]).transpose(1, 2)
 
 
-def _eagerly(call: AttentionCall, spans: TokenSpans) -> tuple[Tensor, Tensor]:
+def _eagerly(call: AttentionCall, spans: TokenSpans, heads: bool) -> tuple[Tensor, Tensor]:
     weights_BHTT = _weights(call)
-    weights_RTT = spans.take(weights_BHTT).mean(1)
     R, T = spans.step_RT.shape
+    if heads:
+        weights_RHTT = spans.take(weights_BHTT)
+        index_RHTJ = spans.key_position_RJ[:, None, None, :].expand(-1, weights_RHTT.shape[1], T, -1)
+        return _weighted_values(call, weights_BHTT), sum_each_head(weights_RHTT.gather(3, index_RHTJ), spans)
+    weights_RTT = spans.take(weights_BHTT).mean(1)
     weights_RTJ = weights_RTT.gather(2, spans.key_position_RJ[:, None, :].expand(R, T, -1))
     return _weighted_values(call, weights_BHTT), sum_over_keys(sum_over_steps(weights_RTJ, spans), spans)
 

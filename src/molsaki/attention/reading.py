@@ -1,6 +1,7 @@
 """Reading the stepwise attention of a model's layers in one forward pass.
 
-Legend: B batch, R examples that take part, T tokens, L layers, S steps, K keys, D width of a layer's value states.
+Legend: B batch, R examples that take part, T tokens, L layers (or the heads of all of them), H heads of a layer,
+S steps, K keys, D width of a layer's value states.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ class Reading:
     """What one forward pass gave.
 
     Attributes:
-        attention: [R, L, S, K], stepwise attention of every layer, mean over heads, for the examples that take part.
+        attention: [R, L, S, K], stepwise attention of every layer, mean over heads, for the examples that take part;
+            of every head, [R, Σ_l H_l, S, K], the first layer's heads first, where each was asked for.
         values: value states [R, T, D_l] of every layer, all value heads side by side, each head once; None if they
             were not asked for.
         outputs: the model's own outputs for the whole batch.
+        heads: how many heads H_l each layer has; None if their mean was read.
     """
 
     attention: Tensor
     values: list[Tensor] | None
     outputs: Any
+    heads: tuple[int, ...] | None = None
 
 
 @overload
@@ -109,6 +113,7 @@ def read_attention(
     steps: int | None = None,
     keys: int | None = None,
     values: bool = False,
+    heads: bool = False,
     kernel: Kernel = "auto",
     **model_inputs: Any,
 ) -> Reading:
@@ -126,6 +131,7 @@ def read_attention(
         steps: S; the largest index + 1 by default.
         keys: K; likewise.
         values: keep every layer's value states, for a `LayerRouter`.
+        heads: read each head of every layer in the place of their mean.
         kernel: as there.
         **model_inputs: as there.
 
@@ -135,7 +141,9 @@ def read_attention(
     """
     _refuse_inputs(model_inputs, kernel)
     spans = make_spans(step_of_token, key_of_token, attention_mask, rows, steps, keys)
-    return read_spans(model, input_ids, attention_mask, spans, values=values, kernel=kernel, **model_inputs)
+    return read_spans(
+        model, input_ids, attention_mask, spans, values=values, heads=heads, kernel=kernel, **model_inputs
+    )
 
 
 def read_spans(
@@ -145,6 +153,7 @@ def read_spans(
     spans: TokenSpans,
     *,
     values: bool = False,
+    heads: bool = False,
     kernel: Kernel = "auto",
     **model_inputs: Any,
 ) -> Reading:
@@ -159,6 +168,7 @@ def read_spans(
         attention_mask: as there; None too where all padding is on the right and what stands there is not used.
         spans: from `make_spans`.
         values: as there.
+        heads: as there.
         kernel: as there.
         **model_inputs: as there.
 
@@ -168,7 +178,7 @@ def read_spans(
     """
     _refuse_inputs(model_inputs, kernel)
     readable = find_model(model)
-    capture = Capture(readable, spans, kernel, values)
+    capture = Capture(readable, spans, kernel, values, heads)
     with capturing(capture):
         try:
             outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
@@ -184,9 +194,31 @@ def read_spans(
         finally:
             capture.answers.clear()
     device = answers[0].attention.device
-    attention_RLSK = torch.stack([answer.attention.to(device) for answer in answers], dim=1)
+    join = torch.cat if heads else torch.stack
+    attention_RLSK = join([answer.attention.to(device) for answer in answers], dim=1)
     kept = [answer.values for answer in answers if answer.values is not None] if values else None
-    return Reading(attention_RLSK, kept, outputs)
+    counts = tuple(answer.attention.shape[1] for answer in answers) if heads else None
+    return Reading(attention_RLSK, kept, outputs, counts)
+
+
+def layer_shapes(model: nn.Module, device: torch.device) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Width of the value states, and number of heads, of every layer, read off a forward pass over two tokens.
+
+    Configurations name heads and widths in many ways, and some have layers of different widths.
+
+    Args:
+        model: the model, in evaluation mode.
+        device: where it takes its tokens.
+
+    Raises:
+        UnreadableModelError: the model's attention cannot be read.
+    """
+    tokens = torch.zeros(1, 2, dtype=torch.long, device=device)
+    with torch.no_grad():
+        reading = read_attention(model, tokens, torch.ones_like(tokens), tokens, tokens, values=True, heads=True)
+    assert reading.values is not None
+    assert reading.heads is not None
+    return tuple(values.shape[-1] for values in reading.values), reading.heads
 
 
 def find_model(model: nn.Module) -> PreTrainedModel:

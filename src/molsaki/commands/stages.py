@@ -9,7 +9,10 @@ import typer
 from molsaki.commands.options import Data, Out, Overwrite, RecipeName, Settings, Tiny, Workers, opened
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from molsaki.console import Console
+    from molsaki.views import View
     from molsaki.workspace import Workspace
 
 Partial = Annotated[bool, typer.Option("--partial", help="Go on although a server gave no answer to some questions.")]
@@ -35,10 +38,7 @@ def run(
     with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
         _generate(console, workspace, partial)
-        if pipeline.needs_attention(workspace):
-            with console.progress("attention") as progress:
-                manifest = pipeline.attend(workspace, progress)
-            console.attention(manifest)
+        _attend(console, workspace, pipeline.views(workspace))
         with console.students(workspace) as each:
             pipeline.students(workspace, workers=workers, each=each)
         only_main(lambda: console.results(workspace, pipeline.results(workspace)))
@@ -115,17 +115,27 @@ def attend(
     from molsaki import pipeline
     from molsaki.attending import check_attention
     from molsaki.console import Console
+    from molsaki.views import STEPS
 
     console = Console()
     with opened(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
+        views = pipeline.views(workspace) or [STEPS]
         if check:
-            if not console.attention_check(check_attention(workspace)):
+            sound = [console.attention_check(check_attention(workspace, view), view) for view in views]
+            if not all(sound):
                 raise typer.Exit(1)
             return
+        _attend(console, workspace, views)
+
+
+def _attend(console: Console, workspace: Workspace, views: Sequence[View]) -> None:
+    from molsaki import pipeline
+
+    for view in views:
         with console.progress("attention") as progress:
-            manifest = pipeline.attend(workspace, progress)
-        console.attention(manifest)
+            manifest = pipeline.attend(workspace, progress, view)
+        console.attention(manifest, view)
 
 
 def train(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from molsaki.objectives import LossParts
+from molsaki.views import ViewName
 
 Task = Literal["predict", "explain", "reason"]
 TERM_OF_TASK: dict[Task, str] = {"predict": "label", "explain": "rationale", "reason": "reasoning"}
@@ -33,24 +34,30 @@ class StudentShape:
 
     Attributes:
         value_sizes: width of the value states of every layer, all value heads side by side.
-        teacher_layers: how many layers of the teacher the stored attention has; 0 where none is read.
+        teacher_layers: how many layers of the teacher (or heads of all its layers, where each is read) the stored
+            attention has; 0 where none is read.
+        heads: how many attention heads every layer of the student has.
     """
 
     value_sizes: tuple[int, ...]
     teacher_layers: int = 0
+    heads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionChoice:
-    """Which part of the stepwise attention a method compares.
+    """Which part of the attention a method compares.
 
     Attributes:
         question_keys: only the keys of the question.
         step_means: means over each step's tokens instead of sums, on either side over its own tokens.
+        view: which of `molsaki.views` it compares; where that keeps heads apart, the heads of all layers stand in the
+            layers' place.
     """
 
     question_keys: bool = False
     step_means: bool = False
+    view: ViewName = "steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,7 @@ class Method(nn.Module, ABC):
         reads_attention: whether teacher's and student's stepwise attention are compared.
         pools_outputs: whether it wants `Seen.outputs`.
         wants_values: whether it wants the student's value states with its attention.
+        wants_heads: whether it wants each head of the student's layers instead of their mean.
         Settings: its own settings.
     """
 
@@ -141,6 +149,7 @@ class Method(nn.Module, ABC):
     reads_attention: ClassVar[bool] = False
     pools_outputs: ClassVar[bool] = False
     wants_values: bool = False
+    wants_heads: bool = False
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
 
     def __init__(self, settings: MethodSettings, student: StudentShape) -> None:  # noqa: ARG002 - for subclasses

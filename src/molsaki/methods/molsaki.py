@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, Self, cast
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from molsaki.errors import InputError
 from molsaki.methods.attention import AttentionMethod, AttentionSettings
-from molsaki.methods.base import AttentionPair, MethodSettings, StudentShape
+from molsaki.methods.base import AttentionChoice, AttentionPair, MethodSettings, StudentShape
 from molsaki.mixture import LayerRouter, mix_layers, teacher_layer_weights
 
 
@@ -29,6 +30,8 @@ class MoLSAKISettings(AttentionSettings):
         router_norm: RMSNorm "before" the sum over tokens (paper) or "after" it (released code).
         router_pool: "sum" over tokens (paper) or "mean".
         detach_values: the router learns but does not push on the student's values (released code).
+        heads: what is mixed on both sides: layers, each the "mean" over its heads (paper), or "each" head of every
+            layer, the router with one output for each.
     """
 
     teacher_weights: Literal["change", "uniform", "learned"] = "change"
@@ -40,6 +43,7 @@ class MoLSAKISettings(AttentionSettings):
     router_norm: Literal["before", "after"] = "before"
     router_pool: Literal["sum", "mean"] = "sum"
     detach_values: bool = False
+    heads: Literal["mean", "each"] = "mean"
 
     @property
     def scale_of_rows_matters(self) -> bool:
@@ -71,6 +75,9 @@ class MoLSAKI(AttentionMethod):
     Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. The teacher's layers are weighed by how much their
     attention changes from key to key (Eq. 4), the student's by a router that reads its value states (Eq. 5).
 
+    With `heads: each` the heads of all layers stand in the layers' place on both sides: A^t = Σ_l Σ_h p^t_lh · A^t_lh
+    with p^t over all L·H of them, and A^s likewise. That is no setting of the paper, which has means over heads.
+
     Raises:
         InputError: the teacher's weights are to be learned, and it is not said how many layers it has.
     """
@@ -82,6 +89,7 @@ class MoLSAKI(AttentionMethod):
     def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
         super().__init__(settings, student)
         chosen = cast(MoLSAKISettings, settings)
+        self.wants_heads = chosen.heads == "each"
         self.router: LayerRouter | None = None
         if chosen.student_weights == "router":
             self.router = LayerRouter(
@@ -91,6 +99,7 @@ class MoLSAKI(AttentionMethod):
                 normalise=chosen.router_norm,
                 pool=chosen.router_pool,
                 detach_values=chosen.detach_values,
+                heads=student.heads if self.wants_heads else None,
             )
         self.wants_values = self.router is not None
         self.teacher_logits: nn.Parameter | None = None
@@ -105,8 +114,17 @@ class MoLSAKI(AttentionMethod):
         self._layer_weights: Tensor | None = None
         self._weighed = 0
 
+    @classmethod
+    def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:
+        """Each head apart too, where the settings want it."""
+        each = cast(MoLSAKISettings, settings).heads == "each"
+        return replace(super().attention_choice(settings), view="heads" if each else "steps")
+
     def watched(self) -> dict[str, float]:
-        """The router's mean weight of every layer, `layer_weight_0` and on, over this process's batches."""
+        """The router's mean weight of every layer, `layer_weight_0` and on, over this process's batches.
+
+        Where each head has a weight, a layer's is the sum of its heads'.
+        """
         if self._layer_weights is None:
             return {}
         means = (self._layer_weights / self._weighed).tolist()
@@ -139,7 +157,7 @@ class MoLSAKI(AttentionMethod):
             return _uniform(student_BLSK)
         weights_BL: Tensor = self.router(pair.values, pair.token_mask_BT, check=False)
         if self.training:
-            summed_L = weights_BL.detach().sum(0)
+            summed_L = self.router.by_layer(weights_BL.detach()).sum(0)
             self._layer_weights = summed_L if self._layer_weights is None else self._layer_weights + summed_L
             self._weighed += weights_BL.shape[0]
         return weights_BL

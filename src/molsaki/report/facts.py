@@ -13,10 +13,11 @@ import yaml
 from molsaki.analysis import Estimate
 from molsaki.errors import MolsakiError
 from molsaki.evaluation import result_row, score
-from molsaki.pipeline import ATTEND, DATA, GENERATE
+from molsaki.pipeline import DATA, GENERATE
 from molsaki.report.attention_figures import Attention
 from molsaki.statistics import Interval, PairedDifference
 from molsaki.summary import Mean, differences, means
+from molsaki.views import VIEWS
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 MOST_CHARACTERS = 600
@@ -236,11 +237,11 @@ def data_tables(workspace: Workspace) -> list[Table]:
         shown = [[reason, str(n), _example(generated, reason)] for reason, n in generated["reasons"].items()]
         shown += [[note, str(n), ""] for note, n in generated["notes"].items() if n]
         tables.append(Table("Rationales of the training problems", ["verdict", "rationales", "one of them"], shown))
-    attended = workspace.stage(ATTEND)
-    if attended:
-        row = [str(attended["read"]), str(attended["kept"]), _reasons(attended)]
-        head = ["what", "came in", "read", "left out, and what to know"]
-        tables.append(Table("The teacher's attention on them", head, [["rationales", *row]]))
+    attended = [(view, workspace.stage(view.stage)) for view in VIEWS.values()]
+    shown = [[view.title, str(m["read"]), str(m["kept"]), _reasons(m)] for view, m in attended if m]
+    if shown:
+        head = ["what", "rationales that came in", "read", "left out, and what to know"]
+        tables.append(Table("The teacher's attention on them", head, shown))
     tables.append(
         Table(
             "Lengths of the questions, in words", ["set", "median", "nine of ten below", "longest"], _lengths(workspace)
@@ -321,9 +322,12 @@ def rerun_tables(workspace: Workspace) -> tuple[str, str, list[Table]]:
     manifest = workspace.run.manifest
     recipe_text = yaml.safe_dump(workspace.run.recipe, sort_keys=False, allow_unicode=True, width=100)
     command = f"molsaki run {shlex.quote(str(workspace.run.folder / 'recipe.yaml'))} --out NEW-FOLDER"
-    marks = dict(workspace.stage(ATTEND).get("fingerprint", {}))
     hashes = [["recipe", str(manifest.get("recipe_hash"))]]
-    hashes += [[f"teacher's attention: {name}", str(value)[:200]] for name, value in marks.items() if name != "prompt"]
+    for view in VIEWS.values():
+        marks = workspace.stage(view.stage).get("fingerprint", {})
+        hashes += [
+            [f"teacher's {view.title}: {key}", str(mark)[:200]] for key, mark in marks.items() if key != "prompt"
+        ]
     for path in sorted(workspace.run.path("data").glob("*.jsonl")) if workspace.run.path("data").is_dir() else []:
         hashes.append([f"data/{path.name}", f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"])
     versions = [[name, str(version)] for name, version in manifest.get("versions", {}).items()]

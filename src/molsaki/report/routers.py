@@ -24,7 +24,10 @@ BATCH = 8
 def router_weights(
     workspace: Workspace, pair: tuple[str, int], model: Any, tokenizer: Any, texts: Sequence[Text], encode: Encoder
 ) -> dict[str, Floats]:
-    """Layer weights [L] of the first `ROWS` texts by id; nothing for a student without one, or whose was not kept."""
+    """Layer weights [L] of the first `ROWS` texts by id; nothing for a student without one, or whose was not kept.
+
+    Where a router weighs each head, a layer's weight is the sum of its heads'.
+    """
     import safetensors.torch
     import torch
 
@@ -54,7 +57,7 @@ def router_weights(
             reading = read_batch(model, tokenizer, batch, columns, width, values=True)
             lengths = torch.tensor([len(item.encoded.input_ids) for item in batch], device=model.device)
             mask_BT = torch.arange(int(lengths.max()), device=model.device)[None] < lengths[:, None]
-            weights_BL = router(reading.values, mask_BT).float().cpu().numpy()
+            weights_BL = router.by_layer(router(reading.values, mask_BT)).float().cpu().numpy()
             found |= {
                 item.text.id: np.asarray(row, dtype=np.float64) for item, row in zip(batch, weights_BL, strict=True)
             }

@@ -98,6 +98,6 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
                 f"{manifest['unanswered']} have no answer yet. What was answered is kept; run the same command again."
             )
         say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept")
-        if pipeline.needs_attention(workspace):
-            read = pipeline.attend(workspace)
-            say(f"{name}: attention on {read['kept']} of {read['read']} rationales read")
+        for view in pipeline.views(workspace):
+            read = pipeline.attend(workspace, view=view)
+            say(f"{name}: {view.title} on {read['kept']} of {read['read']} rationales read")

@@ -3,7 +3,7 @@
 `predict:` with its label, `explain:` with its rationale, `reason:` with both if a method asks for it, and the
 teacher's attention on the rationale's steps and keys if there is one.
 
-Legend: L layers, S steps, K keys.
+Legend: L layers (or the heads of all of them), S steps, K keys.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from molsaki.methods import AttentionChoice, Task
 from molsaki.prompts import PromptTemplate
 from molsaki.records import Problem, RowReport
 from molsaki.span_tokens import CommonSpans, SpanTokens, common_spans, keep_spans
-from molsaki.spans import Spans, find_spans
+from molsaki.spans import Spans
 from molsaki.stores import AttentionStore
+from molsaki.views import VIEWS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,7 +77,7 @@ def encode_examples(
         texts: question and rationale by problem id; a problem without one is an error of the caller's.
         templates: the prompt of each task; `reason` only where a method has that task.
         max_length: the student's context; a rationale beyond is cut, and counted.
-        store: the teacher's attention, for a method that reads it.
+        store: the teacher's attention in the choice's view, for a method that reads it.
         choice: which part of it the method compares; all of it by default.
 
     Returns:
@@ -153,7 +154,7 @@ def _attention(
     if text.id not in store:
         report.note(NO_ATTENTION)
         return None, None
-    spans = find_spans(text.question, text.rationale, text.keys)
+    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys)
     mine = explain.map_spans(spans)
     theirs_LSK = store.get(text.id, text.text_hash)
     missing_steps, missing_keys = store.missing(text.id)

@@ -109,8 +109,8 @@ class DistillationModel(nn.Module):
         reading: Reading | None = None
         with padded_on_the_right(model):
             if self.method.reads_attention and "attention" in one:
-                spans, values = one["attention"]["spans"], self.method.wants_values
-                reading = read_spans(self.student, spans=spans, values=values, **inputs)
+                spans, values, heads = one["attention"]["spans"], self.method.wants_values, self.method.wants_heads
+                reading = read_spans(self.student, spans=spans, values=values, heads=heads, **inputs)
                 outputs = reading.outputs
             else:
                 outputs = self.student(use_cache=False, **inputs)

@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set_seed
 
 from molsaki.artefacts import fingerprint, read_json, require_same, write_json, write_whole
-from molsaki.attention import read_attention
+from molsaki.attention import layer_shapes
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.evaluating import evaluating
 from molsaki.memory import peak_bytes
@@ -161,13 +161,16 @@ def make_method(
         method: the method.
         settings: its settings.
         student: the student.
-        teacher_layers: how many layers of the teacher the stored attention has, for a method that reads it.
+        teacher_layers: how many layers (or heads) of the teacher the stored attention has, for a method that reads it.
 
     Raises:
         InputError: the settings choose layers that there are not.
         UnreadableModelError: the method reads attention, and the student's cannot be read.
     """
-    return method(settings, StudentShape(value_sizes(student) if method.reads_attention else (), teacher_layers))
+    if not method.reads_attention:
+        return method(settings, StudentShape((), teacher_layers))
+    values, heads = _layer_shapes(student)
+    return method(settings, StudentShape(values, teacher_layers, heads))
 
 
 def compile_layers(student: PreTrainedModel) -> None:
@@ -192,16 +195,15 @@ def compile_layers(student: PreTrainedModel) -> None:
 def value_sizes(student: PreTrainedModel) -> tuple[int, ...]:
     """Width of the value states of every layer, read off a forward pass over two tokens.
 
-    Configurations name heads and widths in many ways, and some have layers of different widths.
-
     Raises:
         UnreadableModelError: the student's attention cannot be read.
     """
-    tokens = torch.zeros(1, 2, dtype=torch.long, device=student.device)
-    with evaluating(student), torch.no_grad():
-        reading = read_attention(student, tokens, torch.ones_like(tokens), tokens, tokens, values=True)
-    assert reading.values is not None
-    return tuple(values.shape[-1] for values in reading.values)
+    return _layer_shapes(student)[0]
+
+
+def _layer_shapes(student: PreTrainedModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    with evaluating(student):
+        return layer_shapes(student, student.device)
 
 
 def _require_inputs(
