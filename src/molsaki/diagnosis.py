@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 Level = Literal["plain", "warning", "error"]
 ASSUMED_STEPS, ASSUMED_KEYS = 5, 8
 """Steps and keys of a rationale that nobody has written yet: about the mean of PaLM's for SVAMP."""
+ASSUMED_WORDS = 60, 120
+"""Words of such a rationale, and of it and its question together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +212,10 @@ def _view(workspace: Workspace, spec: ModelSpec, model: _Model, view: View) -> G
     width = rows * BYTES[recipe.attention.dtype]
     if workspace.run.stage_done(pipeline.GENERATE) is None:
         problems = workspace.read_problems(TRAIN)
-        size = width * ASSUMED_STEPS * ASSUMED_KEYS * len(problems)
-        text = (
-            f"the store has about {show_bytes(size)}, if rationales have {ASSUMED_STEPS} steps and {ASSUMED_KEYS} keys"
-        )
-        yield Finding(view.title, text)
+        steps, keys = ASSUMED_WORDS if view.words else (ASSUMED_STEPS, ASSUMED_KEYS)
+        of = f"{steps} words and questions {keys - steps}" if view.words else f"{steps} steps and {keys} keys"
+        size = width * steps * keys * len(problems)
+        yield Finding(view.title, f"the store has about {show_bytes(size)}, if rationales have {of}")
         tokens = sum(_lengths(model.tokenizer, [problem.text for problem in problems]))
         return tokens + len(problems) * recipe.rationales.max_new_tokens
     context = model.context(recipe.attention.max_length)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from molsaki.spans import SPAN_RULES, Keys, Spans, find_spans
+from molsaki.words import WORD_RULES, find_words
 
-ViewName = Literal["steps", "heads"]
+ViewName = Literal["steps", "heads", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class View:
         stage: the stage that reads it.
         title: how it is called where people read of it.
         heads: each head of every layer is kept apart; else a layer is the mean over its heads.
+        words: rows are the words of the rationale and columns all words; else steps and keys.
     """
 
     name: ViewName
@@ -31,10 +33,11 @@ class View:
     stage: str
     title: str
     heads: bool = False
+    words: bool = False
 
     def spans(self, question: str, rationale: str, keys: Keys) -> Spans:
-        """The rows and columns: the text's steps and keys."""
-        return find_spans(question, rationale, keys)
+        """The rows (as steps) and columns (as keys) of a text."""
+        return find_words(question, rationale) if self.words else find_spans(question, rationale, keys)
 
     def rules(self, keys: str) -> dict[str, str]:
         """What decides its rows and columns, for fingerprints; the same names for every view, never the same values.
@@ -42,12 +45,17 @@ class View:
         Args:
             keys: what the recipe takes for keys.
         """
-        return {"keys": keys, "span rules": SPAN_RULES, "layers": "all heads of all" if self.heads else "all"}
+        layers = "all heads of all" if self.heads else "all"
+        if self.words:
+            return {"keys": "words", "span rules": f"words {WORD_RULES}", "layers": layers}
+        return {"keys": keys, "span rules": SPAN_RULES, "layers": layers}
 
 
 STEPS = View("steps", "attention", "attend", "attention")
 """Steps by keys, mean over heads: the paper's."""
 HEADS = View("heads", "attention-heads", "attend-heads", "attention of each head", heads=True)
 """Steps by keys, head by head."""
-VIEWS: dict[str, View] = {view.name: view for view in (STEPS, HEADS)}
+WORDS = View("words", "attention-words", "attend-words", "attention of words", words=True)
+"""Words by words over question and rationale, mean over heads."""
+VIEWS: dict[str, View] = {view.name: view for view in (STEPS, HEADS, WORDS)}
 """All views by name, in the order in which they are read."""

@@ -23,7 +23,8 @@ from molsaki.pocket import TEACHER as FOLDER
 from molsaki.prompts import TEACHER, PromptTemplate
 from molsaki.spans import find_spans
 from molsaki.stores import AttentionStore, AttentionStoreWriter
-from molsaki.views import HEADS
+from molsaki.views import HEADS, WORDS
+from molsaki.words import find_words
 
 TEMPLATE = PromptTemplate.parse(TEACHER)
 
@@ -94,6 +95,25 @@ def test_each_head_is_read_where_it_is_asked_for(teacher, tmp_path):
         assert row_ISK.shape[0] == sum(heads)
         expected = torch.stack([layer.mean(0) for layer in row_ISK.split(list(heads))])
         torch.testing.assert_close(expected, mean.get(text.id, text.text_hash), atol=1e-6, rtol=1e-4)
+
+
+def test_words_are_read_as_the_whole_matrix_has_them(teacher, tmp_path):
+    model, tokenizer = teacher
+    texts = make_texts(3)
+    store, report = read(teacher, tmp_path / "a", texts, view=WORDS)
+    assert report.kept == 3
+    model.set_attn_implementation("eager")
+    for text in texts:
+        encoded = encode_teacher(tokenizer, TEMPLATE, text.question, text.rationale, 200)
+        tokens = encoded.map_spans(find_words(text.question, text.rationale))
+        with torch.no_grad():
+            maps = model(torch.tensor([encoded.input_ids]), output_attentions=True).attentions
+        rows_ST = torch.tensor(tokens.step_of_token) == torch.arange(tokens.n_steps)[:, None]
+        columns_KT = torch.tensor(tokens.key_of_token) == torch.arange(tokens.n_keys)[:, None]
+        expected = [rows_ST.float() @ layer[0].mean(0) @ columns_KT.float().T for layer in maps]
+        torch.testing.assert_close(store.get(text.id, text.text_hash), torch.stack(expected), atol=1e-6, rtol=1e-4)
+        assert store.step_tokens(text.id) == tokens.tokens_of_steps
+    model.set_attn_implementation("sdpa")
 
 
 def test_the_size_of_a_batch_changes_nothing(teacher, tmp_path):

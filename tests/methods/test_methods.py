@@ -143,7 +143,7 @@ def seen_with(attention, progress=0.0):
     return Seen(torch.tensor(2.0), torch.tensor(4.0), attention, progress=progress)
 
 
-@pytest.mark.parametrize("name", ["single-layer", "molsaki"])
+@pytest.mark.parametrize("name", ["single-layer", "attention-map", "molsaki"])
 @pytest.mark.parametrize(
     ("schedule", "weights"), [("constant", (2, 2, 2)), ("falling", (2, 1, 0)), ("rising", (0, 1, 2))]
 )
@@ -253,6 +253,32 @@ def test_single_layers_are_those_that_were_chosen():
     assert not list(make("single-layer").parameters())
 
 
+def test_attention_maps_are_the_divergence_of_their_rows_over_what_they_see():
+    seen = pair()
+    seen.visible_BSK[:, 0, 2:] = False
+    method = make("attention-map", alpha=0.25, beta=2.0)
+    assert method.attention_choice(method.settings).view == "words"
+    losses = []
+    for b in range(B):
+        for s in range(S):
+            there = seen.visible_BSK[b, s]
+            p, q = seen.teacher_BLSK[b, -1, s][there], seen.student_BLSK[b, -1, s][there]
+            p, q = p / p.sum(), q / q.sum()
+            losses.append((p * (p / q).log()).sum())
+    parts = method(seen_with(seen))
+    torch.testing.assert_close(parts.terms["attention"], torch.stack(losses).mean())
+    assert parts.total.item() == pytest.approx(3.5 + 2 * parts.terms["attention"].item())
+    parts.total.backward()
+    gradient = seen.student_BLSK.grad.abs().sum((0, 2, 3))
+    assert (gradient[0], gradient[1] > 0) == (0, True)
+    assert not list(method.parameters())
+    means = replace(seen, teacher_BLSK=seen.teacher_BLSK / 3, student_BLSK=seen.student_BLSK / 2)
+    torch.testing.assert_close(method.attention_loss(means), parts.terms["attention"])
+    shared = method.attention_loss(replace(seen, share=0.25))
+    torch.testing.assert_close(shared * 4, parts.terms["attention"])
+
+
+@pytest.mark.parametrize("name", ["single-layer", "attention-map"])
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -261,9 +287,9 @@ def test_single_layers_are_those_that_were_chosen():
         ({"teacher_layers": (-1, 2)}, "got \\[-1, 2\\]"),
     ],
 )
-def test_layers_that_there_are_not_are_refused(settings, expected):
+def test_layers_that_there_are_not_are_refused(name, settings, expected):
     with pytest.raises(InputError, match=expected):
-        make("single-layer", **settings)
+        make(name, **settings)
 
 
 @pytest.mark.parametrize(

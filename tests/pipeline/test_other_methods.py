@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from commands import Shown, recipe, run
+from commands import Shown, molsaki, recipe, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki.answers import parse_answer
 from molsaki.decoding import decode_batches
+from molsaki.errors import ArtefactError
 from molsaki.recipe import EvaluationSettings, PromptSettings
+from molsaki.stores import AttentionStore
+from molsaki.students import open_store
+from molsaki.views import HEADS, STEPS, WORDS
+from molsaki.workspace import Workspace
 
-LABELS = ("cot", "mmi", "single-layer", "options")
+LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map")
 SETTINGS = (
-    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, {name: molsaki, label: options}]",
+    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, {name: molsaki}, {name: molsaki}, attention-map]",
+    "methods.3.label=options",
+    "methods.4={name: molsaki, label: heads, heads: each}",
     "methods.3.keys=question",
     "methods.3.step_pool=mean",
     "methods.3.teacher_weights=learned",
@@ -46,6 +54,34 @@ def test_every_method_has_results(world: tuple[Path, Shown]) -> None:
     results = json.loads((world[0] / "results.json").read_text(encoding="utf-8"))
     assert {row["method"] for row in results} == set(LABELS)
     assert all(row["n"] == 8 for row in results)
+
+
+def test_each_view_of_attention_has_a_store_of_its_own_that_is_proved(world: tuple[Path, Shown]) -> None:
+    folder, shown = world
+    layers, heads = 4, 4
+    for view, items in ((STEPS, layers), (HEADS, layers * heads), (WORDS, layers)):
+        store = AttentionStore(folder / view.folder)
+        assert {store.shape(row)[0] for row in store.ids()} == {items}
+        assert (folder / "stages" / f"{view.stage}.json").is_file()
+        assert f"{view.title}: {len(store)} of {len(store)} rationales read" in shown.text
+    checked = molsaki("attend", folder.parent / "recipe.yaml", "--out", folder, "--check")
+    assert checked.code == 0, checked.error
+    assert checked.text.count("every row is as it was written") == 3
+    steps, words = (AttentionStore(folder / view.folder) for view in (STEPS, WORDS))
+    assert all(words.shape(row)[1] > steps.shape(row)[1] for row in words.ids())
+
+
+def test_a_store_of_another_view_is_refused(world: tuple[Path, Shown], tmp_path: Path) -> None:
+    shutil.copytree(world[0], tmp_path / "run")
+    workspace = Workspace.open(tmp_path / "run")
+    for view, other in ((STEPS, HEADS), (HEADS, WORDS), (WORDS, STEPS)):
+        assert len(open_store(workspace, view))
+        kept = (tmp_path / "run" / view.folder).rename(tmp_path / "kept")
+        (tmp_path / "run" / other.folder).rename(tmp_path / "run" / view.folder)
+        with pytest.raises(ArtefactError, match=r"layers|span rules"):
+            open_store(workspace, view)
+        (tmp_path / "run" / view.folder).rename(tmp_path / "run" / other.folder)
+        kept.rename(tmp_path / "run" / view.folder)
 
 
 def test_a_student_of_cot_is_asked_for_its_reasons(world: tuple[Path, Shown]) -> None:

@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "spans",
         "statistics",
         "views",
+        "words",
     ),
     # 2: data: recipes, problems, tokens, artefacts on disk
     (
@@ -97,7 +98,7 @@ LIGHT = """
     _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs data.*
     encoding errors generation importing interviews keywords logits models named_words pipeline pocket pocket.*
     processes prompts rationales readings recipe recipe_files recipe_models records sentences span_tokens spans
-    statistics summary teachers.* verdicts views workers workspace
+    statistics summary teachers.* verdicts views words workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}

@@ -14,9 +14,9 @@ from molsaki.methods import METHODS
 from molsaki.prompts import EXPLAIN, PREDICT, REASON, PromptTemplate
 from molsaki.recipe import TrainingSettings
 from molsaki.records import Problem
-from molsaki.spans import find_spans
 from molsaki.stores import AttentionStore, AttentionStoreWriter
 from molsaki.training import encode_examples, train_student
+from molsaki.views import STEPS, VIEWS
 
 CONTEXT = 160
 END = "<|end|>"
@@ -83,12 +83,12 @@ def make_texts(problems) -> dict[str, Text]:
     return {problem.id: Text(problem.id, problem.text, problem.rationale, "numbers") for problem in problems}
 
 
-def make_store(folder: Path, problems, without=(), layers: int = 3) -> AttentionStore:
-    """Random attention that looks at no later key, for all problems but those named."""
+def make_store(folder: Path, problems, without=(), layers: int = 3, view=STEPS) -> AttentionStore:
+    """Random attention, for all problems but those named."""
     generator = torch.Generator().manual_seed(7)
     with AttentionStoreWriter(folder, {"teacher": "random"}) as writer:
         for text in make_texts(problems).values():
-            spans = find_spans(text.question, text.rationale, text.keys)
+            spans = view.spans(text.question, text.rationale, text.keys)
             attention = torch.rand(layers, spans.n_steps, spans.n_keys, generator=generator)
             if text.id not in without:
                 tokens = [3 + step for step in range(spans.n_steps)]
@@ -106,7 +106,7 @@ def make_examples(
     choice=None,
 ):
     problems = make_problems(count)
-    store = make_store(folder, problems, without)
+    store = make_store(folder, problems, without, view=VIEWS[choice.view] if choice else STEPS)
     tokenizer = tokenizer or make_tokenizer()
     templates = TEMPLATES | ({"reason": REASON_TEMPLATE} if "reason" in tasks else {})
     return encode_examples(tokenizer, problems, make_texts(problems), templates, max_length, store, choice)[0]

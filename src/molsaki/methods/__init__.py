@@ -6,6 +6,7 @@ and everything else are the same for all, so what a comparison shows is the meth
 
 from __future__ import annotations
 
+from molsaki.methods.attention_map import AttentionMap
 from molsaki.methods.base import (
     TERM_OF_TASK,
     TERMS,
@@ -27,7 +28,15 @@ from molsaki.methods.single_layer import SingleLayer
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (LabelOnly, ChainOfThought, DistillingStepByStep, MaximisedMutualInformation, SingleLayer, MoLSAKI)
+    for method in (
+        LabelOnly,
+        ChainOfThought,
+        DistillingStepByStep,
+        MaximisedMutualInformation,
+        AttentionMap,
+        SingleLayer,
+        MoLSAKI,
+    )
 }
 
 __all__ = [

@@ -15,14 +15,25 @@ from molsaki.methods.base import AttentionChoice, AttentionPair, Method, MethodS
 from molsaki.objectives import LossParts, attention_loss_parts, distillation_loss
 
 
-class AttentionSettings(MethodSettings):
-    """Settings of a method that compares stepwise attention; every default is the MoLSAKI paper's.
+class WeightSettings(MethodSettings):
+    """Settings of a method with an attention loss beside those of answers and rationales.
 
     Attributes:
         alpha: weight of the answers' loss against the rationales' (paper: 0.5).
         beta: weight of the attention loss (paper: 1.0).
         beta_schedule: "constant" (paper), or linear over the training's steps: "falling" from beta to 0, "rising"
             from 0 to beta.
+    """
+
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    beta: float = Field(default=1.0, ge=0)
+    beta_schedule: Literal["constant", "falling", "rising"] = "constant"
+
+
+class AttentionSettings(WeightSettings):
+    """Settings of a method that compares stepwise attention; every default is the MoLSAKI paper's.
+
+    Attributes:
         kl_temperature: τ in the attention loss (paper: 1; released code: 0.1).
         normalisation: how a row of attention becomes a distribution: "softmax" over all keys (paper), or
             "visible", divided by its sum over the keys that the step can see.
@@ -31,9 +42,6 @@ class AttentionSettings(MethodSettings):
         keys: what a step can look at: "all" keys of question and rationale (paper), or those of the "question".
     """
 
-    alpha: float = Field(default=0.5, ge=0, le=1)
-    beta: float = Field(default=1.0, ge=0)
-    beta_schedule: Literal["constant", "falling", "rising"] = "constant"
     kl_temperature: float = Field(default=1.0, gt=0)
     normalisation: Literal["softmax", "visible"] = "softmax"
     step_pool: Literal["sum", "mean"] = "sum"
@@ -58,11 +66,31 @@ class AttentionSettings(MethodSettings):
         return self
 
 
-class AttentionMethod(Method):
-    """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8); subclasses say which layers' attention is compared, and how."""
+class WithAttention(Method):
+    """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8); subclasses say what the attention loss is."""
 
     tasks = ("predict", "explain")
     reads_attention = True
+
+    def forward(self, seen: Seen) -> LossParts:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_att; a batch without attention has L_att = 0."""
+        settings = cast(WeightSettings, self.settings)
+        assert seen.label_loss is not None, "the predict task was not batched"
+        assert seen.rationale_loss is not None, "the explain task was not batched"
+        attention = None if seen.attention is None else self.attention_loss(seen.attention)
+        scale = {"constant": 1.0, "falling": 1.0 - seen.progress, "rising": seen.progress}[settings.beta_schedule]
+        return distillation_loss(
+            seen.label_loss, seen.rationale_loss, attention, alpha=settings.alpha, beta=settings.beta * scale
+        )
+
+    @abstractmethod
+    def attention_loss(self, pair: AttentionPair) -> Tensor:
+        """L_att, this batch's share of the mean over the optimiser step's examples with attention."""
+
+
+class AttentionMethod(WithAttention):
+    """L_att of stepwise attention (Eq. 6, 7); subclasses say which layers' is compared, and how."""
+
     teacher_learns = False
     """Whether a gradient goes to parameters of the method through the teacher's side."""
 
@@ -71,17 +99,6 @@ class AttentionMethod(Method):
         """Keys of the question only, and means over steps, as the settings want it."""
         chosen = cast(AttentionSettings, settings)
         return AttentionChoice(question_keys=chosen.keys == "question", step_means=chosen.step_pool == "mean")
-
-    def forward(self, seen: Seen) -> LossParts:
-        """L = α·L_pre + (1 − α)·L_exp + β·L_att; a batch without attention has L_att = 0."""
-        settings = cast(AttentionSettings, self.settings)
-        assert seen.label_loss is not None, "the predict task was not batched"
-        assert seen.rationale_loss is not None, "the explain task was not batched"
-        attention = None if seen.attention is None else self.attention_loss(seen.attention)
-        scale = {"constant": 1.0, "falling": 1.0 - seen.progress, "rising": seen.progress}[settings.beta_schedule]
-        return distillation_loss(
-            seen.label_loss, seen.rationale_loss, attention, alpha=settings.alpha, beta=settings.beta * scale
-        )
 
     @abstractmethod
     def compared(self, teacher_BLSK: Tensor, student_BLSK: Tensor, pair: AttentionPair) -> tuple[Tensor, Tensor]:

@@ -46,8 +46,8 @@ class SingleLayer(AttentionMethod):
     def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
         super().__init__(settings, student)
         chosen = cast(SingleLayerSettings, settings)
-        self.teacher_layers = _places("teacher", chosen.teacher_layers, student.teacher_layers)
-        self.student_layers = _places("student", chosen.student_layers, len(student.value_sizes))
+        self.teacher_layers = find_layers("teacher", chosen.teacher_layers, student.teacher_layers)
+        self.student_layers = find_layers("student", chosen.student_layers, len(student.value_sizes))
 
     def compared(
         self,
@@ -56,10 +56,11 @@ class SingleLayer(AttentionMethod):
         pair: AttentionPair,  # noqa: ARG002 - the interface's
     ) -> tuple[Tensor, Tensor]:
         """The means of the chosen layers."""
-        return _mean(teacher_BLSK, self.teacher_layers), _mean(student_BLSK, self.student_layers)
+        return mean_of_layers(teacher_BLSK, self.teacher_layers), mean_of_layers(student_BLSK, self.student_layers)
 
 
-def _mean(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
+def mean_of_layers(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
+    """The mean [B, S, K] of some layers, A = (1/n) Σ_l A_l."""
     chosen = [attention_BLSK[:, layer] for layer in layers]
     total = chosen[0]
     for attention_BSK in chosen[1:]:
@@ -67,7 +68,12 @@ def _mean(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
     return total / len(chosen)
 
 
-def _places(whose: str, chosen: Sequence[int | float], count: int) -> tuple[int, ...]:
+def find_layers(whose: str, chosen: Sequence[int | float], count: int) -> tuple[int, ...]:
+    """The layers that were chosen, from 0.
+
+    Raises:
+        InputError: there is no such layer, or one is chosen twice.
+    """
     places = tuple(_place(layer, count) for layer in chosen)
     if any(not 0 <= place < count for place in places) or len(set(places)) < len(places):
         raise InputError(

@@ -1,0 +1,74 @@
+"""Attention maps: where every word of the rationale looks, without steps and keys."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor
+
+from molsaki.methods.attention import WeightSettings, WithAttention
+from molsaki.methods.base import AttentionChoice, AttentionPair, MethodSettings, StudentShape
+from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
+from molsaki.objectives import attention_loss_parts
+
+
+class AttentionMapSettings(WeightSettings):
+    """Settings of attention-map distillation.
+
+    Attributes:
+        teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several (MiniLM: the
+            last).
+        student_layers: which of the student's, likewise.
+    """
+
+    teacher_layers: Layers = (-1,)
+    student_layers: Layers = (-1,)
+
+
+class AttentionMap(WithAttention):
+    """L = α·L_pre + (1 − α)·L_exp + β·L_map, L_map = (1/|w|) Σ_w KL( P^t[w, :] ‖ P^s[w, :] ).
+
+    The term of Wang et al., NeurIPS 2020, "MiniLM: Deep Self-Attention Distillation" (arXiv 2002.10957): the
+    divergence of the student's last layer's attention from the teacher's, here at every word w of the rationale.
+    Jiao et al., Findings of EMNLP 2020, "TinyBERT" (arXiv 1909.10351) compares attention matrices of many layers by
+    their squared difference. A peer from outside the MoLSAKI paper: it asks what steps and keys are worth.
+
+    Departures from MiniLM, the first two since teacher and student here have tokenizers and heads of their own: rows
+    and columns are words, not tokens, A[w, v] = Σ_{i ∈ w} Σ_{j ∈ v} I[i, j] with I the mean over heads, not one
+    distribution a head. A row is divided by its sum over the words that it can see, P[w, :] = A[w, :] / Σ_v A[w, v],
+    so prompts, which differ, take no part, and a mean over a word's tokens would be the same as their sum. MiniLM's
+    second term, of relations between values, is left out.
+
+    A word without a token of its own on one side (a token may hold two words) is left out on both.
+
+    Raises:
+        InputError: a layer is chosen that the model does not have, or twice.
+    """
+
+    name = "attention-map"
+    summary = "answer, rationale, and where every word of the rationale looks, in chosen layers"
+    Settings = AttentionMapSettings
+
+    def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
+        super().__init__(settings, student)
+        chosen = cast(AttentionMapSettings, settings)
+        self.teacher_layers = find_layers("teacher", chosen.teacher_layers, student.teacher_layers)
+        self.student_layers = find_layers("student", chosen.student_layers, len(student.value_sizes))
+
+    @classmethod
+    def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:  # noqa: ARG003 - the interface's
+        """Words by words."""
+        return AttentionChoice(view="words")
+
+    def attention_loss(self, pair: AttentionPair) -> Tensor:
+        """L_map, the mean over all examples with attention; their steps and keys are words."""
+        parts = attention_loss_parts(
+            mean_of_layers(pair.teacher_BLSK, self.teacher_layers),
+            mean_of_layers(pair.student_BLSK, self.student_layers),
+            pair.step_mask_BS,
+            pair.key_mask_BK,
+            normalisation="visible",
+            visible_BSK=pair.visible_BSK,
+            check=False,
+        )
+        return parts.per_example_B.mean() * pair.share
