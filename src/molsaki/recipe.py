@@ -128,7 +128,7 @@ class AttentionSettings(RecipePart):
     Attributes:
         dtype: precision on disk; float16 halves the space.
         layers: "all" stores every layer; "mixed" only their mixture by Eq. 4, as many times smaller as the model has
-            layers.
+            layers, for methods that mix whole layers so.
         temperature: τ1 of what is stored mixed; the methods' own must be the same.
         layer_change: G of what is stored mixed; likewise.
         max_length: longer sequences are cut and counted; the model's context by default.

@@ -4,7 +4,7 @@ recipe.yaml  manifest.json            what is run, with which versions
 data/<set>.jsonl                      the problems of each set
 rationales.jsonl                      the rationale of each problem, kept or not, and why
 completions.jsonl                     all that the teacher wrote for them
-attention/                            where the teacher looked
+attention/  attention-heads/  …       where the teacher looked, in each view that a method compares
 students/<label>-<seed>/              plain model directories
 predictions/<label>-<seed>/<set>.jsonl
 results.json                          one row for each task, set, method and seed

@@ -10,6 +10,7 @@ from commands import SMALL, files, molsaki, recipe, run
 
 from molsaki.estimates import show_bytes, show_seconds
 from molsaki.stores import AttentionStore
+from molsaki.views import HEADS, WORDS
 
 OWN = {
     **SMALL,
@@ -59,6 +60,25 @@ def test_what_it_says_of_given_rationales_is_what_the_stages_do(tmp_path: Path) 
     assert (attend["read"], attend["kept"]) == (3, 2)
     store = AttentionStore(tmp_path / "run/attention")
     assert f"the store has {show_bytes(4 * store.check().values)}, 4 layers in float32" in shown.text
+
+
+def test_each_view_of_attention_has_its_size(tmp_path: Path) -> None:
+    rows = [{"q": "Ada has 3 pens. She buys 4 more. How many?", "a": 7, "why": "She has 3. 4 come."}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    table = "{source: table, path: t.jsonl, columns: {question: q, answer: a, rationale: why}}"
+    methods = "methods=[{name: molsaki, heads: each}, attention-map]"
+    path = recipe(tmp_path, f"data.train={table}", f"data.root={tmp_path}", methods, "baseline=null", base=OWN)
+    shown = molsaki("doctor", path)
+    assert shown.code == 0, shown.error
+    for stage in ("generate", "attend"):
+        assert run(path, tmp_path / "run", command=stage).code == 0
+    heads, words = (AttentionStore(tmp_path / "run" / view.folder).check() for view in (HEADS, WORDS))
+    assert not (tmp_path / "run/attention").exists()
+    assert f"the store has {show_bytes(4 * heads.values)}, 16 heads of 4 layers in float32" in shown.text
+    assert f"the store has {show_bytes(4 * words.values)}, 4 layers in float32" in shown.text
+    shown = molsaki("doctor", recipe(tmp_path / "written", methods, "baseline=null"))
+    for part in ("if rationales have 5 steps and 8 keys", "if rationales have 60 words and questions 60"):
+        assert part in shown.text
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:

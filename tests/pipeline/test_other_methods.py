@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -10,10 +11,12 @@ import pytest
 from commands import Shown, molsaki, recipe, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from molsaki.analysis.looks import student_encoder
 from molsaki.answers import parse_answer
 from molsaki.decoding import decode_batches
 from molsaki.errors import ArtefactError
 from molsaki.recipe import EvaluationSettings, PromptSettings
+from molsaki.report.routers import router_weights
 from molsaki.stores import AttentionStore
 from molsaki.students import open_store
 from molsaki.views import HEADS, STEPS, WORDS
@@ -69,6 +72,29 @@ def test_each_view_of_attention_has_a_store_of_its_own_that_is_proved(world: tup
     assert checked.text.count("every row is as it was written") == 3
     steps, words = (AttentionStore(folder / view.folder) for view in (STEPS, WORDS))
     assert all(words.shape(row)[1] > steps.shape(row)[1] for row in words.ids())
+
+
+def test_the_page_of_a_run_has_every_view_and_a_weight_for_each_layer(
+    world: tuple[Path, Shown], tmp_path: Path
+) -> None:
+    shutil.copytree(world[0], tmp_path / "run")
+    shown = molsaki("report", tmp_path / "run", "--rows", "2")
+    assert shown.code == 0, shown.error
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    for view in (STEPS, HEADS, WORDS):
+        assert f"teacher's {view.title}: " in html.unescape(page)
+    history = json.loads((tmp_path / "run/students/heads-1/metrics.json").read_text(encoding="utf-8"))["history"]
+    weights = [value for name, value in history[0].items() if name.startswith("layer_weight_")]
+    assert len(weights) == 2
+    assert sum(weights) == pytest.approx(1, abs=1e-4)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "run/students/heads-1")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/students/heads-1")
+    workspace = Workspace.open(tmp_path / "run")
+    _, texts = workspace.read_texts("train")
+    encode = student_encoder(tokenizer, workspace.template("explain"), 512)
+    found = router_weights(workspace, ("heads", 1), model, tokenizer, list(texts.values()), encode)
+    assert found
+    assert all(row.shape == (2,) and row.sum() == pytest.approx(1) for row in found.values())
 
 
 def test_a_store_of_another_view_is_refused(world: tuple[Path, Shown], tmp_path: Path) -> None:

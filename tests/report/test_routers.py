@@ -20,8 +20,13 @@ from molsaki.training.trainer import METHOD_WEIGHTS
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"teacher_weights": "learned"}, {"teacher_weights": "learned", "student_weights": "uniform"}],
-    ids=["router", "router and teacher", "teacher"],
+    [
+        {},
+        {"heads": "each"},
+        {"teacher_weights": "learned"},
+        {"teacher_weights": "learned", "student_weights": "uniform"},
+    ],
+    ids=["router", "router of heads", "router and teacher", "teacher"],
 )
 def test_learned_teacher_weights_do_not_stand_in_the_way(settings: dict[str, str], tmp_path: Path) -> None:
     torch.manual_seed(0)
