@@ -73,14 +73,15 @@ def _values(hint: Any, metadata: list[Any]) -> str:
     if get_origin(hint) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(hint))
     if get_origin(hint) in (typing.Union, types.UnionType):
-        return _values(next(arm for arm in get_args(hint) if arm is not type(None)), metadata)
+        arms = [_values(arm, metadata) for arm in get_args(hint) if arm is not type(None)]
+        return " or ".join(dict.fromkeys(arms))
     if get_origin(hint) is tuple:
         return f"list of {_values(get_args(hint)[0], []).replace('number', 'numbers').replace('a method', 'methods')}"
     if get_origin(hint) is dict:
         return f"{_values(get_args(hint)[0], [])} → {_values(get_args(hint)[1], [])}"
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return "a method" if hint is recipe.MethodSpec else "keys"
-    plain = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`"}[hint]
+    plain = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", Any: "value"}[hint]
     return " ".join([plain, *_bounds(metadata)]) if plain.endswith("number") else plain
 
 
