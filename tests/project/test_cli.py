@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ import yaml
 from commands import molsaki
 from typer.testing import CliRunner
 
-from molsaki import bench
 from molsaki.cli import app
 from molsaki.recipe_files import RECIPES, recipe_names
 
@@ -144,23 +141,3 @@ def test_recipes_are_listed_shown_and_checked() -> None:
     checked = runner.invoke(app, ["recipes", "check", "pocket", "--tiny", "--set", "training.steps=7"])
     resolved = yaml.safe_load(checked.output)
     assert (resolved["tiny"], resolved["training"]["steps"], resolved["seeds"]) == (True, 7, [1])
-
-
-def test_bench_prints_its_table_and_writes_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [bench.Measurement("60x1:4", way, [1.0], [1.0], 2**20, 2**19) for way in bench.WAYS]
-    asked = []
-
-    def measured(
-        shapes: list[bench.Shape], repeats: int, ways: tuple[str, ...], progress: Callable[[str], None]
-    ) -> bench.BenchResult:
-        asked.extend(shapes)
-        assert ways == tuple(bench.WAYS)
-        progress("one turn")
-        return bench.BenchResult({"cpu": "any"}, bench.ModelSize(), repeats, rows)
-
-    monkeypatch.setattr(bench, "run_bench", measured)
-    shown = molsaki("bench", "60x1:4", "--repeats", "1", "--out", tmp_path / "bench.json")
-    assert (shown.code, shown.error) == (0, "one turn\n")
-    assert asked == [bench.Shape(60, 1, 4)]
-    assert "| 60x1:4 | cross-entropy on SDPA | 1.00 | 1.00 |" in shown.out
-    assert json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["measurements"][0]["way"] == "plain"

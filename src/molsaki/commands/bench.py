@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from molsaki.bench import BenchResult
-    from molsaki.bench_reading import ReadingResult
 
 
 def bench(
@@ -28,21 +24,15 @@ def bench(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure what reading attention costs on this machine, as ratios to a step without it."""
-    from molsaki import bench, bench_reading
     from molsaki.artefacts import write_json
+    from molsaki.bench import run_bench
+    from molsaki.bench_models import Shape
+    from molsaki.bench_reading import READING
+    from molsaki.bench_training import TRAINING
 
-    default = bench_reading.DEFAULT_SHAPES if reading else ("256x8:24", "2048x1:40", "4096x1:60")
-    shapes = [bench.Shape.parse(text) for text in lengths or default]
-
-    def say(what: str) -> None:
-        typer.echo(what, err=True)
-
-    result: BenchResult | ReadingResult
-    if reading:
-        chosen = ways or tuple(bench_reading.WAYS)
-        result = bench_reading.run_reading_bench(shapes, repeats=repeats, ways=chosen, progress=say)
-    else:
-        result = bench.run_bench(shapes, repeats=repeats, ways=ways or tuple(bench.WAYS), progress=say)
+    kind = READING if reading else TRAINING
+    shapes = [Shape.parse(text) for text in lengths or kind.shapes]
+    result = run_bench(kind, shapes, repeats, ways, progress=lambda what: typer.echo(what, err=True))
     typer.echo(result.to_markdown(), nl=False)
     if out is not None:
         write_json(out, result.to_dict())
