@@ -29,6 +29,7 @@ from transformers.modeling_utils import AttentionInterface
 
 from molsaki.attention.kernels import AttentionCall, Kernel, attend, plain
 from molsaki.attention.masks import BiasCache
+from molsaki.attention.rules import read_rule
 from molsaki.attention.spans import TokenSpans
 from molsaki.errors import UnreadableModelError
 
@@ -215,21 +216,16 @@ def attention_mask(*args: Any, **kwargs: Any) -> Tensor | None:
     """The function in transformers' `AttentionMaskInterface`: masks as for `sdpa`.
 
     Under a reading, padding on the right is left out of causal masks: no real token can see it, and without a mask
-    the fastest kernels serve. What the model gives at padding differs then from what it gives otherwise.
+    the fastest kernels serve. Windows and padding on the left are handed on as a rule. What the model gives at
+    padding differs then from what it gives otherwise.
     """
-    padding = kwargs.get("attention_mask")
     known = _padded_on_the_right.get()
-    droppable = kwargs.get("allow_is_causal_skip") is True and not args and (known or _active.get())
-    square = kwargs.get("q_length") == kwargs.get("kv_length") and kwargs.get("q_offset", 0) == 0
-    if padding is not None and droppable and square and (known or _is_on_the_right(padding)):
-        kwargs["attention_mask"] = None
+    if not args and (known or _active.get()):
+        rule = read_rule(kwargs, known)
+        if rule is not None:
+            return None if rule.is_causal_rule else rule
     mask: Tensor | None = sdpa_mask(*args, **kwargs)
     return mask
-
-
-def _is_on_the_right(padding_BT: Tensor) -> bool:
-    real_BT = padding_BT.bool()
-    return bool((real_BT[:, :1].all() & (real_BT[:, 1:] <= real_BT[:, :-1]).all()).item())
 
 
 class _Switches:

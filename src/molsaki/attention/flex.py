@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 
+from molsaki.attention.rules import MaskRule
+
 FLEX_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 """What the compiled kernel takes."""
 SMALLEST_HEAD = 16
@@ -37,6 +39,8 @@ class BlockMaskCache:
         """The block mask of a bool mask [B or 1, H or 1, T, T], or of the causal rule; None where all is seen."""
         if mask is None:
             return _causal(tokens, device) if is_causal else None
+        if isinstance(mask, MaskRule):
+            return blocks_of(mask)
         for known, blocks in self._known:
             if known is mask:
                 return blocks
@@ -47,10 +51,45 @@ class BlockMaskCache:
 
 @lru_cache(maxsize=32)
 def _causal(tokens: int, device: torch.device) -> BlockMask:
-    def sees(_b: Tensor, _h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return i >= j
+    return blocks_of(MaskRule(1, tokens, None, None, device))
 
-    return create_block_mask(sees, None, None, tokens, tokens, device=str(device))
+
+_BLOCK = 128
+"""How many queries and keys FlexAttention has in a block."""
+
+
+def blocks_of(rule: MaskRule) -> BlockMask:
+    """The block mask of a rule, made once."""
+    if rule.blocks is None:
+        rule.blocks = _from_rule(rule)
+    return cast(BlockMask, rule.blocks)
+
+
+def _from_rule(rule: MaskRule) -> BlockMask:
+    """The blocks that are seen in part and those that are seen whole, by arithmetic: no pair of tokens is looked at."""
+    T, window, starts = rule.shape[2], rule.window or rule.shape[2], rule.starts_B111
+    first_N = torch.arange(0, T, _BLOCK, device=rule.device)
+    row_N1, column_N = first_N[:, None], first_N
+    start = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=rule.device) if starts is None else starts
+    last_row_N1, last_column_N = (row_N1 + _BLOCK).clamp(max=T) - 1, (column_N + _BLOCK).clamp(max=T) - 1
+    # Row − column takes all values between that of one corner and that of the other; seen are 0 … window − 1.
+    begun_N = torch.maximum(column_N, start)
+    some = (begun_N <= last_column_N) & (last_row_N1 >= begun_N) & (row_N1 - last_column_N < window)
+    is_full_block = (row_N1 + _BLOCK <= T) & (column_N + _BLOCK <= T)
+    whole = is_full_block & (column_N >= start) & (row_N1 >= last_column_N) & (last_row_N1 - column_N < window)
+
+    def sees(b: Tensor, _h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        seen = (j <= i) & (j > i - window)
+        return seen if starts is None else seen & (j >= starts[b, 0, 0, 0])
+
+    arguments = (*_listed(some & ~whole), *_listed(whole))
+    return BlockMask.from_kv_blocks(*arguments, BLOCK_SIZE=_BLOCK, mask_mod=sees, seq_lengths=(T, T))
+
+
+def _listed(blocks_B1NN: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks each row of blocks has, and which, those first."""
+    order = torch.argsort(blocks_B1NN.int(), dim=-1, descending=True, stable=True)
+    return blocks_B1NN.sum(-1).int(), order.int().contiguous()
 
 
 def _from_dense(mask: Tensor) -> BlockMask:

@@ -10,6 +10,9 @@ the kernel must get: any O′_i = O_i − g_i c_i with dO_i·c_i = 1 in O's plac
 makes all terms of that sum alike in sign, so nothing cancels. Where the output of a row has no gradient at all (the
 last layer of a prompt, say) it gets one that is too small to be seen beside g_i, and the same holds.
 
+Within a sliding window some rows at a time see only the columns that they reach, so work and memory grow with
+T × window, and one small band of a bias serves them all.
+
 Nothing is widened, copied into another layout or computed twice, so the kernel runs as fast as without.
 
 Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
@@ -17,6 +20,8 @@ Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -41,6 +46,7 @@ def attention_with_log_sum_exp(
     *,
     is_causal: bool,
     scale: float,
+    window: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention on a CPU, and the log-sum-exp of its rows.
 
@@ -52,6 +58,7 @@ def attention_with_log_sum_exp(
             gradient.
         is_causal: a token sees itself and what stands before it; only without a bias.
         scale: what the scores are multiplied by.
+        window: how many tokens a token sees at most, itself among them; only with `is_causal`.
 
     Returns:
         The output [B, H, T, D] and the log-sum-exp [B, H, T] (float32 for bfloat16).
@@ -59,7 +66,7 @@ def attention_with_log_sum_exp(
     shared_by = query_BHTD.shape[1] // key_BGTD.shape[1]
     if shared_by > 1 and not kernel_shares_keys():
         key_BGTD, value_BGTD = (x.repeat_interleave(shared_by, 1) for x in (key_BGTD, value_BGTD))
-    arguments = (query_BHTD, key_BGTD, value_BGTD, bias_BHTT, is_causal, scale)
+    arguments = (query_BHTD, key_BGTD, value_BGTD, bias_BHTT, is_causal, scale, window)
     return cast(tuple[Tensor, Tensor], _FlashAttention.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -88,12 +95,29 @@ class _FlashAttention(torch.autograd.Function):
         bias_BHTT: Tensor | None,
         is_causal: bool,
         scale: float,
+        window: int | None,
     ) -> tuple[Tensor, Tensor]:
-        out_BHTD, log_sum_exp_BHT = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query_BHTD, key_BGTD, value_BGTD, 0.0, is_causal, attn_mask=bias_BHTT, scale=scale
-        )
+        parts = list(_parts(query_BHTD, bias_BHTT, is_causal, window))
+        done = [
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                query_BHTD[:, :, part.rows],
+                key_BGTD[:, :, part.columns],
+                value_BGTD[:, :, part.columns],
+                0.0,
+                part.is_causal,
+                attn_mask=part.bias,
+                scale=scale,
+            )
+            for part in parts
+        ]
+        # The kernel's outputs lie as [B, T, H, D] in memory, and so does the whole.
+        if len(done) == 1:
+            out_BHTD, log_sum_exp_BHT = done[0]
+        else:
+            out_BHTD = torch.cat([out.transpose(1, 2) for out, _ in done], 1).transpose(1, 2)
+            log_sum_exp_BHT = torch.cat([log_sum_exp for _, log_sum_exp in done], 2)
         ctx.save_for_backward(query_BHTD, key_BGTD, value_BGTD, out_BHTD, log_sum_exp_BHT, bias_BHTT)
-        ctx.is_causal, ctx.scale = is_causal, scale
+        ctx.is_causal, ctx.scale, ctx.window = is_causal, scale, window
         ctx.set_materialize_grads(False)
         return out_BHTD, log_sum_exp_BHT
 
@@ -106,10 +130,62 @@ class _FlashAttention(torch.autograd.Function):
             out_grad = torch.zeros_like(out)
         if log_sum_exp_grad is not None:
             out, out_grad = _carry(log_sum_exp_grad, out, out_grad)
-        input_grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            out_grad, query, key, value, out, log_sum_exp, 0.0, ctx.is_causal, attn_mask=bias, scale=ctx.scale
-        )
-        return *input_grads, None, None, None
+
+        def of(part: _Part) -> tuple[Tensor, Tensor, Tensor]:
+            grads: tuple[Tensor, Tensor, Tensor]
+            grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                out_grad[:, :, part.rows],
+                query[:, :, part.rows],
+                key[:, :, part.columns],
+                value[:, :, part.columns],
+                out[:, :, part.rows],
+                log_sum_exp[:, :, part.rows],
+                0.0,
+                part.is_causal,
+                attn_mask=part.bias,
+                scale=ctx.scale,
+            )
+            return grads
+
+        parts = list(_parts(query, bias, ctx.is_causal, ctx.window))
+        if len(parts) == 1:
+            return *of(parts[0]), None, None, None, None
+        query_grad, key_grad, value_grad = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for part in parts:
+            query_grad[:, :, part.rows], to_key, to_value = of(part)
+            key_grad[:, :, part.columns] += to_key
+            value_grad[:, :, part.columns] += to_value
+        return query_grad, key_grad, value_grad, None, None, None, None
+
+
+_ROWS = 256
+"""How many rows of windowed attention are computed at a time: few columns beyond the window, and not too many calls."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some rows of an attention matrix, the columns that they reach, and how they see those."""
+
+    rows: slice
+    columns: slice
+    bias: Tensor | None
+    is_causal: bool
+
+
+def _parts(query_BHTD: Tensor, bias_BHTT: Tensor | None, is_causal: bool, window: int | None) -> Iterator[_Part]:
+    T = query_BHTD.shape[2]
+    if window is None or window >= T:
+        yield _Part(slice(0, T), slice(0, T), bias_BHTT, is_causal)
+        return
+    # Row i of any rows sees the columns i … i + window − 1 of those that begin window − 1 before the first row.
+    band = query_BHTD.new_zeros(_ROWS, _ROWS + window - 1)
+    row, column = torch.arange(_ROWS)[:, None], torch.arange(_ROWS + window - 1)
+    band.masked_fill_((column < row) | (column >= row + window), -torch.inf)
+    for first in range(0, T, _ROWS):
+        end, before = min(first + _ROWS, T), first - window + 1
+        columns = slice(max(0, before), end)
+        bias = band[None, None, : end - first, columns.start - before : end - before]
+        yield _Part(slice(first, end), columns, bias, False)
 
 
 def _carry(log_sum_exp_grad_BHT: Tensor, out_BHTD: Tensor, out_grad_BHTD: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,12 +22,14 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from molsaki.attention import flex
 from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
-from molsaki.attention.masks import BiasCache
+from molsaki.attention.masks import BiasCache, MaskColumns
+from molsaki.attention.rules import MaskRule
 from molsaki.attention.spans import TokenSpans
 from molsaki.errors import InputError
 
@@ -46,7 +48,7 @@ class AttentionCall:
         query: [B, H, T, D].
         key: [B, G, T, D].
         value: [B, G, T, D_v].
-        mask: None, or bool (True where attended) or float (added) of shape [B or 1, H or 1, T, T].
+        mask: None, or bool (True where attended; perhaps a rule) or float (added) of shape [B or 1, H or 1, T, T].
         dropout: probability, 0 outside training.
         scale: what the scores are multiplied by.
         is_causal: without a mask, a token sees itself and what stands before it.
@@ -97,11 +99,18 @@ def attend(
         return _by_log_sum_exp(call, spans, biases, heads)
     if kernel == "flex":
         return _by_flex(call, spans, biases, heads)
+    call = _written_out(call)
     return _by_second_pass(call, spans, heads) if kernel == "second-pass" else _eagerly(call, spans, heads)
 
 
 def plain(call: AttentionCall) -> Tensor:
     """The attention output alone, for a layer that nobody reads."""
+    if isinstance(call.mask, MaskRule):
+        fast = _fast_kernel(call)
+        if _why_not(fast, call) is None:
+            attention = _flash if fast == "lse" else _flex
+            return attention(call, *_autocast(call), call.mask)[0].transpose(1, 2).contiguous()
+        call = _written_out(call)
     if call.softcap is None and call.sinks is None:
         return _sdpa(call)
     weights = _weights(call)
@@ -109,11 +118,15 @@ def plain(call: AttentionCall) -> Tensor:
 
 
 def _choose(call: AttentionCall) -> tuple[Kernel, str]:
-    fast: Kernel = "flex" if call.query.device.type in flex.DEVICES else "lse"
+    fast = _fast_kernel(call)
     reason = _why_not(fast, call)
     if reason is None:
         return fast, f"on {call.query.device.type}, {call.query.dtype}"
     return ("eager" if _why_not("second-pass", call) else "second-pass"), reason
+
+
+def _fast_kernel(call: AttentionCall) -> Kernel:
+    return "flex" if call.query.device.type in flex.DEVICES else "lse"
 
 
 def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
@@ -161,43 +174,63 @@ def _log_once(kernel: Kernel, reason: str) -> None:
 
 def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
     query, key, value = _autocast(call)
-    bias = None if call.mask is None else biases.get(call.mask, query.dtype, spans)
-    D, D_v = query.shape[-1], value.shape[-1]
-    if D_v < D:
-        value = nn.functional.pad(value, (0, D - D_v))
-    out, log_sum_exp = attention_with_log_sum_exp(
-        query, key, value, None if bias is None else bias.whole, is_causal=call.is_causal, scale=call.scale
-    )
-    out, log_sum_exp = _with_sinks(out, log_sum_exp, call.sinks)
-    attention = sum_over_spans(
-        spans.take(query),
-        spans.take(key),
-        spans.take(log_sum_exp),
-        None if bias is None else bias.columns,
-        spans,
-        is_causal=call.is_causal,
-        scale=call.scale,
-        heads=heads,
-    )
-    return out[..., :D_v].transpose(1, 2).contiguous(), attention
+    mask, columns = call.mask, None
+    if isinstance(mask, MaskRule):
+        columns = biases.columns(mask, spans)
+    elif mask is not None:
+        bias = biases.get(mask, query.dtype, spans)
+        mask, columns = bias.whole, bias.columns
+    out, log_sum_exp = _flash(call, query, key, value, mask)
+    return out.transpose(1, 2).contiguous(), _sum(call, query, key, log_sum_exp, columns, spans, heads)
 
 
 def _by_flex(call: AttentionCall, spans: TokenSpans, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
     query, key, value = _autocast(call)
     blocks = biases.blocks.get(call.mask, call.is_causal, query.shape[2], query.device)
+    columns = None if call.mask is None else biases.columns(call.mask, spans)
+    out, log_sum_exp = _flex(call, query, key, value, blocks)
+    return out.transpose(1, 2).contiguous(), _sum(call, query, key, log_sum_exp, columns, spans, heads)
+
+
+def _sum(
+    call: AttentionCall,
+    query: Tensor,
+    key: Tensor,
+    log_sum_exp: Tensor,
+    columns: MaskColumns | None,
+    spans: TokenSpans,
+    heads: bool,
+) -> Tensor:
+    parts = spans.take(query), spans.take(key), spans.take(log_sum_exp)
+    return sum_over_spans(*parts, columns, spans, is_causal=call.is_causal, scale=call.scale, heads=heads)
+
+
+def _flash(
+    call: AttentionCall, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Output [B, H, T, D_v] and log-sum-exp [B, H, T] on a CPU; the mask is a rule or is added."""
+    D, D_v = query.shape[-1], value.shape[-1]
+    if D_v < D:
+        value = nn.functional.pad(value, (0, D - D_v))
+    if isinstance(mask, MaskRule):
+        # Positions are in queries and keys already, so a text may lie anywhere as long as it lies in one piece.
+        query, key, value = (mask.pad_on_the_right(x) for x in (query, key, value))
+        options: dict[str, Any] = {"is_causal": True, "scale": call.scale, "window": mask.window}
+        out, log_sum_exp = attention_with_log_sum_exp(query, key, value, None, **options)
+        out, log_sum_exp = mask.pad_on_the_left(out), mask.pad_on_the_left(log_sum_exp)
+    else:
+        options = {"is_causal": call.is_causal, "scale": call.scale}
+        out, log_sum_exp = attention_with_log_sum_exp(query, key, value, mask, **options)
+    return _with_sinks(out[..., :D_v], log_sum_exp, call.sinks)
+
+
+def _flex(
+    call: AttentionCall, query: Tensor, key: Tensor, value: Tensor, mask: MaskRule | BlockMask | None
+) -> tuple[Tensor, Tensor]:
+    """Output [B, H, T, D_v] and log-sum-exp [B, H, T] by FlexAttention."""
+    blocks = flex.blocks_of(mask) if isinstance(mask, MaskRule) else mask
     out, log_sum_exp = flex.attention_with_log_sum_exp(query, key, value, blocks, scale=call.scale)
-    out, log_sum_exp = _with_sinks(out, log_sum_exp, call.sinks)
-    attention = sum_over_spans(
-        spans.take(query),
-        spans.take(key),
-        spans.take(log_sum_exp),
-        None if call.mask is None else biases.columns(call.mask, spans),
-        spans,
-        is_causal=call.is_causal,
-        scale=call.scale,
-        heads=heads,
-    )
-    return out.transpose(1, 2).contiguous(), attention
+    return _with_sinks(out, log_sum_exp, call.sinks)
 
 
 def _with_sinks(out: Tensor, log_sum_exp: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -280,6 +313,10 @@ def _sdpa(call: AttentionCall) -> Tensor:
     options: dict[str, Any] = {"dropout": call.dropout, "scaling": call.scale, "is_causal": call.is_causal}
     out, _ = sdpa_attention_forward(call.module, call.query, call.key, call.value, call.mask, **options)
     return cast(Tensor, out)
+
+
+def _written_out(call: AttentionCall) -> AttentionCall:
+    return replace(call, mask=call.mask.written_out) if isinstance(call.mask, MaskRule) else call
 
 
 def _autocast(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor]:

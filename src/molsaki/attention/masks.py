@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from molsaki.attention.flex import BlockMaskCache
+from molsaki.attention.rules import MaskRule
 from molsaki.attention.spans import TokenSpans
 
 
@@ -51,7 +52,7 @@ class BiasCache:
         self.blocks = BlockMaskCache()
 
     def columns(self, mask: Tensor, spans: TokenSpans) -> MaskColumns:
-        """The columns of a bool mask [B or 1, H or 1, T, T] alone, for a kernel that takes the mask as a rule."""
+        """The columns of a bool mask [B or 1, H or 1, T, T] alone, for a kernel that does not need the rest."""
         for known, columns in self._columns:
             if known is mask:
                 return columns
@@ -86,5 +87,13 @@ class BiasCache:
 
 def _columns(mask: Tensor, spans: TokenSpans) -> Tensor:
     R, J = spans.key_position_RJ.shape
+    if isinstance(mask, MaskRule):
+        return _columns_of_rule(mask, spans)
     some = spans.take(mask).expand(R, -1, -1, -1)
     return some.gather(3, spans.key_position_RJ[:, None, None, :].expand(*some.shape[:3], J))
+
+
+def _columns_of_rule(rule: MaskRule, spans: TokenSpans) -> Tensor:
+    key_R11J = spans.key_position_RJ[:, None, None, :]
+    seen_R1TJ = rule.sees(torch.arange(rule.shape[2], device=key_R11J.device)[:, None], key_R11J)
+    return seen_R1TJ if rule.starts_B111 is None else seen_R1TJ & (key_R11J >= spans.take(rule.starts_B111))
