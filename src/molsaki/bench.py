@@ -27,6 +27,8 @@ from molsaki.errors import InputError
 from molsaki.memory import peak_bytes
 
 MEGABYTE = 2**20
+PROCESSES = 3
+"""How many processes measure the memory of a way; allocators differ by some per cent from one to the next."""
 PLAIN, WHOLE = "plain", "output_attentions"
 """The way that the others are compared with, and the one that holds every pair of tokens."""
 
@@ -40,7 +42,7 @@ class Measurement:
         way: one of its kind's.
         seconds: each repeat's time, in the order they were taken.
         cpu_seconds: the processor time of each, which other jobs on the machine disturb less.
-        peak_bytes: the largest memory of a process that did it once after once to warm up.
+        peak_bytes: the largest memory of a process that did it once after once to warm up, the median of some.
         rest_bytes: what that process held before: interpreter, libraries, model, optimiser.
     """
 
@@ -190,7 +192,8 @@ def run_bench(
         seconds = _alternate(kind.make(shape, model, threads), taken, repeats)
         for way in taken:
             progress(f"{shape}: memory of {way}")
-            peak, rest = _peak_in_own_process(kind, shape, model, way, threads)
+            peaks = [_peak_in_own_process(kind, shape, model, way, threads) for _ in range(PROCESSES)]
+            peak, rest = sorted(peaks)[len(peaks) // 2]
             measurements.append(Measurement(str(shape), way, *seconds[way], peak, rest))
     return BenchResult(kind, describe_machine(threads), model, repeats, measurements, tuple(left_out))
 
