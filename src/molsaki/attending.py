@@ -98,6 +98,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
     from molsaki.encoding import context_length, require_offsets, tokenizer_hash
     from molsaki.extraction import LayerMix, extract_attention, head_counts
     from molsaki.models import load_placed_model, load_tokenizer, model_fingerprint, quiet_libraries
+    from molsaki.next_token_stage import read_next_tokens, wants_next_tokens
     from molsaki.stores import AttentionStoreWriter
 
     quiet_libraries()
@@ -113,8 +114,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
     prompt = reading_prompt(workspace, tokenizer)
     model = load_placed_model(recipe, spec, tokenizer, seed=1).eval()
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
-    marks = fingerprint(
-        **attention_rules(workspace, view),
+    made_from = fingerprint(
         weights=model_fingerprint(spec, model),
         revision=str(getattr(model.config, "_commit_hash", None) or spec.revision or "none"),
         precision=str(model.dtype).removeprefix("torch."),
@@ -122,6 +122,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
         max_length=max_length,
         **{READ_AS: str(prompt)},
     )
+    marks = fingerprint(**attention_rules(workspace, view), **made_from)
     folder = workspace.run.path(view.folder)
     writer = only_in_main(lambda: AttentionStoreWriter(folder, marks, recipe.attention.dtype))
     _, texts = workspace.read_texts(TRAIN)
@@ -146,6 +147,8 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
     manifest = report.to_dict() | {"fingerprint": marks, "layers": layers, "stored": recipe.attention.layers}
     if view.heads:
         manifest["heads"] = sum(head_counts(model))
+    if view is STEPS and wants_next_tokens(workspace):
+        manifest["next tokens"] = read_next_tokens(workspace, model, tokenizer, made_from, max_length, progress)
 
     def finish() -> None:
         workspace.run.finish_stage(view.stage, manifest)

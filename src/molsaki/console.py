@@ -106,6 +106,14 @@ class Console:
             + mixed
             + (f"; {escape(reasons)}" if reasons else "")
         )
+        if "next tokens" in manifest:
+            expected = manifest["next tokens"]
+            reasons = _reasons(expected)
+            self.rich.print(
+                f"next tokens: {expected['kept']} of {expected['read']} rationales read, the "
+                f"{expected['fingerprint']['kept']} likeliest at each token"
+                + (f"; {escape(reasons)}" if reasons else "")
+            )
 
     def diagnosis(self, findings: Sequence[Finding]) -> bool:
         """Show a look at a recipe; gives whether nothing stands in its way."""
@@ -124,12 +132,12 @@ class Console:
         self.rich.print(f"{errors} errors: this recipe would not run" if errors else "nothing stands in its way")
         return not errors
 
-    def attention_check(self, check: AttentionCheck, view: View) -> bool:
-        """Say what a look at every row of the store of a view found; gives whether all is well."""
+    def attention_check(self, check: AttentionCheck, what: str) -> bool:
+        """Say what a look at every row of one of the teacher's stores found; gives whether all is well."""
         store = check.store
         problems = [*check.problems, *store.problems]
         self.rich.print(
-            f"{view.title} store: {store.rows} rows in {store.shards} shards, {store.values} values; "
+            f"{what} store: {store.rows} rows in {store.shards} shards, {store.values} values; "
             + (f"[red]{len(problems)} problems[/]" if problems else "every row is as it was written and fits its text")
         )
         for problem in problems:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from molsaki.encoding import EncodedText, encode_teacher, require_offsets
 from molsaki.errors import ArtefactError
@@ -91,6 +91,21 @@ class PreparedText:
         return self.tokens.n_steps * self.tokens.n_keys
 
 
+class TokenizedText(Protocol):
+    """A text of so many tokens, whatever else is known of it."""
+
+    @property
+    def text(self) -> Text:
+        """The text."""
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+
+
+Tokenized = TypeVar("Tokenized", bound=TokenizedText)
+
+
 @dataclass(frozen=True, slots=True)
 class LayerMix:
     """The teacher's layers are stored mixed by Eq. 4, at this temperature and with this G.
@@ -156,8 +171,8 @@ def extract_attention(
     """
     assert batch_tokens > 0
     prepared, report = prepare_texts(tokenizer, texts, template, max_length, view)
-    pending = _pending(prepared, texts, writer)
-    batches = list(_batches(pending, batch_tokens))
+    pending = pending_texts(prepared, texts, writer)
+    batches = list(batches_of(pending, batch_tokens))
     finished = len(texts) - len(pending)
     with evaluating(model):
         layers = 1 if mix else _layers(model, view)
@@ -177,7 +192,7 @@ def head_counts(model: PreTrainedModel) -> tuple[int, ...]:
     from molsaki.attention import layer_shapes
 
     with evaluating(model):
-        return layer_shapes(model, _input_device(model))[1]
+        return layer_shapes(model, input_device(model))[1]
 
 
 def _layers(model: PreTrainedModel, view: View) -> int:
@@ -211,9 +226,9 @@ def prepare_texts(
     return sorted(items, key=lambda item: item.length, reverse=True), report
 
 
-def _pending(
-    prepared: Sequence[PreparedText], texts: Sequence[Text], writer: AttentionStoreWriter | None
-) -> list[PreparedText]:
+def pending_texts(
+    prepared: Sequence[Tokenized], texts: Sequence[Text], writer: AttentionStoreWriter | None
+) -> list[Tokenized]:
     """The texts that the store lacks, as process 0 finds them; all processes must see the same texts."""
     done = writer.text_hashes() if writer is not None else {}
     if writer is not None:
@@ -223,7 +238,7 @@ def _pending(
     if told[0] != seen:
         raise ArtefactError(
             f"Expected process {process_number()} to see the rationales that process 0 sees; it sees others. Their "
-            "attention would be mixed up, and nothing was read; give all processes one run directory, on a disk that "
+            "readings would be mixed up, and nothing was read; give all processes one run directory, on a disk that "
             "every machine has, and the same tokenizer."
         )
     return [prepared[i] for i in told[1]]
@@ -233,7 +248,7 @@ def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
     other = [text.id for text in texts if done.get(text.id, text.text_hash) != text.text_hash]
     if other:
         raise ArtefactError(
-            f"Expected the rows of the attention store to be made from these questions, rationales and keys; "
+            f"Expected the rows of the teacher's store to be made from these questions, rationales and keys; "
             f"{len(other)} were made from others, {other[0]!r} for one. Their steps and keys would not fit, and "
             "nothing was read; choose a new folder, or move this one away."
         )
@@ -260,7 +275,7 @@ def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View
     return PreparedText(text, encoded, tokens)
 
 
-def _batches(items: Sequence[PreparedText], batch_tokens: int) -> Iterator[Sequence[PreparedText]]:
+def batches_of(items: Sequence[Tokenized], batch_tokens: int) -> Iterator[Sequence[Tokenized]]:
     """Neighbours in length whose padded tokens stay within the budget."""
     start = 0
     while start < len(items):
@@ -307,7 +322,7 @@ def read_batch(
     from molsaki.logits import last_logits
     from molsaki.padding import pad
 
-    device = _input_device(model)
+    device = input_device(model)
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     with torch.inference_mode():
         return read_attention(
@@ -324,7 +339,7 @@ def read_batch(
         )
 
 
-def _input_device(model: PreTrainedModel) -> torch.device:
+def input_device(model: PreTrainedModel) -> torch.device:
     """Where a model takes its tokens; one that is spread over devices moves them on by itself."""
     import torch
 

@@ -195,7 +195,10 @@ def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapp
 
 
 def views(workspace: Workspace) -> list[View]:
-    """The views of the teacher's attention that the recipe's methods compare, each once; none if none reads it."""
+    """The views of the teacher's attention that the recipe's methods compare, each once; none if none reads it.
+
+    The teacher's next tokens are read with its stepwise attention, so a method that compares them brings that view.
+    """
     from molsaki.methods import METHODS
     from molsaki.views import VIEWS
 
@@ -205,6 +208,8 @@ def views(workspace: Workspace) -> list[View]:
         for method, settings in methods
         if method.reads_attention
     }
+    if any(method.reads_logits for method, _ in methods):
+        needed.add(STEPS.name)
     return [view for name, view in VIEWS.items() if name in needed]
 
 

@@ -208,6 +208,8 @@ def _misfits(recipe: Recipe) -> list[str]:
         found.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
     if any(METHODS[method.name].reads_attention for method in recipe.methods) and recipe.teacher.attending is None:
         found.append("teacher.reader: expected a model, since a method reads attention; got none")
+    elif any(METHODS[method.name].reads_logits for method in recipe.methods) and recipe.teacher.attending is None:
+        found.append("teacher.reader: expected a model, since a method reads its next tokens; got none")
     return found
 
 

@@ -143,6 +143,16 @@ class AttentionSettings(RecipePart):
     batch_tokens: Count = 8192
 
 
+class LogitSettings(RecipePart):
+    """What is kept of the teacher's next tokens, for a method that compares them.
+
+    Attributes:
+        top: how many of the likeliest tokens at each token of a rationale; all of a smaller vocabulary.
+    """
+
+    top: Annotated[int, Field(ge=1, le=4096)] = 32
+
+
 class PromptSettings(RecipePart):
     """The prompts; in a recipe file each is a template as it stands, or the path of a file with one.
 
@@ -300,7 +310,7 @@ class Recipe(RecipePart):
         seeds: one student of every method for each.
         keys: what a step can look at: "numbers", or the "keywords" that `rationales.keywords` provides.
         data: see below, as the next ones are.
-        teacher, rationales, attention, prompts, student, methods, training, evaluation: see below.
+        teacher, rationales, attention, logits, prompts, student, methods, training, evaluation: see below.
         baseline: the label of the method that the others are compared with.
         tiny: small random models in the place of those named, as `--tiny` sets it.
     """
@@ -313,6 +323,7 @@ class Recipe(RecipePart):
     teacher: TeacherSettings = TeacherSettings()
     rationales: RationaleSettings = RationaleSettings()
     attention: AttentionSettings = AttentionSettings()
+    logits: LogitSettings = LogitSettings()
     prompts: PromptSettings = PromptSettings()
     student: ModelSpec
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]

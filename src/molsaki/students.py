@@ -17,6 +17,7 @@ from molsaki.errors import MolsakiError
 from molsaki.evaluation import in_order, predict, score
 from molsaki.methods import METHODS, Task
 from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
+from molsaki.next_token_stage import open_next_tokens
 from molsaki.processes import only_main, process_count, process_number, wait
 from molsaki.prompts import PromptTemplate
 from molsaki.recipe import Recipe
@@ -24,6 +25,7 @@ from molsaki.recipe_models import ModelSpec, ServerSpec
 from molsaki.stores import AttentionStore
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
+from molsaki.training.next_tokens import add_next_tokens
 from molsaki.views import STEPS, VIEWS, View
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
@@ -135,6 +137,9 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     problems, texts = workspace.read_texts(TRAIN)
     problems = problems[: spec.examples]
     examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
+    if method.reads_logits:
+        expected, tokens = open_next_tokens(workspace, tokenizer)
+        examples = add_next_tokens(examples, texts, expected, tokens, method.temperature_of(settings), report)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
@@ -164,7 +169,9 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
                 "summary": method.summary,
                 "student": recipe.student.name,
                 "writer": _named(recipe.teacher.writer, recipe.rationales.source),
-                "reader": _named(recipe.teacher.attending, "none") if method.reads_attention else "not read",
+                "reader": _named(recipe.teacher.attending, "none")
+                if method.reads_attention or method.reads_logits
+                else "not read",
                 "examples": len(examples),
                 "task": recipe.data.task,
                 "steps": training.steps,

@@ -5,6 +5,7 @@ data/<set>.jsonl                      the problems of each set
 rationales.jsonl                      the rationale of each problem, kept or not, and why
 completions.jsonl                     all that the teacher wrote for them
 attention/  attention-heads/  …       where the teacher looked, in each view that a method compares
+next_tokens/                          what it expected to write next, where a method compares that
 students/<label>-<seed>/              plain model directories
 predictions/<label>-<seed>/<set>.jsonl
 results.json                          one row for each task, set, method and seed

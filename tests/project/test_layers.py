@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     # 2: data: recipes, problems, tokens, artefacts on disk
     (
+        "agreed_tokens",
         "artefacts.*",
         "chats",
         "data.*",
@@ -56,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "recipe_files",
         "recipe_models",
         "stores.*",
+        "token_bytes",
     ),
     # 3: models at work
     (
@@ -74,9 +76,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "importing",
         "interviews",
         "models",
+        "next_token_stage",
         "pocket.check",
         "pocket.make",
         "summary",
+        "teacher_logits",
         "teachers.*",
         "training.*",
         "verdicts",
@@ -100,7 +104,7 @@ LIGHT = """
     _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs data.*
     encoding errors generation importing interviews keywords logits models named_words pipeline pocket pocket.*
     processes prompts rationales readings recipe recipe_files recipe_models records sentences span_tokens spans
-    statistics summary teachers.* verdicts views words workers workspace
+    statistics summary teachers.* token_bytes verdicts views words workers workspace
 """.split()  # noqa: SIM905
 """Modules that can be imported without torch and transformers, which take seconds."""
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "peft"}

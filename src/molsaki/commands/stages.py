@@ -115,6 +115,7 @@ def attend(
     from molsaki import pipeline
     from molsaki.attending import check_attention
     from molsaki.console import Console
+    from molsaki.next_token_stage import check_next_tokens, wants_next_tokens
     from molsaki.views import STEPS
 
     console = Console()
@@ -122,7 +123,9 @@ def attend(
         console.begin(workspace)
         views = pipeline.views(workspace) or [STEPS]
         if check:
-            sound = [console.attention_check(check_attention(workspace, view), view) for view in views]
+            sound = [console.attention_check(check_attention(workspace, view), view.title) for view in views]
+            if wants_next_tokens(workspace):
+                sound.append(console.attention_check(check_next_tokens(workspace), "next token"))
             if not all(sound):
                 raise typer.Exit(1)
             return

@@ -14,6 +14,7 @@ from molsaki.methods.base import (
     AttentionPair,
     Method,
     MethodSettings,
+    NextTokenPair,
     OutputPair,
     Seen,
     StudentShape,
@@ -22,6 +23,7 @@ from molsaki.methods.base import (
 from molsaki.methods.cot import ChainOfThought
 from molsaki.methods.dss import DistillingStepByStep
 from molsaki.methods.label_only import LabelOnly
+from molsaki.methods.logits import Logits
 from molsaki.methods.mmi import MaximisedMutualInformation
 from molsaki.methods.molsaki import MoLSAKI
 from molsaki.methods.single_layer import SingleLayer
@@ -32,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
         LabelOnly,
         ChainOfThought,
         DistillingStepByStep,
+        Logits,
         MaximisedMutualInformation,
         AttentionMap,
         SingleLayer,
@@ -47,6 +50,7 @@ __all__ = [
     "AttentionPair",
     "Method",
     "MethodSettings",
+    "NextTokenPair",
     "OutputPair",
     "Seen",
     "StudentShape",

@@ -1,7 +1,7 @@
 """What every method of distillation is: a module from what one forward pass shows to a loss and its parts.
 
 Legend: B examples whose attention is compared, E examples, T tokens, L layers, S steps, K keys, D width of a value
-state, V vocabulary.
+state, V vocabulary; M positions where next tokens are compared, there K tokens that are told apart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from molsaki.views import ViewName
 
 Task = Literal["predict", "explain", "reason"]
 TERM_OF_TASK: dict[Task, str] = {"predict": "label", "explain": "rationale", "reason": "reasoning"}
-TERMS = (*TERM_OF_TASK.values(), "attention", "mutual")
+TERMS = (*TERM_OF_TASK.values(), "attention", "mutual", "logits")
 """The names of all terms that a method's loss may have, in the order in which their items are counted."""
 
 
@@ -104,6 +104,23 @@ class OutputPair:
 
 
 @dataclass(frozen=True, slots=True)
+class NextTokenPair:
+    """Teacher's and student's distributions of the next token, where both tokenizers agree; logarithms.
+
+    Attributes:
+        teacher_MK: the teacher's probabilities of the tokens that are told apart; −inf behind a position's last one.
+        student_MK: the student's probabilities of the same tokens, with gradient.
+        student_rest_M: the student's probability of all other tokens together, with gradient.
+        share: these positions over all of the optimiser step.
+    """
+
+    teacher_MK: Tensor
+    student_MK: Tensor
+    student_rest_M: Tensor
+    share: float | Tensor = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What one batch shows; what belongs to no task of the method is None.
 
@@ -114,6 +131,7 @@ class Seen:
         reasoning_loss: mean cross-entropy of the tokens of rationale and answer after `reason:`; scalar.
         outputs: the two tasks' pooled outputs, for a method that asks for them.
         progress: the share of the training's steps that are done.
+        logits: both sides' next tokens, or None where no example of the batch has a position to compare.
     """
 
     label_loss: Tensor | None = None
@@ -122,6 +140,7 @@ class Seen:
     reasoning_loss: Tensor | None = None
     outputs: OutputPair | None = None
     progress: float = 0.0
+    logits: NextTokenPair | None = None
 
 
 class Method(nn.Module, ABC):
@@ -137,6 +156,7 @@ class Method(nn.Module, ABC):
         answers_with: the prompt that its students are tested with.
         reads_attention: whether teacher's and student's stepwise attention are compared.
         pools_outputs: whether it wants `Seen.outputs`.
+        reads_logits: whether teacher's and student's next tokens are compared, `Seen.logits`.
         wants_values: whether it wants the student's value states with its attention.
         wants_heads: whether it wants each head of the student's layers instead of their mean.
         Settings: its own settings.
@@ -148,6 +168,7 @@ class Method(nn.Module, ABC):
     answers_with: ClassVar[Literal["predict", "reason"]] = "predict"
     reads_attention: ClassVar[bool] = False
     pools_outputs: ClassVar[bool] = False
+    reads_logits: ClassVar[bool] = False
     wants_values: bool = False
     wants_heads: bool = False
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
@@ -159,13 +180,18 @@ class Method(nn.Module, ABC):
     @classmethod
     def terms(cls) -> tuple[str, ...]:
         """Which of `TERMS` its loss has."""
-        more = {"attention": cls.reads_attention, "mutual": cls.pools_outputs}
+        more = {"attention": cls.reads_attention, "mutual": cls.pools_outputs, "logits": cls.reads_logits}
         return (*(TERM_OF_TASK[task] for task in cls.tasks), *(term for term, has in more.items() if has))
 
     @classmethod
     def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:  # noqa: ARG003 - for subclasses
         """Which part of the attention it compares with these settings."""
         return AttentionChoice()
+
+    @classmethod
+    def temperature_of(cls, settings: MethodSettings) -> float:  # noqa: ARG003 - for subclasses
+        """The temperature of the next tokens that it compares with these settings."""
+        return 1.0
 
     @abstractmethod
     def forward(self, seen: Seen) -> LossParts:

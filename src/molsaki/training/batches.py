@@ -11,6 +11,7 @@ Legend: R rows, N tokens that a loss is taken of, B examples with attention, T t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from molsaki.mixture import check_attention
 from molsaki.objectives import visible_keys
 from molsaki.padding import pad
 from molsaki.training.examples import Example
+from molsaki.training.next_tokens import batch_next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +37,7 @@ class Collator:
 
     A batch is a dict of "passes", each with the rows of one forward pass, and of "counts", how many items the batch has
     of each of `molsaki.methods.TERMS`: tokens of a task, examples with attention, examples with both `predict:` and
-    `explain:`. A pass holds
+    `explain:`, positions where next tokens are compared. A pass holds
 
         input_ids: [R, T], padded on the right.
         positions: [N], which of the pass's kept logits, [R × logits_needed] of them, predict a token with a loss.
@@ -43,6 +45,7 @@ class Collator:
         rows: for each row its task and how many of these tokens it has.
         logits_needed: how many positions at the end hold all of these logits.
         attention: only where examples have the teacher's attention; see `_attention`.
+        next_tokens: only where examples have the teacher's next tokens; see `batch_next_tokens`.
 
     Args:
         tokenizer: for its padding token.
@@ -50,16 +53,23 @@ class Collator:
         reads_attention: whether steps, keys and the teacher's attention go into the batch.
         apart: run each task's rows in a pass of their own; False runs all rows in one. Labels are shorter than
             rationales, so one pass may be padding for a third; see `molsaki.training.order.plan_passes`.
+        reads_logits: whether the teacher's next tokens go into the batch.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task], reads_attention: bool, apart: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        tasks: Sequence[Task],
+        reads_attention: bool,
+        apart: bool = False,
+        reads_logits: bool = False,
     ) -> None:
         padding = tokenizer.pad_token_id
         self.padding = padding if padding is not None else tokenizer.eos_token_id
         self.tasks = tuple(tasks)
         self.reads_attention = reads_attention
         self.apart = apart
+        self.reads_logits = reads_logits
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """The batch as `DistillationModel.forward` takes it.
@@ -78,6 +88,7 @@ class Collator:
             counts[TERM_OF_TASK[task]] += tokens
         if self.reads_attention:
             counts["attention"] = sum(e.teacher_LSK is not None for e in examples)
+        counts["logits"] = sum(len(one["next_tokens"]["places"]) for one in passes if "next_tokens" in one)
         counts["mutual"] = sum(all(task in e.sequences for task in ("predict", "explain")) for e in examples)
         return {"passes": passes, "counts": torch.tensor(list(counts.values()))}
 
@@ -103,6 +114,15 @@ class Collator:
             if attending:
                 lengths = [len(sequence.input_ids) for sequence in sequences]
                 made["attention"] = _attention([rows[row][1] for row in attending], attending, lengths)
+        if self.reads_logits:
+            firsts = itertools.accumulate(tokens, initial=0)
+            agreed = [
+                (first, e.agreed)
+                for first, (t, e) in zip(firsts, rows, strict=False)
+                if t == "explain" and e.agreed is not None
+            ]
+            if agreed:
+                made["next_tokens"] = batch_next_tokens(agreed)
         return made
 
 

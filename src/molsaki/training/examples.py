@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from molsaki.agreed_tokens import AgreedTokens
 from molsaki.answer_sentences import state_answer
 from molsaki.encoding import EncodedText, encode_student, require_offsets
 from molsaki.errors import ArtefactError, InputError
@@ -52,12 +53,14 @@ class Example:
         tokens: the student's tokens of the steps and keys that both sides have; None without attention.
         teacher_LSK: the teacher's attention on exactly these steps and keys, summed over its tokens of a step, or
             their mean where a method chose that; None without attention.
+        agreed: what the teacher expected where both tokenizers agree; None without.
     """
 
     problem_id: str
     sequences: Mapping[Task, EncodedText]
     tokens: SpanTokens | None = None
     teacher_LSK: Tensor | None = None
+    agreed: AgreedTokens | None = None
 
 
 def encode_examples(

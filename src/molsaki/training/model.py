@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from molsaki.attention import Reading, find_model, padded_on_the_right, read_spans
 from molsaki.logits import last_logits
-from molsaki.methods import TERM_OF_TASK, TERMS, AttentionPair, Method, OutputPair, Seen, Task
+from molsaki.methods import TERM_OF_TASK, TERMS, AttentionPair, Method, NextTokenPair, OutputPair, Seen, Task
+from molsaki.training.next_tokens import meet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,12 +72,13 @@ class DistillationModel(nn.Module):
         items = dict(zip(TERMS, (counts if totals is None else totals).clamp_min(1), strict=True))
         shares = {term: 1.0 if totals is None else counts[i] / items[term] for i, term in enumerate(TERMS)}
         pair: AttentionPair | None = None
+        next_tokens: NextTokenPair | None = None
         zero = torch.zeros((), device=counts.device)
         losses = dict.fromkeys(self.method.tasks, zero)
         pooled: dict[Task, Tensor] = {}
         for one in passes:
-            reading, logits = self._run(one)
-            losses_N, pooled_RV = _token_losses(logits, one, self.method.pools_outputs)
+            reading, kept_NV = self._run(one)
+            losses_N, pooled_RV = _token_losses(kept_NV, one, self.method.pools_outputs)
             for task, rows, tokens in _tasks(one["rows"]):
                 losses[task] = losses[task] + losses_N[tokens].sum() / items[TERM_OF_TASK[task]]
                 if pooled_RV is not None:
@@ -84,13 +86,25 @@ class DistillationModel(nn.Module):
             if reading is not None:
                 assert pair is None, "the examples with attention run in one pass"
                 pair = _pair(one["attention"], reading, shares["attention"])
+            if self.method.reads_logits and "next_tokens" in one:
+                assert next_tokens is None, "the rationales run in one pass"
+                temperature = self.method.temperature_of(self.method.settings)
+                next_tokens = meet(kept_NV, one["next_tokens"], temperature, shares["logits"])
         outputs: OutputPair | None = None
         if "predict" in pooled and "explain" in pooled:
             outputs = OutputPair(pooled["predict"], pooled["explain"], shares["mutual"])
         # Attention and layer weights are read in float32; mixed precision would round them again.
         with torch.autocast(zero.device.type, enabled=False):
             parts = self.method(
-                Seen(losses.get("predict"), losses.get("explain"), pair, losses.get("reason"), outputs, progress)
+                Seen(
+                    losses.get("predict"),
+                    losses.get("explain"),
+                    pair,
+                    losses.get("reason"),
+                    outputs,
+                    progress,
+                    next_tokens,
+                )
             )
         given = {"loss": parts.total}
         for term in TERMS:
@@ -99,7 +113,10 @@ class DistillationModel(nn.Module):
         return given
 
     def _run(self, one: Mapping[str, Any]) -> tuple[Reading | None, Tensor]:
-        """One forward pass: the reading, if the method wants one and there is one, and the logits that are needed."""
+        """One forward pass: the reading, if the method wants one and there is one, and the logits [N, V] with a loss.
+
+        Only the logits that predict one of the tokens are copied, so that no second [R, T, V] is held.
+        """
         model = find_model(self.student)
         inputs = {
             "input_ids": one["input_ids"],
@@ -115,7 +132,8 @@ class DistillationModel(nn.Module):
             else:
                 outputs = self.student(use_cache=False, **inputs)
         # A model that knows no `logits_to_keep` gives those of all positions.
-        return reading, outputs.logits[:, -one["logits_needed"] :]
+        logits = outputs.logits[:, -one["logits_needed"] :]
+        return reading, logits.flatten(0, 1).index_select(0, one["positions"]).float()
 
 
 def _pair(attention: Mapping[str, Any], reading: Reading, share: float | Tensor) -> AttentionPair:
@@ -141,13 +159,11 @@ def _tasks(rows: Sequence[tuple[Task, int]]) -> Iterator[tuple[Task, slice, slic
         row, token = row + len(counts), token + sum(counts)
 
 
-def _token_losses(logits: Tensor, one: Mapping[str, Any], pools: bool) -> tuple[Tensor, Tensor | None]:
+def _token_losses(kept_NV: Tensor, one: Mapping[str, Any], pools: bool) -> tuple[Tensor, Tensor | None]:
     """Cross-entropy of every token [N] and, if asked for, each row's largest log-probabilities [R, V].
 
-    Only the logits that predict one of the tokens are copied, so that no second [R, T, V] is held; and what is pooled
-    is kept for the backward pass anyway.
+    What is pooled is kept for the backward pass anyway.
     """
-    kept_NV = logits.flatten(0, 1).index_select(0, one["positions"]).float()
     if not pools:
         return nn.functional.cross_entropy(kept_NV, one["targets"], reduction="none"), None
     log_NV = kept_NV.log_softmax(1)

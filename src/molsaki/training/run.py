@@ -224,6 +224,11 @@ def _require_inputs(
             f"Expected the teacher's attention for {method.name}; no example has any. It would be trained as if it "
             "did not read attention; run `molsaki attend`, or look at its counts."
         )
+    if method.reads_logits and all(example.agreed is None for example in examples):
+        raise InputError(
+            f"Expected the teacher's next tokens for {method.name} where both tokenizers agree; no example has any. It "
+            "would be trained as if it did not read them; run `molsaki attend`, or look at the counts."
+        )
     if training.select == "best" and (not validation or (training.best_by == "accuracy" and validate is None)):
         raise InputError(
             f"Expected a validation split to choose the best student by its {training.best_by}; got none that is "
@@ -296,6 +301,9 @@ def _hash_examples(examples: Sequence[Example]) -> str:
         parts += [f"{task} {text.completion_token} {text.input_ids}" for task, text in example.sequences.items()]
         if example.teacher_LSK is not None:
             parts.append(f"{list(example.teacher_LSK.shape)} {example.teacher_LSK.sum().item():.6g}")
+        if example.agreed is not None:
+            weights = example.agreed.log_probs_MK.exp().sum().item()
+            parts.append(f"{example.agreed.places_M.tolist()} {example.agreed.ids_MK.sum().item()} {weights:.6g}")
     return hash_text(*parts)
 
 

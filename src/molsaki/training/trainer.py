@@ -92,7 +92,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             args=args,
             train_dataset=None if train_dataset is None else Examples(train_dataset),
             eval_dataset=None if eval_dataset is None else Examples(eval_dataset),
-            data_collator=Collator(tokenizer, method.tasks, method.reads_attention, self.passes.apart),
+            data_collator=Collator(
+                tokenizer, method.tasks, method.reads_attention, self.passes.apart, method.reads_logits
+            ),
             processing_class=tokenizer,
             **more,
         )

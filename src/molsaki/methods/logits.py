@@ -1,0 +1,85 @@
+"""Logits: what the teacher expected to write next, token by token, beside its rationale."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from molsaki.methods.base import Method, MethodSettings, NextTokenPair, Seen
+from molsaki.objectives import LossParts, weighted_loss
+
+
+class LogitsSettings(MethodSettings):
+    """Settings of the logits method.
+
+    Attributes:
+        alpha: weight of the answers' loss; the rationales' has 1 − alpha (0.5, as for the methods beside it).
+        beta: weight of the divergence from the teacher's next tokens (ours).
+        temperature: τ of both sides' distributions (Hinton et al.: "we used temperatures from 1 to 20"); the loss is
+            multiplied by τ².
+    """
+
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    beta: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class Logits(Method):
+    """L = α·L_pre + (1 − α)·L_exp + β·L_kd, L_kd = τ² · mean over positions of KL(p^t ‖ p^s).
+
+    p is the distribution of the next token of the rationale, softmax(z / τ): Hinton, Vinyals, Dean, "Distilling the
+    Knowledge in a Neural Network", arXiv 1503.02531; for sequences, word by word on what the teacher wrote, Kim, Rush,
+    "Sequence-Level Knowledge Distillation", EMNLP 2016. As Hinton et al. advise, τ² makes up for gradients that shrink
+    as 1/τ², so that β means the same at each temperature.
+
+    A position takes part where both tokenizers have a token of the same characters. There the cells of both
+    distributions are the teacher's stored likeliest tokens that the student has too, each by itself, and all else in
+    one cell. By the data-processing inequality that is never more than the divergence of the whole distributions,
+    and it is equal where all of the teacher's probability is on such tokens, or all else is alike on both sides.
+    """
+
+    name = "logits"
+    summary = "answer, rationale, and the teacher's distribution of its next token (logit distillation)"
+    tasks = ("predict", "explain")
+    reads_logits = True
+    Settings = LogitsSettings
+
+    @classmethod
+    def temperature_of(cls, settings: MethodSettings) -> float:
+        """τ with these settings."""
+        return cast(LogitsSettings, settings).temperature
+
+    def forward(self, seen: Seen) -> LossParts:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_kd; a batch without a position has L_kd = 0."""
+        settings = cast(LogitsSettings, self.settings)
+        assert seen.label_loss is not None, "the predict task was not batched"
+        assert seen.rationale_loss is not None, "the explain task was not batched"
+        divergence = seen.label_loss.new_zeros(())
+        if seen.logits is not None:
+            mean = next_token_divergence(seen.logits).mean()
+            divergence = settings.temperature**2 * mean * seen.logits.share
+        return weighted_loss(
+            {
+                "label": (settings.alpha, seen.label_loss),
+                "rationale": (1 - settings.alpha, seen.rationale_loss),
+                "logits": (settings.beta, divergence),
+            }
+        )
+
+
+def next_token_divergence(pair: NextTokenPair) -> Tensor:
+    """KL(p^t ‖ p^s) at each position [M], over the tokens that are told apart and one cell of all else.
+
+    Σ_k p^t_k · (log p^t_k − log p^s_k) + r^t · (log r^t − log r^s), r = 1 − Σ_k p_k. A cell in which the teacher has
+    nothing adds nothing, whatever the student has there, and sends no gradient.
+    """
+    teacher_MK, student_MK = pair.teacher_MK.detach(), pair.student_MK
+    weights_MK = teacher_MK.exp()
+    told_apart_MK = weights_MK * (teacher_MK - student_MK).masked_fill(weights_MK == 0, 0.0)
+    rest_M = (1 - weights_MK.sum(1)).clamp_min(0)
+    smallest = torch.finfo(rest_M.dtype).tiny
+    all_else_M = rest_M * (rest_M.clamp_min(smallest).log() - pair.student_rest_M)
+    return told_apart_MK.sum(1) + all_else_M

@@ -1,0 +1,169 @@
+"""The attend stage's second store, where a method compares next tokens: made, proved, and opened for training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from molsaki.artefacts import fingerprint, require_same
+from molsaki.artefacts.fingerprints import differences
+from molsaki.attending import READ_AS, AttentionCheck, only_in_main, reader_of, reading_prompt
+from molsaki.methods import METHODS
+from molsaki.views import STEPS
+from molsaki.workspace import TRAIN, Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from molsaki.agreed_tokens import TokenMap
+    from molsaki.stores.next_tokens import NextTokenStore
+    from molsaki.stores.shards import StoredRow
+
+Progress = Callable[[int, int], None]
+FOLDER = "next_tokens"
+KEPT, VOCABULARY = "kept", "vocabulary"
+"""The marks that say how many of the likeliest tokens a row has, and out of how many."""
+
+
+def wants_next_tokens(workspace: Workspace) -> bool:
+    """Whether any method of the recipe compares next tokens."""
+    return any(METHODS[method.name].reads_logits for method in workspace.recipe.methods)
+
+
+def next_token_rules(workspace: Workspace) -> dict[str, str]:
+    """What decides the teacher's next tokens and is known without loading the teacher."""
+    from molsaki.stores.next_tokens import NEXT_TOKENS, ROWS, TEMPERATURES, temperature_marks
+
+    recipe = workspace.recipe
+    attending = recipe.teacher.attending
+    readers = [(METHODS[spec.name], spec.settings) for spec in recipe.methods if METHODS[spec.name].reads_logits]
+    temperatures = [method.temperature_of(method.Settings(**settings)) for method, settings in readers]
+    return {
+        ROWS: NEXT_TOKENS,
+        "teacher": "none" if attending is None else attending.name,
+        "prompt": str(workspace.template("teacher")),
+        "top": str(recipe.logits.top),
+        TEMPERATURES: temperature_marks(temperatures),
+    }
+
+
+def read_next_tokens(
+    workspace: Workspace,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    made_from: Mapping[str, str],
+    max_length: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Read the next tokens on the rationales that were kept; all processes of the job take part.
+
+    Args:
+        workspace: the run.
+        model: the teacher, as its attention is read.
+        tokenizer: its tokenizer.
+        made_from: the marks of both.
+        max_length: longer texts are cut, and counted.
+        progress: called with how many texts are done and how many there are.
+
+    Returns:
+        What this part of the stage has to tell.
+    """
+    from molsaki.stores import AttentionStoreWriter
+    from molsaki.stores.next_tokens import TEMPERATURES
+    from molsaki.teacher_logits import extract_next_tokens
+
+    rules = next_token_rules(workspace)
+    vocabulary = int(model.get_output_embeddings().weight.shape[0])
+    top = min(workspace.recipe.logits.top, vocabulary)
+    marks = fingerprint(**rules, **made_from, **{KEPT: top, VOCABULARY: vocabulary})
+    folder = workspace.run.path(FOLDER)
+    writer = only_in_main(lambda: AttentionStoreWriter(folder, marks, "float32"))
+    _, texts = workspace.read_texts(TRAIN)
+    try:
+        report = extract_next_tokens(
+            model,
+            tokenizer,
+            list(texts.values()),
+            reading_prompt(workspace, tokenizer),
+            writer,
+            top=top,
+            marked=rules[TEMPERATURES],
+            max_length=max_length,
+            batch_tokens=workspace.recipe.attention.batch_tokens,
+            progress=progress,
+        )
+    finally:
+        if writer is not None:
+            writer.close()
+    return report.to_dict() | {"fingerprint": marks}
+
+
+def open_next_tokens(workspace: Workspace, student: PreTrainedTokenizerBase) -> tuple[NextTokenStore, TokenMap]:
+    """The teacher's next tokens, checked against what this run would have read, and its tokens in the student's.
+
+    Of the teacher only the tokenizer is loaded.
+    """
+    from molsaki.agreed_tokens import TokenMap
+    from molsaki.encoding import tokenizer_hash
+    from molsaki.models import load_tokenizer
+    from molsaki.stores.next_tokens import NextTokenStore
+
+    store = NextTokenStore(workspace.run.path(FOLDER))
+    teacher = load_tokenizer(workspace.recipe, reader_of(workspace))
+    wanted = fingerprint(**next_token_rules(workspace), tokenizer=tokenizer_hash(teacher))
+    found = {name: store.fingerprint.get(name, "nothing") for name in wanted}
+    require_same(found, wanted, "the store of the teacher's next tokens of this run")
+    return store, TokenMap(teacher, student)
+
+
+def check_next_tokens(workspace: Workspace) -> AttentionCheck:
+    """Open every shard of a run's store of next tokens and prove every row of it.
+
+    A row must have the values that were written, be of a rationale of this run and of its text, have its tokens, and
+    at each of them different tokens of the teacher's vocabulary with probabilities that add up to at most 1.
+
+    Raises:
+        DataError: there is no store.
+    """
+    from molsaki.encoding import tokenizer_hash
+    from molsaki.models import load_tokenizer
+    from molsaki.stores import prove_store
+    from molsaki.stores.next_tokens import TEMPERATURES, next_token_problems, row_shape
+    from molsaki.stores.shards import read_header
+    from molsaki.teacher_logits import prepare_rationales
+
+    folder = workspace.run.path(FOLDER)
+    found = read_header(folder).fingerprint
+    tokenizer: PreTrainedTokenizerBase = load_tokenizer(workspace.recipe, reader_of(workspace))
+    prompt = reading_prompt(workspace, tokenizer)
+    rules = next_token_rules(workspace)
+    wanted = fingerprint(**rules, tokenizer=tokenizer_hash(tokenizer), **{READ_AS: str(prompt)})
+    other = differences({name: found.get(name, "nothing") for name in wanted}, wanted)
+    problems = [f"the store was made from something else: {line.strip()}" for line in other]
+    longest, top, vocabulary = (
+        int(found.get(name, "")) if found.get(name, "").isdecimal() else 1 << 30
+        for name in ("max_length", KEPT, VOCABULARY)
+    )
+    _, texts = workspace.read_texts(TRAIN)
+    prepared, _ = prepare_rationales(tokenizer, list(texts.values()), prompt, longest)
+    by_id = {item.text.id: item for item in prepared}
+    seen: set[str] = set()
+
+    def judge(row: StoredRow, values: Tensor) -> Sequence[str]:
+        seen.add(row.id)
+        item = by_id.get(row.id)
+        if item is None:
+            return ["it is of no rationale of this run that can be read"]
+        wrong = [] if row.text_hash == item.text.text_hash else ["it was read on other text (the hashes differ)"]
+        shape = row_shape(len(item.spans), top, rules[TEMPERATURES])
+        if row.shape != shape:
+            return [*wrong, f"it has the shape {row.shape}, its text and the store's marks make it {shape}"]
+        return [*wrong, *next_token_problems(values, item.spans, top, vocabulary)]
+
+    report = prove_store(folder, judge)
+    missing = [row_id for row_id in by_id if row_id not in seen]
+    finished = workspace.run.stage_done(STEPS.stage) is not None
+    if finished and missing and report.ok:
+        problems.append(f"{len(missing)} rows are missing though the stage has finished, {missing[0]!r} for one")
+    return AttentionCheck(report, tuple(problems), 0 if finished else len(missing))

@@ -1,0 +1,121 @@
+"""The teacher's next tokens on their way to the loss: put beside the examples, batched, and met by the student's.
+
+Legend: N tokens of a pass that a loss is taken of, V vocabulary, M positions where both tokenizers agree, K tokens
+that are told apart there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molsaki.agreed_tokens import AgreedTokens, TokenMap
+from molsaki.extraction import Text
+from molsaki.methods import NextTokenPair
+from molsaki.padding import pad
+from molsaki.records import RowReport
+from molsaki.stores.next_tokens import NextTokenStore
+from molsaki.training.examples import Example
+
+NO_NEXT_TOKENS = "without the teacher's next tokens: takes no part in their loss"
+NO_AGREEMENT = "both tokenizers cut the rationale alike nowhere: takes no part in the next tokens' loss"
+COMPARED = "tokens of rationales that are compared with the teacher's next tokens"
+TOKENS = "tokens of rationales in all"
+
+_NOTHING = -1e30
+"""A logit that adds nothing; finite, so that a position at which nothing is left has a gradient of 0 and not NaN."""
+_LEAST = -100.0
+"""Of a share's logarithm: a student that has no other token would else be infinitely far from a teacher that has."""
+
+
+def add_next_tokens(
+    examples: Sequence[Example],
+    texts: Mapping[str, Text],
+    store: NextTokenStore,
+    tokens: TokenMap,
+    temperature: float,
+    report: RowReport,
+) -> list[Example]:
+    """The examples with what the teacher expected where both tokenizers agree.
+
+    Args:
+        examples: encoded for the student.
+        texts: question and rationale by problem id.
+        store: the teacher's next tokens.
+        tokens: the teacher's tokens in the student's vocabulary.
+        temperature: τ of the teacher's distribution.
+        report: gets the count of examples without, with the reason, and of the tokens that are compared.
+
+    Raises:
+        ArtefactError: the next tokens were read on other text, or not at this temperature.
+    """
+    made = []
+    for example in examples:
+        text, explain = texts[example.problem_id], example.sequences["explain"]
+        report.notes[TOKENS] += len(explain.input_ids) - explain.completion_token
+        if text.id not in store:
+            report.note(NO_NEXT_TOKENS)
+            made.append(example)
+            continue
+        agreed = tokens.agree(store.get(text.id, text.text_hash, temperature), explain, text.rationale)
+        if agreed is None:
+            report.note(NO_AGREEMENT)
+        else:
+            report.notes[COMPARED] += len(agreed.places_M)
+        made.append(replace(example, agreed=agreed))
+    return made
+
+
+def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> dict[str, Tensor]:
+    """What the loss of a pass needs.
+
+    Args:
+        agreed: for each row that has some the place of its first token among the pass's N, and the tokens.
+
+    Returns:
+        places: [M], which of the pass's N tokens is predicted.
+        ids: [M, K], tokens that are told apart; behind the last one of a position the first is repeated.
+        teacher: [M, K], the teacher's log-probabilities of them, −inf behind the last one.
+    """
+    ids = [row for _, some in agreed for row in some.ids_MK.tolist()]
+    ids_MK = pad(ids, -1)
+    teacher_MK = torch.full(ids_MK.shape, -torch.inf)
+    position = 0
+    for _, some in agreed:
+        rows, columns = some.log_probs_MK.shape
+        teacher_MK[position : position + rows, :columns] = some.log_probs_MK
+        position += rows
+    return {
+        "places": torch.cat([first + some.places_M for first, some in agreed]),
+        "ids": torch.where(ids_MK < 0, ids_MK[:, :1], ids_MK),
+        "teacher": teacher_MK,
+    }
+
+
+def meet(logits_NV: Tensor, wanted: Mapping[str, Any], temperature: float, share: float | Tensor) -> NextTokenPair:
+    """Both sides' next tokens.
+
+    What the student gives to all else is added up from its logits, not taken as 1 minus the others: a small share
+    would be lost in rounding, and its gradient with it. That holds one copy of the M × V logits until the backward
+    pass is over, as many as the cross-entropy holds for these tokens.
+
+    Args:
+        logits_NV: the student's logits, in float32.
+        wanted: see `batch_next_tokens`.
+        temperature: τ of the student's distribution.
+        share: these positions over all of the optimiser step.
+    """
+    logits_MV = logits_NV.index_select(0, wanted["places"]) / temperature
+    all_M = logits_MV.logsumexp(1)
+    told_apart_MK = logits_MV.gather(1, wanted["ids"])
+    rest_M = logits_MV.scatter(1, wanted["ids"], _NOTHING).logsumexp(1)
+    return NextTokenPair(
+        teacher_MK=wanted["teacher"],
+        student_MK=told_apart_MK - all_M[:, None],
+        student_rest_M=(rest_M - all_M).clamp_min(_LEAST),
+        share=share,
+    )
