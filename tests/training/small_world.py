@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from molsaki.agreed_tokens import AgreedTokens
 from molsaki.extraction import Text
 from molsaki.methods import METHODS
 from molsaki.prompts import EXPLAIN, PREDICT, REASON, PromptTemplate
@@ -109,7 +111,21 @@ def make_examples(
     store = make_store(folder, problems, without, view=VIEWS[choice.view] if choice else STEPS)
     tokenizer = tokenizer or make_tokenizer()
     templates = TEMPLATES | ({"reason": REASON_TEMPLATE} if "reason" in tasks else {})
-    return encode_examples(tokenizer, problems, make_texts(problems), templates, max_length, store, choice)[0]
+    examples = encode_examples(tokenizer, problems, make_texts(problems), templates, max_length, store, choice)[0]
+    return [replace(example, agreed=make_agreed(example, i)) for i, example in enumerate(examples)]
+
+
+def make_agreed(example, seed: int) -> AgreedTokens | None:
+    """Random next tokens at every other token of the rationale, one to four of them; none for every fourth example."""
+    if seed % 4 == 2:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    explain = example.sequences["explain"]
+    places = torch.arange(seed % 2, len(explain.input_ids) - explain.completion_token, 2)
+    ids = torch.stack([torch.randperm(257, generator=generator)[:4] for _ in places])
+    log_probs = torch.rand(len(places), 257, generator=generator).mul(9).log_softmax(1).gather(1, ids)
+    unused = torch.arange(4) > torch.randint(0, 4, (len(places), 1), generator=generator)
+    return AgreedTokens(places, torch.where(unused, ids[:, :1], ids), log_probs.masked_fill(unused, -torch.inf))
 
 
 def train(output: Path, examples, *, model="gpt2", name="molsaki", settings=None, seed=5, student=None, **changes):

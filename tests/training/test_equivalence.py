@@ -33,6 +33,8 @@ CASES = {
     "heads": ("molsaki", {"heads": "each", "gate": "per-layer"}),
     "heads-learned": ("molsaki", {"heads": "each", "teacher_weights": "learned", "student_weights": "uniform"}),
     "words": ("attention-map", {"beta": 0.7, "teacher_layers": (0, 2), "student_layers": (-1,)}),
+    "logits": ("logits", {"alpha": 0.3, "beta": 0.7}),
+    "logits-hot": ("logits", {"temperature": 3.0}),
 }
 HEADS = 4
 pytestmark = pytest.mark.parametrize(("name", "settings"), CASES.values(), ids=CASES)
@@ -102,7 +104,7 @@ def test_checkpointing_changes_nothing(tmp_path, examples, tokenizer, model, nam
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 def test_alone_or_padded_in_a_batch_are_the_same(examples, tokenizer, model, name, settings):
     student, method = build(model, name, settings)
-    collate = Collator(tokenizer, method.tasks, method.reads_attention)
+    collate = Collator(tokenizer, method.tasks, method.reads_attention, reads_logits=method.reads_logits)
     distilled = DistillationModel(student, method)
     totals = collate(examples)["counts"]
     together = distilled(**collate(examples), totals=totals)
@@ -114,7 +116,7 @@ def test_alone_or_padded_in_a_batch_are_the_same(examples, tokenizer, model, nam
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, settings):
     student, method = build(model, name, settings)
-    collate = Collator(tokenizer, method.tasks, method.reads_attention)
+    collate = Collator(tokenizer, method.tasks, method.reads_attention, reads_logits=method.reads_logits)
     got = DistillationModel(student, method)(**collate(examples))
     if name == "cot":
         reasoning = mean_cross_entropy(student, [example.sequences["reason"] for example in examples])
@@ -131,6 +133,10 @@ def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, 
         losses = [slow_mutual_loss(student, example, settings) for example in examples]
         expected = expected + settings.get("beta", 0.1) * sum(losses) / len(losses)
         assert got["mutual_loss"].item() == pytest.approx((sum(losses) / len(losses)).item(), rel=1e-5)
+    if name == "logits":
+        losses = [loss for example in examples for loss in slow_divergences(student, example, settings)]
+        expected = expected + beta * sum(losses) / len(losses)
+        assert got["logits_loss"].item() == pytest.approx((sum(losses) / len(losses)).item(), rel=1e-5)
     if METHODS[name].reads_attention:
         losses = [slow_attention_loss(student, method, e, settings) for e in examples if e.teacher_LSK is not None]
         assert len(losses) == 6
@@ -148,6 +154,24 @@ def mean_cross_entropy(student, sequences):
         places = range(sequence.completion_token, len(sequence.input_ids))
         losses += [cross_entropy(logits[place - 1], ids[0, place]) for place in places]
     return torch.stack(losses).mean()
+
+
+def slow_divergences(student, example, settings):
+    """τ²·KL of the coarsened next-token distributions at each position of one example, token by token in float64."""
+    if example.agreed is None:
+        return []
+    temperature = settings.get("temperature", 1.0)
+    explain, losses = example.sequences["explain"], []
+    logits = student(torch.tensor([explain.input_ids])).logits[0].double()
+    agreed = example.agreed
+    for place, ids, log_probs in zip(agreed.places_M, agreed.ids_MK, agreed.log_probs_MK.double(), strict=True):
+        theirs = {int(i): p.exp() for i, p in zip(ids, log_probs, strict=True) if p > -torch.inf}
+        mine = torch.softmax(logits[explain.completion_token + place - 1] / temperature, 0)
+        cells = [(p, mine[i]) for i, p in theirs.items()]
+        rest = sum(mine[i] for i in range(len(mine)) if i not in theirs)
+        cells.append((1 - sum(theirs.values()), rest))
+        losses.append(temperature**2 * sum(p * (p.log() - q.log()) for p, q in cells))
+    return losses
 
 
 def slow_mutual_loss(student, example, settings):

@@ -73,7 +73,7 @@ def test_forward_and_backward_never_look(tmp_path, tokenizer, model, name, setti
     method = make_method(METHODS[name], chosen, student, teacher_layers=3)
     method.train()
     distilled = DistillationModel(student, method)
-    batch = Collator(tokenizer, method.tasks, method.reads_attention, apart)(examples)
+    batch = Collator(tokenizer, method.tasks, method.reads_attention, apart, method.reads_logits)(examples)
     with Waits() as waits:
         distilled(**batch)["loss"].backward()
     assert waits.seen == []

@@ -23,8 +23,7 @@ from molsaki.training.examples import Example
 
 NO_NEXT_TOKENS = "without the teacher's next tokens: takes no part in their loss"
 NO_AGREEMENT = "both tokenizers cut the rationale alike nowhere: takes no part in the next tokens' loss"
-COMPARED = "tokens of rationales that are compared with the teacher's next tokens"
-TOKENS = "tokens of rationales in all"
+COMPARED = "with {share:.1f} % of their rationales' tokens compared with the teacher's next tokens"
 
 _NOTHING = -1e30
 """A logit that adds nothing; finite, so that a position at which nothing is left has a gradient of 0 and not NaN."""
@@ -48,15 +47,15 @@ def add_next_tokens(
         store: the teacher's next tokens.
         tokens: the teacher's tokens in the student's vocabulary.
         temperature: τ of the teacher's distribution.
-        report: gets the count of examples without, with the reason, and of the tokens that are compared.
+        report: gets the count of examples without, with the reason, and of the others with the share of their tokens.
 
     Raises:
         ArtefactError: the next tokens were read on other text, or not at this temperature.
     """
-    made = []
+    made: list[Example] = []
+    compared = tokens_in_all = 0
     for example in examples:
         text, explain = texts[example.problem_id], example.sequences["explain"]
-        report.notes[TOKENS] += len(explain.input_ids) - explain.completion_token
         if text.id not in store:
             report.note(NO_NEXT_TOKENS)
             made.append(example)
@@ -65,8 +64,11 @@ def add_next_tokens(
         if agreed is None:
             report.note(NO_AGREEMENT)
         else:
-            report.notes[COMPARED] += len(agreed.places_M)
+            compared += len(agreed.places_M)
+            tokens_in_all += len(explain.input_ids) - explain.completion_token
         made.append(replace(example, agreed=agreed))
+    if tokens_in_all:
+        report.notes[COMPARED.format(share=100 * compared / tokens_in_all)] = sum(e.agreed is not None for e in made)
     return made
 
 
