@@ -22,11 +22,12 @@ from molsaki.students import open_store
 from molsaki.views import HEADS, STEPS, WORDS
 from molsaki.workspace import Workspace
 
-LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map")
+LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map", "logits")
 SETTINGS = (
-    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, {name: molsaki}, {name: molsaki}, attention-map]",
-    "methods.3.label=options",
+    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, cot, cot, attention-map, cot]",
+    "methods.3={name: molsaki, label: options}",
     "methods.4={name: molsaki, label: heads, heads: each}",
+    "methods.6={name: logits, temperature: 2}",
     "methods.3.keys=question",
     "methods.3.step_pool=mean",
     "methods.3.teacher_weights=learned",
@@ -131,6 +132,28 @@ def test_answers_and_rationales_have_bounds_of_their_own() -> None:
     settings = EvaluationSettings(max_new_tokens=5, max_rationale_tokens=70)
     bounds = {name: settings.bound_for(PromptSettings().template(name)) for name in ("predict", "explain", "reason")}
     assert bounds == {"predict": 5, "explain": 70, "reason": 70}
+
+
+def test_next_tokens_are_stored_proved_and_learned_from(world: tuple[Path, Shown]) -> None:
+    folder = world[0]
+    assert "next tokens: " in world[1].text
+    told = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))
+    assert "temperatures" in str(told)
+    metrics = json.loads((folder / "students/logits-1/metrics.json").read_text(encoding="utf-8"))
+    assert any("compared with the teacher's next tokens" in note for note in metrics["notes"])
+    losses = [entry["logits_loss"] for entry in metrics["history"] if "logits_loss" in entry]
+    assert losses
+    assert all(loss > 0 for loss in losses)
+    checked = molsaki("attend", folder / "recipe.yaml", "--out", folder, "--check")
+    assert checked.code == 0, checked.error
+    assert "next token store: " in checked.text
+    shard = next((folder / "next_tokens").glob("*.safetensors"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-4] + bytes((0, 0, 128, 63)))
+    broken = molsaki("attend", folder / "recipe.yaml", "--out", folder, "--check")
+    shard.write_bytes(whole)
+    assert broken.code == 1
+    assert "1 problems" in broken.text
 
 
 def test_cot_is_validated_by_its_answers_alone(world: tuple[Path, Shown]) -> None:

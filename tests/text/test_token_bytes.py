@@ -33,27 +33,30 @@ def tokenizer(request):
     return AutoTokenizer.from_pretrained(folder)
 
 
-def joined(tokenizer, text):
-    bytes_of = token_bytes(tokenizer)
+@pytest.fixture(scope="module")
+def bytes_of(tokenizer):
+    return token_bytes(tokenizer)
+
+
+def joined(tokenizer, bytes_of, text):
     some = [bytes_of[i] for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
     assert None not in some
     return b"".join(some)
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_joined_they_are_the_text(tokenizer, text):
+def test_joined_they_are_the_text(tokenizer, bytes_of, text):
     # SentencePiece tokenizers may put a space in front.
-    assert joined(tokenizer, text) in (text.encode(), b" " + text.encode())
+    assert joined(tokenizer, bytes_of, text) in (text.encode(), b" " + text.encode())
 
 
 @settings(max_examples=60, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁<"), max_size=40))
-def test_joined_they_are_any_text(tokenizer, text):
-    assert joined(tokenizer, text) in (text.encode(), b" " + text.encode())
+def test_joined_they_are_any_text(tokenizer, bytes_of, text):
+    assert joined(tokenizer, bytes_of, text) in (text.encode(), b" " + text.encode())
 
 
-def test_special_tokens_have_none(tokenizer):
-    bytes_of = token_bytes(tokenizer)
+def test_special_tokens_have_none(tokenizer, bytes_of):
     assert all(bytes_of[i] is None for i in tokenizer.all_special_ids)
     assert sum(some is None for some in bytes_of) == len(set(tokenizer.all_special_ids))
 
