@@ -27,6 +27,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "teacher.writer, of a server": recipe_models.ServerSpec,
     "rationales": recipe.RationaleSettings,
     "attention": recipe.AttentionSettings,
+    "logits": recipe.LogitSettings,
     "prompts": recipe.PromptSettings,
     "methods": recipe.MethodSpec,
     "training": recipe.TrainingSettings,
