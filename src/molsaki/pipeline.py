@@ -219,8 +219,11 @@ def attend(workspace: Workspace, progress: Progress | None = None, view: View = 
     Returns:
         The stage's manifest: how many rationales were read, and why the others were not.
     """
+    from molsaki.next_token_stage import wants_next_tokens
+
     done, generated = only_main(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
-    if done is not None:
+    # A run that got a method which compares next tokens reads those too; its attention is there and is left alone.
+    if done is not None and ("next tokens" in done or view is not STEPS or not wants_next_tokens(workspace)):
         return done
     if generated is None:
         raise ArtefactError(
