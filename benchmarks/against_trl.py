@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=800, help="problems in the epoch (default: 800)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--not-grouped", action="store_true", help="leave out TRL with rows grouped by length")
     parser.add_argument("--output", type=Path, help="write the figures here, as JSON")
     options = parser.parse_args()
     quiet_libraries()
@@ -122,6 +123,8 @@ def main() -> None:
         "TRL": lambda folder: with_trl(examples, tokenizer, steps, folder, grouped=False),
         "TRL, grouped by length": lambda folder: with_trl(examples, tokenizer, steps, folder, grouped=True),
     }
+    if options.not_grouped:
+        del ways["TRL, grouped by length"]
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(options.repeats):
         for way, make in ways.items():
