@@ -2,6 +2,9 @@
 
 Small students gain little from a second core but a whole second student from it, so on a CPU every job gets one
 thread; on GPUs every worker sees one device.
+
+The lock of a run directory is the starting process's and is free again once that is killed. A worker ends with it, as
+a kill ends it: files are whole or not there, and nobody goes on writing into a run that another process may have taken.
 """
 
 from __future__ import annotations
@@ -9,8 +12,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from typing import TypeVar
 
@@ -68,6 +73,7 @@ def _visible_gpus() -> list[str]:
 
 
 def _start_worker(devices: Queue[str | None], threads: int) -> None:
+    threading.Thread(target=_end_with_parent, name="molsaki-parent", daemon=True).start()
     device = devices.get()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -78,3 +84,11 @@ def _start_worker(devices: Queue[str | None], threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """End this process at once when the one that started it is gone; a pool's worker would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a worker was started by nobody"
+    wait([parent.sentinel])
+    os._exit(1)
