@@ -98,7 +98,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
     from molsaki.encoding import context_length, require_offsets, tokenizer_hash
     from molsaki.extraction import LayerMix, extract_attention, head_counts
     from molsaki.models import load_placed_model, load_tokenizer, model_fingerprint, quiet_libraries
-    from molsaki.next_token_stage import read_next_tokens, wants_next_tokens
+    from molsaki.next_token_stage import TOLD, read_next_tokens, wants_next_tokens
     from molsaki.stores import AttentionStoreWriter
 
     quiet_libraries()
@@ -148,7 +148,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
     if view.heads:
         manifest["heads"] = sum(head_counts(model))
     if view is STEPS and wants_next_tokens(workspace):
-        manifest["next tokens"] = read_next_tokens(workspace, model, tokenizer, made_from, max_length, progress)
+        manifest[TOLD] = read_next_tokens(workspace, model, tokenizer, made_from, max_length, progress)
 
     def finish() -> None:
         workspace.run.finish_stage(view.stage, manifest)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.artefacts import fingerprint, require_same
 from molsaki.artefacts.fingerprints import differences
 from molsaki.attending import READ_AS, AttentionCheck, only_in_main, reader_of, reading_prompt
+from molsaki.errors import ArtefactError
 from molsaki.methods import METHODS
+from molsaki.recipe import Recipe
 from molsaki.views import STEPS
 from molsaki.workspace import TRAIN, Workspace
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 FOLDER = "next_tokens"
+TOLD = "next tokens"
+"""Where the stage's manifest tells of them, once they are read."""
 KEPT, VOCABULARY = "kept", "vocabulary"
 """The marks that say how many of the likeliest tokens a row has, and out of how many."""
 
@@ -31,21 +36,66 @@ def wants_next_tokens(workspace: Workspace) -> bool:
     return any(METHODS[method.name].reads_logits for method in workspace.recipe.methods)
 
 
+def has_next_tokens(workspace: Workspace) -> bool:
+    """Whether they have been read; a run may have got its first method that compares them after its attention."""
+    return TOLD in (workspace.run.stage_done(STEPS.stage) or {})
+
+
+def require_temperatures(folder: Path, recipe: Recipe) -> None:
+    """Refuse a recipe with a method at a temperature that the next tokens of a run were not read at.
+
+    Args:
+        folder: the run's directory.
+        recipe: what the run is to become.
+
+    Raises:
+        ArtefactError: there is such a method.
+    """
+    kept, wanted = _kept_temperatures(folder), _wanted_temperatures(recipe)
+    if kept and not set(wanted) <= set(kept):
+        raise ArtefactError(
+            f"Expected methods at the temperatures that the teacher's next tokens of {folder} were read at, "
+            f"{', '.join(kept)}; got {', '.join(wanted)}. Others cannot be computed from the likeliest tokens alone, "
+            "and the run was left as it is; choose another directory for a recipe with all of these temperatures."
+        )
+
+
 def next_token_rules(workspace: Workspace) -> dict[str, str]:
-    """What decides the teacher's next tokens and is known without loading the teacher."""
-    from molsaki.stores.next_tokens import NEXT_TOKENS, ROWS, TEMPERATURES, temperature_marks
+    """What decides the teacher's next tokens and is known without loading the teacher.
+
+    A store that was made with more temperatures than the recipe's methods ask for serves them too.
+    """
+    from molsaki.stores.next_tokens import NEXT_TOKENS, ROWS, TEMPERATURES
 
     recipe = workspace.recipe
     attending = recipe.teacher.attending
-    readers = [(METHODS[spec.name], spec.settings) for spec in recipe.methods if METHODS[spec.name].reads_logits]
-    temperatures = [method.temperature_of(method.Settings(**settings)) for method, settings in readers]
+    kept, wanted = _kept_temperatures(workspace.run.folder), _wanted_temperatures(recipe)
     return {
         ROWS: NEXT_TOKENS,
         "teacher": "none" if attending is None else attending.name,
         "prompt": str(workspace.template("teacher")),
         "top": str(recipe.logits.top),
-        TEMPERATURES: temperature_marks(temperatures),
+        TEMPERATURES: " ".join(kept if set(wanted) <= set(kept) else wanted),
     }
+
+
+def _wanted_temperatures(recipe: Recipe) -> list[str]:
+    """The marks of all temperatures that the recipe's methods ask for; none without such a method."""
+    from molsaki.stores.next_tokens import temperature_marks
+
+    readers = [(METHODS[spec.name], spec.settings) for spec in recipe.methods if METHODS[spec.name].reads_logits]
+    temperatures = [method.temperature_of(method.Settings(**settings)) for method, settings in readers]
+    return temperature_marks(temperatures).split() if temperatures else []
+
+
+def _kept_temperatures(folder: Path) -> list[str]:
+    """The marks of the temperatures that the store of a run was made with; none without a store."""
+    from molsaki.stores.next_tokens import TEMPERATURES
+    from molsaki.stores.shards import STORE_NAME, read_header
+
+    if not (folder / FOLDER / STORE_NAME).is_file():
+        return []
+    return read_header(folder / FOLDER).fingerprint.get(TEMPERATURES, "").split()
 
 
 def read_next_tokens(
@@ -163,7 +213,7 @@ def check_next_tokens(workspace: Workspace) -> AttentionCheck:
 
     report = prove_store(folder, judge)
     missing = [row_id for row_id in by_id if row_id not in seen]
-    finished = workspace.run.stage_done(STEPS.stage) is not None
+    finished = has_next_tokens(workspace)
     if finished and missing and report.ok:
         problems.append(f"{len(missing)} rows are missing though the stage has finished, {missing[0]!r} for one")
     return AttentionCheck(report, tuple(problems), 0 if finished else len(missing))

@@ -219,11 +219,11 @@ def attend(workspace: Workspace, progress: Progress | None = None, view: View = 
     Returns:
         The stage's manifest: how many rationales were read, and why the others were not.
     """
-    from molsaki.next_token_stage import wants_next_tokens
+    from molsaki.next_token_stage import TOLD, wants_next_tokens
 
     done, generated = only_main(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
     # A run that got a method which compares next tokens reads those too; its attention is there and is left alone.
-    if done is not None and ("next tokens" in done or view is not STEPS or not wants_next_tokens(workspace)):
+    if done is not None and (TOLD in done or view is not STEPS or not wants_next_tokens(workspace)):
         return done
     if generated is None:
         raise ArtefactError(
@@ -265,6 +265,7 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
     Raises:
         ArtefactError: an earlier stage, or a student to test, is missing.
     """
+    from molsaki.next_token_stage import has_next_tokens, wants_next_tokens
     from molsaki.students import Job
 
     recipe = workspace.recipe
@@ -274,6 +275,12 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
                 f"Expected the {stage} stage of {workspace.run.folder} to have finished; it has not. Run "
                 f"`molsaki {stage.partition('-')[0]}` with this recipe and directory first."
             )
+    if train and wants_next_tokens(workspace) and not has_next_tokens(workspace):
+        raise ArtefactError(
+            f"Expected the teacher's next tokens of {workspace.run.folder} to have been read; they have not, since the "
+            "run got a method that compares them after its attention was read. Run `molsaki attend` with this recipe "
+            "and directory first."
+        )
     pairs = [(method.label, seed) for seed in recipe.seeds for method in recipe.methods]
     missing = [pair for pair in pairs if not train and not workspace.student(*pair).is_dir()]
     if missing:

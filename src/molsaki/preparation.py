@@ -12,6 +12,7 @@ from molsaki.artefacts import RunDirectory
 from molsaki.data import SOURCES
 from molsaki.errors import RecipeError
 from molsaki.methods import METHODS
+from molsaki.next_token_stage import require_temperatures
 from molsaki.recipe import DataSpec, Recipe
 from molsaki.recipe_files import describe, override, parse_recipe, raise_all, read_form, read_recipe
 from molsaki.recipe_models import POCKET_MODELS, ModelSpec
@@ -70,7 +71,14 @@ def prepare_values(
 
 def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:
     """Open the run directory of a recipe, or make it; a run that is there may get more methods and seeds."""
-    run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, with_more)
+
+    def grow(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        together = with_more(there, wanted)
+        if together is not None and together != there:
+            require_temperatures(folder, parse_recipe(together))
+        return together
+
+    run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, grow)
     return Workspace(run, parse_recipe(run.recipe))
 
 

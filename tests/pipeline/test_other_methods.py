@@ -8,14 +8,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Shown, molsaki, recipe, run
+from commands import Shown, files, molsaki, recipe, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki.analysis.looks import student_encoder
 from molsaki.answers import parse_answer
 from molsaki.decoding import decode_batches
 from molsaki.errors import ArtefactError
+from molsaki.next_token_stage import check_next_tokens, next_token_rules
+from molsaki.pipeline import student_jobs
+from molsaki.preparation import open_workspace
 from molsaki.recipe import EvaluationSettings, PromptSettings
+from molsaki.recipe_files import parse_recipe
 from molsaki.report.routers import router_weights
 from molsaki.stores import AttentionStore
 from molsaki.students import open_store
@@ -154,6 +158,44 @@ def test_next_tokens_are_stored_proved_and_learned_from(world: tuple[Path, Shown
     shard.write_bytes(whole)
     assert broken.code == 1
     assert "1 problems" in broken.text
+
+
+def test_a_run_gets_no_temperature_that_its_next_tokens_were_not_read_at(
+    world: tuple[Path, Shown], tmp_path: Path
+) -> None:
+    shutil.copytree(world[0], tmp_path / "run")
+    there = Workspace.open(tmp_path / "run")
+    values = there.recipe.model_dump(mode="json")
+    plain = {"name": "logits", "label": "plain"}
+    grown = open_workspace(parse_recipe({**values, "methods": [*values["methods"], plain]}), tmp_path / "run")
+    assert next_token_rules(grown) == next_token_rules(there), "1 is always kept"
+    alone = parse_recipe({**values, "methods": [plain], "baseline": None})
+    assert next_token_rules(Workspace(grown.run, alone)) == next_token_rules(there), "more than it asks for serves it"
+    before = files(tmp_path / "run")
+    with pytest.raises(ArtefactError, match=r"read at, 1, 2; got 1, 2, 4\. .* choose another directory"):
+        open_workspace(
+            parse_recipe({**values, "methods": [*values["methods"], {**plain, "label": "hot", "temperature": 4}]}),
+            tmp_path / "run",
+        )
+    assert files(tmp_path / "run") == before
+
+
+def test_a_run_whose_attention_was_read_before_it_got_logits_says_what_to_do(
+    world: tuple[Path, Shown], tmp_path: Path
+) -> None:
+    shutil.copytree(world[0], tmp_path / "run")
+    stage = tmp_path / "run/stages/attend.json"
+    told = json.loads(stage.read_text(encoding="utf-8"))
+    read = told.pop("next tokens")
+    stage.write_text(json.dumps(told), encoding="utf-8")
+    for shard in (tmp_path / "run/next_tokens").glob("shard-*"):
+        shard.unlink()
+    workspace = Workspace.open(tmp_path / "run")
+    with pytest.raises(ArtefactError, match=r"next tokens of .* Run `molsaki attend`"):
+        student_jobs(workspace)
+    found = check_next_tokens(workspace)
+    assert found.ok, found.problems
+    assert found.waiting == read["kept"]
 
 
 def test_cot_is_validated_by_its_answers_alone(world: tuple[Path, Shown]) -> None:

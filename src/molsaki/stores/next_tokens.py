@@ -40,7 +40,8 @@ _EXACT = 1 << 24
 
 def temperature_marks(temperatures: Sequence[float]) -> str:
     """The temperatures as a store's mark."""
-    return " ".join(f"{temperature:.9g}" for temperature in sorted({1.0, *temperatures}))
+    # Two that differ only in later digits are one.
+    return " ".join(dict.fromkeys(f"{temperature:.9g}" for temperature in sorted({1.0, *temperatures})))
 
 
 def row_shape(positions: int, top: int, marked: str) -> tuple[int, int, int]:
@@ -71,7 +72,7 @@ def unpack_next_tokens(row: Tensor, marked: str, temperature: float) -> NextToke
     marks = marked.split()
     top = row.shape[2] - len(marks)
     log_probs_PC = row[0, :, :top]
-    if temperature != 1:
+    if f"{temperature:.9g}" != "1":
         others = [mark for mark in marks if mark != "1"]
         column = top + 1 + others.index(f"{temperature:.9g}")
         log_probs_PC = log_probs_PC / temperature - row[0, :, column : column + 1]
