@@ -147,9 +147,16 @@ def rationale_spans(encoded: EncodedText, bytes_of: Sequence[bytes | None], rati
 
 def _merge(ids_MC: Tensor, log_probs_MC: Tensor) -> tuple[Tensor, Tensor]:
     """Each token once, at its first place, with the probabilities of all its places added; −1 and −inf elsewhere."""
-    same_MCC = (ids_MC[:, :, None] == ids_MC[:, None, :]) & (ids_MC >= 0)[:, :, None]
-    repeated_MC = torch.tril(same_MCC, diagonal=-1).any(2)
-    least = torch.full((), -torch.inf)
-    summed_MC = torch.where(same_MCC, log_probs_MC[:, None, :], least).logsumexp(2)
-    left_out_MC = repeated_MC | (ids_MC < 0)
-    return ids_MC.masked_fill(left_out_MC, -1), summed_MC.masked_fill(left_out_MC, -torch.inf)
+    order_MC = ids_MC.argsort(dim=1, stable=True)
+    sorted_MC, logs_MC = ids_MC.gather(1, order_MC), log_probs_MC.gather(1, order_MC)
+    # Equal tokens lie side by side now, the first place of each first.
+    first_MC = torch.nn.functional.pad(sorted_MC.diff(dim=1) != 0, (1, 0), value=True)
+    group_MC = first_MC.cumsum(1) - 1
+    most_MC = torch.full_like(logs_MC, -torch.inf).scatter_reduce(1, group_MC, logs_MC, "amax").gather(1, group_MC)
+    sums_MC = torch.zeros_like(logs_MC).scatter_add(1, group_MC, (logs_MC - most_MC).exp()).gather(1, group_MC)
+    left_out_MC = ~first_MC | (sorted_MC < 0)
+    summed_MC = (most_MC + sums_MC.log()).masked_fill(left_out_MC, -torch.inf)
+    return (
+        torch.empty_like(ids_MC).scatter(1, order_MC, sorted_MC.masked_fill(left_out_MC, -1)),
+        torch.empty_like(summed_MC).scatter(1, order_MC, summed_MC),
+    )

@@ -173,3 +173,20 @@ def test_two_of_the_teachers_tokens_can_be_one_of_the_students():
     merged, added = _merge(ids, log_probs)
     assert merged.tolist() == [[3, 5, -1, -1]]
     torch.testing.assert_close(added.exp(), torch.tensor([[0.6, 0.3, 0.0, 0.0]]))
+
+
+def test_merged_tokens_are_those_of_adding_one_by_one():
+    from molsaki.agreed_tokens import _merge
+
+    ids = torch.randint(-1, 9, (20, 15), generator=torch.Generator().manual_seed(2))
+    log_probs = torch.randn(20, 15, generator=torch.Generator().manual_seed(3)) * 9
+    log_probs[0] = -1e4
+    merged, added = _merge(ids, log_probs)
+    for row, logs, got, sums in zip(ids.tolist(), log_probs, merged.tolist(), added, strict=True):
+        for place, token in enumerate(row):
+            if token < 0 or token in row[:place]:
+                assert (got[place], float(sums[place])) == (-1, -torch.inf)
+                continue
+            assert got[place] == token
+            same = torch.tensor([other == token for other in row])
+            torch.testing.assert_close(sums[place], logs[same].logsumexp(0))
