@@ -48,6 +48,12 @@ class RunMarks:
         tests = self.tests if test is None else [test]
         return [float(np.mean([self.right[cell.label, seed][name].mean() for name in tests])) for seed in seeds]
 
+    def examples(self, cells: Sequence[Cell]) -> tuple[int, ...]:
+        """The numbers of examples that students of these cells learned from, each once, ascending."""
+        labels = {cell.label for cell in cells}
+        found = {metrics.get("examples") for (label, _), metrics in self.metrics.items() if label in labels}
+        return tuple(sorted(number for number in found if isinstance(number, int)))
+
     def mean_metric(self, cell: Cell, name: str) -> float | None:
         """The mean of one of the metrics over the cell's students, where all have it."""
         found = [self.metrics.get((cell.label, seed), {}).get(name) for seed in self.seeds(cell)]
@@ -82,5 +88,10 @@ def read_marks(name: str, workspace: Workspace, cells: Sequence[Cell]) -> RunMar
             path = workspace.student(cell.label, seed) / METRICS
             if path.is_file():
                 value = read_json(path, "the metrics of a training")
-                marks.metrics[cell.label, seed] = value if isinstance(value, dict) else {}
+                marks.metrics[cell.label, seed] = _whole(value) if isinstance(value, dict) else {}
     return marks
+
+
+def _whole(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics without the seconds of a training that went on from a checkpoint: they are of its last part."""
+    return metrics if metrics.get("resumed_from") is None else {**metrics, "seconds": None}

@@ -62,6 +62,8 @@ class Comparison:
         run: the recipe's name in the study.
         group: size and setting.
         columns: the test sets, and the mean of them where there are several.
+        learned_from: the numbers of examples that the group's students had; fewer than its size where not so many
+            problems have a rationale.
         accuracies: by method and column.
         differences: by pair of methods and column.
         tokens, seconds: of training, by method.
@@ -71,6 +73,7 @@ class Comparison:
     run: str
     group: Group
     columns: Sequence[str]
+    learned_from: tuple[int, ...] = ()
     accuracies: dict[str, dict[str, Accuracy]] = field(default_factory=dict)
     differences: dict[tuple[str, str], dict[str, Difference]] = field(default_factory=dict)
     tokens: dict[str, float | None] = field(default_factory=dict)
@@ -83,6 +86,7 @@ class Comparison:
             "recipe": self.run,
             "examples": self.group.size,
             "setting": self.group.setting,
+            "learned_from": list(self.learned_from),
             "accuracy": {m: {c: asdict(a) for c, a in cells.items()} for m, cells in self.accuracies.items()},
             "differences": [
                 {"method": a, "to": b, "on": column, **asdict(found)}
@@ -104,7 +108,8 @@ def find_pairs(study: Study) -> list[tuple[str, str]]:
 def compare_run(study: Study, marks: RunMarks, group: Group) -> Comparison:
     """All figures of one run's students of one group; a method without students has none."""
     columns = [*marks.tests, MEAN] if len(marks.tests) > 1 else list(marks.tests)
-    found = Comparison(marks.name, group, columns, published=study.published.get(marks.name, {}))
+    learned_from = marks.examples([Cell(method.label, group) for method in study.methods])
+    found = Comparison(marks.name, group, columns, learned_from, published=study.published.get(marks.name, {}))
     for method in study.methods:
         cell = Cell(method.label, group)
         seeds = marks.seeds(cell)
@@ -239,7 +244,9 @@ def mcnemar_table(found: Comparison) -> Table:
 
 
 def _where(found: Comparison) -> str:
-    return f"{found.run}, {found.group}" if str(found.group) else found.run
+    fewer = [number for number in found.learned_from if number < (found.group.size or 0)]
+    of_these = f" ({' or '.join(map(str, fewer))} to learn from)" if fewer else ""
+    return f"{found.run}, {found.group}{of_these}" if str(found.group) else found.run
 
 
 def _shown(cell: Accuracy) -> str:
