@@ -150,12 +150,15 @@ class _FlashAttention(torch.autograd.Function):
         parts = list(_parts(query, bias, ctx.is_causal, ctx.window))
         if len(parts) == 1:
             return *of(parts[0]), None, None, None, None
-        query_grad, key_grad, value_grad = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        query_grad = torch.empty_like(query)
+        # A key gets a share from each part that reaches it; in bfloat16 every addition would round.
+        wide = torch.promote_types(key.dtype, torch.float32)
+        key_grad, value_grad = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
         for part in parts:
             query_grad[:, :, part.rows], to_key, to_value = of(part)
             key_grad[:, :, part.columns] += to_key
             value_grad[:, :, part.columns] += to_value
-        return query_grad, key_grad, value_grad, None, None, None, None
+        return query_grad, key_grad.to(key.dtype), value_grad.to(value.dtype), None, None, None, None
 
 
 _ROWS = 256
