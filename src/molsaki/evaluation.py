@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from molsaki.answers import is_right, parse_answer, parse_label
+from molsaki.bootstrap import PairedDifference, paired_bootstrap
 from molsaki.decoding import Completion, Progress, decode_batches
 from molsaki.errors import DataError, EvaluationError
 from molsaki.prompts import PromptTemplate
 from molsaki.records import Problem, require_unique_ids
-from molsaki.statistics import Interval, PairedDifference, paired_bootstrap, wilson_interval
+from molsaki.statistics import Interval, wilson_interval
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from molsaki.bootstrap import bootstrap_interval, paired_bootstrap
 from molsaki.errors import EvaluationError
-from molsaki.statistics import (
-    Interval,
-    bootstrap_interval,
-    holm,
-    mcnemar,
-    paired_bootstrap,
-    seed_interval,
-    wilson_interval,
-)
+from molsaki.statistics import Interval, holm, mcnemar, seed_interval, wilson_interval
 
 relaxed = settings(deadline=None, max_examples=50)
 SHARES = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from molsaki.analysis.looks import Floats, Look
+from molsaki.bootstrap import crossed_bootstrap
 from molsaki.errors import EvaluationError
-from molsaki.statistics import Interval, crossed_bootstrap
+from molsaki.statistics import Interval
 
 
 @dataclass(frozen=True, slots=True)

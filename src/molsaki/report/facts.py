@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 
 from molsaki.analysis import Estimate
+from molsaki.bootstrap import PairedDifference
 from molsaki.errors import MolsakiError
 from molsaki.evaluation import result_row, score
 from molsaki.pipeline import DATA, GENERATE
 from molsaki.report.attention_figures import Attention
-from molsaki.statistics import Interval, PairedDifference
+from molsaki.statistics import Interval
 from molsaki.summary import Mean, differences, means
 from molsaki.views import VIEWS
 from molsaki.workspace import TRAIN, VALIDATION, Workspace

@@ -10,17 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from molsaki.bootstrap import PairedDifference, paired_bootstrap, paired_bootstrap_over_sets
 from molsaki.report.facts import Table
-from molsaki.statistics import (
-    Interval,
-    PairedDifference,
-    holm,
-    mcnemar,
-    paired_bootstrap,
-    paired_bootstrap_over_sets,
-    seed_interval,
-    wilson_interval,
-)
+from molsaki.statistics import Interval, holm, mcnemar, seed_interval, wilson_interval
 from molsaki.study.files import Cell, Group, Study
 from molsaki.study.marks import RunMarks
 
