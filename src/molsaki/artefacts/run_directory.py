@@ -97,7 +97,7 @@ class RunDirectory:
         if together is not None:
             wanted = json.loads(encode_json(dict(together), "the resolved recipe"))
             if wanted != run.recipe:
-                _replace_recipe(path, run.manifest, wanted)
+                _replace_recipe(path, run, wanted)
                 run = cls(path)
         lines = differences(run.recipe, wanted)
         if lines:
@@ -216,12 +216,13 @@ def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
         write_whole(path / RECIPE_NAME, text)
 
 
-def _replace_recipe(path: Path, manifest: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+def _replace_recipe(path: Path, run: RunDirectory, recipe: Mapping[str, Any]) -> None:
     """Give a run another recipe; one that is stopped in between has its old one, whose hash the manifest keeps."""
     text = _as_yaml(recipe)
     with exclusive_lock(path, "the run directory"):
-        hashes = {"recipe_hash": hash_json(recipe), "earlier_recipe_hash": manifest["recipe_hash"]}
-        write_json(path / MANIFEST_NAME, {**manifest, **hashes})
+        # Of the recipe that is there: after a stop in between, the manifest's own is of one that was never written.
+        hashes = {"recipe_hash": hash_json(recipe), "earlier_recipe_hash": hash_json(run.recipe)}
+        write_json(path / MANIFEST_NAME, {**run.manifest, **hashes})
         write_whole(path / RECIPE_NAME, text)
 
 
