@@ -74,6 +74,8 @@ class Study(RecipePart):
     @classmethod
     def _names_alone(cls, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
+            if not all(isinstance(name, str) for name in value) or len(set(value)) < len(value):
+                raise ValueError("expected a list of different names of recipes, or recipes by names of their own")
             value = {name: name for name in value}
         if isinstance(value, Mapping):
             return {key: {"recipe": one} if isinstance(one, str) else one for key, one in value.items()}
