@@ -47,7 +47,7 @@ def study(
     """Run what is missing of a study, and print its tables. Goes on where it stopped."""
     from molsaki.console import Console
     from molsaki.study.files import read_study, study_names
-    from molsaki.study.running import opened_runs
+    from molsaki.study.running import opened_runs, part_of
 
     if listed:
         for each in study_names():
@@ -57,6 +57,7 @@ def study(
         raise typer.BadParameter(f"expected a study: one of {', '.join(study_names())}, or a YAML file")
     if sum((part is not None, prepare, tables)) > 1:
         raise typer.BadParameter("expected one of --part, --prepare and --tables")
+    part_of((), part)  # refuses a part that is none before anything is made
     given = settings or []
     of_recipes = [one.removeprefix(OF_RECIPES) for one in given if one.startswith(OF_RECIPES)]
     found, file = read_study(name, [one for one in given if not one.startswith(OF_RECIPES)])
@@ -93,7 +94,10 @@ def _train(
 def _show(console: Console, found: Study, runs: dict[str, Workspace], folder: Path) -> None:
     from molsaki.pipeline import results
     from molsaki.study.writing import write_study
+    from molsaki.workspace import Workspace
 
     for workspace in runs.values():
-        results(workspace)
+        results(
+            Workspace.open(workspace.run.folder)
+        )  # of all students of the run, whether this study names them or not
     console.study(write_study(found, runs, folder, console.say))

@@ -28,7 +28,8 @@ def opened_runs(
 ) -> Iterator[dict[str, Workspace]]:
     """The run directory of each of a study's recipes, checked, opened and locked; what is there stays.
 
-    A study may have got more methods and seeds since; sizes too, as long as the largest stays the same.
+    A study may have got more methods and seeds since; sizes too, as long as the largest stays the same. Students that
+    a run has of an earlier form of the study, and that this one does not name, are left alone and out of its tables.
 
     Raises:
         RecipeError: a recipe cannot be run.
@@ -39,7 +40,7 @@ def opened_runs(
     with ExitStack() as held:
         runs = {}
         for name, recipe in recipes.items():
-            runs[name] = open_workspace(recipe, folder / name)
+            runs[name] = Workspace(open_workspace(recipe, folder / name).run, recipe)
             held.enter_context(runs[name].run.lock())
         yield runs
 
@@ -47,20 +48,12 @@ def opened_runs(
 def all_jobs(study: Study, runs: dict[str, Workspace]) -> list[Job]:
     """One job for each student of a study, seed by seed, so that one that is stopped early has whole comparisons.
 
-    Students that a run has of an earlier form of the study and that this one does not name are left alone.
-
     Raises:
         ArtefactError: an earlier stage of a run is missing.
     """
     from molsaki.pipeline import student_jobs
 
-    wanted = {cell.label for cell in study.cells}
-    jobs = {
-        (name, job.seed, job.label): job
-        for name, workspace in runs.items()
-        for job in student_jobs(workspace)
-        if job.label in wanted
-    }
+    jobs = {(name, job.seed, job.label): job for name, workspace in runs.items() for job in student_jobs(workspace)}
     seeds = list(dict.fromkeys(seed for workspace in runs.values() for seed in workspace.recipe.seeds))
     order = [(name, seed, cell.label) for seed in seeds for name in runs for cell in study.cells]
     return [jobs[key] for key in order if key in jobs]
