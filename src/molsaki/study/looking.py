@@ -24,8 +24,8 @@ def attention_table(
 ) -> tuple[Table, list[dict[str, Any]]]:
     """Agreement with the teacher's stepwise attention, before training and after it by each method.
 
-    On problems of the test sets that nobody trained on, of which the teacher wrote a right rationale: KL divergence in
-    bits, rank correlation, share of rows with the same most-watched key; and how much larger the divergence is where
+    On problems of the test sets that nobody trained on, of which the teacher wrote a right rationale, or on training
+    problems where the rationales are not the teacher's own (the caption says which): KL divergence in bits, rank correlation, share of rows with the same most-watched key; and how much larger the divergence is where
     students are wrong, over all and among students of one problem.
 
     Returns:
@@ -34,6 +34,8 @@ def attention_table(
     group = Group(max(study.sizes, default=None), next(iter(study.settings), None))
     labels = {Cell(method.label, group).label: method.label for method in study.methods}
     readings = read_models(workspace, study.attention_rows, say, labels=set(labels))
+    for note in readings.notes:
+        say(f"{name}: {note}")
     rows: list[list[str]] = []
     figures: list[dict[str, Any]] = []
     for test in readings.texts:
@@ -64,9 +66,10 @@ def attention_table(
         "more where wrong",
         "within a problem",
     ]
+    problems = "training problems" if readings.trained_on else "problems that nobody trained on"
     caption = (
-        f"{name}{', ' + str(group) if str(group) else ''}: agreement with the teacher's stepwise attention on problems "
-        "that nobody trained on [95 % interval over problems and seeds]"
+        f"{name}{', ' + str(group) if str(group) else ''}: agreement with the teacher's stepwise attention on "
+        f"{problems} [95 % interval over problems and seeds]"
     )
     return Table(caption, head, rows), figures
 
