@@ -70,7 +70,7 @@ def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float =
 
     The interval is a percentile bootstrap over seeds: a resample draws seeds, the same ones for both methods and all
     sizes, and reads the factor off the resampled curves. It covers the chance of the training and not that of the
-    problems.
+    problems. One seed says nothing about others: from 0 to infinity.
 
     Args:
         sizes: numbers of examples, ascending.
@@ -80,9 +80,9 @@ def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float =
         seed: of the resampling.
 
     Raises:
-        EvaluationError: the tables have other shapes.
+        EvaluationError: the tables have other shapes, or nothing in them.
     """
-    if baseline.shape != method.shape or baseline.ndim != 2 or baseline.shape[1] != len(sizes):
+    if baseline.shape != method.shape or baseline.ndim != 2 or baseline.shape[1] != len(sizes) or not baseline.size:
         raise EvaluationError(
             f"Expected two tables [seeds, {len(sizes)} sizes] of one shape; got {baseline.shape} and {method.shape}. "
             "No factor was found; compare the same seeds and sizes."
@@ -92,14 +92,19 @@ def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float =
     found = []
     for place, size in enumerate(sizes):
         examples = examples_to_reach(sizes, baseline.mean(0), float(method.mean(0)[place]))
-        factors = np.sort(
-            [examples_to_reach(sizes, baseline[d].mean(0), float(method[d].mean(0)[place])) / size for d in drawn]
-        )
-        # Some are 0 or infinite, between which nothing can be interpolated.
-        low = factors[math.floor((1 - level) / 2 * (RESAMPLES - 1))]
-        high = factors[math.ceil((1 + level) / 2 * (RESAMPLES - 1))]
-        found.append(Reach(size, examples, examples / size, Interval(float(low), float(high))))
+        interval = Interval(0.0, math.inf)
+        if len(baseline) > 1:
+            curves = ((baseline[rows].mean(0), float(method[rows].mean(0)[place])) for rows in drawn)
+            interval = _ends([examples_to_reach(sizes, curve, target) / size for curve, target in curves], level)
+        found.append(Reach(size, examples, examples / size, interval))
     return found
+
+
+def _ends(factors: Sequence[float], level: float) -> Interval:
+    """Percentiles of values of which some are 0 or infinite, between which nothing can be interpolated."""
+    ordered = sorted(factors)
+    low, high = (1 - level) / 2 * (len(ordered) - 1), (1 + level) / 2 * (len(ordered) - 1)
+    return Interval(ordered[math.floor(low)], ordered[math.ceil(high)])
 
 
 def reach_table(study: Study, marks: RunMarks, setting: str | None) -> tuple[Table, dict[str, dict[str, list[Reach]]]]:
