@@ -49,13 +49,15 @@ def when_wrong(measure_SP: Floats, right_SP: Floats, seed: int = 0) -> WhenWrong
         seed: of the resampling.
 
     Raises:
-        EvaluationError: the tables have other shapes, a value is not finite, or all answers are right or all wrong.
+        EvaluationError: the tables have other shapes, a value is not finite, an answer is neither right nor wrong, or
+            all are right or all wrong.
     """
     wrong_SP = 1 - np.asarray(right_SP, dtype=np.float64)
-    if measure_SP.shape != wrong_SP.shape or measure_SP.ndim != 2 or not np.isfinite(measure_SP).all():
+    whole = np.isfinite(measure_SP).all() and np.isin(wrong_SP, (0, 1)).all()
+    if measure_SP.shape != wrong_SP.shape or measure_SP.ndim != 2 or not measure_SP.size or not whole:
         raise EvaluationError(
-            f"Expected a finite measure and right answers as tables [students, problems] of one shape; got "
-            f"{measure_SP.shape} and {wrong_SP.shape}. Nothing was compared; give both on the same problems."
+            "Expected a finite measure, and 1 for right and 0 for wrong, as tables [students, problems] of one shape; "
+            f"got {measure_SP.shape} and {wrong_SP.shape}. Nothing was compared; give both on the same problems."
         )
     if wrong_SP.min() == wrong_SP.max():
         raise EvaluationError(
