@@ -97,7 +97,6 @@ def _show(console: Console, found: Study, runs: dict[str, Workspace], folder: Pa
     from molsaki.workspace import Workspace
 
     for workspace in runs.values():
-        results(
-            Workspace.open(workspace.run.folder)
-        )  # of all students of the run, whether this study names them or not
+        # All students of the run, whether this study names them or not.
+        results(Workspace.open(workspace.run.folder))
     console.study(write_study(found, runs, folder, console.say))
