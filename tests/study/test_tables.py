@@ -1,0 +1,258 @@
+"""The tables of a study on made-up marks, with figures that are worked out by hand; and their forms on paper."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from made_marks import make_marks, make_study
+
+from molsaki.artefacts.whole_files import encode_json
+from molsaki.bootstrap import paired_bootstrap, paired_bootstrap_over_sets
+from molsaki.report.facts import Table
+from molsaki.statistics import Interval, holm, seed_interval
+from molsaki.study.curves import Reach
+from molsaki.study.files import Cell, Group
+from molsaki.study.tables import (
+    MEAN,
+    accuracy_table,
+    compare_all,
+    compare_run,
+    difference_table,
+    find_pairs,
+    mcnemar_table,
+)
+from molsaki.study.writing import _plain, latex, markdown
+
+ALL = Group()
+TWO = {
+    ("dss", 1): ("1000", "10"),
+    ("dss", 2): ("1100", "00"),
+    ("molsaki", 1): ("1110", "10"),
+    ("molsaki", 2): ("1111", "11"),
+}
+
+
+def test_means_and_intervals_are_over_seeds_and_sets_weigh_alike() -> None:
+    found = compare_run(make_study(), make_marks(TWO, ("in", "out")), ALL)
+    assert found.columns == ["in", "out", MEAN]
+    dss, ours = found.accuracies["dss"], found.accuracies["molsaki"]
+    assert [dss[column].mean for column in found.columns] == [0.375, 0.25, 0.3125]
+    assert [ours[column].mean for column in found.columns] == [0.875, 0.75, 0.8125]
+    assert dss["in"].interval == seed_interval([0.25, 0.5])
+    assert dss[MEAN].interval == seed_interval([0.375, 0.25]), "of each seed's mean of both sets"
+    assert {cell.seeds for cell in (*dss.values(), *ours.values())} == {2}
+    t = 12.706204736
+    margin = t * (0.125 / math.sqrt(2)) / math.sqrt(2)
+    assert dss["in"].interval.low == pytest.approx(max(0.0, 0.375 - margin))
+    assert dss["in"].interval.high == pytest.approx(min(1.0, 0.375 + margin))
+
+
+def test_of_one_seed_the_interval_is_over_problems() -> None:
+    marks = make_marks({("dss", 1): ("1110",), ("molsaki", 1): ("0000",)}, ("in",))
+    found = compare_run(make_study(seeds=[1]), marks, ALL)
+    assert found.columns == ["in"], "one set has no mean of sets"
+    z = 1.959964
+    centre, scale = 0.75 + z * z / 8, 1 + z * z / 4
+    margin = z * math.sqrt(0.75 * 0.25 / 4 + z * z / 64)
+    interval = found.accuracies["dss"]["in"].interval
+    assert [interval.low, interval.high] == pytest.approx([(centre - margin) / scale, (centre + margin) / scale])
+    assert accuracy_table(found).caption == "main: mean of 1 seeds [95 % interval over problems]"
+    assert accuracy_table(found).rows[0] == ["dss", "75.0 [30, 95]"]
+
+
+def test_differences_are_paired_on_the_seeds_that_both_have() -> None:
+    marks = make_marks({**TWO, ("dss", 3): ("1111", "11")}, ("in", "out"))
+    found = compare_run(make_study(), marks, ALL)
+    assert found.accuracies["dss"]["in"].seeds == 3
+    cells = found.differences["molsaki", "dss"]
+    assert {column: cells[column].paired.difference for column in found.columns} == {"in": 0.5, "out": 0.5, MEAN: 0.5}
+    assert {cell.paired.seeds for cell in cells.values()} == {2}
+    first, second = Cell("dss", ALL), Cell("molsaki", ALL)
+    tables = {cell: [marks.table(cell, test, [1, 2]) for test in ("in", "out")] for cell in (first, second)}
+    assert cells["in"].paired == paired_bootstrap(tables[second][0], tables[first][0])
+    assert cells[MEAN].paired == paired_bootstrap_over_sets(tables[second], tables[first])
+    assert (cells["in"].paired.problems, cells[MEAN].paired.problems) == (4, 6)
+    assert "mean of 2 to 3 seeds" in accuracy_table(found).caption
+
+
+def test_p_values_are_corrected_for_all_of_the_table() -> None:
+    study = make_study(methods=["dss", "molsaki", "cot"], compare=[["molsaki", "cot"], ["cot", "dss"]])
+    assert find_pairs(study) == [("molsaki", "dss"), ("cot", "dss"), ("molsaki", "cot")], "each pair once"
+    right = {**TWO, ("cot", 1): ("0000", "01"), ("cot", 2): ("1010", "11")}
+    found = compare_run(study, make_marks(right, ("in", "out")), ALL)
+    places = [(pair, column) for pair in find_pairs(study) for column in ("in", "out", MEAN)]
+    raw = [found.differences[pair][column].paired.p_value for pair, column in places]
+    assert [found.differences[pair][column].p_corrected for pair, column in places] == holm(raw)
+    assert len(raw) == 9
+    table = difference_table(found)
+    assert "p corrected for 9 comparisons (Holm)" in table.caption
+    assert table.head == ["difference", "in", "out", MEAN]
+    assert [one[0] for one in table.rows] == ["molsaki − dss", "cot − dss", "molsaki − cot"]
+    assert table.rows[0][1].startswith("+50.0 [")
+
+
+def test_mcnemar_counts_the_seeds_in_which_one_is_right_more_often() -> None:
+    """Of 6 problems that only one solves p = 2/64, of 5 it is 2/32: the former counts and the latter does not."""
+    right = {
+        ("dss", 1): ("0000000000",),
+        ("molsaki", 1): ("1111110000",),
+        ("dss", 2): ("0000000000",),
+        ("molsaki", 2): ("1111100000",),
+        ("dss", 3): ("1111111111",),
+        ("molsaki", 3): ("1110000000",),
+        ("dss", 4): ("1111100000",),
+        ("molsaki", 4): ("0000011111",),
+    }
+    found = compare_run(make_study(), make_marks(right, ("in",)), ALL)
+    cell = found.differences["molsaki", "dss"]["in"]
+    assert (cell.only_a, cell.only_b) == (1, 1)
+    table = mcnemar_table(found)
+    assert (table.head, table.rows) == (["pair", "in"], [["molsaki : dss", "1 : 1 of 4"]])
+    both = compare_run(make_study(), make_marks(TWO, ("in", "out")), ALL)
+    assert both.differences["molsaki", "dss"][MEAN].only_a is None
+    assert mcnemar_table(both).head == ["pair", "in", "out"], "not of a mean of sets"
+
+
+def test_tokens_seconds_and_published_rows() -> None:
+    study = make_study(published={"main": {"molsaki": {"in": 49.5, MEAN: 40.0}, "dss": {}}})
+    marks = make_marks(TWO, ("in", "out"), tokens=12_000, seconds=4.6)
+    marks.metrics["molsaki", 2] = {"tokens": 14_000}
+    found = compare_run(study, marks, ALL)
+    assert found.tokens == {"dss": 12_000, "molsaki": 13_000}
+    assert found.seconds == {"dss": 4.6, "molsaki": None}, "a mean over some of the students would be of another thing"
+    table = accuracy_table(found)
+    assert table.head == ["accuracy, %", "in", "out", MEAN, "tokens shown", "seconds"]
+    assert table.rows[2][-2:] == ["13,000", "–"]
+    assert table.rows[1] == ["dss, published", "–", "–", "–", "–", "–"]
+    assert table.rows[3] == ["molsaki, published", "49.5", "–", "40.0", "–", "–"]
+    without = accuracy_table(compare_run(make_study(), make_marks(TWO, ("in", "out")), ALL))
+    assert without.head == ["accuracy, %", "in", "out", MEAN]
+    assert without.rows[0] == ["dss", "37.5 [0, 100]", "25.0 [0, 100]", "31.2 [0, 100]"]
+
+
+def test_a_group_has_only_its_own_students() -> None:
+    right: dict[tuple[str, int], Any] = {
+        (f"{label}-n{size}", 1): (marks,)
+        for label, size, marks in (
+            ("dss", 4, "00"),
+            ("molsaki", 4, "10"),
+            ("dss", 8, "10"),
+            ("molsaki", 8, "11"),
+        )
+    }
+    study = make_study(sizes=[8, 4])
+    marks = make_marks(right, ("in",))
+    means = [
+        {method: cells["in"].mean for method, cells in compare_run(study, marks, group).accuracies.items()}
+        for group in study.groups
+    ]
+    assert means == [{"dss": 0.0, "molsaki": 0.5}, {"dss": 0.5, "molsaki": 1.0}]
+    assert accuracy_table(compare_run(study, marks, Group(8))).caption.startswith("main, 8 training problems: ")
+
+
+def test_a_method_without_students_has_no_row() -> None:
+    found = compare_run(make_study(), make_marks({("dss", 1): ("10", "1")}, ("in", "out")), ALL)
+    assert list(found.accuracies) == ["dss"]
+    assert found.differences == {}
+    nothing = compare_run(make_study(), make_marks({}, ("in", "out")), ALL)
+    assert nothing.accuracies == {}
+    assert accuracy_table(nothing).caption == "main: mean of no seeds [95 % interval over seeds]"
+
+
+# ---- all recipes together ----
+
+
+def test_all_sets_of_all_recipes_weigh_alike_on_the_seeds_that_all_have() -> None:
+    """A mean of each recipe's mean would give the set of the second recipe half of the weight."""
+    first = make_marks({**TWO, ("dss", 3): ("1111", "11")}, ("in", "out"))
+    second = make_marks({("dss", 1): ("10",), ("dss", 2): ("11",), ("molsaki", 1): ("11",)}, ("csqa",), "other")
+    found = compare_all(make_study(), [first, second], ALL)
+    assert found.columns == ["mean of 3 sets"]
+    dss = found.accuracies["dss"]["mean of 3 sets"]
+    assert dss.seeds == 2
+    assert dss.mean == pytest.approx(((0.25 + 0.5 + 0.5) / 3 + (0.5 + 0.0 + 1.0) / 3) / 2)
+    assert found.accuracies["molsaki"]["mean of 3 sets"].mean == pytest.approx((0.75 + 0.5 + 1.0) / 3)
+    assert found.accuracies["molsaki"]["mean of 3 sets"].seeds == 1
+    one = found.differences["molsaki", "dss"]["mean of 3 sets"]
+    assert one.paired.difference == pytest.approx((0.5 + 0.0 + 0.5) / 3)
+    assert (one.paired.seeds, one.paired.problems) == (1, 4 + 2 + 2)
+    assert (one.only_a, one.only_b) == (None, None)
+    assert accuracy_table(found).head == ["accuracy, %", "mean of 3 sets"]
+    assert difference_table(found).rows[0][0] == "molsaki − dss"
+    apart = compare_all(make_study(), [first, make_marks({("cot", 1): ("1",)}, ("csqa",), "other")], ALL)
+    assert apart.accuracies == {}
+
+
+# ---- on paper ----
+
+HOSTILE = "a|b\n**c**\r\n| d"
+
+
+def test_markdown_stays_one_table_whatever_a_cell_holds() -> None:
+    text = markdown(Table("cap", ["x|y", "z"], [[HOSTILE, "1"], ["", "|"]]))
+    lines = text.splitlines()
+    assert lines[:2] == ["**cap**", ""]
+    assert lines[2] == r"| x\|y | z |"
+    assert lines[3] == "| --- | --- |"
+    assert lines[4] == r"| a\|b **c** \| d | 1 |"
+    assert lines[5] == r"|  | \| |"
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize(
+    ("character", "written"),
+    [
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("$", r"\$"),
+        ("#", r"\#"),
+        ("_", r"\_"),
+        ("{", r"\{"),
+        ("}", r"\}"),
+        ("~", r"\textasciitilde{}"),
+        ("^", r"\textasciicircum{}"),
+        ("\\", r"\textbackslash{}"),
+        ("<", r"$<$"),
+        (">", r"$>$"),
+        ("−", r"$-$"),
+        ("–", "--"),
+        ("×", r"$\times$"),
+    ],
+)
+def test_latex_escapes_every_special_character(character: str, written: str) -> None:
+    text = latex(Table(f"c{character}c", [f"h{character}h", "n"], [[f"r{character}r", "1"]]))
+    assert f"\\caption{{c{written}c}}\n" in text
+    assert f"h{written}h & n \\\\\n\\midrule" in text
+    assert f"r{written}r & 1 \\\\\n\\bottomrule" in text
+
+
+def test_latex_is_a_whole_table() -> None:
+    text = latex(Table("all \\ of {them}", ["a", "b", "c"], [["x", "1", "2"], ["y", "3", "4"]]))
+    assert text == (
+        "\\begin{table}\n\\caption{all \\textbackslash{} of \\{them\\}}\n\\begin{tabular}{lrr}\n\\toprule\n"
+        "a & b & c \\\\\n\\midrule\nx & 1 & 2 \\\\\ny & 3 & 4 \\\\\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+    )
+
+
+def test_numbers_that_json_has_no_word_for_are_text() -> None:
+    value = {
+        1: [math.inf, -math.inf, math.nan, 0.5, 3, None, True, "x"],
+        "reach": (Reach(4, math.inf, math.inf, Interval(0.0, math.inf)),),
+    }
+    text = encode_json(_plain(value), "figures")
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) == {
+        "1": ["inf", "-inf", "nan", 0.5, 3, None, True, "x"],
+        "reach": [{"size": 4, "examples": "inf", "factor": "inf", "interval": {"low": 0.0, "high": "inf"}}],
+    }
+
+
+def test_a_comparison_is_plain_json() -> None:
+    found = compare_run(make_study(), make_marks(TWO, ("in", "out")), Group()).to_dict()
+    back = json.loads(encode_json(found, "a comparison"))
+    assert back["differences"][0]["method"] == "molsaki"
+    assert back["differences"][0]["to"] == "dss"
+    assert back["accuracy"]["dss"]["in"] == {"mean": 0.375, "interval": {"low": 0.0, "high": 1.0}, "seeds": 2}
+    assert (back["recipe"], back["examples"], back["setting"]) == ("main", None, None)
