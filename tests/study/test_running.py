@@ -1,0 +1,316 @@
+"""A study from its file to its tables: added to, done in parts, stopped in the middle, with nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import SMALL, Shown, files, molsaki, start, stop_when
+
+SEEDS, SIZES, METHODS, TESTS = (1, 2), (4, 8), ("dss", "molsaki"), ("in-domain", "chains")
+LABELS = tuple(f"{method}-n{size}" for size in SIZES for method in METHODS)
+STUDY: dict[str, Any] = {
+    "name": "little",
+    "description": "Two methods at two sizes.",
+    "recipes": {"main": "small.yaml"},
+    "set": ["training.steps=3", "training.log_every=3"],
+    "seeds": list(SEEDS),
+    "sizes": list(SIZES),
+    "methods": list(METHODS),
+    "baseline": "dss",
+    "published": {"main": {"molsaki": {"chains": 12.5}}},
+    "attention_rows": 2,
+}
+
+
+def study_file(folder: Path, **changes: Any) -> Path:
+    """The study's file, and beside it the recipe that it names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False), encoding="utf-8")
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def run(path: Path, out: Path, *more: str | Path) -> Shown:
+    """Run a study, one student at a time."""
+    return molsaki("study", path, "--out", out, "--workers", "1", *more)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Shown]:
+    """A finished study: its file, its directory and what it showed."""
+    folder = tmp_path_factory.mktemp("study")
+    path = study_file(folder)
+    shown = run(path, folder / "out")
+    assert shown.code == 0, shown.error
+    return path, folder / "out", shown
+
+
+@pytest.fixture
+def finished(world: tuple[Path, Path, Shown], tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the finished study, to spoil."""
+    shutil.copytree(world[1], tmp_path / "out")
+    return world[0], tmp_path / "out"
+
+
+def figures(out: Path) -> Any:
+    """All that a study came to, without the times that its trainings took."""
+    facts = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    return [{key: value for key, value in found.items() if key != "seconds"} for found in facts["comparisons"]] + [
+        facts["reach"],
+        facts["attention"],
+        facts["missing_students"],
+    ]
+
+
+def made(out: Path, *parts: str) -> dict[str, bytes]:
+    """Students' weights and predictions, byte for byte, or those of some kinds only."""
+    kinds = parts or ("/students/", "/predictions/")
+    return {
+        name: data
+        for name, data in files(out).items()
+        if any(kind in name for kind in kinds) and name.endswith((".safetensors", ".jsonl"))
+    }
+
+
+def trained(shown: Shown) -> set[str]:
+    """The students that a call trained, such as `dss-n4, seed 1`."""
+    return {line.split(": trained in")[0].strip() for line in shown.out.splitlines() if ": trained in" in line}
+
+
+# ---- what a study leaves ----
+
+
+def test_every_student_is_trained_and_every_file_written(world: tuple[Path, Path, Shown]) -> None:
+    _, out, shown = world
+    assert trained(shown) == {f"{label}, seed {seed}" for label in LABELS for seed in SEEDS}
+    assert "study little: 1 × 4 × 2 students" in shown.text
+    names = {path.name for path in out.iterdir()}
+    assert names == {"main", "tables.md", "tables.tex", "study.json", "curve-main.svg", "curve-main.png"}
+    for name in names - {"main"}:
+        assert f"written: {out / name}" in shown.text
+
+
+def test_the_tables_figures_are_those_of_the_results(world: tuple[Path, Path, Shown]) -> None:
+    facts = json.loads((world[1] / "study.json").read_text(encoding="utf-8"))
+    compared = {found["examples"]: found for found in facts["comparisons"]}
+    assert list(compared) == list(SIZES)
+    results = json.loads((world[1] / "main/results.json").read_text(encoding="utf-8"))
+    share = {(row["method"], row["seed"], row["split"]): row["accuracy"] for row in results}
+    assert len(share) == len(LABELS) * len(SEEDS) * len(TESTS)
+    for size, found in compared.items():
+        differences = {one["on"]: one["paired"] for one in found["differences"]}
+        for test in TESTS:
+            for method in METHODS:
+                mean = sum(share[f"{method}-n{size}", seed, test] for seed in SEEDS) / len(SEEDS)
+                assert found["accuracy"][method][test]["mean"] == pytest.approx(mean)
+            left, right = (found["accuracy"][method][test]["mean"] for method in ("molsaki", "dss"))
+            assert differences[test]["difference"] == pytest.approx(left - right)
+            assert (differences[test]["seeds"], differences[test]["problems"]) == (2, 8)
+        assert all(tokens > 0 for tokens in found["tokens"].values())
+    assert facts["missing_students"] == 0
+    assert facts["study"]["name"] == "little"
+    assert "torch" in facts["versions"]
+
+
+def test_the_tables_are_shown_and_written(world: tuple[Path, Path, Shown]) -> None:
+    text = (world[1] / "tables.md").read_text(encoding="utf-8")
+    assert text.startswith("# little\n\nTwo methods at two sizes.\n\n**main, 4 training problems: mean of 2 seeds")
+    assert "are not there yet" not in text
+    assert "| molsaki, published | – | 12.5 | – | – | – |" in text
+    assert "molsaki − dss" in text
+    assert "main: how many training problems dss needs" in text
+    assert "agreement with the teacher's stepwise attention on problems that nobody trained on" in text
+    assert "student before training" in text
+    latex = (world[1] / "tables.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\begin{table}") == text.count("\n| --- |")
+    for heading in ("accuracy, %", "molsaki − dss", "set: model"):
+        assert heading in world[2].text
+    assert "the teacher wrote rationales for 2 of 8 test problems" in world[2].text
+
+
+# ---- a second time ----
+
+
+def test_a_second_call_trains_nothing(finished: tuple[Path, Path]) -> None:
+    path, out = finished
+    before = files(out)
+    shown = run(path, out)
+    assert shown.code == 0, shown.error
+    assert trained(shown) == set()
+    assert "8 were there, trained and tested; nothing was done twice" in shown.text
+    after = files(out)
+    assert {name for name in before if after[name] != before[name]} == set()
+    assert set(after) == set(before)
+
+
+def test_only_what_is_missing_is_done_again(finished: tuple[Path, Path]) -> None:
+    path, out = finished
+    before, wanted = made(out), figures(out)
+    shutil.rmtree(out / "main/predictions/molsaki-n4-2")
+    shown = run(path, out)
+    assert shown.code == 0, shown.error
+    assert trained(shown) == set()
+    assert "molsaki-n4, seed 2: was trained" in shown.text
+    assert "7 were there" in shown.text
+    shutil.rmtree(out / "main/students/dss-n8-1")
+    shutil.rmtree(out / "main/predictions/dss-n8-1")
+    assert trained(run(path, out)) == {"dss-n8, seed 1"}
+    assert made(out) == before
+    assert figures(out) == wanted
+
+
+def test_a_study_may_get_a_method_and_a_seed(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    _, out = finished
+    before = made(out)
+    path = study_file(tmp_path, methods=[*METHODS, "label-only"], seeds=[*SEEDS, 3], sizes=[8], attention_rows=0)
+    shown = run(path, out)
+    assert shown.code == 0, shown.error
+    new = {f"label-only-n8, seed {seed}" for seed in (1, 2, 3)} | {f"{method}-n8, seed 3" for method in METHODS}
+    assert trained(shown) == new
+    assert made(out).items() >= before.items()
+    facts = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert [found["examples"] for found in facts["comparisons"]] == [8]
+    cells = [cell for sets in facts["comparisons"][0]["accuracy"].values() for cell in sets.values()]
+    assert {cell["seeds"] for cell in cells} == {3}
+    assert (out / "main/students/molsaki-n4-2").is_dir(), "what this study does not name is left alone"
+
+
+def test_a_recipe_that_is_new_has_no_figures_yet(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    _, out = finished
+    path = study_file(tmp_path, recipes={"main": "small.yaml", "other": "small.yaml"}, attention_rows=0)
+    shown = run(path, out, "--tables")
+    assert shown.code == 0, shown.error
+    facts = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert facts["missing_students"] == 8
+    assert [found["recipe"] for found in facts["comparisons"]] == ["main", "main"]
+
+
+def test_students_that_a_study_does_not_name_any_more_are_left_alone(
+    finished: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, out = finished
+    shutil.rmtree(out / "main/students/molsaki-n8-2")
+    shutil.rmtree(out / "main/predictions/molsaki-n8-2")
+    before = made(out)
+    shown = run(study_file(tmp_path), out, "--set", "seeds=[1]", "--set", "attention_rows=0")
+    assert shown.code == 0, shown.error
+    assert trained(shown) == set(), "seed 2 is not this study's"
+    assert made(out) == before
+    facts = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert facts["missing_students"] == 0
+    assert {cell["seeds"] for cell in facts["comparisons"][0]["accuracy"]["dss"].values()} == {1}
+    results = json.loads((out / "main/results.json").read_text(encoding="utf-8"))
+    assert {row["seed"] for row in results} == {1, 2}, "the run's results are of all that is there"
+
+
+def test_another_setting_of_a_recipe_is_refused(finished: tuple[Path, Path]) -> None:
+    path, out = finished
+    before = files(out)
+    shown = run(path, out, "--set", "recipe.training.steps=4")
+    assert shown.code == 2
+    assert "training.steps: 3 there, 4 asked for" in shown.error
+    assert files(out) == before
+
+
+# ---- in parts ----
+
+
+def test_parts_that_are_brought_together_are_the_whole(world: tuple[Path, Path, Shown], tmp_path: Path) -> None:
+    path, out, _ = world
+    prepared = tmp_path / "prepared"
+    shown = run(path, prepared, "--prepare")
+    assert shown.code == 0, shown.error
+    assert made(prepared, "/students/", "/predictions/") == {}
+    assert not (prepared / "tables.md").exists()
+    assert (prepared / "main/stages/attend.json").is_file()
+    seen: list[set[str]] = []
+    for part in ("1/2", "2/2"):
+        copy = tmp_path / part[0]
+        shutil.copytree(prepared, copy)
+        shown = run(path, copy, "--part", part)
+        assert shown.code == 0, shown.error
+        assert "this part is done; bring all parts together" in shown.text
+        assert not (copy / "tables.md").exists()
+        seen.append(trained(shown))
+        for kind in ("students", "predictions"):
+            shutil.copytree(copy / "main" / kind, prepared / "main" / kind, dirs_exist_ok=True)
+    assert [len(part) for part in seen] == [4, 4]
+    assert not seen[0] & seen[1]
+    shown = run(path, prepared)
+    assert trained(shown) == set()
+    assert made(prepared) == made(out)
+    assert figures(prepared) == figures(out)
+
+
+def test_tables_of_what_is_there_say_how_many_are_missing(finished: tuple[Path, Path]) -> None:
+    path, out = finished
+    for label in ("dss-n8-2", "dss-n4-1", "dss-n4-2"):
+        shutil.rmtree(out / "main/students" / label)
+        shutil.rmtree(out / "main/predictions" / label)
+    shown = run(path, out, "--tables", "--set", "attention_rows=0")
+    assert shown.code == 0, shown.error
+    assert trained(shown) == set()
+    assert "3 students are not there yet; the tables are of the others" in shown.text
+    assert "3 of 8 students are not there yet" in (out / "tables.md").read_text(encoding="utf-8")
+    facts = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    assert facts["missing_students"] == 3
+    small, large = facts["comparisons"]
+    assert (list(small["accuracy"]), small["differences"]) == (["molsaki"], [])
+    assert large["differences"][0]["paired"]["seeds"] == 1, "paired on the seeds that both have"
+    assert large["accuracy"]["molsaki"]["chains"]["seeds"] == 2
+    assert facts["reach"][0]["methods"] == {}, "of one size there is nothing to compare"
+
+
+def test_one_that_is_killed_goes_on_to_the_same_tables(world: tuple[Path, Path, Shown], tmp_path: Path) -> None:
+    path, undisturbed, _ = world
+    out = tmp_path / "out"
+    process = start("study", path, "--out", out, "--workers", "1")
+    stop_when(process, (out / "main/students/dss-n4-2/metrics.json").exists, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "study.json").exists()
+    shown = run(path, out)
+    assert shown.code == 0, shown.error
+    assert 0 < len(trained(shown)) < 5, "the first four students were there"
+    assert made(out) == made(undisturbed)
+    assert figures(out) == figures(undisturbed)
+
+
+# ---- what is asked of the command ----
+
+
+@pytest.mark.parametrize(
+    "both", [("--part", "1/2", "--prepare"), ("--part", "1/2", "--tables"), ("--prepare", "--tables")]
+)
+def test_options_that_exclude_each_other_are_refused(both: tuple[str, ...], tmp_path: Path) -> None:
+    shown = run(study_file(tmp_path), tmp_path / "out", *both)
+    assert shown.code == 2
+    assert "expected one of --part, --prepare and --tables" in " ".join(shown.error.split())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "1/", "/2", "1/2/3", "-1/2", "1.0/2", "a/b", ""])
+def test_a_part_that_is_none_is_refused_before_anything_is_made(part: str, tmp_path: Path) -> None:
+    shown = run(study_file(tmp_path), tmp_path / "out", f"--part={part}")
+    assert shown.code == 2
+    assert f"Expected a part such as 2/4, the second of four; got {part!r}" in shown.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_shipped_studies_are_listed_and_one_must_be_named() -> None:
+    from molsaki.study.files import read_study, study_names
+
+    shown = molsaki("study", "--list")
+    assert shown.code == 0
+    assert [line.split()[0] for line in shown.out.splitlines()] == study_names()
+    for name in study_names():
+        assert read_study(name)[0].description in shown.out
+    none = molsaki("study")
+    assert none.code == 2
+    assert "expected a study: one of" in " ".join(none.error.split())
