@@ -15,7 +15,7 @@ from molsaki.recipe import Recipe
 from molsaki.recipe_files import override, recipe_names
 from molsaki.study.files import STUDIES, Cell, Group, Study, find_study, read_study, study_names, study_recipe
 
-NEEDS_NO_FILES = {"pocket-methods", "pocket-variants"}
+NEEDS_NO_FILES = {"pocket-longer", "pocket-methods", "pocket-variants"}
 STUDY: dict[str, Any] = {
     "name": "little",
     "recipes": {"main": "small.yaml"},
@@ -239,6 +239,11 @@ def test_every_shipped_study_comes_to_whole_recipes(name: str, tiny: bool, reque
             assert recipe.data.train.limit == (TINY_GENERATED_ROWS if tiny else max(study.sizes))
         beside = {test for tests in study.published.get(own, {}).values() for test in tests}
         assert beside <= {*recipe.data.tests, "mean of sets"}, "a number for another set would never be shown"
+
+
+def test_a_published_number_for_a_set_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"published.main: expected test sets of .*'in-domain'.*got 'chain'"):
+        recipe_of(tmp_path, "published={main: {dss: {chain: 1.0, mean of sets: 2.0}}}")
 
 
 @pytest.mark.parametrize("name", sorted(set(study_names()) - NEEDS_NO_FILES))

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from commands import SMALL, Shown, files, molsaki, start, stop_when
 
+from molsaki.study.running import part_of
+
 SEEDS, SIZES, METHODS, TESTS = (1, 2), (4, 8), ("dss", "molsaki"), ("in-domain", "chains")
 LABELS = tuple(f"{method}-n{size}" for size in SIZES for method in METHODS)
 STUDY: dict[str, Any] = {
@@ -220,6 +222,15 @@ def test_another_setting_of_a_recipe_is_refused(finished: tuple[Path, Path]) -> 
 
 
 # ---- in parts ----
+
+
+@pytest.mark.parametrize("machines", [1, 2, 3, 4, 7])
+def test_parts_share_all_jobs_out_and_no_machine_has_one_method_alone(machines: int) -> None:
+    jobs: Any = [(seed, method) for seed in range(8) for method in "abcd"]
+    parts = [part_of(jobs, f"{number}/{machines}", together=4) for number in range(1, machines + 1)]
+    assert sorted(job for part in parts for job in part) == sorted(jobs)
+    assert all({method for _, method in part} == set("abcd") for part in parts)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 2
 
 
 def test_parts_that_are_brought_together_are_the_whole(world: tuple[Path, Path, Shown], tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def _train(
     prepare_runs(runs, console.say)
     if prepare:
         return
-    jobs = part_of(all_jobs(found, runs), part)
+    jobs = part_of(all_jobs(found, runs), part, together=len(runs) * len(found.cells))
     with console.jobs(len(jobs), many_runs=len(runs) > 1) as each:
         run_students(jobs, workers=workers, each=each)
     if part is not None:

@@ -13,9 +13,8 @@ from molsaki.errors import EvaluationError
 from molsaki.report.charts import Chart, Series
 from molsaki.report.facts import Table
 from molsaki.statistics import Interval, seed_interval
-from molsaki.study.files import Cell, Group, Study
+from molsaki.study.files import MEAN, Cell, Group, Study
 from molsaki.study.marks import RunMarks
-from molsaki.study.tables import MEAN
 
 RESAMPLES = 2000
 

@@ -21,6 +21,8 @@ from molsaki.recipe_files import describe, override, raise_all, read_keys, read_
 from molsaki.recipe_files import find_recipe as recipe_file
 from molsaki.recipe_models import RecipePart
 
+MEAN = "mean of sets"
+"""The name of the mean of a recipe's test sets, among the sets' own."""
 STUDIES = Path(__file__).parents[1] / "studies"
 
 
@@ -210,6 +212,13 @@ def study_recipe(
     if study.sizes and isinstance(train, dict):
         train["limit"] = max(study.sizes)
     try:
-        return prepare_values(values, tiny=tiny, settings=settings, data=data)
+        recipe = prepare_values(values, tiny=tiny, settings=settings, data=data)
     except RecipeError as error:
         raise RecipeError(f"The study {study.name!r}, recipe {name!r}. {error}") from error
+    known = [*recipe.data.tests, MEAN]
+    beside = {test for cells in study.published.get(name, {}).values() for test in cells}
+    raise_all(
+        [f"published.{name}: expected test sets of {known}, got {test!r}" for test in sorted(beside - set(known))],
+        "study",
+    )
+    return recipe

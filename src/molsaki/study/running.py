@@ -59,8 +59,14 @@ def all_jobs(study: Study, runs: dict[str, Workspace]) -> list[Job]:
     return [jobs[key] for key in order if key in jobs]
 
 
-def part_of(jobs: Sequence[Job], part: str | None) -> list[Job]:
+def part_of(jobs: Sequence[Job], part: str | None, together: int = 1) -> list[Job]:
     """The share of one machine: `2/4` is every fourth job, from the second on; None is all of them.
+
+    Args:
+        jobs: of all machines, in one order everywhere.
+        part: which share.
+        together: how many jobs are of one seed. Each seed begins one machine later than the last, so that no machine
+            gets the same methods of every seed, some of which take far longer than others.
 
     Raises:
         InputError: it is not of this form.
@@ -70,7 +76,7 @@ def part_of(jobs: Sequence[Job], part: str | None) -> list[Job]:
     number, _, of = part.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise InputError(f"Expected a part such as 2/4, the second of four; got {part!r}. Nothing was run.")
-    return list(jobs[int(number) - 1 :: int(of)])
+    return [job for i, job in enumerate(jobs) if (i + i // together) % int(of) == int(number) - 1]
 
 
 def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 from molsaki.bootstrap import PairedDifference, paired_bootstrap, paired_bootstrap_over_sets
 from molsaki.report.facts import Table
 from molsaki.statistics import Interval, holm, mcnemar, seed_interval, wilson_interval
-from molsaki.study.files import Cell, Group, Study
+from molsaki.study.files import MEAN, Cell, Group, Study
 from molsaki.study.marks import RunMarks
 
-MEAN = "mean of sets"
 SIGNIFICANT = 0.05
 
 
