@@ -46,6 +46,10 @@ COMMANDS = {
         "Students and test sets to predictions, and accuracy with its interval.",
         COMMON | {"--workers"},
     ),
+    "study": (
+        "Run what is missing of a study, and print its tables. Goes on where it stopped.",
+        COMMON | {"--workers", "--part", "--prepare", "--tables", "--list"},
+    ),
     "report": (
         "A run to report.html, which opens from disk and needs no network, and its figures as PNG and SVG.",
         {"--rows", "--problems", "--help"},

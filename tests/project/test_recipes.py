@@ -109,7 +109,7 @@ def test_the_papers_settings_are_the_papers() -> None:
         ("seeds=[-1]", "seeds.0: Input should be greater than or equal to 0"),
         ("methods=[]", "methods: Tuple should have at least 1 item"),
         ("methods=[dss, dss]", "methods.0.label: expected labels of their own; 'dss' occurs more than once"),
-        ("methods=[magic]", "methods.0.name: expected one of label-only, cot, dss, mmi,"),
+        ("methods=[magic]", "methods.0.name: expected one of label-only, cot, dss, logits, mmi,"),
         ("methods=[{name: dss, beta: 1}]", "methods.0.beta: there is no such key; look for a typo"),
         ("methods=[{name: dss, alpha: 2}]", "methods.0.alpha: Input should be less than or equal to 1; got 2"),
         (

@@ -20,7 +20,7 @@ OF_RECIPES = "recipe."
 
 def study(
     name: Annotated[
-        str | None, typer.Argument(metavar="[STUDY]", help="A shipped study's name or a YAML file.", show_default=False)
+        str | None, typer.Argument(metavar="STUDY", help="A shipped study's name or a YAML file.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Its directory (default: runs/NAME, or runs/NAME-tiny).")
