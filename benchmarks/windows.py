@@ -14,13 +14,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from molsaki.attention import read_attention
 from molsaki.bench import describe_machine
-from molsaki.bench_models import ModelSize, Shape, make_batch
+from molsaki.bench_models import ModelSize, Shape, make_batch, model_sizes
 from molsaki.memory import peak_bytes
 
 CASES = {"window of 512": (Shape(4096, 1, 60), 512, 0), "1000 tokens of padding": (Shape(4096, 2, 60), None, 1000)}
@@ -33,16 +34,7 @@ def make_reader(case: str) -> Callable[[str], None]:
     shape, window, padding = CASES[case]
     size = ModelSize()
     torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=size.vocabulary,
-        hidden_size=size.width,
-        intermediate_size=size.layer.feed_forward,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.key_value_heads,
-        max_position_embeddings=shape.tokens,
-        sliding_window=window,
-    )
+    config: Any = MistralConfig(**model_sizes(shape, size), sliding_window=window)  # type: ignore[arg-type]
     config._attn_implementation = "sdpa"
     model = MistralForCausalLM(config).eval()
     batch = make_batch(shape, size)

@@ -77,6 +77,19 @@ class Batch:
     steps: int
 
 
+def model_sizes(shape: Shape, size: ModelSize) -> dict[str, int]:
+    """The sizes, as configurations of the Llama family name them."""
+    return {
+        "vocab_size": size.vocabulary,
+        "hidden_size": size.width,
+        "intermediate_size": size.layer.feed_forward,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.key_value_heads,
+        "max_position_embeddings": shape.tokens,
+    }
+
+
 def make_model(shape: Shape, size: ModelSize, threads: int) -> LlamaForCausalLM:
     """A Llama-shaped model on SDPA, the same every time."""
     import torch
@@ -84,15 +97,7 @@ def make_model(shape: Shape, size: ModelSize, threads: int) -> LlamaForCausalLM:
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=size.vocabulary,
-        hidden_size=size.width,
-        intermediate_size=size.layer.feed_forward,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.key_value_heads,
-        max_position_embeddings=shape.tokens,
-    )
+    config: Any = LlamaConfig(**model_sizes(shape, size))
     config._attn_implementation = "sdpa"
     return LlamaForCausalLM(config)
 

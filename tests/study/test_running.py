@@ -325,3 +325,12 @@ def test_shipped_studies_are_listed_and_one_must_be_named() -> None:
     none = molsaki("study")
     assert none.code == 2
     assert "expected a study: one of" in " ".join(none.error.split())
+
+
+def test_what_is_not_compared_with_being_right_is_said(finished: tuple[Path, Path]) -> None:
+    path, out = finished
+    (out / "main/predictions/molsaki-n8-2/chains.jsonl").unlink()
+    shown = run(path, out, "--tables")
+    assert shown.code == 0, shown.error
+    said = "main: chains, molsaki: agreement is not compared with being right. Expected answers of molsaki-n8, seed 2,"
+    assert said in shown.text

@@ -63,6 +63,18 @@ def test_of_one_seed_the_interval_is_over_problems() -> None:
     assert accuracy_table(found).rows[0] == ["dss", "75.0 [30, 95]"]
 
 
+def test_of_one_seed_the_mean_of_sets_has_an_interval_over_their_problems() -> None:
+    right = ("1" * 90 + "0" * 10, "1" * 50 + "0" * 50)
+    marks = make_marks({("dss", 1): right}, ("in", "out"))
+    cell = compare_run(make_study(), marks, ALL).accuracies["dss"][MEAN]
+    margin = 1.96 * math.sqrt(0.9 * 0.1 / 100 + 0.5 * 0.5 / 100) / 2
+    assert (cell.mean, cell.seeds) == (pytest.approx(0.7), 1)
+    assert [cell.interval.low, cell.interval.high] == pytest.approx([0.7 - margin, 0.7 + margin], abs=0.01)
+    several = make_marks({("dss", 1): right, ("molsaki", 1): right, ("molsaki", 2): right}, ("in", "out"))
+    caption = accuracy_table(compare_run(make_study(), several, ALL)).caption
+    assert caption.endswith("[95 % interval over seeds, over problems where there is one seed]")
+
+
 def test_differences_are_paired_on_the_seeds_that_both_have() -> None:
     marks = make_marks({**TWO, ("dss", 3): ("1111", "11")}, ("in", "out"))
     found = compare_run(make_study(), marks, ALL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +13,8 @@ from molsaki.errors import TokenizerError
 from molsaki.pocket import STUDENT, TEACHER
 from molsaki.token_bytes import same_bytes, token_bytes
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tokenizers"
-FOLDERS = {"gpt2": REAL / "gpt2", "llama2": REAL / "llama2", "teacher": TEACHER, "student": STUDENT}
+SHIPPED = {"teacher": TEACHER, "student": STUDENT}
+NAMES = ("gpt2", "llama2", *SHIPPED)
 TEXTS = (
     "Tom has 7 pens. He buys 30.5 more.",
     "  two spaces\tand a tab\nand a line\n\n",
@@ -25,12 +23,15 @@ TEXTS = (
 )
 
 
-@pytest.fixture(scope="module", params=FOLDERS)
-def tokenizer(request):
-    folder = FOLDERS[request.param]
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+def load(name, request):
+    """A tokenizer that ships with the project, or a real one where the data is there."""
+    folder = SHIPPED.get(name) or request.getfixturevalue("shared_data") / "tokenizers" / name
     return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def tokenizer(request):
+    return load(request.param, request)
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +83,8 @@ def test_tokens_meet_by_their_bytes():
 
 
 @pytest.mark.parametrize(("one", "other"), [("gpt2", "llama2"), ("llama2", "gpt2"), ("teacher", "student")])
-def test_real_vocabularies_share_much(one, other):
-    if not (FOLDERS[one].is_dir() and FOLDERS[other].is_dir()):
-        pytest.skip(f"{FOLDERS[one]} or {FOLDERS[other]} is not there")
-    theirs, mine = (token_bytes(AutoTokenizer.from_pretrained(FOLDERS[name])) for name in (one, other))
+def test_real_vocabularies_share_much(one, other, request):
+    theirs, mine = (token_bytes(load(name, request)) for name in (one, other))
     places = same_bytes(theirs, mine)
     assert all(theirs[i] == mine[place] for i, place in enumerate(places) if place >= 0)
     assert sum(place >= 0 for place in places) > len(theirs) / 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from molsaki.analysis import agreement, agreement_by_problem, when_wrong
+from molsaki.analysis import WhenWrong, agreement, agreement_by_problem, when_wrong
 from molsaki.analysis.shift import Estimate
 from molsaki.errors import EvaluationError
 from molsaki.report.facts import Table
@@ -39,7 +39,9 @@ def attention_table(
         say(f"{name}: {note}")
     rows: list[list[str]] = []
     figures: list[dict[str, Any]] = []
-    for test in readings.texts:
+    if not readings.teacher:
+        say(f"{name}: nothing to compare with, since the teacher's attention was not read")
+    for test in readings.texts if readings.teacher else ():
         models = {BEFORE: [readings.before[test]]} if readings.before else {}
         for label, method in labels.items():
             runs = [looks[test] for (one, _), looks in readings.after.items() if one == label]
@@ -48,9 +50,15 @@ def attention_table(
         for model, runs in models.items():
             try:
                 found = agreement(readings.teacher[test], *runs)
-            except (EvaluationError, KeyError):
+            except EvaluationError as error:
+                say(f"{name}: {test}, {model}: left out of the table of agreement. {error}")
                 continue
-            gap = None if model == BEFORE else _gap(workspace, readings, test, Cell(model, group).label)
+            gap = None
+            if model != BEFORE:
+                try:
+                    gap = _gap(workspace, readings, test, Cell(model, group).label)
+                except EvaluationError as error:
+                    say(f"{name}: {test}, {model}: agreement is not compared with being right. {error}")
             rank = "–" if found.rank is None else _shown(found.rank)
             same = f"{100 * found.same_top.mean:.0f} % (chance {100 * found.chance:.0f} %)"
             gaps = ["–", "–"] if gap is None else [_shown(gap.gap), "–" if gap.within is None else _shown(gap.within)]
@@ -75,22 +83,28 @@ def attention_table(
     return Table(caption, head, rows), figures
 
 
-def _gap(workspace: Workspace, readings: Readings, test: str, label: str) -> Any:
+def _gap(workspace: Workspace, readings: Readings, test: str, label: str) -> WhenWrong:
+    """How much larger the divergence is where students are wrong.
+
+    Raises:
+        EvaluationError: students were not tested on the sample, or all are right, or all wrong.
+    """
     seeds = [seed for one, seed in readings.after if one == label]
     runs = [readings.after[label, seed][test] for seed in seeds]
     ids, table, _ = agreement_by_problem(readings.teacher[test], *runs)
     right = []
     for seed in seeds:
-        if not workspace.predictions(label, seed, test).is_file():
-            return None
-        marks = {row.id: float(row.correct) for row in workspace.read_predictions(label, seed, test)}
-        if not set(ids) <= marks.keys():
-            return None  # the sample holds problems that students were not tested on
+        tested = workspace.predictions(label, seed, test).is_file()
+        rows = workspace.read_predictions(label, seed, test) if tested else []
+        marks = {row.id: float(row.correct) for row in rows}
+        missing = [row_id for row_id in ids if row_id not in marks]
+        if missing:
+            raise EvaluationError(
+                f"Expected answers of {label}, seed {seed}, to the {len(ids)} problems that attention was read on; "
+                f"{len(missing)} have none, since training problems are shown or this student was not tested."
+            )
         right.append([marks[row_id] for row_id in ids])
-    try:
-        return when_wrong(table[:, :, 0], np.array(right))
-    except EvaluationError:
-        return None
+    return when_wrong(table[:, :, 0], np.array(right))
 
 
 def _shown(found: Estimate) -> str:

@@ -10,18 +10,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from molsaki.bootstrap import PairedDifference, paired_bootstrap, paired_bootstrap_over_sets
 from molsaki.report.facts import Table
 from molsaki.statistics import Interval, holm, mcnemar, seed_interval, wilson_interval
 from molsaki.study.files import MEAN, Cell, Group, Study
-from molsaki.study.marks import RunMarks
+from molsaki.study.marks import Marks, RunMarks
 
 SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Mean accuracy of one method on one set, over seeds; with one seed the interval is Wilson's over problems."""
+    """Mean accuracy of one method on one set, over seeds.
+
+    With one seed the interval is over problems: Wilson's of one set, a bootstrap's of the mean of several.
+    """
 
     mean: float
     interval: Interval
@@ -132,7 +137,8 @@ def compare_all(study: Study, runs: Sequence[RunMarks], group: Group) -> Compari
         if seeds:
             each = [marks.accuracies(Cell(method.label, group), test, seeds) for marks, test in sets]
             values = [sum(one) / len(sets) for one in zip(*each, strict=True)]
-            found.accuracies[method.label] = {column: _over_seeds(values)}
+            tables = [marks.table(Cell(method.label, group), test, seeds) for marks, test in sets]
+            found.accuracies[method.label] = {column: _over_seeds(values, tables)}
     for a, b in find_pairs(study):
         cells = Cell(a, group), Cell(b, group)
         seeds = _shared_seeds(runs, *cells)
@@ -150,14 +156,17 @@ def _shared_seeds(runs: Sequence[RunMarks], *cells: Cell) -> list[int]:
 
 def _accuracy(marks: RunMarks, cell: Cell, column: str, seeds: Sequence[int]) -> Accuracy:
     values = marks.accuracies(cell, None if column == MEAN else column, seeds)
-    if len(seeds) > 1 or column == MEAN:
-        return _over_seeds(values)
-    right = marks.table(cell, column, seeds)
-    return Accuracy(values[0], wilson_interval(int(right.sum()), right.size), 1)
+    return _over_seeds(values, [marks.table(cell, t, seeds) for t in (marks.tests if column == MEAN else [column])])
 
 
-def _over_seeds(values: Sequence[float]) -> Accuracy:
-    return Accuracy(sum(values) / len(values), seed_interval(values), len(values))
+def _over_seeds(values: Sequence[float], sets: Sequence[Marks]) -> Accuracy:
+    """The mean of one value a seed; of one seed, the interval is over the problems of these sets."""
+    if len(values) > 1:
+        return Accuracy(sum(values) / len(values), seed_interval(values), len(values))
+    if len(sets) == 1:
+        return Accuracy(values[0], wilson_interval(int(sets[0].sum()), sets[0].size), 1)
+    nothing = [np.zeros_like(table) for table in sets]
+    return Accuracy(values[0], paired_bootstrap_over_sets(sets, nothing).interval, 1)
 
 
 def _paired(marks: RunMarks, a: Cell, b: Cell, column: str, seeds: Sequence[int]) -> PairedDifference:
@@ -199,7 +208,13 @@ def accuracy_table(found: Comparison) -> Table:
             rows.append([f"{method}, published", *cells_, *(["–", "–"] if costs else [])])
     seeds = sorted({cell.seeds for cells in found.accuracies.values() for cell in cells.values()})
     number = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "no"
-    over = "over problems" if seeds == [1] else "over seeds"
+    over = (
+        "over problems"
+        if seeds == [1]
+        else "over seeds, over problems where there is one seed"
+        if 1 in seeds
+        else "over seeds"
+    )
     return Table(f"{_where(found)}: mean of {number} seeds [95 % interval {over}]", head, rows)
 
 
