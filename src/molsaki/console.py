@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from molsaki.workspace import Workspace
 
 
+MANY = 1000
+"""Columns of a file: more than any table has."""
+
+
 class Console:
     """Prints what stages tell. Text from data and models is escaped, never read as markup.
 
@@ -215,13 +219,17 @@ class Console:
             self.rich.print(f"written: {escape(str(path))}", soft_wrap=True)
 
     def table(self, found: Facts) -> None:
-        """A table as the report and studies have them."""
+        """A table as the report and studies have them: as wide as it is where nobody looks on (a file, a pipe)."""
         table = Table(title=escape(found.caption), title_justify="left")
         for name in found.head:
             table.add_column(escape(name), overflow="fold")
         for row in found.rows:
             table.add_row(*map(escape, row))
+        wide = self.rich.width
+        if not self.rich.is_terminal:
+            self.rich.width = max(wide, self.rich.measure(table, options=self.rich.options.update(width=MANY)).maximum)
         self.rich.print(table)
+        self.rich.width = wide
 
     def say(self, what: str) -> None:
         """Say what is being done."""

@@ -32,6 +32,7 @@ from molsaki.estimates import (
     writing_seconds,
 )
 from molsaki.models import Outline, load_tokenizer, outline_model, pick_device, quiet_libraries
+from molsaki.next_token_stage import TOLD, next_token_rules, wants_next_tokens
 from molsaki.preparation import open_workspace
 from molsaki.recipe import Recipe
 from molsaki.recipe_models import ModelSpec, ServerSpec
@@ -200,6 +201,23 @@ def _attention(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding
         tokens = yield from _view(workspace, spec, model, view)
         seconds = partial(reading_seconds, model.outline, tokens)
         yield from _needs(view.title, machine, memory, seconds)
+    if wants_next_tokens(workspace):
+        yield _next_tokens(workspace, model)
+
+
+def _next_tokens(workspace: Workspace, model: _Model) -> Finding:
+    """How large the store of the teacher's next tokens is, a number for each token of each rationale times a few."""
+    from molsaki.stores.next_tokens import TEMPERATURES, row_shape
+
+    if workspace.run.stage_done(pipeline.GENERATE) is None:
+        longest = workspace.recipe.rationales.max_new_tokens
+        lengths, if_so = [longest] * len(workspace.read_problems(TRAIN)), f", if rationales have {longest} tokens"
+    else:
+        texts = workspace.read_texts(TRAIN)[1].values()
+        lengths, if_so = _lengths(model.tokenizer, [text.rationale for text in texts], special_tokens=False), ""
+    top, marked = workspace.recipe.logits.top, next_token_rules(workspace)[TEMPERATURES]
+    size = BYTES["float32"] * sum(math.prod(row_shape(length + 1, top, marked)) for length in lengths)  # and its end
+    return Finding(TOLD, f"the store has about {show_bytes(size)}, {top} likeliest at each token{if_so}")
 
 
 def _view(workspace: Workspace, spec: ModelSpec, model: _Model, view: View) -> Generator[Finding, None, int]:

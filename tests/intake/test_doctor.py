@@ -9,6 +9,7 @@ import pytest
 from commands import SMALL, files, molsaki, recipe, run
 
 from molsaki.estimates import show_bytes, show_seconds
+from molsaki.next_token_stage import FOLDER
 from molsaki.stores import AttentionStore
 from molsaki.views import HEADS, WORDS
 
@@ -79,6 +80,22 @@ def test_each_view_of_attention_has_its_size(tmp_path: Path) -> None:
     shown = molsaki("doctor", recipe(tmp_path / "written", methods, "baseline=null"))
     for part in ("if rationales have 5 steps and 8 keys", "if rationales have 60 words and questions 60"):
         assert part in shown.text
+
+
+def test_the_teachers_next_tokens_have_their_size(tmp_path: Path) -> None:
+    rows = [{"q": "Ada has 3 pens. She buys 4 more. How many?", "a": 7, "why": "She has 3. 4 come."}]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    table = "{source: table, path: t.jsonl, columns: {question: q, answer: a, rationale: why}}"
+    methods = "methods=[{name: logits, temperature: 2}]"
+    path = recipe(tmp_path, f"data.train={table}", f"data.root={tmp_path}", methods, "baseline=null", base=OWN)
+    shown = molsaki("doctor", path)
+    assert shown.code == 0, shown.error
+    for stage in ("generate", "attend"):
+        assert run(path, tmp_path / "run", command=stage).code == 0
+    store = AttentionStore(tmp_path / "run" / FOLDER).check()
+    assert f"the store has about {show_bytes(4 * store.values)}, 32 likeliest at each token" in shown.text
+    shown = molsaki("doctor", recipe(tmp_path / "written", methods, "baseline=null"))
+    assert "32 likeliest at each token, if rationales have " in shown.text
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_of_one_seed_the_interval_is_over_problems() -> None:
     margin = z * math.sqrt(0.75 * 0.25 / 4 + z * z / 64)
     interval = found.accuracies["dss"]["in"].interval
     assert [interval.low, interval.high] == pytest.approx([(centre - margin) / scale, (centre + margin) / scale])
-    assert accuracy_table(found).caption == "main: mean of 1 seeds [95 % interval over problems]"
+    assert accuracy_table(found).caption == "main: mean of 1 seed [95 % interval over problems]"
     assert accuracy_table(found).rows[0] == ["dss", "75.0 [30, 95]"]
 
 

@@ -63,9 +63,10 @@ def study(
     found, file = read_study(name, [one for one in given if not one.startswith(OF_RECIPES)])
     folder = out or Path("runs") / (f"{found.name}-tiny" if tiny else found.name)
     console = Console()
-    console.say(f"study {found.name}: {len(found.recipes)} × {len(found.cells)} × {len(found.seeds)} students")
     try:
         with opened_runs(found, file, folder, tiny=tiny, settings=of_recipes, data=data) as runs:
+            seeds = max(len(workspace.recipe.seeds) for workspace in runs.values())
+            console.say(f"study {found.name}: {len(runs)} × {len(found.cells)} × {seeds} students")
             if not tables:
                 _train(console, found, runs, workers, part, prepare)
             if part is None and not prepare:

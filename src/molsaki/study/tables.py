@@ -208,6 +208,7 @@ def accuracy_table(found: Comparison) -> Table:
             rows.append([f"{method}, published", *cells_, *(["–", "–"] if costs else [])])
     seeds = sorted({cell.seeds for cells in found.accuracies.values() for cell in cells.values()})
     number = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "no"
+    number += " seed" if number == "1" else " seeds"
     over = (
         "over problems"
         if seeds == [1]
@@ -215,7 +216,7 @@ def accuracy_table(found: Comparison) -> Table:
         if 1 in seeds
         else "over seeds"
     )
-    return Table(f"{_where(found)}: mean of {number} seeds [95 % interval {over}]", head, rows)
+    return Table(f"{_where(found)}: mean of {number} [95 % interval {over}]", head, rows)
 
 
 def difference_table(found: Comparison) -> Table:
@@ -231,7 +232,7 @@ def difference_table(found: Comparison) -> Table:
     many = sum(len(cells) for cells in found.differences.values())
     caption = (
         f"{_where(found)}: paired differences, points [95 % interval over seeds and problems], p corrected for "
-        f"{many} comparisons (Holm)"
+        f"{many} {'comparison' if many == 1 else 'comparisons'} (Holm)"
     )
     return Table(caption, ["difference", *found.columns], rows)
 
