@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 from browser import HOSTILE
-from commands import Shown, molsaki
+from commands import Shown, molsaki, recipe
+from commands import run as start_run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from molsaki.report import build
 from molsaki.report.build import write_report
 from molsaki.report.charts import Chart, Series, draw, for_page
+from molsaki.report.look import look_at
 from molsaki.report.page import embed_json, render
+from molsaki.report.readings import read_models
+from molsaki.stores.shards import read_header
 from molsaki.workspace import Workspace
 
 
@@ -214,3 +218,17 @@ def test_look_without_a_key_or_a_model_is_a_message(tmp_path: Path) -> None:
     shown = molsaki("look", tmp_path / "nothing", "How many is 3 and 4?")
     assert shown.code == 2
     assert "Expected a tokenizer" in " ".join(shown.error.split())
+
+
+def test_a_student_is_looked_at_where_it_learned_to_write(tmp_path: Path) -> None:
+    """One of `cot` knows no `explain:`; what it does after that prompt would be no sign of anything."""
+    prompts = "prompts={explain: 'E {question} {rationale}', reason: 'R {question} {reasoning}'}"
+    path = recipe(tmp_path, "methods=[cot, dss, label-only]", "training.steps=2", prompts, "evaluation.rows=2")
+    assert start_run(path, tmp_path / "run").code == 0
+    readings = read_models(Workspace.open(tmp_path / "run"), 2, print)
+    assert set(readings.after) == {("cot", 1), ("dss", 1), ("label-only", 1)}
+    for label, prompt in (("cot", "R"), ("dss", "E"), ("label-only", "E")):
+        folder = tmp_path / "run/report/attention" / f"{label}-1/in-domain"
+        assert read_header(folder).fingerprint["prompt"].startswith(f"{prompt} {{question}}")
+        seen = look_at(str(tmp_path / f"run/students/{label}-1"), "How many is 3 and 4?", "3 and 4 make 7.")
+        assert seen.prompt.startswith(f"{prompt} {{question}}")

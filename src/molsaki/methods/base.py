@@ -184,6 +184,14 @@ class Method(nn.Module, ABC):
         return (*(TERM_OF_TASK[task] for task in cls.tasks), *(term for term, has in more.items() if has))
 
     @classmethod
+    def explains_after(cls) -> Task:
+        """The prompt after which its students write a rationale, where they are shown and compared with the teacher.
+
+        It is `explain:` unless they learned rationales after `reason:` alone; so too where they learned none.
+        """
+        return "reason" if "reason" in cls.tasks and "explain" not in cls.tasks else "explain"
+
+    @classmethod
     def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:  # noqa: ARG003 - for subclasses
         """Which part of the attention it compares with these settings."""
         return AttentionChoice()

@@ -15,6 +15,7 @@ from molsaki.decoding import decode_batches
 from molsaki.encoding import context_length
 from molsaki.errors import InputError
 from molsaki.extraction import Text
+from molsaki.methods import METHODS
 from molsaki.models import model_at, model_location, pick_device, quiet_libraries, tokenizer_at
 from molsaki.prompts import PromptTemplate
 from molsaki.recipe_models import ModelSpec
@@ -73,10 +74,10 @@ def look_at(
     """
     quiet_libraries()
     template = PromptTemplate.parse(prompt or _default_prompt(model))
-    if template.slot != "rationale":
+    if template.slot not in ("rationale", "reasoning"):
         raise InputError(
-            f"Expected a prompt that ends in {{rationale}}; got {str(template)!r}. The steps of a rationale are what "
-            f"is looked at; end the prompt with that slot."
+            f"Expected a prompt that ends in {{rationale}} or {{reasoning}}; got {str(template)!r}. The steps of a "
+            f"rationale are what is looked at; end the prompt with one of these slots."
         )
     location = model_location(ModelSpec(name=model))
     tokenizer = tokenizer_at(location)
@@ -127,7 +128,10 @@ def _default_prompt(model: str) -> str:
         return prompts.EXPLAIN
     from molsaki.workspace import Workspace
 
-    return str(Workspace.open(Path(model).resolve().parent.parent).template("explain"))
+    folder = Path(model).resolve()
+    workspace = Workspace.open(folder.parent.parent)
+    method = METHODS[workspace.method(folder.name.rpartition("-")[0]).name]
+    return str(workspace.template(method.explains_after()))
 
 
 def _is_student(model: str) -> bool:

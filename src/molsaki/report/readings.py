@@ -20,6 +20,7 @@ from molsaki.encoding import context_length, tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
 from molsaki.extraction import Text
 from molsaki.generation import generate_rationales
+from molsaki.methods import METHODS
 from molsaki.models import (
     load_placed_model,
     load_tokenizer,
@@ -193,9 +194,10 @@ def _read_student(workspace: Workspace, readings: Readings, pair: tuple[str, int
         tokenizer = tokenizer_at(where)
         model = model_at(where).to(pick_device())
         folder = workspace.run.path(FOLDER, "attention", f"{pair[0]}-{pair[1]}")
-    training = recipe.training if pair is None else recipe.training_of(workspace.method(pair[0]))
+    spec = None if pair is None else workspace.method(pair[0])
+    training = recipe.training if spec is None else recipe.training_of(spec)
     max_length = context_length(tokenizer, model.config, training.max_length)
-    prompt = workspace.template("explain")
+    prompt = workspace.template("explain" if spec is None else METHODS[spec.name].explains_after())
     encode = student_encoder(tokenizer, prompt, max_length)
     made_from = _made_from(workspace, prompt, recipe.student, model, tokenizer, max_length)
     looks = _read_sets(folder, made_from, readings, model, tokenizer, encode)
