@@ -131,8 +131,11 @@ def _settle(interviews: dict[str, Interview], touched: Iterable[Interview], log:
 def _settled_row(interview: Interview) -> dict[str, Any]:
     chosen = interview.chosen()
     named = None if interview.named is None else parse_keywords(interview.named)
+    source = "teacher"
+    if interview.questions.question_words:
+        named, source = question_words(interview.problem.question), "question-words"
     sent, written = interview.tokens
-    return _row(interview.problem, chosen.completion.text, chosen.verdict, named, "teacher") | {
+    return _row(interview.problem, chosen.completion.text, chosen.verdict, named, source) | {
         "samples": interview.questions.samples,
         "agreement": chosen.agreement,
         "prompt_tokens": sent,

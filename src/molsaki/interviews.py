@@ -33,6 +33,7 @@ class Questions:
         rationale: the template that rationales are asked with.
         second_pass: the template that they are asked with again where none is right, with `{answer}`; None drops them.
         keywords: the template that key words of multiple-choice problems are asked with; None asks for none.
+        question_words: take the question's content words for key words.
         samples: how many rationales are asked for at a time.
         keep: what is kept.
     """
@@ -42,6 +43,7 @@ class Questions:
     keywords: PromptTemplate | None = None
     samples: int = 1
     keep: Keep = "right"
+    question_words: bool = False
 
     def prompt(self, problem: Problem, which: Pass) -> Prompt:
         """What a teacher is asked about a problem."""

@@ -193,6 +193,14 @@ def test_key_words_are_asked_for_kept_choice_problems_only(teacher, log, generat
     assert [row.keywords for row in read_rationales(log, [asked, own])] == [("velp", "Cave"), ("night",)]
 
 
+def test_question_words_are_taken_where_the_teacher_is_not_asked(teacher, log, generate):
+    problem = choice_problem("one")
+    teacher.script = {TEACHER.prompt(problem.text): RIGHT_CHOICE}
+    report = generate([problem], question_words=True)
+    assert rows(log)["one"]["keywords"] == ["velp", "live", "night"]
+    assert report.notes == {"rows with key words from: question-words": 1}
+
+
 def test_rows_without_key_words_are_counted(teacher, log, generate):
     problem = choice_problem("one")
     teacher.script = {TEACHER.prompt(problem.text): RIGHT_CHOICE}

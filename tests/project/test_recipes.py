@@ -51,6 +51,8 @@ def test_every_shipped_recipe_is_whole(name: str, tiny: bool, request: pytest.Fi
     recipe = prepare_recipe(name, tiny=tiny, data=data)
     assert recipe.name == name
     assert recipe.tiny == tiny
+    if tiny and recipe.keys == "keywords":
+        assert recipe.rationales.keywords != "teacher", "a random teacher names nothing that a step could look at"
     assert {method.name for method in recipe.methods} == {"label-only", "dss", "molsaki"}
     assert recipe.baseline == "dss"
     # What is written into a run directory reads back as the same recipe.

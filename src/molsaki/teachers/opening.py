@@ -55,6 +55,7 @@ def recipe_questions(recipe: Recipe) -> Questions:
         keywords=template("keywords") if settings.keywords == "teacher" else None,
         samples=settings.samples,
         keep=settings.keep,
+        question_words=settings.keywords == "question-words",
     )
 
 
