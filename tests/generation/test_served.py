@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import datetime
 import json
@@ -206,6 +207,16 @@ def test_leaving_in_the_middle_ends_what_is_in_flight() -> None:
         begin = time.monotonic()
         arriving.close()
         assert time.monotonic() - begin < 5
+
+
+def test_a_program_with_a_running_loop_of_its_own_can_ask() -> None:
+    """As in a notebook, where every cell runs inside one."""
+
+    async def cell(server: Server) -> str:
+        return str(ask(writer(server))[0].text)
+
+    with Server(lambda *_: " fine") as server:
+        assert asyncio.run(cell(server)) == " fine"
 
 
 def test_the_bound_on_tokens_and_null_for_text_are_read() -> None:

@@ -317,10 +317,11 @@ def _thread_of(
         yield future
     finally:
         future.cancel()
+        # All in that thread: where the caller has a loop that runs, this one cannot be run from here.
         asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
