@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from molsaki.counts import reasons
 from molsaki.processes import is_main
 
 if TYPE_CHECKING:
@@ -26,18 +28,21 @@ if TYPE_CHECKING:
     from molsaki.workspace import Workspace
 
 
-MANY = 1000
+FILE_WIDTH = 1000
 """Columns of a file: more than any table has."""
 
 
 class Console:
     """Prints what stages tell. Text from data and models is escaped, never read as markup.
 
-    Of several processes that do one job only the first shows anything.
+    Of several processes that do one job only the first shows anything. A table is folded to fit a terminal; where
+    nobody looks on (a file, a pipe) it is as wide as it is, unless `COLUMNS` says how wide that may be.
     """
 
     def __init__(self, target: rich.console.Console | None = None) -> None:
         self.rich = target or rich.console.Console(highlight=False, quiet=not is_main())
+        if target is None and not self.rich.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
+            self.rich.width = FILE_WIDTH
         self.resumed = False
 
     def begin(self, workspace: Workspace) -> None:
@@ -55,7 +60,7 @@ class Console:
         """Say how many problems of each set are used and why the others are not."""
         table = Table("set", "rows", "used", "left out, and what to know", title="problems", title_justify="left")
         for name, report in manifest.items():
-            table.add_row(escape(name), str(report["read"]), str(report["kept"]), escape(_reasons(report)))
+            table.add_row(escape(name), str(report["read"]), str(report["kept"]), escape(reasons(report)))
         self.rich.print(table)
 
     def rationales(self, manifest: Mapping[str, Any]) -> None:
@@ -101,22 +106,22 @@ class Console:
 
     def attention(self, manifest: Mapping[str, Any], view: View) -> None:
         """Say how many rationales' attention was read in a view and why the others' was not."""
-        reasons = _reasons(manifest)
+        left_out = reasons(manifest)
         mixed = ", stored mixed" if manifest.get("stored") == "mixed" else ""
         of = f", {manifest['heads']} heads" if view.heads else ""
         self.rich.print(
             f"{view.title}: {manifest['kept']} of {manifest['read']} rationales read, {manifest['layers']} layers"
             + of
             + mixed
-            + (f"; {escape(reasons)}" if reasons else "")
+            + (f"; {escape(left_out)}" if left_out else "")
         )
         if "next tokens" in manifest:
             expected = manifest["next tokens"]
-            reasons = _reasons(expected)
+            left_out = reasons(expected)
             self.rich.print(
                 f"next tokens: {expected['kept']} of {expected['read']} rationales read, the "
                 f"{expected['fingerprint']['kept']} likeliest at each token"
-                + (f"; {escape(reasons)}" if reasons else "")
+                + (f"; {escape(left_out)}" if left_out else "")
             )
 
     def diagnosis(self, findings: Sequence[Finding]) -> bool:
@@ -219,17 +224,13 @@ class Console:
             self.rich.print(f"written: {escape(str(path))}", soft_wrap=True)
 
     def table(self, found: Facts) -> None:
-        """A table as the report and studies have them: as wide as it is where nobody looks on (a file, a pipe)."""
+        """A table as the report and studies have them."""
         table = Table(title=escape(found.caption), title_justify="left")
         for name in found.head:
             table.add_column(escape(name), overflow="fold")
         for row in found.rows:
             table.add_row(*map(escape, row))
-        wide = self.rich.width
-        if not self.rich.is_terminal:
-            self.rich.width = max(wide, self.rich.measure(table, options=self.rich.options.update(width=MANY)).maximum)
         self.rich.print(table)
-        self.rich.width = wide
 
     def say(self, what: str) -> None:
         """Say what is being done."""
@@ -340,8 +341,3 @@ def _look_table(seen: Seen, keys: Sequence[int]) -> Table:
         sentence = look.spans.steps[step].of(look.text.question, look.text.rationale)
         table.add_row(Text(sentence), *cells, Text(f"{100 * total:.1f}"))
     return table
-
-
-def _reasons(report: Mapping[str, Any]) -> str:
-    parts = [f"{n} {reason}" for reason, n in {**report["skipped"], **report["notes"]}.items()]
-    return "; ".join(parts)

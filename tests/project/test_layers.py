@@ -14,7 +14,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     # 0: what everything may use
-    ("_version", "errors", "memory", "records"),
+    ("_version", "counts", "errors", "memory", "records"),
     # 1: pure: text and tensors in, text and tensors out; no files, no models to load
     (
         "answer_sentences",

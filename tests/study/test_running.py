@@ -137,6 +137,34 @@ def test_the_tables_are_shown_and_written(world: tuple[Path, Path, Shown]) -> No
     assert "the teacher wrote rationales for 2 of 8 test problems" in world[2].text
 
 
+def test_nothing_is_left_out_without_a_count_and_a_reason(tmp_path: Path) -> None:
+    rows = [
+        {"q": "Ada has 3 pens. She buys 4 more. How many?", "a": 7, "why": "She has 3. 4 come."},
+        {"q": "Ben has some nuts. He eats a few. How many are left?", "a": 2, "why": "He ate some."},
+        {"q": "Dan has 8 maps. How many?", "a": 8, "why": " "},
+        {"q": "Eva has maps. How many?", "a": "many", "why": "None."},
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    changes = [
+        "data.train={source: table, path: t.jsonl, columns: {question: q, answer: a, rationale: why}}",
+        "rationales={source: dataset}",
+        "teacher={reader: {name: 'pocket:teacher'}}",
+    ]
+    path = study_file(tmp_path, set=[*STUDY["set"], *changes], sizes=[], methods=["dss", "molsaki", "logits"])
+    shown = run(path, tmp_path / "out", "--prepare", "--data", tmp_path)
+    assert shown.code == 0, shown.error
+    assert "main: train: 3 of 4 problems used; 1 the answer is not a number" in shown.text
+    assert "main: 2 of 3 rationales kept; 2 given; 1 empty rationale" in shown.text
+    assert "main: attention on 1 of 2 rationales read; 1 no key" in shown.text
+    assert "main: next tokens of 2 of 2 rationales read" in shown.text
+
+
+def test_how_many_seeds_a_tiny_study_has_is_said_as_it_is(tmp_path: Path) -> None:
+    shown = run(study_file(tmp_path), tmp_path / "out", "--tiny", "--prepare")
+    assert shown.code == 0, shown.error
+    assert "study little: 1 × 4 × 1 students" in shown.text
+
+
 # ---- a second time ----
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from molsaki.counts import reasons
 from molsaki.errors import InputError
 from molsaki.preparation import open_workspace
 from molsaki.study.files import Study, study_recipe
@@ -89,14 +90,24 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
     from molsaki.errors import StageError
 
     for name, workspace in runs.items():
-        pipeline.load_data(workspace)
+        for test, report in pipeline.load_data(workspace).items():
+            if left_out := reasons(report):
+                say(f"{name}: {test}: {report['kept']} of {report['read']} problems used; {left_out}")
         manifest = pipeline.generate(workspace)
         if manifest["unanswered"]:
             raise StageError(
                 f"Expected the teacher to answer all {manifest['problems']} questions of {name}; "
                 f"{manifest['unanswered']} have no answer yet. What was answered is kept; run the same command again."
             )
-        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept")
+        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {reasons(manifest)}")
         for view in pipeline.views(workspace):
             read = pipeline.attend(workspace, view=view)
-            say(f"{name}: {view.title} on {read['kept']} of {read['read']} rationales read")
+            say(_told(f"{name}: {view.title} on", read))
+            if "next tokens" in read:
+                say(_told(f"{name}: next tokens of", read["next tokens"]))
+
+
+def _told(what: str, read: Mapping[str, Any]) -> str:
+    """How many rationales were read, and why the others were not."""
+    left_out = reasons(read)
+    return f"{what} {read['kept']} of {read['read']} rationales read" + (f"; {left_out}" if left_out else "")
