@@ -215,7 +215,8 @@ def _next_tokens(workspace: Workspace, model: _Model) -> Finding:
     else:
         texts = workspace.read_texts(TRAIN)[1].values()
         lengths, if_so = _lengths(model.tokenizer, [text.rationale for text in texts], special_tokens=False), ""
-    top, marked = workspace.recipe.logits.top, next_token_rules(workspace)[TEMPERATURES]
+    top = min(workspace.recipe.logits.top, model.outline.text.vocab_size)
+    marked = next_token_rules(workspace)[TEMPERATURES]
     size = BYTES["float32"] * sum(math.prod(row_shape(length + 1, top, marked)) for length in lengths)  # and its end
     return Finding(TOLD, f"the store has about {show_bytes(size)}, {top} likeliest at each token{if_so}")
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import SMALL, files, molsaki, recipe, run
+from commands import SMALL, Shown, files, molsaki, recipe, run
 
 from molsaki.estimates import show_bytes, show_seconds
 from molsaki.next_token_stage import FOLDER
@@ -63,16 +63,22 @@ def test_what_it_says_of_given_rationales_is_what_the_stages_do(tmp_path: Path) 
     assert f"the store has {show_bytes(4 * store.check().values)}, 4 layers in float32" in shown.text
 
 
-def test_each_view_of_attention_has_its_size(tmp_path: Path) -> None:
-    rows = [{"q": "Ada has 3 pens. She buys 4 more. How many?", "a": 7, "why": "She has 3. 4 come."}]
-    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+def foretold_and_read(folder: Path, *settings: str) -> Shown:
+    """What a look says of a recipe with one written rationale, whose attention is then read into `folder / "run"`."""
+    row = {"q": "Ada has 3 pens. She buys 4 more. How many?", "a": 7, "why": "She has 3. 4 come."}
+    (folder / "t.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     table = "{source: table, path: t.jsonl, columns: {question: q, answer: a, rationale: why}}"
-    methods = "methods=[{name: molsaki, heads: each}, attention-map]"
-    path = recipe(tmp_path, f"data.train={table}", f"data.root={tmp_path}", methods, "baseline=null", base=OWN)
+    path = recipe(folder, f"data.train={table}", f"data.root={folder}", *settings, "baseline=null", base=OWN)
     shown = molsaki("doctor", path)
     assert shown.code == 0, shown.error
     for stage in ("generate", "attend"):
-        assert run(path, tmp_path / "run", command=stage).code == 0
+        assert run(path, folder / "run", command=stage).code == 0
+    return shown
+
+
+def test_each_view_of_attention_has_its_size(tmp_path: Path) -> None:
+    methods = "methods=[{name: molsaki, heads: each}, attention-map]"
+    shown = foretold_and_read(tmp_path, methods)
     heads, words = (AttentionStore(tmp_path / "run" / view.folder).check() for view in (HEADS, WORDS))
     assert not (tmp_path / "run/attention").exists()
     assert f"the store has {show_bytes(4 * heads.values)}, 16 heads of 4 layers in float32" in shown.text
@@ -82,20 +88,18 @@ def test_each_view_of_attention_has_its_size(tmp_path: Path) -> None:
         assert part in shown.text
 
 
-def test_the_teachers_next_tokens_have_their_size(tmp_path: Path) -> None:
-    rows = [{"q": "Ada has 3 pens. She buys 4 more. How many?", "a": 7, "why": "She has 3. 4 come."}]
-    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    table = "{source: table, path: t.jsonl, columns: {question: q, answer: a, rationale: why}}"
-    methods = "methods=[{name: logits, temperature: 2}]"
-    path = recipe(tmp_path, f"data.train={table}", f"data.root={tmp_path}", methods, "baseline=null", base=OWN)
-    shown = molsaki("doctor", path)
-    assert shown.code == 0, shown.error
-    for stage in ("generate", "attend"):
-        assert run(path, tmp_path / "run", command=stage).code == 0
+@pytest.mark.parametrize("top", [32, 4096])
+def test_the_teachers_next_tokens_have_their_size(top: int, tmp_path: Path) -> None:
+    settings = ("methods=[{name: logits, temperature: 2}]", f"logits.top={top}")
+    shown = foretold_and_read(tmp_path, *settings)
     store = AttentionStore(tmp_path / "run" / FOLDER).check()
-    assert f"the store has about {show_bytes(4 * store.values)}, 32 likeliest at each token" in shown.text
-    shown = molsaki("doctor", recipe(tmp_path / "written", methods, "baseline=null"))
-    assert "32 likeliest at each token, if rationales have " in shown.text
+    kept = json.loads((tmp_path / "run/stages/attend.json").read_text(encoding="utf-8"))["next tokens"]["fingerprint"][
+        "kept"
+    ]
+    assert (kept == str(top)) == (top == 32), "no more than there are tokens"
+    assert f"the store has about {show_bytes(4 * store.values)}, {kept} likeliest at each token" in shown.text
+    shown = molsaki("doctor", recipe(tmp_path / "written", *settings, "baseline=null"))
+    assert f"{kept} likeliest at each token, if rationales have " in shown.text
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
