@@ -249,6 +249,11 @@ def _import(
 
 
 def _require_questions(writer: Writer, questions: Questions) -> None:
+    if questions.question_words and questions.keywords is not None:
+        raise RecipeError(
+            "Expected either a template for key words or the question's words, got both. What the teacher would be "
+            "asked for would be thrown away; leave one of the two out."
+        )
     asked: dict[Pass, tuple[PromptTemplate | None, Slot]] = {
         "rationale": (questions.rationale, "rationale"),
         "second pass": (questions.second_pass, "rationale"),

@@ -33,7 +33,7 @@ class Questions:
         rationale: the template that rationales are asked with.
         second_pass: the template that they are asked with again where none is right, with `{answer}`; None drops them.
         keywords: the template that key words of multiple-choice problems are asked with; None asks for none.
-        question_words: take the question's content words for key words.
+        question_words: take the question's content words for key words; the teacher is then not asked for any.
         samples: how many rationales are asked for at a time.
         keep: what is kept.
     """

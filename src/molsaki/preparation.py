@@ -117,7 +117,8 @@ def _make_tiny(values: dict[str, Any]) -> dict[str, Any]:
     data, rationales = made.get("data"), made.get("rationales")
     train = data.get("train") if isinstance(data, dict) else None
     written = isinstance(rationales, dict) and rationales.get("source", "teacher") == "teacher"
-    if written and made.get("keys") == "keywords" and made["rationales"].get("keywords", "teacher") == "teacher":
+    random = written and not _is_served(made)
+    if random and made.get("keys") == "keywords" and made["rationales"].get("keywords", "teacher") == "teacher":
         made["rationales"]["keywords"] = "question-words"  # what a random teacher names is in no text
     if written and isinstance(train, dict) and isinstance(limit := train.get("limit", TINY_GENERATED_ROWS), int):
         train["limit"] = min(limit, TINY_GENERATED_ROWS)
@@ -125,6 +126,13 @@ def _make_tiny(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(aside := data.get("validation_rows"), int):
             data["validation_rows"] = min(aside, TINY_GENERATED_ROWS // 4)
     return made
+
+
+def _is_served(values: Mapping[str, Any]) -> bool:
+    """Whether the teacher that writes is behind a server, which `--tiny` cannot replace."""
+    teacher = values.get("teacher")
+    writer = teacher.get("writer") if isinstance(teacher, dict) else None
+    return isinstance(writer, dict) and "base_url" in writer
 
 
 def _wrong_names(recipe: Recipe) -> list[str]:

@@ -201,6 +201,11 @@ def test_question_words_are_taken_where_the_teacher_is_not_asked(teacher, log, g
     assert report.notes == {"rows with key words from: question-words": 1}
 
 
+def test_key_words_come_from_one_place(generate):
+    with pytest.raises(RecipeError, match="a template for key words or the question's words, got both"):
+        generate([choice_problem("one")], keywords=KEYWORDS, question_words=True)
+
+
 def test_rows_without_key_words_are_counted(teacher, log, generate):
     problem = choice_problem("one")
     teacher.script = {TEACHER.prompt(problem.text): RIGHT_CHOICE}

@@ -126,6 +126,17 @@ def test_tiny_wins_over_an_entrys_steps_and_a_setting_over_tiny() -> None:
     assert asked.training_of(asked.methods[0]).steps == 7
 
 
+def test_tiny_takes_the_questions_words_where_the_teacher_is_random() -> None:
+    def source(*settings: str) -> str:
+        return prepare_values(override(SMALL, ["keys=keywords", *settings]), tiny=True).rationales.keywords
+
+    assert source() == "question-words"
+    assert source("keys=numbers") == "teacher"
+    assert source("rationales.source=dataset", "teacher.reader={name: 'pocket:teacher'}") == "teacher"
+    served = "teacher={writer: {base_url: 'http://localhost:1/v1', model: m}, reader: {name: 'pocket:teacher'}}"
+    assert source(served) == "teacher", "a teacher behind a server is no random one"
+
+
 # ---- data that does not suffice ----
 
 
