@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from molsaki.answers import is_right, parse_answer, parse_label
-from molsaki.bootstrap import PairedDifference, paired_bootstrap
+from molsaki.crossed import PairedDifference, paired_difference
 from molsaki.decoding import Completion, Progress, decode_batches
 from molsaki.errors import DataError, EvaluationError
 from molsaki.prompts import PromptTemplate
@@ -241,7 +241,7 @@ def compare(
     table: npt.NDArray[np.float64] = np.array(
         [[prediction.correct for prediction in sorted(run, key=lambda p: p.id)] for run in runs], dtype=float
     )
-    return paired_bootstrap(table[: len(a)], table[len(a) :], level)
+    return paired_difference(table[: len(a)], table[len(a) :], level)
 
 
 def _read(problem: Problem, completion: Completion, template: PromptTemplate) -> Prediction:

@@ -1,4 +1,4 @@
-"""Intervals and tests for accuracies over problems and seeds, by formulas; `bootstrap` has those by resampling.
+"""Intervals and tests for accuracies over problems and seeds, by formulas; `crossed` has those over both at once.
 
 A run has two sources of chance: which problems are in the test set and which seed trained the student. Each
 function here and there says which of the two it covers. Degenerate input has a defined answer, written with each
@@ -101,6 +101,25 @@ def seed_interval(values: Sequence[float], level: float = 0.95, bounds: tuple[fl
     return Interval(max(bounds[0], mean - margin), min(bounds[1], mean + margin))
 
 
+def expanded_level(n: int, level: float = 0.95) -> float:
+    """The level at which a percentile bootstrap of n values is as wide as Student's t.
+
+    Between its quantiles 1 − α/2 and α/2 such a bootstrap is too narrow by √((n − 1)/n) and by z in the place of t; at
+    α'/2 = Φ(−√(n/(n − 1))·t_{1 − α/2, n − 1}) it is not. Hesterberg, 2015, "What Teachers Should Know About the
+    Bootstrap", The American Statistician 69, "expanded percentile".
+
+    Raises:
+        EvaluationError: fewer than two values, or a level outside (0, 1).
+    """
+    from scipy.special import ndtr, stdtrit
+
+    check_level(level)
+    if n < 2:
+        raise EvaluationError(f"Expected two values or more to resample, got {n}. One says nothing about others.")
+    t = float(stdtrit(n - 1, (1 + level) / 2))
+    return 1 - 2 * float(ndtr(-math.sqrt(n / (n - 1)) * t))
+
+
 def mcnemar(a_correct: Sequence[bool], b_correct: Sequence[bool]) -> McNemar:
     """Test exactly whether two students are right equally often on the same problems.
 
@@ -125,7 +144,7 @@ def mcnemar(a_correct: Sequence[bool], b_correct: Sequence[bool]) -> McNemar:
     if not (np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all()):
         raise EvaluationError(
             "Expected only True and False (or 1 and 0), got another value. The test counts right answers; "
-            "for shares use paired_bootstrap."
+            "for shares use paired_difference."
         )
     only_a, only_b = int((left > right).sum()), int((right > left).sum())
     n = only_a + only_b

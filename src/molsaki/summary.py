@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from molsaki.artefacts import read_json
-from molsaki.bootstrap import PairedDifference
+from molsaki.crossed import PairedDifference
 from molsaki.evaluation import compare
 from molsaki.statistics import Interval, seed_interval, wilson_interval
 from molsaki.workspace import Workspace

@@ -21,8 +21,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "answers",
         "arithmetic",
         "attention.*",
-        "bootstrap",
         "costs",
+        "crossed",
         "keywords",
         "methods.*",
         "mixture",
@@ -102,7 +102,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
 )
 LIGHT = """
-    _version answer_sentences answers arithmetic artefacts.* attending bootstrap chats cli commands.* console costs
+    _version answer_sentences answers arithmetic artefacts.* attending chats cli commands.* console costs crossed
     data.* encoding errors generation importing interviews keywords logits models named_words pipeline pocket pocket.*
     processes prompts rationales readings recipe recipe_files recipe_models records sentences span_tokens spans
     statistics summary teachers.* token_bytes verdicts views words workers workspace

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from molsaki.bootstrap import bootstrap_interval, paired_bootstrap
+from molsaki.crossed import crossed_interval, paired_difference
 from molsaki.errors import EvaluationError
-from molsaki.statistics import Interval, holm, mcnemar, seed_interval, wilson_interval
+from molsaki.statistics import Interval, expanded_level, holm, mcnemar, seed_interval, wilson_interval
 
 relaxed = settings(deadline=None, max_examples=50)
 SHARES = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -74,89 +74,22 @@ def test_a_level_is_a_share(level):
     for call in (
         lambda: wilson_interval(1, 2, level),
         lambda: seed_interval([0.1, 0.2], level),
-        lambda: bootstrap_interval([0.1, 0.2], level),
-        lambda: paired_bootstrap([[1, 0]], [[0, 0]], level),
+        lambda: expanded_level(3, level),
+        lambda: paired_difference([[1, 0]], [[0, 0]], level),
+        lambda: crossed_interval([[0.1, 0.2]], level),
     ):
         with pytest.raises(EvaluationError, match=r"such as 0\.95"):
             call()
 
 
-def test_bootstrap_is_close_to_scipys():
-    values = (np.random.default_rng(3).random(200) < 0.3).astype(float)
-    expected = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(1))
-    found = bootstrap_interval(values)
-    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.011)
-    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.011)
-    assert found == bootstrap_interval(values), "the seed is fixed"
-
-
-def test_bootstrap_degenerate():
-    assert bootstrap_interval([0.3]) == Interval(0.0, 1.0)
-    assert bootstrap_interval([0.25] * 5) == Interval(0.25, 0.25)
-    with pytest.raises(EvaluationError, match="got none"):
-        bootstrap_interval([])
-
-
-def test_paired_bootstrap_is_close_to_a_loop():
-    rng = np.random.default_rng(5)
-    easy = rng.random(60)
-    a = (rng.random((4, 60)) < easy + 0.1).astype(int)
-    b = (rng.random((4, 60)) < easy - 0.1).astype(int)
-    means = []
-    for _ in range(3000):
-        seeds, problems = rng.integers(4, size=4), rng.integers(60, size=60)
-        means.append((a - b)[np.ix_(seeds, problems)].mean())
-    found = paired_bootstrap(a, b)
-    assert found.difference == pytest.approx((a - b).mean())
-    assert [found.interval.low, found.interval.high] == pytest.approx(np.quantile(means, (0.025, 0.975)), abs=0.02)
-    assert (found.seeds, found.problems) == (4, 60)
-    assert found == paired_bootstrap(a, b), "the seed is fixed"
-
-
-def test_paired_bootstrap_sees_both_sources_of_chance():
-    """A difference that a single lucky seed makes is not certain, however many problems there are."""
-    a, b = np.zeros((3, 500)), np.zeros((3, 500))
-    a[0] = 1
-    found = paired_bootstrap(a, b)
-    assert found.interval.low == 0.0
-    assert found.p_value > 0.5
-    pooled = bootstrap_interval((a - b).ravel(), bounds=(-1.0, 1.0))
-    assert pooled.low > 0.25, "one level alone would have called it certain"
-
-
-def test_paired_bootstrap_is_antisymmetric_in_its_difference():
-    rng = np.random.default_rng(0)
-    a, b = rng.random((3, 40)) < 0.6, rng.random((3, 40)) < 0.4
-    one, other = paired_bootstrap(a, b), paired_bootstrap(b, a)
-    assert other.difference == -one.difference
-    assert [other.interval.low, other.interval.high] == pytest.approx([-one.interval.high, -one.interval.low])
-    assert other.p_value == one.p_value
-
-
-def test_paired_bootstrap_degenerate():
-    same = np.ones((3, 20))
-    equal = paired_bootstrap(same, same)
-    assert (equal.difference, equal.interval, equal.p_value) == (0.0, Interval(0.0, 0.0), 1.0)
-    always = paired_bootstrap(same, same * 0)
-    assert (always.interval, always.p_value) == (Interval(1.0, 1.0), pytest.approx(2 / 10_001))
-    single = paired_bootstrap([[1]], [[0]])
-    assert (single.difference, single.interval, single.p_value) == (1.0, Interval(-1.0, 1.0), 1.0)
-    assert paired_bootstrap([[1, 0, 1]], [[0, 0, 1]]).seeds == 1
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "message"),
-    [
-        ([[1, 0]], [[1, 0, 1]], "one shape"),
-        ([1, 0], [1, 0], "one shape"),
-        (np.zeros((0, 3)), np.zeros((0, 3)), "got none"),
-        (np.zeros((3, 0)), np.zeros((3, 0)), "got none"),
-        ([[1, math.nan]], [[1, 0]], "leave nothing undefined"),
-    ],
-)
-def test_paired_bootstrap_refuses(a, b, message):
-    with pytest.raises(EvaluationError, match=message):
-        paired_bootstrap(a, b)
+@pytest.mark.parametrize("n", [3, 8, 200])
+def test_a_bootstrap_at_the_expanded_level_is_as_wide_as_students_t(n):
+    """Of normal values a bootstrap's means are about normal, their spread √((n − 1)/n) times the standard error."""
+    z = stats.norm.ppf((1 + expanded_level(n)) / 2)
+    assert z * math.sqrt((n - 1) / n) == pytest.approx(stats.t.ppf(0.975, n - 1), rel=1e-4)
+    assert expanded_level(2) == 1, "two values: as far as any resample goes"
+    with pytest.raises(EvaluationError, match="two values or more"):
+        expanded_level(1)
 
 
 @relaxed
@@ -177,7 +110,7 @@ def test_mcnemar_by_hand_and_refusals():
     assert mcnemar([], []).p_value == 1.0
     with pytest.raises(EvaluationError, match="for every problem"):
         mcnemar([True], [])
-    with pytest.raises(EvaluationError, match="paired_bootstrap"):
+    with pytest.raises(EvaluationError, match="paired_difference"):
         mcnemar([0.5], [1])  # type: ignore[list-item]
 
 

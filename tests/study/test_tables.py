@@ -10,7 +10,7 @@ import pytest
 from made_marks import make_marks, make_study
 
 from molsaki.artefacts.whole_files import encode_json
-from molsaki.bootstrap import paired_bootstrap, paired_bootstrap_over_sets
+from molsaki.crossed import paired_difference, paired_difference_over_sets
 from molsaki.report.facts import Table
 from molsaki.statistics import Interval, holm, seed_interval
 from molsaki.study.curves import Reach
@@ -84,8 +84,8 @@ def test_differences_are_paired_on_the_seeds_that_both_have() -> None:
     assert {cell.paired.seeds for cell in cells.values()} == {2}
     first, second = Cell("dss", ALL), Cell("molsaki", ALL)
     tables = {cell: [marks.table(cell, test, [1, 2]) for test in ("in", "out")] for cell in (first, second)}
-    assert cells["in"].paired == paired_bootstrap(tables[second][0], tables[first][0])
-    assert cells[MEAN].paired == paired_bootstrap_over_sets(tables[second], tables[first])
+    assert cells["in"].paired == paired_difference(tables[second][0], tables[first][0])
+    assert cells[MEAN].paired == paired_difference_over_sets(tables[second], tables[first])
     assert (cells["in"].paired.problems, cells[MEAN].paired.problems) == (4, 6)
     assert "mean of 2 to 3 seeds" in accuracy_table(found).caption
 

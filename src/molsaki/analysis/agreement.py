@@ -43,7 +43,7 @@ def agreement(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> Agreement:
 
     For every step of the rationale, and every key that it can see on both sides, with the layers averaged and the row
     divided by its sum: KL(a ‖ b) = Σ_k a_k·log2(a_k / b_k), Spearman's rank correlation, and whether the largest is
-    the same. Means are over a text's steps and then over texts; intervals are bootstraps over texts, and over runs.
+    the same. Means are over a text's steps and then over texts; intervals are over texts, and over runs.
 
     It can show that a student spreads its attention over the keys as its teacher does. It cannot show that it learned
     to from the teacher: compare with the student before training, and with one that was trained without the attention

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from molsaki.analysis.looks import Floats, Look
-from molsaki.bootstrap import crossed_bootstrap
+from molsaki.crossed import crossed_interval
 from molsaki.errors import EvaluationError
 from molsaki.statistics import Interval
 
@@ -70,7 +70,8 @@ def progressive_shift(
 
     above(s) = (1/|s|)·Σ_{i ∈ s} Σ_{j ∈ keys} I[i, j] − its mean over all placements of the key tokens in their own
     sentences. `change` is the slope of above(s) over the rationale's sentences, where the first stands at 0 and the
-    last at 1, averaged over problems. Its interval is a bootstrap over problems, and over runs if there are several.
+    last at 1, averaged over problems; of a rationale that was cut off, those are of the sentences that are there. Its
+    interval is over problems, and over runs if there are several.
 
     It can show that later sentences attend to the keys more than to other words of the same sentences, and by how
     much. It cannot show that this is why an answer is right. Keys may also draw attention for what they are (digits
@@ -124,8 +125,8 @@ def _change(tables: Sequence[Sequence[tuple[Floats, Floats]]]) -> tuple[Estimate
 
 
 def estimate(table: Floats, bounds: tuple[float, float] = (-1.0, 1.0)) -> Estimate:
-    """The mean of a table [runs, problems] with its bootstrap interval."""
-    return Estimate(float(table.mean()), crossed_bootstrap(table, bounds=bounds), table.shape[1], table.shape[0])
+    """The mean of a table [runs, problems] with its interval."""
+    return Estimate(float(table.mean()), crossed_interval(table, bounds=bounds), table.shape[1], table.shape[0])
 
 
 def _share_and_shuffled(look: Look, layer: int | None, weights: Floats | None) -> tuple[Floats, Floats]:
@@ -141,7 +142,7 @@ def _slope(share_S: Floats, shuffled_S: Floats) -> float:
     there = ~np.isnan(above)
     if there.sum() < 2:
         return float("nan")
-    place = np.linspace(0.0, 1.0, len(above))[there]
+    place = np.linspace(0.0, 1.0, int(there.sum()))
     place = place - place.mean()
     return float((place * above[there]).sum() / (place * place).sum())
 

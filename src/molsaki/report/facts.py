@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from molsaki.analysis import Estimate
-from molsaki.bootstrap import PairedDifference
+from molsaki.crossed import PairedDifference
 from molsaki.errors import MolsakiError
 from molsaki.evaluation import result_row, score
 from molsaki.pipeline import DATA, GENERATE

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from molsaki.errors import EvaluationError
 from molsaki.report.charts import Chart, Series
 from molsaki.report.facts import Table
-from molsaki.statistics import Interval, seed_interval
+from molsaki.statistics import Interval, expanded_level, seed_interval
 from molsaki.study.files import MEAN, Cell, Group, Study
 from molsaki.study.marks import RunMarks
 
@@ -67,9 +67,10 @@ def examples_to_reach(sizes: Sequence[int], accuracies: Sequence[float] | Floats
 def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float = 0.95, seed: int = 0) -> list[Reach]:
     """How many examples the baseline needs to reach what a method reaches with each size.
 
-    The interval is a percentile bootstrap over seeds: a resample draws seeds, the same ones for both methods and all
-    sizes, and reads the factor off the resampled curves. It covers the chance of the training and not that of the
-    problems. One seed says nothing about others: from 0 to infinity.
+    The interval is a bootstrap over seeds: a resample draws seeds, the same ones for both methods and all sizes, and
+    reads the factor off the resampled curves; the interval lies between percentiles that make up for few seeds
+    (`expanded_level`). It covers the chance of the training and not that of the problems. One seed says nothing about
+    others: from 0 to infinity.
 
     Args:
         sizes: numbers of examples, ascending.
@@ -94,7 +95,10 @@ def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float =
         interval = Interval(0.0, math.inf)
         if len(baseline) > 1:
             curves = ((baseline[rows].mean(0), float(method[rows].mean(0)[place])) for rows in drawn)
-            interval = _ends([examples_to_reach(sizes, curve, target) / size for curve, target in curves], level)
+            interval = _ends(
+                [examples_to_reach(sizes, curve, target) / size for curve, target in curves],
+                expanded_level(len(baseline), level),
+            )
         found.append(Reach(size, examples, examples / size, interval))
     return found
 

@@ -1,7 +1,7 @@
 """The tables of a study: means with intervals, paired differences with their correction, McNemar's test, cost.
 
-A difference is over seeds and problems (`paired_bootstrap`), that of the mean of all sets over each set's problems
-(`paired_bootstrap_over_sets`). The p-values of one table are corrected together by Holm's procedure.
+A difference is over seeds and problems (`paired_difference`), that of the mean of all sets over each set's problems
+(`paired_difference_over_sets`). The p-values of one table are corrected together by Holm's procedure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from molsaki.bootstrap import PairedDifference, paired_bootstrap, paired_bootstrap_over_sets
+from molsaki.crossed import PairedDifference, paired_difference, paired_difference_over_sets
 from molsaki.report.facts import Table
 from molsaki.statistics import Interval, holm, mcnemar, seed_interval, wilson_interval
 from molsaki.study.files import MEAN, Cell, Group, Study
@@ -25,7 +25,7 @@ SIGNIFICANT = 0.05
 class Accuracy:
     """Mean accuracy of one method on one set, over seeds.
 
-    With one seed the interval is over problems: Wilson's of one set, a bootstrap's of the mean of several.
+    With one seed the interval is over problems: Wilson's of one set, Student's of the mean of several.
     """
 
     mean: float
@@ -130,7 +130,9 @@ def compare_all(study: Study, runs: Sequence[RunMarks], group: Group) -> Compari
     """The mean of all test sets of all runs, each set with the same weight, on the seeds that all runs have."""
     sets = [(marks, test) for marks in runs for test in marks.tests]
     column = f"mean of {len(sets)} sets"
-    found = Comparison("all", group, [column])
+    every = [Cell(method.label, group) for method in study.methods]
+    learned_from = {number for marks in runs for number in marks.examples(every)}
+    found = Comparison("all", group, [column], tuple(sorted(learned_from)))
     paired: dict[tuple[str, str], PairedDifference] = {}
     for method in study.methods:
         seeds = _shared_seeds(runs, Cell(method.label, group))
@@ -144,7 +146,7 @@ def compare_all(study: Study, runs: Sequence[RunMarks], group: Group) -> Compari
         seeds = _shared_seeds(runs, *cells)
         if seeds:
             left, right = ([marks.table(cell, test, seeds) for marks, test in sets] for cell in cells)
-            paired[a, b] = paired_bootstrap_over_sets(left, right)
+            paired[a, b] = paired_difference_over_sets(left, right)
     for pair, p_corrected in zip(paired, holm([one.p_value for one in paired.values()]), strict=True):
         found.differences[pair] = {column: Difference(paired[pair], p_corrected, None, None)}
     return found
@@ -166,14 +168,14 @@ def _over_seeds(values: Sequence[float], sets: Sequence[Marks]) -> Accuracy:
     if len(sets) == 1:
         return Accuracy(values[0], wilson_interval(int(sets[0].sum()), sets[0].size), 1)
     nothing = [np.zeros_like(table) for table in sets]
-    return Accuracy(values[0], paired_bootstrap_over_sets(sets, nothing).interval, 1)
+    return Accuracy(values[0], paired_difference_over_sets(sets, nothing).interval, 1)
 
 
 def _paired(marks: RunMarks, a: Cell, b: Cell, column: str, seeds: Sequence[int]) -> PairedDifference:
     if column != MEAN:
-        return paired_bootstrap(marks.table(a, column, seeds), marks.table(b, column, seeds))
+        return paired_difference(marks.table(a, column, seeds), marks.table(b, column, seeds))
     left, right = ([marks.table(cell, test, seeds) for test in marks.tests] for cell in (a, b))
-    return paired_bootstrap_over_sets(left, right)
+    return paired_difference_over_sets(left, right)
 
 
 def _mcnemar(marks: RunMarks, a: Cell, b: Cell, column: str) -> tuple[int | None, int | None]:
