@@ -143,7 +143,7 @@ def seen_with(attention, progress=0.0):
     return Seen(torch.tensor(2.0), torch.tensor(4.0), attention, progress=progress)
 
 
-@pytest.mark.parametrize("name", ["single-layer", "attention-map", "molsaki"])
+@pytest.mark.parametrize("name", ["single-layer", "attention-map", "molsaki", "molsaki-words"])
 @pytest.mark.parametrize(
     ("schedule", "weights"), [("constant", (2, 2, 2)), ("falling", (2, 1, 0)), ("rising", (0, 1, 2))]
 )
@@ -276,6 +276,25 @@ def test_attention_maps_are_the_divergence_of_their_rows_over_what_they_see():
     torch.testing.assert_close(method.attention_loss(means), parts.terms["attention"])
     shared = method.attention_loss(replace(seen, share=0.25))
     torch.testing.assert_close(shared * 4, parts.terms["attention"])
+
+
+def test_molsaki_over_words_mixes_what_attention_maps_compare():
+    """With one layer on each side nothing is left to mix, and the two are the same."""
+    seen = pair()
+    seen.visible_BSK[:, 0, 2:] = False
+    method = make("molsaki-words")
+    assert method.attention_choice(method.settings).view == "words"
+    assert not method.wants_values
+    assert not list(method.parameters())
+    single = replace(seen, teacher_BLSK=seen.teacher_BLSK[:, 1:2], student_BLSK=seen.student_BLSK[:, :1])
+    first = make("attention-map", teacher_layers=(1,), student_layers=(0,)).attention_loss(seen)
+    torch.testing.assert_close(method.attention_loss(single), first)
+    assert abs(method.attention_loss(seen) - first) > 1e-4
+    routed = make("molsaki-words", student_weights="router")
+    assert routed.wants_values
+    torch.testing.assert_close(routed.attention_loss(seen), method.attention_loss(seen))  # a router starts uniform
+    with pytest.raises(ValidationError, match="heads"):
+        METHODS["molsaki-words"].Settings(heads="each")
 
 
 @pytest.mark.parametrize("name", ["single-layer", "attention-map"])

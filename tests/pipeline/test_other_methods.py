@@ -26,9 +26,9 @@ from molsaki.students import open_store
 from molsaki.views import HEADS, STEPS, WORDS
 from molsaki.workspace import Workspace
 
-LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map", "logits")
+LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map", "logits", "molsaki-words")
 SETTINGS = (
-    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, cot, cot, attention-map, cot]",
+    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, cot, cot, attention-map, cot, molsaki-words]",
     "methods.3={name: molsaki, label: options}",
     "methods.4={name: molsaki, label: heads, heads: each}",
     "methods.6={name: logits, temperature: 2}",

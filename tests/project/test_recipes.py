@@ -310,6 +310,7 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked() -> None:
         ("single-layer", "methods.0.name: expected a method that mixes the teacher's layers, as they are stored"),
         ("attention-map", "methods.0.name: expected a method that mixes the teacher's layers, as they are stored"),
         ("{name: molsaki, teacher_weights: uniform}", "methods.0.teacher_weights: expected 'change', as the teacher's"),
+        ("{name: molsaki-words, teacher_weights: learned}", "methods.0.teacher_weights: expected 'change', as the"),
         ("{name: molsaki, step_pool: mean}", "methods.0.step_pool: expected 'sum', as the teacher's"),
         ("{name: molsaki, heads: each}", "methods.0.heads: expected 'mean', as the teacher's"),
         ("{name: molsaki, keys: question}", "methods.0.keys: expected 'all', as the teacher's"),

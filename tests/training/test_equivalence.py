@@ -33,6 +33,8 @@ CASES = {
     "heads": ("molsaki", {"heads": "each", "gate": "per-layer"}),
     "heads-learned": ("molsaki", {"heads": "each", "teacher_weights": "learned", "student_weights": "uniform"}),
     "words": ("attention-map", {"beta": 0.7, "teacher_layers": (0, 2), "student_layers": (-1,)}),
+    "words-mixed": ("molsaki-words", {"beta": 0.7}),
+    "words-routed": ("molsaki-words", {"student_weights": "router", "normalisation": "softmax", "kl_temperature": 0.3}),
     "logits": ("logits", {"alpha": 0.3, "beta": 0.7}),
     "logits-hot": ("logits", {"temperature": 3.0}),
 }
@@ -127,11 +129,11 @@ def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, 
         assert got["loss"].item() == pytest.approx(label.item(), rel=1e-5)
         return
     rationale = mean_cross_entropy(student, [example.sequences["explain"] for example in examples])
-    alpha, beta = settings.get("alpha", 0.5), settings.get("beta", 1.0)
+    alpha, beta = settings.get("alpha", 0.5), getattr(method.settings, "beta", None)
     expected = alpha * label + (1 - alpha) * rationale
     if name == "mmi":
         losses = [slow_mutual_loss(student, example, settings) for example in examples]
-        expected = expected + settings.get("beta", 0.1) * sum(losses) / len(losses)
+        expected = expected + beta * sum(losses) / len(losses)
         assert got["mutual_loss"].item() == pytest.approx((sum(losses) / len(losses)).item(), rel=1e-5)
     if name == "logits":
         losses = [loss for example in examples for loss in slow_divergences(student, example, settings)]
@@ -215,7 +217,7 @@ def slow_attention_loss(student, method, example, settings):
     student_SK = torch.einsum("lsk,l->sk", student_LSK, student_L)
     rows = []
     for step in range(tokens.n_steps):
-        if settings.get("normalisation") == "visible" or method.name == "attention-map":
+        if getattr(method.settings, "normalisation", "visible") == "visible":  # attention-map has no other
             last = max(i for i, s in enumerate(tokens.step_of_token) if s == step)
             seen = [k for k in range(tokens.n_keys) if tokens.key_of_token.index(k) <= last]
             if not seen:
@@ -223,7 +225,8 @@ def slow_attention_loss(student, method, example, settings):
             p, q = (x[step, seen] / x[step, seen].sum() for x in (teacher_SK, student_SK))
             rows.append((p * (p.log() - q.log())).sum())
         else:
-            p, q = log_softmax(teacher_SK[step], 0), log_softmax(student_SK[step], 0)
+            temperature = method.settings.kl_temperature
+            p, q = (log_softmax(x[step] / temperature, 0) for x in (teacher_SK, student_SK))
             rows.append((p.exp() * (p - q)).sum())
     return torch.stack(rows).mean()
 
@@ -235,7 +238,7 @@ def slow_weights(student, method, example, ids, settings):
     teacher_L = teacher_layer_weights(example.teacher_LSK[None], *masks, 0.1)[0]
     if settings.get("teacher_weights") == "learned":
         teacher_L = torch.softmax(method.teacher_logits / 0.1, 0)
-    if settings.get("student_weights") == "uniform":
+    if method.settings.student_weights == "uniform":
         items = 2 * HEADS if settings.get("heads") == "each" else 2
         return teacher_L, torch.full((items,), 1 / items)
     spans = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])

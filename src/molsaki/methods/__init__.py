@@ -26,6 +26,7 @@ from molsaki.methods.label_only import LabelOnly
 from molsaki.methods.logits import Logits
 from molsaki.methods.mmi import MaximisedMutualInformation
 from molsaki.methods.molsaki import MoLSAKI
+from molsaki.methods.molsaki_words import MoLSAKIWords
 from molsaki.methods.single_layer import SingleLayer
 
 METHODS: dict[str, type[Method]] = {
@@ -39,6 +40,7 @@ METHODS: dict[str, type[Method]] = {
         AttentionMap,
         SingleLayer,
         MoLSAKI,
+        MoLSAKIWords,
     )
 }
 
