@@ -56,8 +56,8 @@ class EncodedText:
         """Which token belongs to which step and to which key."""
         prompt, completion = self.offsets[: self.completion_token], self.offsets[self.completion_token :]
         pieces = (
-            tokens_of_piece(spans, "question", prompt, self.question_start),
-            tokens_of_piece(spans, "rationale", completion, self.completion_start),
+            tokens_of_piece(spans, "question", prompt, self.question_start, whole=not self.cut_tokens),
+            tokens_of_piece(spans, "rationale", completion, self.completion_start, whole=not self.cut_tokens),
         )
         return join_pieces(spans, pieces)
 

@@ -81,7 +81,7 @@ def _inflected(base: str) -> set[str]:
         forms |= {base[:-1] + "ies", base[:-1] + "ied"}
     if last == "e":
         forms |= {base + "d", base[:-1] + "ing"}
-    if last not in "aeiouwxy" and before in "aeiou" and base[-3] not in "aeiou":
+    if last not in "aeiouwxy" and before in "aeiou" and len(base) > 2 and base[-3] not in "aeiou":
         forms |= {base + last + "ed", base + last + "ing"}
     return forms
 

@@ -66,7 +66,8 @@ def parse_keywords(text: str) -> tuple[str, ...]:
 def question_words(question: str) -> tuple[str, ...]:
     """The content words of a question: its words of three letters or more that are not on a list of stop words."""
     words = (match[0] for match in _WORD.finditer(question))
-    return _unique(word for word in words if len(word) > 2 and word.casefold() not in _STOP_WORDS)[:MAX_NAMED]
+    usable = (word for word in words if 2 < len(word) <= MAX_LENGTH and word.casefold() not in _STOP_WORDS)
+    return _unique(usable)[:MAX_NAMED]
 
 
 def choose_keywords(named: Iterable[str], question: str, rationale: str) -> ChosenKeywords:

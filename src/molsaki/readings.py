@@ -56,7 +56,10 @@ _OTHER_AMOUNT = re.compile(
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
 _NAME = re.compile(r"[^\W\d_][^\d()*/+=-]{0,60}")
 _LETTER = re.compile(r"\(\s?([A-Za-z])\s?\)")
-_BARE_LETTER = re.compile(r"(?:(?:option|choice|letter)\s{1,3})?([A-Za-z])(?:[.):,](?=\s|\Z)|\s{0,4}\Z)", re.IGNORECASE)
+# The letter itself without case folding, by which "ı" and "ſ" would be letters from A to Z.
+_BARE_LETTER = re.compile(
+    r"(?:(?:option|choice|letter)\s{1,3})?((?-i:[A-Za-z]))(?:[.):,](?=\s|\Z)|\s{0,4}\Z)", re.IGNORECASE
+)
 _JOINED = re.compile(r"[\s,]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
 _EDGE = " \t\r\n\"'“”‘’*_`.,;:!?"

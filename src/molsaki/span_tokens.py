@@ -78,7 +78,9 @@ class CommonSpans:
     dropped_keys: tuple[int, ...]
 
 
-def tokens_of_piece(spans: Spans, which: TextName, offsets: Sequence[tuple[int, int]], shift: int = 0) -> PieceTokens:
+def tokens_of_piece(
+    spans: Spans, which: TextName, offsets: Sequence[tuple[int, int]], shift: int = 0, *, whole: bool = False
+) -> PieceTokens:
     """Say for each token of one tokenized segment which step and which key it belongs to.
 
     A token belongs to the span it overlaps; spans start and end with visible characters, so a space that a
@@ -91,13 +93,15 @@ def tokens_of_piece(spans: Spans, which: TextName, offsets: Sequence[tuple[int, 
         which: the text that the segment holds.
         offsets: a (start, end) pair of characters for each token that was kept, as the tokenizer returned them.
         shift: where the text starts in what was tokenized: the length of a prefix in the same segment.
+        whole: it is known that no token was cut off. Else a span that reaches beyond the tokens counts as cut, also
+            one whose last letter the tokenizer composed with its accent, which is then in no offset.
 
     Raises:
         SpanError: offsets go backwards, as those of tokens from several calls would.
     """
     steps, cut_steps = _assign(spans.steps, which, offsets, shift)
     keys, cut_keys = _assign(spans.keys, which, offsets, shift)
-    return PieceTokens(steps, keys, cut_steps, cut_keys)
+    return PieceTokens(steps, keys, () if whole else cut_steps, () if whole else cut_keys)
 
 
 def join_pieces(spans: Spans, pieces: Iterable[PieceTokens]) -> SpanTokens:

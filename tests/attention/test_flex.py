@@ -91,6 +91,16 @@ def test_values_without_gradients(name, side):
 
 
 @pytest.mark.usefixtures("flex_everywhere")
+def test_what_a_reading_without_gradients_leaves_is_of_use_to_a_training():
+    """As where one process reads the teacher's attention and then trains: the causal rule's blocks are kept."""
+    flex._causal.cache_clear()
+    ids, _, *spans = batch("none")
+    with torch.inference_mode():
+        stepwise_attention(llama().eval(), ids, None, *spans, kernel="flex")
+    stepwise_attention(llama(), ids, None, *spans, kernel="flex").sum().backward()
+
+
+@pytest.mark.usefixtures("flex_everywhere")
 @pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
 @pytest.mark.parametrize("side", ["none", "right", "left"])
 @pytest.mark.parametrize("name", MODELS)

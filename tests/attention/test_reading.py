@@ -251,3 +251,11 @@ def test_lse_is_refused_where_attention_has_dropout():
 def test_inputs_that_do_not_go_with_a_reading_are_refused(inputs):
     with pytest.raises(InputError, match=next(iter(inputs))):
         stepwise_attention(make_model("llama"), *make_batch(), **inputs)
+
+
+@pytest.mark.parametrize(("ids", "spans"), [(1, 3), (3, 1)])
+def test_spans_of_more_or_fewer_examples_than_there_are_are_refused(ids, spans):
+    inputs, _, step, key = make_batch()
+    inputs, step, key = (x[:1].expand(n, -1) for x, n in ((inputs, ids), (step, spans), (key, spans)))
+    with pytest.raises(InputError, match=f"as many examples as input_ids has, {ids}; got {spans}"):
+        stepwise_attention(make_model("llama"), inputs, None, step, key)

@@ -55,3 +55,4 @@ def test_question_words_are_content_words():
     found = question_words("Where would you put a t-shirt if you don't want it to get wet?")
     assert found == ("t-shirt", "don't", "wet") or found == ("t-shirt", "wet")
     assert question_words("What is it?") == ()
+    assert question_words(f"Does {'字' * (MAX_LENGTH + 1)} float?") == ("float",)

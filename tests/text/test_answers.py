@@ -286,6 +286,7 @@ def test_sameness_is_symmetric(a: float, b: float) -> None:
 
 
 PARTS = [
+    "ı", "option ſ", "İ) ", "K.",
     "The answer is ", "So the answer is ", "answer", " is the answer", "#### ", "\\boxed{", "}", "(", ")", "(c)", "5",
     "1,234.5", "beach", "Q: ", "\n", "\n\n", ". ", "?", " apples", "**", "=", "/ ", "A: ", "\\frac{1}{2}", "é", "%",
     "$",

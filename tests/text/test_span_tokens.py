@@ -120,6 +120,16 @@ def test_truncation_drops_a_cut_span_as_a_whole_and_says_so() -> None:
     assert set(side.key_of_token) == {-1, 0, 1}
 
 
+def test_a_composed_letter_at_the_end_is_no_truncation_where_nothing_was_cut() -> None:
+    """A tokenizer that composes letters gives `e` + accent the offset of the `e` alone."""
+    text = "So 12. Un cafe\u0301"
+    spans = find_spans("", text)
+    offsets = by_character(text)[:-1]
+    for whole_, missing in ((False, (1,)), (True, ())):
+        side = join_pieces(spans, [tokens_of_piece(spans, "rationale", offsets, whole=whole_)])
+        assert side.missing_steps == missing
+
+
 def test_truncation_from_the_left() -> None:
     side = whole(by_character(QUESTION)[8:], by_character(RATIONALE))  # "2 of 1,234?" of "He had 12 of …"
     assert (side.missing_steps, side.missing_keys) == ((0,), (0,))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from small_world import (
     CONTEXT,
+    MODELS,
     TEMPLATES,
     make_examples,
     make_gpt2,
@@ -17,13 +18,14 @@ from small_world import (
     make_tokenizer,
     train,
 )
+from transformers import TrainingArguments
 
 from molsaki.errors import ArtefactError, InputError, MolsakiError, StageError, TokenizerError, UnreadableModelError
 from molsaki.extraction import Text
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, StudentShape
 from molsaki.records import Problem
 from molsaki.stores import AttentionStore, AttentionStoreWriter
-from molsaki.training import Collator, encode_examples, encode_labels, make_method
+from molsaki.training import Collator, DistillationTrainer, encode_examples, encode_labels, make_method
 from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, TOO_LONG
 
 
@@ -193,6 +195,18 @@ def test_a_student_that_is_there_already(tmp_path, examples):
     with pytest.raises(ArtefactError, match="nothing was trained"):
         train(tmp_path / "s", examples, steps=1)
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"label_smoothing_factor": 0.5}, {"neftune_noise_alpha": 5.0}, {"compute_loss_func": print}], ids=str
+)
+def test_arguments_of_another_loss_are_refused(tmp_path, examples, tokenizer, asked):
+    (name,) = asked
+    student, method = MODELS["llama"](), METHODS["dss"](METHODS["dss"].Settings(), StudentShape(()))
+    of_trainer = asked if name == "compute_loss_func" else {}
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=[], **({} if of_trainer else asked))
+    with pytest.raises(InputError, match=f"Expected no {name}"):
+        DistillationTrainer(student, method, args, examples, tokenizer, **of_trainer)
 
 
 def test_a_loss_that_is_no_number_is_seen(tmp_path, examples):

@@ -51,7 +51,9 @@ class BlockMaskCache:
 
 @lru_cache(maxsize=32)
 def _causal(tokens: int, device: torch.device) -> BlockMask:
-    return blocks_of(MaskRule(1, tokens, None, None, device))
+    # It outlives the pass that it was made in, and a mask made in inference mode could take no part in a training.
+    with torch.inference_mode(False):
+        return blocks_of(MaskRule(1, tokens, None, None, device))
 
 
 _BLOCK = 128

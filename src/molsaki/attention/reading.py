@@ -141,6 +141,11 @@ def read_attention(
     """
     _refuse_inputs(model_inputs, kernel)
     spans = make_spans(step_of_token, key_of_token, attention_mask, rows, steps, keys)
+    if len(step_of_token) != len(input_ids):
+        raise InputError(
+            f"Expected steps and keys of as many examples as input_ids has, {len(input_ids)}; got "
+            f"{len(step_of_token)}. One example's spans would be read on another's tokens; pass both as [B, T]."
+        )
     return read_spans(
         model, input_ids, attention_mask, spans, values=values, heads=heads, kernel=kernel, **model_inputs
     )

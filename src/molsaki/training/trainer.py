@@ -45,7 +45,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     Args:
         student: a causal language model.
         method: what is learned; see `molsaki.methods`.
-        args: any `TrainingArguments`; a batch of n examples holds n sequences for each of the method's tasks.
+        args: any `TrainingArguments` but those of another loss (`label_smoothing_factor`, `neftune_noise_alpha`); a
+            batch of n examples holds n sequences for each of the method's tasks.
         train_dataset: encoded examples, from `molsaki.training.encode_examples`.
         tokenizer: the student's; it is saved with the student.
         eval_dataset: encoded examples of a validation split, or None.
@@ -74,6 +75,16 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
                 "them by threads, which the attention reader does not support. Start with `accelerate launch`, or "
                 "set CUDA_VISIBLE_DEVICES to one."
             )
+        for name, given in (
+            ("label_smoothing_factor", args.label_smoothing_factor),
+            ("neftune_noise_alpha", args.neftune_noise_alpha),
+            ("compute_loss_func", more.get("compute_loss_func")),
+        ):
+            if given:
+                raise InputError(
+                    f"Expected no {name}, got {given!r}: the loss is the method's own, of which it would change "
+                    "nothing. Leave it out, or write a method (see `molsaki.methods`)."
+                )
         args.remove_unused_columns = False
         args.label_names = ["passes"]
         args.prediction_loss_only = True
