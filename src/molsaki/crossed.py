@@ -2,8 +2,8 @@
 
 A lucky seed moves a whole row, an easy problem a whole column, and each cell has chance of its own. The variance of the
 mean is estimated from the table's mean squares and its interval is Student's. A bootstrap that draws rows and columns
-(the pigeonhole bootstrap) does not see all of the seeds' variance and knows no t: with three seeds its p-values below
-0.05 come twice as often as they should (`python benchmarks/coverage.py`).
+(the pigeonhole bootstrap) does not see all of the seeds' variance and knows no t: where seeds differ, it finds with
+three of them twice as many differences as there should be (`python benchmarks/coverage.py`).
 
 Degenerate input has a defined answer, written with each function; nothing returns NaN. Accuracies are shares in [0, 1],
 not percentages.
@@ -62,11 +62,11 @@ def paired_difference(
     With D = a − b over S seeds and P problems, and MSR, MSC and MSE the mean squares of its rows, its columns and
     what is left of a two-way table without repetition,
 
-        SE² = (MSR + max(0, MSC − MSE)) / (S·P),
+        SE² = (max(MSR, MSE) + max(0, MSC − MSE)) / (S·P),
 
-    the estimate of σ²_seed/S + σ²_problem/P + σ²_rest/(S·P) (Brennan, 2001, "Generalizability Theory", ch. 6; the
-    seeds' part is never taken for 0). Its degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2), S − 1
-    at least. Interval and p-value are those of Student's t.
+    the estimate of σ²_seed/S + σ²_problem/P + σ²_rest/(S·P) with no negative part (Brennan, 2001, "Generalizability
+    Theory", ch. 6). Its degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2), those of the first part
+    always S − 1. Interval and p-value are those of Student's t.
 
     With one seed only the problems vary and `seeds` = 1 says so. With one problem only the seeds vary. One seed and
     one problem say nothing: the interval is [−1, 1], the p-value 1. Where every difference is the same the interval
@@ -90,7 +90,8 @@ def paired_difference_over_sets(a: Tables, b: Tables, level: float = 0.95) -> Pa
     """Compare two methods by the mean of several test sets, each set with the same weight.
 
     As `paired_difference`; one student answers all sets, so the seeds' part of SE² is that of the seeds' means over
-    all K sets, var(m)/S, and each set k adds its problems' part, max(0, MSC_k − MSE_k) / (S·P_k·K²).
+    all K sets, var(m)/S (Σ_k MSE_k / (S·P_k·K²) at least), and each set k adds its problems' part,
+    max(0, MSC_k − MSE_k) / (S·P_k·K²).
 
     Args:
         a: for each set a table [seeds, problems]; the rows of all sets are the same seeds.
@@ -146,9 +147,7 @@ def _spread(tables: Sequence[Floats]) -> _Spread | None:
     """Of the mean of several tables' means."""
     seeds, sets = tables[0].shape[0], len(tables)
     parts: list[tuple[float, float]] = []  # estimates, of which some are taken off, with their degrees of freedom
-    if seeds > 1:
-        means_S = np.mean([table.mean(1) for table in tables], axis=0)
-        parts.append((float(means_S.var(ddof=1)) / seeds, seeds - 1))
+    rest = 0.0
     for table in tables:
         problems = table.shape[1]
         if problems == 1:
@@ -159,11 +158,16 @@ def _spread(tables: Sequence[Floats]) -> _Spread | None:
         if seeds == 1:
             parts.append((of_columns, problems - 1))
             continue
-        rest = table - table.mean(1, keepdims=True) - columns_P + mean
+        left = table - table.mean(1, keepdims=True) - columns_P + mean
         freedom = (seeds - 1) * (problems - 1)
-        of_rest = scale * float((rest**2).sum()) / freedom
+        of_rest = scale * float((left**2).sum()) / freedom
+        rest += of_rest
         if of_columns > of_rest:
             parts += [(of_columns, problems - 1), (-of_rest, freedom)]
+    if seeds > 1:
+        means_S = np.mean([table.mean(1) for table in tables], axis=0)
+        # Seeds that are alike by luck vary as much as their single answers do, at least.
+        parts.append((max(float(means_S.var(ddof=1)) / seeds, rest), seeds - 1))
     if not parts:
         return None
     variance = sum(part for part, _ in parts)
