@@ -172,6 +172,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
+def show_p(p_value: float) -> str:
+    """A p-value for people, `p=0.031`: two digits, and below 0.0001 no more than that, where no model of chance holds.
+
+    Raises:
+        EvaluationError: it is not in [0, 1].
+    """
+    (p_value,) = checked_values([p_value], "a p-value", (0.0, 1.0))
+    return "p<0.0001" if p_value < 1e-4 else f"p={p_value:.2g}"
+
+
 def check_level(level: float) -> None:
     """Refuse a level that is no share."""
     if not 0 < level < 1:

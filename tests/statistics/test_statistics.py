@@ -12,7 +12,7 @@ from scipy import stats
 
 from molsaki.crossed import crossed_interval, paired_difference
 from molsaki.errors import EvaluationError
-from molsaki.statistics import Interval, expanded_level, holm, mcnemar, seed_interval, wilson_interval
+from molsaki.statistics import Interval, expanded_level, holm, mcnemar, seed_interval, show_p, wilson_interval
 
 relaxed = settings(deadline=None, max_examples=50)
 SHARES = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -67,6 +67,13 @@ def test_seed_interval_by_hand_and_degenerate():
     for bad in ([0.5, math.nan], [0.5, math.inf], [0.5, 48.0]):
         with pytest.raises(EvaluationError, match="shares, not percentages"):
             seed_interval(bad)
+
+
+def test_a_p_value_has_two_digits_and_no_more_than_four_places():
+    shown = [show_p(p) for p in (1.0, 0.0312, 0.00012, 1e-4, 9.9e-5, 0.0)]
+    assert shown == ["p=1", "p=0.031", "p=0.00012", "p=0.0001", "p<0.0001", "p<0.0001"]
+    with pytest.raises(EvaluationError, match="a p-value"):
+        show_p(math.nan)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0, -1.0])

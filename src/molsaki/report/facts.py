@@ -16,7 +16,7 @@ from molsaki.errors import MolsakiError
 from molsaki.evaluation import result_row, score
 from molsaki.pipeline import DATA, GENERATE
 from molsaki.report.attention_figures import Attention
-from molsaki.statistics import Interval
+from molsaki.statistics import Interval, show_p
 from molsaki.summary import Mean, differences, means
 from molsaki.views import VIEWS
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
@@ -122,7 +122,7 @@ def _difference(cell: PairedDifference | None) -> str:
     if cell is None:
         return "–"
     low, high = 100 * cell.interval.low, 100 * cell.interval.high
-    return f"{100 * cell.difference:+.1f} [{low:+.0f}, {high:+.0f}], p = {cell.p_value:.2g}"
+    return f"{100 * cell.difference:+.1f} [{low:+.0f}, {high:+.0f}], {show_p(cell.p_value)}"
 
 
 def _reading(label: str, baseline: str, test: str, cell: PairedDifference) -> str:

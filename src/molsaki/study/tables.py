@@ -14,7 +14,7 @@ import numpy as np
 
 from molsaki.crossed import PairedDifference, paired_difference, paired_difference_over_sets
 from molsaki.report.facts import Table
-from molsaki.statistics import Interval, holm, mcnemar, seed_interval, wilson_interval
+from molsaki.statistics import Interval, holm, mcnemar, seed_interval, show_p, wilson_interval
 from molsaki.study.files import MEAN, Cell, Group, Study
 from molsaki.study.marks import Marks, RunMarks
 
@@ -229,7 +229,7 @@ def difference_table(found: Comparison) -> Table:
         for column in found.columns:
             one = cells[column]
             low, high = 100 * one.paired.interval.low, 100 * one.paired.interval.high
-            shown.append(f"{100 * one.paired.difference:+.1f} [{low:+.1f}, {high:+.1f}] p={one.p_corrected:.2g}")
+            shown.append(f"{100 * one.paired.difference:+.1f} [{low:+.1f}, {high:+.1f}] {show_p(one.p_corrected)}")
         rows.append([f"{a} − {b}", *shown])
     many = sum(len(cells) for cells in found.differences.values())
     caption = (
