@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from molsaki.errors import RecipeError
-from molsaki.preparation import prepare_recipe
+from molsaki.preparation import TRACKER_CHECKS, prepare_recipe
 from molsaki.recipe import Recipe
 from molsaki.recipe_files import MAX_RECIPE_BYTES, RECIPES, override, parse_recipe, read_recipe, recipe_names
 
@@ -26,6 +26,8 @@ SMALL: dict[str, Any] = {
     "student": {"name": "pocket:student"},
     "methods": ["label-only", "dss", "molsaki"],
 }
+
+SERVED = "teacher={writer: {base_url: 'http://localhost:8000/v1', model: m}, reader: {name: pocket:teacher}}"
 
 
 def changed(*settings: str) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def test_every_shipped_recipe_is_whole(name: str, tiny: bool, request: pytest.Fi
     assert recipe.tiny == tiny
     if tiny and recipe.keys == "keywords":
         assert recipe.rationales.keywords != "teacher", "a random teacher names nothing that a step could look at"
-    assert {method.name for method in recipe.methods} == {"label-only", "dss", "molsaki"}
+    own = {"molsaki-words"} if name in NEEDS_NO_FILES else set()
+    assert {method.name for method in recipe.methods} == {"label-only", "dss", "molsaki"} | own
     assert recipe.baseline == "dss"
     # What is written into a run directory reads back as the same recipe.
     assert parse_recipe(recipe.model_dump(mode="json")) == recipe
@@ -143,12 +146,101 @@ def test_the_papers_settings_are_the_papers() -> None:
         ),
         ("evaluation.max_new_tokens=1e12", "evaluation.max_new_tokens: Input should be"),
         ("name=../elsewhere", "name: String should match pattern"),
+        (
+            "training.trackers=[tensorboard, nonsense]",
+            "training.trackers.1: expected one of azure_ml, comet_ml,",
+        ),
+        ("training.trackers=[all, tensorboard]", "training.trackers.0: expected one of azure_ml, comet_ml,"),
+        (
+            "methods=[{name: dss, training: {trackers: [nonsense]}}]",
+            "methods.0.training.trackers.0: expected one of azure_ml, comet_ml,",
+        ),
+        (f"data.train={{source: svamp, path: {'p' * 300}}}", "pppp; "),
+        (f"data.train={{source: svamp, path: {'folder/' * 900}}}", "data.train.path: expected a file or folder at"),
+        ("teacher.writer={base_url: 'http://\u200b\ufeff.example/v1', model: m}", "Invalid IDNA hostname"),
+        ("teacher.writer={base_url: 'http://256.0.0.1/v1', model: m}", "Invalid IPv4 address"),
+        ('teacher.writer={base_url: "http://local\\nhost/v1", model: m}', "Invalid non-printable ASCII character"),
     ],
 )
 def test_an_impossible_value_is_refused_with_its_place(setting: str, expected: str, tmp_path: Path) -> None:
     assert expected in refusal(tmp_path, changed(setting))
     if not setting.startswith(("prompts.teacher=templates", "name=")):
         assert expected in refusal(tmp_path, SMALL, settings=[setting])
+
+
+@pytest.mark.parametrize("length", [264, 5000, 100_000])
+def test_a_prompt_without_a_slot_that_is_no_files_name_is_a_message(length: int, tmp_path: Path) -> None:
+    text = refusal(tmp_path, changed(f"prompts.teacher={'Answer. ' * (length // 8)}"))
+    assert "prompts.teacher: expected a template with {question}, or a file with one; got 'Answer. Answer." in text
+    assert "cannot be read: File name too long" in text
+    assert len(text) < 2000
+
+
+def test_what_lies_in_a_folder_that_may_not_be_entered_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> Any:
+        if "closed" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    # Whom the tests run as may be let in everywhere.
+    monkeypatch.setattr(Path, "stat", refuse)
+    written = changed("data.train={source: svamp, path: closed/SVAMP.json}", "prompts.teacher=closed/prompt.txt")
+    assert "closed/prompt.txt cannot be read: " in refusal(tmp_path, written)
+    del written["prompts"]
+    assert "closed/SVAMP.json; " in refusal(tmp_path, written)
+
+
+def test_trackers_that_are_not_installed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import integrations
+
+    for name, check in {"wandb": "wandb", "comet_ml": "comet"}.items():
+        monkeypatch.setattr(integrations, f"is_{check}_available", lambda: False)
+        expected = f"expected a tracker that is installed and set up; transformers does not find {name!r} here"
+        assert f"training.trackers.0: {expected}" in refusal(tmp_path, changed(f"training.trackers=[{name}]"))
+        monkeypatch.setattr(integrations, f"is_{check}_available", lambda: True)
+        assert prepare_recipe(saved(tmp_path, changed(f"training.trackers=[{name}]"))).training.trackers == (name,)
+
+
+@pytest.mark.parametrize("name", ["all", "none"])
+def test_trackers_can_be_all_that_are_installed_or_none(name: str, tmp_path: Path) -> None:
+    assert prepare_recipe(saved(tmp_path, changed(f"training.trackers=[{name}]"))).training.trackers == (name,)
+
+
+def test_every_tracker_is_asked_for_by_a_name_that_transformers_has() -> None:
+    from transformers import integrations
+
+    for name in integrations.INTEGRATION_TO_CALLBACK:
+        assert callable(getattr(integrations, f"is_{TRACKER_CHECKS.get(name, name)}_available"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit", "aside"),
+    [
+        (["data.train.limit=null"], 32, 0),
+        (["data.train.limit=null", "data.validation_rows=500"], 32, 8),
+        (["data.train.limit=5000", "data.validation_rows=4"], 32, 4),
+        (["data.train.limit='5000'", "data.validation_rows='500'"], 32, 8),
+        (["data.train.limit=5"], 5, 0),
+        ([], 32, 0),
+    ],
+)
+def test_tiny_asks_a_teacher_for_few_rationales_whatever_the_recipe_says(
+    settings: list[str], limit: int, aside: int, tmp_path: Path
+) -> None:
+    served = changed(SERVED, *settings)
+    data = prepare_recipe(saved(tmp_path, served), tiny=True).data
+    assert (data.train.limit, data.validation_rows) == (limit, aside)
+
+
+def test_tiny_bounds_a_resolved_recipe_too(tmp_path: Path) -> None:
+    served = changed(SERVED)
+    resolved = prepare_recipe(saved(tmp_path, served)).model_dump(mode="json")
+    assert resolved["data"]["train"]["limit"] is None
+    assert prepare_recipe(saved(tmp_path, resolved), tiny=True).data.train.limit == 32
 
 
 def test_every_kind_of_problem_is_reported_at_once(tmp_path: Path) -> None:
