@@ -210,7 +210,9 @@ def check_attention(workspace: Workspace, view: View = STEPS) -> AttentionCheck:
     report = prove_store(folder, judge)
     missing = [row_id for row_id in by_id if row_id not in seen]
     if manifest is not None and missing and report.ok:
-        problems.append(f"{len(missing)} rows are missing though the stage has finished, {missing[0]!r} for one")
+        problems.append(
+            f"{len(missing)} rows are missing though the stage has finished, {missing[0]!r} for one; run it again"
+        )
     return AttentionCheck(report, tuple(problems), len(missing) if manifest is None else 0)
 
 

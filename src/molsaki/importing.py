@@ -58,23 +58,27 @@ def import_into(
 
     Raises:
         ArtefactError: the run has rationales from elsewhere, or of other text.
-        DataError: as `import_palm` and `import_file`.
+        DataError: as `palm_completions` and `match_completions`, or the file cannot be read.
     """
     if file is not None:
         check_file(file)
     source = {"from": "PaLM" if file is None else _file_hash(file)}
     mark, log = workspace.run.path(IMPORTED), workspace.rationale_log
     found = read_json(mark, "what a run's rationales were imported from") if mark.exists() else None
-    if found != source and (found is not None or any(True for _ in log.rows())):
+    if found != source and log.count():
         raise ArtefactError(
             f"Expected a run without rationales, or with those of {file or 'PaLM'}; {workspace.run.folder} has others. "
             "Two sources would be mixed, and nothing was imported; choose another directory, or start over with "
             "--overwrite."
         )
-    write_json(mark, source)
+    rows = RowReport()
     if file is None:
-        return import_palm(workspace.recipe, problems, log), source["from"]
-    return with_rows(*import_file(file, columns, workspace.recipe, problems, log)), source["from"]
+        raw = palm_completions(workspace.recipe, problems)
+    else:
+        raw, rows = match_completions(read_rows(file), columns, problems, str(file))
+    write_json(mark, source)  # not before: a file that cannot be used is to be corrected, which makes it another one
+    report = import_rationales(raw, problems, log, keywords_from=keyword_source(workspace.recipe))
+    return with_rows(report, rows), source["from"]
 
 
 def import_palm(recipe: Recipe, problems: Sequence[Problem], log: RowLog) -> GenerationReport:
@@ -84,27 +88,19 @@ def import_palm(recipe: Recipe, problems: Sequence[Problem], log: RowLog) -> Gen
         DataError: there are none for the recipe's training data, or their files do not fit its rows.
         ArtefactError: the log has rows of other text under these ids.
     """
+    return import_rationales(palm_completions(recipe, problems), problems, log, keywords_from=keyword_source(recipe))
+
+
+def palm_completions(recipe: Recipe, problems: Sequence[Problem]) -> dict[str, str]:
+    """PaLM's completions for the training problems of a recipe, by id.
+
+    Raises:
+        DataError: there are none for the recipe's training data, or their files do not fit its rows.
+    """
     spec = recipe.data.train
     raw = load_palm_completions(spec.source, recipe.data_path(spec.path) or ".", spec.split or "train")
     wanted = {problem.id for problem in problems}
-    mine = {row_id: text for row_id, text in raw.items() if row_id in wanted}
-    return import_rationales(mine, problems, log, keywords_from=keyword_source(recipe))
-
-
-def import_file(
-    path: Path, columns: Columns, recipe: Recipe, problems: Sequence[Problem], log: RowLog
-) -> tuple[GenerationReport, RowReport]:
-    """Take over the completions of a file: JSON lines, a JSON list, CSV, TSV or Parquet, by its name's ending.
-
-    Returns:
-        What became of the problems, and what of the file's rows.
-
-    Raises:
-        DataError: the file cannot be read, lacks a column, or has no completion of these problems.
-        ArtefactError: the log has rows of other text under these ids.
-    """
-    raw, report = match_completions(read_rows(path), columns, problems, str(path))
-    return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe)), report
+    return {row_id: text for row_id, text in raw.items() if row_id in wanted}
 
 
 def keyword_source(recipe: Recipe) -> KeywordSource:

@@ -87,8 +87,9 @@ def model_at(
     """Load the model of a directory or hub name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or its weights are cut or damaged.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     try:
@@ -103,6 +104,12 @@ def model_at(
         raise InputError(
             f"Expected a causal language model at {location!r}, a directory or a name on the hub; it cannot be "
             f"loaded: {error}. Check the name and the network, or try the recipe with --tiny first."
+        ) from error
+    except SafetensorError as error:
+        raise InputError(
+            f"Expected a causal language model with whole weights at {location!r}; their file is cut or damaged: "
+            f"{error}. It cannot be loaded; put the file back from a copy or download it again, or, if it is a "
+            "student, delete its directory and train it again."
         ) from error
     return model
 

@@ -12,8 +12,8 @@ from molsaki.attending import READ_AS, AttentionCheck, only_in_main, reader_of, 
 from molsaki.errors import ArtefactError
 from molsaki.methods import METHODS
 from molsaki.recipe import Recipe
-from molsaki.views import STEPS
-from molsaki.workspace import TRAIN, Workspace
+from molsaki.views import STEPS, View
+from molsaki.workspace import GENERATE, TRAIN, Workspace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,26 @@ def wants_next_tokens(workspace: Workspace) -> bool:
 def has_next_tokens(workspace: Workspace) -> bool:
     """Whether they have been read; a run may have got its first method that compares them after its attention."""
     return TOLD in (workspace.run.stage_done(STEPS.stage) or {})
+
+
+def unread_rows(workspace: Workspace, view: View = STEPS) -> int:
+    """How many rows are to be read though the stage of a view has finished: lost ones, and those of new rationales.
+
+    Those of next tokens count too. No row is read for it, only the indices of the stores.
+
+    Raises:
+        ArtefactError: a shard is damaged.
+    """
+    from molsaki.stores.shards import count_rows
+
+    told = workspace.stage(view.stage)
+    if not told:
+        return 0
+    unread: int = max(0, told["kept"] - count_rows(workspace.run.path(view.folder)))
+    unread += max(0, workspace.stage(GENERATE).get("kept", 0) - told["read"])
+    if TOLD in told and wants_next_tokens(workspace):
+        unread += max(0, told[TOLD]["kept"] - count_rows(workspace.run.path(FOLDER)))
+    return unread
 
 
 def require_temperatures(folder: Path, recipe: Recipe) -> None:
@@ -215,5 +235,7 @@ def check_next_tokens(workspace: Workspace) -> AttentionCheck:
     missing = [row_id for row_id in by_id if row_id not in seen]
     finished = has_next_tokens(workspace)
     if finished and missing and report.ok:
-        problems.append(f"{len(missing)} rows are missing though the stage has finished, {missing[0]!r} for one")
+        problems.append(
+            f"{len(missing)} rows are missing though the stage has finished, {missing[0]!r} for one; run it again"
+        )
     return AttentionCheck(report, tuple(problems), 0 if finished else len(missing))

@@ -12,6 +12,7 @@ job (`accelerate launch`), all take part in attend and students, and process 0 d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
 from molsaki.teachers.opening import cost, open_writer, recipe_questions, show_prompts
 from molsaki.views import STEPS
 from molsaki.workers import run_in_workers
+from molsaki.workspace import DATA as DATA
+from molsaki.workspace import GENERATE as GENERATE
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 if TYPE_CHECKING:
@@ -33,9 +36,10 @@ if TYPE_CHECKING:
     from molsaki.students import Done, Job
     from molsaki.views import View
 
+logger = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 ALSO_TESTED = "its text is in a test set too"
-DATA, GENERATE = "data", "generate"
 
 
 def load_data(workspace: Workspace) -> Mapping[str, Any]:
@@ -43,9 +47,13 @@ def load_data(workspace: Workspace) -> Mapping[str, Any]:
 
     Returns:
         The stage's manifest: for every set how many rows came, were kept and were left out, and why.
+
+    Raises:
+        ArtefactError: some of the problems that the stage left are not there any more.
     """
     done = workspace.run.stage_done(DATA)
     if done is not None:
+        workspace.require_problems()
         return done
     recipe, data = workspace.recipe, workspace.recipe.data
     reports: dict[str, RowReport] = {}
@@ -113,7 +121,7 @@ def generate(workspace: Workspace, progress: Progress | None = None, *, partial:
     """
     load_data(workspace)
     done = workspace.run.stage_done(GENERATE)
-    if done is not None:
+    if done is not None and not workspace.lost_rationales():
         return done
     report = _write_rationales(workspace, workspace.read_problems(TRAIN), progress)
     manifest: dict[str, Any] = report.to_dict()
@@ -138,16 +146,21 @@ def prompts(recipe: Recipe, rows: int) -> Iterator[tuple[str, str, str]]:
 
 def _write_rationales(workspace: Workspace, problems: list[Problem], progress: Progress | None) -> GenerationReport:
     from molsaki.generation import generate_rationales, own_rationales
+    from molsaki.importing import IMPORTED, import_palm
 
     recipe = workspace.recipe
     settings = recipe.rationales
     log = workspace.rationale_log
     named = "question-words" if settings.keywords == "question-words" else "data"
+    if workspace.run.path(IMPORTED).exists():
+        raise ArtefactError(
+            f"Expected the import into {workspace.run.folder} to have finished, as {IMPORTED} says that its rationales "
+            "are imported; some are missing. Two sources would be mixed, and nothing was written; run the same "
+            "`molsaki import` command again, which goes on where it stopped, or start over with --overwrite."
+        )
     if settings.source == "dataset":
         return own_rationales(problems, log, keywords_from=named)  # type: ignore[arg-type]
     if settings.source == "palm":
-        from molsaki.importing import import_palm
-
         return import_palm(recipe, problems, log)
     if settings.source == "imported":
         raise ArtefactError(
@@ -185,7 +198,7 @@ def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapp
     from molsaki.importing import import_into
 
     load_data(workspace)
-    done = workspace.run.stage_done(GENERATE)
+    done = None if workspace.lost_rationales() else workspace.run.stage_done(GENERATE)
     report, source = import_into(workspace, workspace.read_problems(TRAIN), file, columns)
     if done is not None:
         return done
@@ -219,12 +232,15 @@ def attend(workspace: Workspace, progress: Progress | None = None, view: View = 
     Returns:
         The stage's manifest: how many rationales were read, and why the others were not.
     """
-    from molsaki.next_token_stage import TOLD, wants_next_tokens
+    from molsaki.next_token_stage import TOLD, unread_rows, wants_next_tokens
 
     done, generated = only_main(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
     # A run that got a method which compares next tokens reads those too; its attention is there and is left alone.
     if done is not None and (TOLD in done or view is not STEPS or not wants_next_tokens(workspace)):
-        return done
+        unread = only_main(lambda: unread_rows(workspace, view))
+        if not unread:
+            return done
+        logger.warning("%d rows of the %s are missing though it was read; they are read now", unread, view.title)
     if generated is None:
         raise ArtefactError(
             f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished there. Run "
@@ -263,12 +279,13 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
     """One job for each method and seed, seed by seed, so that a run that is stopped early has whole comparisons.
 
     Raises:
-        ArtefactError: an earlier stage, or a student to test, is missing.
+        ArtefactError: an earlier stage, some of what it left, or a student to test, is missing.
     """
     from molsaki.next_token_stage import has_next_tokens, wants_next_tokens
-    from molsaki.students import Job
+    from molsaki.students import Job, require_all_rows
 
     recipe = workspace.recipe
+    workspace.require_problems()
     for stage in (GENERATE, *(view.stage for view in views(workspace))):
         if train and workspace.run.stage_done(stage) is None:
             raise ArtefactError(
@@ -282,8 +299,10 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
             "and directory first."
         )
     pairs = [(method.label, seed) for seed in recipe.seeds for method in recipe.methods]
-    missing = [pair for pair in pairs if not train and not workspace.student(*pair).is_dir()]
-    if missing:
+    missing = [pair for pair in pairs if not workspace.student(*pair).is_dir()]
+    if train and missing:
+        require_all_rows(workspace, views(workspace))
+    if missing and not train:
         raise ArtefactError(
             f"Expected {len(pairs)} trained students in {workspace.run.folder}; {len(missing)} are missing, "
             f"{missing[0][0]} with seed {missing[0][1]} among them. Run `molsaki train` with this recipe first."

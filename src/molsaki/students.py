@@ -5,6 +5,7 @@ This is what a worker process does; everything comes from the run directory and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from molsaki.artefacts import disk_is_full, fingerprint, refuse_write, require_same
 from molsaki.attending import attention_rules
 from molsaki.encoding import context_length
-from molsaki.errors import MolsakiError
+from molsaki.errors import ArtefactError, MolsakiError
 from molsaki.evaluation import in_order, predict, score
 from molsaki.methods import METHODS, Task
-from molsaki.models import load_model, load_tokenizer, pick_device, quiet_libraries
-from molsaki.next_token_stage import open_next_tokens
+from molsaki.models import load_model, load_tokenizer, model_at, pick_device, quiet_libraries, tokenizer_at
+from molsaki.next_token_stage import open_next_tokens, unread_rows
 from molsaki.processes import only_main, process_count, process_number, wait
 from molsaki.prompts import PromptTemplate
 from molsaki.recipe import Recipe
@@ -31,6 +32,8 @@ from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 FEWER = "problems with a rationale less than `examples` asks for"
 
@@ -65,6 +68,23 @@ class Done:
     accuracy: Mapping[str, float]
     seconds: float
     notes: Mapping[str, int]
+
+
+def require_all_rows(workspace: Workspace, views: Sequence[View]) -> None:
+    """Count what students learn from, so that all of a run learn from the same, whenever they are trained.
+
+    Raises:
+        ArtefactError: rationales, or rows of the teacher's in one of these views, are missing though the stage that
+            makes them has finished.
+    """
+    lost = {"generate": workspace.lost_rationales(), "attend": sum(unread_rows(workspace, view) for view in views)}
+    for stage, rows in lost.items():
+        if rows:
+            raise ArtefactError(
+                f"Expected all rows that the {stage} stage of {workspace.run.folder} has made; {rows} are missing. The "
+                "students that are still to be trained would learn from less than the others, and nothing was trained; "
+                f"run `molsaki {stage}` with this recipe and directory, which makes those rows alone."
+            )
 
 
 def run_job(job: Job) -> Done:
@@ -204,26 +224,26 @@ def _name(job: Job) -> str:
 
 
 def _not_tested(workspace: Workspace, job: Job) -> list[str]:
-    """The test sets that a student has no predictions for."""
-    return [name for name in workspace.test_names if not workspace.predictions(job.label, job.seed, name).is_file()]
+    """The test sets that a student has no predictions for, or not one for each problem."""
+    return [name for name in workspace.test_names if not workspace.has_predictions(job.label, job.seed, name)]
 
 
 def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...], dict[str, float]]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     recipe = workspace.recipe
     missing = _not_tested(workspace, job)
     if missing:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder).to(pick_device())
+        tokenizer = tokenizer_at(str(folder))
+        model = model_at(str(folder)).to(pick_device())
+        asked = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
         for name in missing:
-            problems = workspace.read_tests(name)
-            prompts: dict[Task, str] = {METHODS[workspace.method(job.label).name].answers_with: ""}
-            if recipe.evaluation.explain:
-                prompts["explain"] = ".explain"
-            for prompt, suffix in prompts.items():
-                predictions = _decode(recipe, model, tokenizer, problems, workspace.template(prompt))
-                workspace.write_predictions(job.label, job.seed, f"{name}{suffix}", predictions)
+            problems, path = workspace.read_tests(name), workspace.predictions(job.label, job.seed, name)
+            if path.is_file():
+                logger.warning("%s is not of exactly the %d problems of its set; it is made again", path, len(problems))
+            if recipe.evaluation.explain:  # first, since a student that has its predictions counts as tested
+                written = _decode(recipe, model, tokenizer, problems, workspace.template("explain"))
+                workspace.write_explanations(job.label, job.seed, name, written)
+            predictions = _decode(recipe, model, tokenizer, problems, asked)
+            workspace.write_predictions(job.label, job.seed, name, predictions)
     accuracy = {
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
     }

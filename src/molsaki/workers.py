@@ -15,9 +15,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from typing import TypeVar
+
+from molsaki.errors import StageError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,6 +36,9 @@ def run_in_workers(
         items: one argument for each job.
         workers: how many processes; by default one a GPU, or one a core without GPUs. With 1, the jobs run in this
             process with all its threads, as they do under `accelerate launch`.
+
+    Raises:
+        StageError: a worker was killed; the others have been stopped.
     """
     slots = _slots(workers, len(items))
     if len(slots) <= 1:
@@ -44,10 +50,16 @@ def run_in_workers(
         devices.put(slot)
     threads = max(1, (os.cpu_count() or 1) // len(slots))
     with ProcessPoolExecutor(len(slots), context, _start_worker, (devices, threads)) as pool:
-        futures = [pool.submit(function, item) for item in items]
         try:
+            futures = [pool.submit(function, item) for item in items]
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool as error:
+            raise StageError(
+                f"Expected {len(slots)} workers to do {len(items)} jobs; one of them was killed in the middle, often "
+                "by the system for want of memory, and the others were stopped. What is whole stays; run the same "
+                "command again, which goes on from there, with fewer --workers if memory is short."
+            ) from error
         except BaseException:
             # Jobs that have begun stop by themselves, with a checkpoint; those that have not are not begun.
             pool.shutdown(wait=True, cancel_futures=True)

@@ -8,6 +8,7 @@ attention/  attention-heads/  …       where the teacher looked, in each view t
 next_tokens/                          what it expected to write next, where a method compares that
 students/<label>-<seed>/              plain model directories
 predictions/<label>-<seed>/<set>.jsonl
+predictions/<label>-<seed>/explanations/<set>.jsonl
 results.json                          one row for each task, set, method and seed
 scores.json                           the same with intervals and failures
 report.html  report/                  the page; its figures, what was read for it, the rationales that it shows
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.artefacts import RowLog, RunDirectory, write_whole
-from molsaki.errors import ArtefactError
+from molsaki.errors import ArtefactError, EvaluationError
 from molsaki.prompts import PromptTemplate
 from molsaki.rationales import RationaleRow, read_rationales
 from molsaki.recipe import MethodSpec, Recipe
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from molsaki.extraction import Text
 
 TRAIN, VALIDATION = "train", "validation"
+DATA, GENERATE = "data", "generate"
+"""The stages that load problems and that have rationales written."""
+EXPLANATIONS = "explanations"
+"""The folder beside a student's predictions, which are files, whatever a test set is called."""
 
 
 class Workspace:
@@ -42,6 +47,7 @@ class Workspace:
     def __init__(self, run: RunDirectory, recipe: Recipe) -> None:
         self.run = run
         self.recipe = recipe
+        self._tested: dict[str, list[Problem]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> Workspace:
@@ -54,30 +60,66 @@ class Workspace:
     def write_problems(self, name: str, problems: Iterable[Problem]) -> None:
         """Keep the problems of one set."""
         lines = "".join(json.dumps(problem.to_dict(), ensure_ascii=False) + "\n" for problem in problems)
-        write_whole(self.run.path("data", f"{name}.jsonl"), lines)
+        write_whole(self._problem_file(name), lines)
+        self._tested.pop(name, None)
 
     def read_problems(self, name: str) -> list[Problem]:
         """The problems of one set.
 
         Raises:
-            ArtefactError: the data stage has not been run.
+            ArtefactError: the data stage has not been run, or some of what it left is not there any more.
         """
-        path = self.run.path("data", f"{name}.jsonl")
-        if not path.is_file():
+        path, kept = self._problem_file(name), self._kept_problems().get(name, 0)
+        if not path.is_file() and not kept:
             raise ArtefactError(
                 f"Expected the problems of {name!r} in {path}; they are not there. Run `molsaki generate` with this "
                 "recipe and directory first."
             )
-        return [Problem.from_dict(row) for row in RowLog(path).rows()]
+        problems = [Problem.from_dict(row) for row in RowLog(path).rows()]
+        self._require_problems(name, len(problems), kept)
+        return problems
+
+    def require_problems(self) -> None:
+        """Count the problems of every set.
+
+        Raises:
+            ArtefactError: some of what the data stage left is not there any more.
+        """
+        for name, kept in self._kept_problems().items():
+            self._require_problems(name, RowLog(self._problem_file(name)).count(), kept)
+
+    def _problem_file(self, name: str) -> Path:
+        return self.run.path("data", f"{name}.jsonl")
+
+    def _kept_problems(self) -> dict[str, int]:
+        """How many problems of each set the data stage left; nothing where it has not finished."""
+        kept = {name: int(report["kept"]) for name, report in self.stage(DATA).items()}
+        if kept and VALIDATION not in kept and self.has_validation:  # set aside from the training problems
+            kept[VALIDATION] = min(self.recipe.data.validation_rows, kept[TRAIN])
+            kept[TRAIN] -= kept[VALIDATION]
+        return kept
+
+    def _require_problems(self, name: str, found: int, kept: int) -> None:
+        if found < kept:
+            path, told = self._problem_file(name), self.run.stage_path(DATA)
+            raise ArtefactError(
+                f"Expected the {kept} problems of {name!r} that the data stage left in {path}; {kept - found} of them "
+                "are missing. Students would learn from other problems than those before, or be tested on others, and "
+                f"nothing was done; put the file back from a copy, or delete it together with {told} and run "
+                "`molsaki generate` with this recipe and directory, which loads every set anew from its source."
+            )
 
     def read_tests(self, name: str) -> list[Problem]:
         """The problems of a test set that are tested on, in the set's order."""
+        if name in self._tested:
+            return list(self._tested[name])
         problems, rows = self.read_problems(name), self.recipe.evaluation.rows
-        if rows is None or rows >= len(problems):
-            return problems
-        chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
-        ids = {problem.id for problem in chosen}
-        return [problem for problem in problems if problem.id in ids]
+        if rows is not None and rows < len(problems):
+            chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
+            ids = {problem.id for problem in chosen}
+            problems = [problem for problem in problems if problem.id in ids]
+        self._tested[name] = problems  # every student's predictions are held against them
+        return list(problems)
 
     @property
     def test_names(self) -> list[str]:
@@ -100,6 +142,12 @@ class Workspace:
     def completion_log(self) -> RowLog:
         """The log of all that the teacher wrote."""
         return RowLog(self.run.path("completions.jsonl"))
+
+    def lost_rationales(self) -> int:
+        """How many rationales are not in the log any more though the generate stage has finished."""
+        told = self.stage(GENERATE)
+        written = told.get("problems", 0) - told.get("unanswered", 0)
+        return max(0, written - self.rationale_log.count()) if written else 0
 
     def read_texts(self, name: str) -> tuple[list[Problem], dict[str, Text]]:
         """The problems of a set that have a rationale, and their texts as attention is read on them."""
@@ -131,14 +179,47 @@ class Workspace:
 
     def write_predictions(self, label: str, seed: int, test: str, predictions: Sequence[Prediction]) -> None:
         """Keep every prediction."""
-        lines = "".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in predictions)
-        write_whole(self.predictions(label, seed, test), lines)
+        write_whole(self.predictions(label, seed, test), _lines(predictions))
+
+    def write_explanations(self, label: str, seed: int, test: str, written: Sequence[Prediction]) -> None:
+        """Keep what a student wrote after `explain:`, beside its predictions."""
+        path = self.predictions(label, seed, test)
+        write_whole(path.parent / EXPLANATIONS / path.name, _lines(written))
+
+    def has_predictions(self, label: str, seed: int, test: str) -> bool:
+        """Whether there are predictions of one student for exactly the problems that a test set is tested on.
+
+        Raises:
+            DataError: the file has a line that is no prediction.
+        """
+        if not self.predictions(label, seed, test).is_file():
+            return False
+        self.read_tests(test)  # if the problems themselves are not there, that is no fault of the predictions
+        try:
+            self.read_predictions(label, seed, test)
+        except ArtefactError:
+            return False
+        return True
 
     def read_predictions(self, label: str, seed: int, test: str) -> list[Prediction]:
-        """The predictions of one student for one test set."""
-        from molsaki.evaluation import Prediction
+        """The predictions of one student for one test set, in the set's order.
 
-        return [Prediction.from_dict(row) for row in RowLog(self.predictions(label, seed, test)).rows()]
+        Raises:
+            ArtefactError: they are not those of the problems that it is tested on: some are missing, or of other text.
+            DataError: the file has a line that is no prediction.
+        """
+        from molsaki.evaluation import Prediction, in_order
+
+        path, problems = self.predictions(label, seed, test), self.read_tests(test)
+        rows = [Prediction.from_dict(row) for row in RowLog(path).rows()]
+        try:
+            return in_order(rows, problems)
+        except EvaluationError as error:
+            raise ArtefactError(
+                f"Expected {path} to have an answer to each of the {len(problems)} problems that {test!r} is tested "
+                f"on, and to no other; it has {len(rows)} rows. {error} `molsaki evaluate` with this recipe and "
+                "directory does that, for this file alone."
+            ) from error
 
     def method(self, label: str) -> MethodSpec:
         """The method that a label stands for."""
@@ -147,3 +228,7 @@ class Workspace:
     def stage(self, name: str) -> Mapping[str, Any]:
         """What a stage has left, or nothing."""
         return self.run.stage_done(name) or {}
+
+
+def _lines(predictions: Sequence[Prediction]) -> str:
+    return "".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in predictions)

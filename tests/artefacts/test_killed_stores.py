@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from molsaki.artefacts.whole_files import LEFTOVER_PREFIX
+from molsaki.errors import ArtefactError
 from molsaki.stores import AttentionStore, AttentionStoreWriter
+from molsaki.stores.shards import count_rows
 
 ROWS = 40
 FINGERPRINT = {"teacher": "pocket"}
@@ -102,3 +104,21 @@ def test_a_kill_costs_at_most_the_rows_that_waited(killed: dict[str, Path], name
     assert store.check().ok
     assert store.check().unfinished == ()
     assert not list(folder.glob(f"{LEFTOVER_PREFIX}*"))
+
+
+def test_the_rows_of_a_store_are_counted_by_its_indices_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    assert count_rows(folder) == 0
+    with AttentionStoreWriter(folder, {"teacher": "t"}, shard_rows=2) as writer:
+        assert count_rows(folder) == 0
+        for row in range(5):
+            writer.add(str(row), "hash", torch.ones(1, 2, 3))
+    assert count_rows(folder) == 5
+    values = folder / "shard-00001.safetensors"
+    values.write_bytes(bytes(values.stat().st_size))
+    assert count_rows(folder) == 5, "no value is read"
+    (folder / "shard-00000.jsonl").unlink()
+    assert count_rows(folder) == 3
+    values.unlink()
+    with pytest.raises(ArtefactError, match="shard-00001"):
+        count_rows(folder)

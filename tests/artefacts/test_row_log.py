@@ -238,3 +238,11 @@ def test_a_log_that_may_not_be_written_is_a_stage_error(tmp_path: Path, monkeypa
         with pytest.raises(StageError, match="permissions"):
             log.append(ROWS)
     assert list(log.rows()) == ROWS
+
+
+def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    assert RowLog(path).count() == 0
+    for data, rows in ((b'{"id": "a"}\n\n  \n{"id": "b"}\n', 2), (b'{"id": "a"}\n{"id": "cut', 1), (b'{"id": "a"}', 1)):
+        path.write_bytes(data)
+        assert RowLog(path).count() == len(list(RowLog(path).rows())) == rows

@@ -101,6 +101,9 @@ def test_questions_without_an_answer_leave_the_stage_unfinished(server: Server, 
     assert len(rows(out)) == ROWS - 1
     assert run(path, out, "--partial", command="generate").code == 0
     assert json.loads((out / "stages/generate.json").read_text())["unanswered"] == 1
+    asked = len(server.asked)
+    assert run(path, out, "--partial", command="generate").code == 0
+    assert len(server.asked) == asked, "a problem that never had a row has lost none"
 
 
 def test_tokens_and_their_price_are_summed_over_runs(server: Server, tmp_path: Path) -> None:

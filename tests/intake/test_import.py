@@ -208,6 +208,48 @@ def test_a_file_that_is_cut_is_refused_and_leaves_no_row(written: tuple[Path, Pa
     assert not (out / "rationales.jsonl").exists()
 
 
+def test_a_file_that_could_not_be_used_is_corrected_and_imported_into_the_same_run(
+    written: tuple[Path, Path, Path],
+) -> None:
+    path, out, tool = written
+    whole = tool.read_bytes()
+    for spoilt in (whole[:-20], whole.replace(b'"name"', b'"who"')):
+        tool.write_bytes(spoilt)
+        assert bring(path, out, tool).code == 2
+        assert not (out / "imported.json").exists()
+    tool.write_bytes(whole)
+    # As an earlier version left it: a mark of a file of which nothing was taken.
+    (out / "imported.json").write_text('{"from": "sha256:0"}', encoding="utf-8")
+    shown = bring(path, out, tool)
+    assert shown.code == 0, shown.error
+    assert "right │ 3" in shown.text
+
+
+def test_a_teacher_does_not_write_on_where_an_import_was_killed(
+    written: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    path = recipe(tmp_path / "teacher")
+    _, out, tool = written
+    assert bring(path, out, tool).code == 0
+    done = (out / "rationales.jsonl").read_bytes()
+    cut = b"".join(done.splitlines(keepends=True)[:5])
+    # Killed before the stage had finished, and rows lost after it had: neither is the teacher's to make.
+    for finished in (True, False):
+        (out / "rationales.jsonl").write_bytes(cut)
+        if not finished:
+            (out / "stages/generate.json").unlink()
+        for command in ("generate", "run"):
+            shown = molsaki(command, path, "--out", out)
+            assert shown.code == 2
+            assert "run the same `molsaki import` command again" in shown.error
+            assert (out / "rationales.jsonl").read_bytes() == cut
+        assert not (out / "completions.jsonl").exists()
+        assert bring(path, out, tool).code == 0
+        assert (out / "rationales.jsonl").read_bytes() == done
+        assert json.loads((out / "stages/generate.json").read_text(encoding="utf-8"))["unanswered"] == 0
+    assert molsaki("generate", path, "--out", out).code == 0
+
+
 def test_an_import_that_is_killed_goes_on_to_the_same_rows(
     written: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,7 @@ def test_a_student_of_cot_is_asked_for_its_reasons(world: tuple[Path, Shown]) ->
     assert 'prompt = "reason: {question}\\n"' in card
     settings = json.loads((world[0] / "students/cot-1/generation_config.json").read_text(encoding="utf-8"))
     assert settings["max_new_tokens"] == 40
-    assert len(rows(world[0] / "predictions/mmi-1/in-domain.explain.jsonl")) == 8
+    assert len(rows(world[0] / "predictions/mmi-1/explanations/in-domain.jsonl")) == 8
 
 
 def test_answers_and_rationales_have_bounds_of_their_own() -> None:

@@ -1,4 +1,4 @@
-"""Workers end with the process that started them, however that ends."""
+"""Workers end with the process that started them, however that ends, and one that is killed is a message."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from molsaki.errors import StageError
+from molsaki.workers import run_in_workers
 
 BEATS = """
 import sys, time
@@ -59,3 +62,9 @@ def test_workers_do_not_write_on_when_the_process_that_started_them_is_killed(
         before = after
         time.sleep(1)
     assert len(after) == 2
+
+
+def test_a_worker_that_is_killed_is_a_message_that_says_what_to_do() -> None:
+    """As the system does it when memory runs out."""
+    with pytest.raises(StageError, match=r"one of them was killed .* memory.* What is whole stays; .* fewer --workers"):
+        list(run_in_workers(signal.raise_signal, [signal.SIGKILL] * 3, workers=2))

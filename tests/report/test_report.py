@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import json
 import shutil
@@ -232,3 +233,57 @@ def test_a_student_is_looked_at_where_it_learned_to_write(tmp_path: Path) -> Non
         assert read_header(folder).fingerprint["prompt"].startswith(f"{prompt} {{question}}")
         seen = look_at(str(tmp_path / f"run/students/{label}-1"), "How many is 3 and 4?", "3 and 4 make 7.")
         assert seen.prompt.startswith(f"{prompt} {{question}}")
+
+
+def test_look_at_a_student_under_another_name_asks_for_its_prompt(run: Path) -> None:
+    shutil.copytree(run / "students/dss-1", run / "students/best-one")
+    question = ("How many is 3 and 4?", "--rationale", "3 and 4 make 7.")
+    shown = molsaki("look", run / "students/best-one", *question)
+    assert shown.code == 2
+    message = " ".join(shown.error.split())
+    assert "one of its methods dss, molsaki" in message
+    assert "with --prompt" in message
+    asked = molsaki("look", run / "students/best-one", *question, "--prompt", "explain: {question}\n{rationale}")
+    assert asked.code == 0, asked.error
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_student_whose_weights_are_cut_is_left_out_with_a_note(run: Path) -> None:
+    cut(run / "students/dss-1/model.safetensors")
+    report = write_report(Workspace.open(run))
+    (note,) = [note for note in report.notes if "dss, seed 1" in note]
+    assert "cut or damaged" in note
+    assert page_data(run)["models"] == ["teacher", "student before", "after molsaki, seed 1"]
+    shown = molsaki("look", run / "students/dss-1", "How many is 3 and 4?")
+    assert shown.code == 2
+    assert "cut or damaged" in " ".join(shown.error.split())
+
+
+def test_a_report_that_cannot_be_written_is_a_message(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    shown = molsaki("report", run, "--rows", "0")
+    assert shown.code == 2
+    assert "Expected to write" in shown.error
+    monkeypatch.undo()
+    shutil.rmtree(run / "report")
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    shown = molsaki("report", run, "--rows", "0")
+    assert shown.code == 2
+    assert "Read-only file system. No report was written" in " ".join(shown.error.split())
+
+
+def test_predictions_that_are_cut_are_not_reported_as_if_whole(run: Path) -> None:
+    path = run / "predictions/dss-1/odd.jsonl"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
+    shown = molsaki("report", run, "--rows", "0")
+    assert shown.code == 2
+    message = " ".join(shown.error.split())
+    assert str(path) in message
+    assert "`molsaki evaluate`" in message

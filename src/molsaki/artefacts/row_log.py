@@ -51,17 +51,12 @@ class RowLog:
         Raises:
             DataError: a line is not a JSON object; the message names the file and the line.
         """
-        self._mend()
-        if not self.path.exists():
-            return
-        end = self._whole_bytes()
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                end -= len(line)
-                if end < 0:
-                    return
-                if line.strip():
-                    yield self._parse(number, line)
+        for number, line in self._lines():
+            yield self._parse(number, line)
+
+    def count(self) -> int:
+        """How many rows there are; none of them is parsed."""
+        return sum(1 for _ in self._lines())
 
     def ids(self) -> set[str]:
         """The ids of the rows that have one."""
@@ -94,6 +89,20 @@ class RowLog:
                 f"{len(refused)} of {len(lines) + len(refused)} rows for {self.path} were left out, and the "
                 f"others were appended. The first: {refused[0]}"
             )
+
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """The whole lines that are not blank, each with its number from 1."""
+        self._mend()
+        if not self.path.exists():
+            return
+        end = self._whole_bytes()
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                end -= len(line)
+                if end < 0:
+                    return
+                if line.strip():
+                    yield number, line
 
     def _append(self, lines: list[bytes]) -> None:
         try:

@@ -148,7 +148,7 @@ class RunDirectory:
         Raises:
             DataError: the stage's manifest is cut or malformed.
         """
-        path = self._stage_path(stage)
+        path = self.stage_path(stage)
         if not path.exists():
             return None
         value = read_json(path, f"the manifest of the stage {stage!r}")
@@ -163,9 +163,14 @@ class RunDirectory:
             DataError: the manifest is not plain JSON.
             StageError: it cannot be written; the stage counts as not finished.
         """
-        write_json(self._stage_path(stage), dict(manifest))
+        write_json(self.stage_path(stage), dict(manifest))
 
-    def _stage_path(self, stage: str) -> Path:
+    def stage_path(self, stage: str) -> Path:
+        """The file of a stage's manifest.
+
+        Raises:
+            ArtefactError: the stage's name cannot name a file.
+        """
         if not _STAGE.fullmatch(stage):
             raise ArtefactError(
                 f"Expected a stage's name of letters, digits, '.', '_' and '-'; got {stage!r}. It cannot "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molsaki.artefacts import exclusive_lock, write_whole
+from molsaki.artefacts import exclusive_lock, refuse_write, write_whole
 from molsaki.report.attention_figures import find_attention
 from molsaki.report.browser import MOST_PROBLEMS, browser_data
 from molsaki.report.charts import Chart, draw, for_page
@@ -74,7 +74,10 @@ def write_report(
         StageError: the files cannot be written, or another process writes this run's report.
     """
     folder = workspace.run.path(FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        refuse_write(folder, error, "No report was written.")
     with exclusive_lock(folder, "the report of this run"):
         result = find_result(workspace)
         metrics = read_metrics(workspace)
@@ -127,8 +130,11 @@ def write_report(
 
 def _draw_all(charts: list[Chart], folder: Path) -> dict[str, str]:
     """Draw every chart into files; figures of an earlier report go away. Returns each for the page."""
-    if folder.is_dir():
-        shutil.rmtree(folder)
+    try:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    except OSError as error:
+        refuse_write(folder, error, "The figures of an earlier report are deleted in part.")
     found = {}
     for chart in charts:
         svg, png = draw(chart)

@@ -69,7 +69,8 @@ def look_at(
         page: where to write a page.
 
     Raises:
-        InputError: the model or its tokenizer cannot be loaded, it writes nothing, or there is no key to look at.
+        InputError: the model or its tokenizer cannot be loaded, it writes nothing, there is no key to look at, or it
+            is a student whose directory has another name than its run knows, and no prompt is given.
         UnreadableModelError: its attention cannot be read.
     """
     quiet_libraries()
@@ -130,8 +131,14 @@ def _default_prompt(model: str) -> str:
 
     folder = Path(model).resolve()
     workspace = Workspace.open(folder.parent.parent)
-    method = METHODS[workspace.method(folder.name.rpartition("-")[0]).name]
-    return str(workspace.template(method.explains_after()))
+    labels, label = [method.label for method in workspace.recipe.methods], folder.name.rpartition("-")[0]
+    if label not in labels:
+        raise InputError(
+            f"Expected {folder.name!r} to be the name of a student of {folder.parent.parent}, METHOD-SEED with one of "
+            f"its methods {', '.join(labels)}; it is not. In which prompt it learned to write is not known; give one "
+            "with --prompt, or the directory its own name again."
+        )
+    return str(workspace.template(METHODS[workspace.method(label).name].explains_after()))
 
 
 def _is_student(model: str) -> bool:

@@ -203,6 +203,19 @@ def rows_by_id(shards: Sequence[Shard]) -> dict[str, tuple[int, StoredRow]]:
     return rows
 
 
+def count_rows(folder: Path) -> int:
+    """How many rows the finished shards of a store have, by their indices alone; 0 where there is no store.
+
+    Raises:
+        ArtefactError: a shard is cut, malformed or of another store.
+        DataError: the store's header is cut or malformed.
+    """
+    if not (folder / STORE_NAME).is_file():
+        return 0
+    header = read_header(folder)
+    return len(rows_by_id([read_shard(folder, number, header) for number in shard_numbers(folder)]))
+
+
 def refuse_shard(path: Path, problem: str) -> NoReturn:
     """Raise the `ArtefactError` for a shard that cannot be used."""
     shard = path.with_suffix("").name
