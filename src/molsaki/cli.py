@@ -5,6 +5,10 @@ Nothing heavy is imported before a command needs it, so `molsaki --help` answers
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
+
 import typer
 
 from molsaki.commands import bench, doctor, import_, look, recipes, report, stages, study
@@ -35,17 +39,25 @@ recipes_app.command("check")(recipes.check_recipe)
 
 def main() -> None:
     """Run the command line; a user's mistake is a message, not a traceback."""
-    import sys
-
     from molsaki.errors import MolsakiError, OtherProcessError
 
+    _show_what_can_be_shown()
     try:
         app()
     except OtherProcessError:
         sys.exit(2)  # that process has said why
     except MolsakiError as error:
-        typer.secho(f"molsaki: {error}", fg="red", err=True)
+        from molsaki.console import visible
+
+        typer.secho(f"molsaki: {visible(str(error))}", fg="red", err=True)
         sys.exit(2)
+
+
+def _show_what_can_be_shown() -> None:
+    """Print "?" for a character that the output's encoding lacks (− in a table), rather than fail when all is done."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":

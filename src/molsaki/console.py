@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import rich.console
-from rich.markup import escape
+import rich.markup
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -30,17 +30,34 @@ if TYPE_CHECKING:
 
 FILE_WIDTH = 1000
 """Columns of a file: more than any table has."""
+_CONTROLS: dict[int, int | None] = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
+    ord("\r"): None,
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+"""What stands for each control character: its picture, such as ␛, as far as there is one."""
+
+
+def visible(text: str) -> str:
+    """Text in which control characters can be seen and steer no terminal; lines and tabs stay as they are."""
+    return text.translate(_CONTROLS)
+
+
+def escape(text: str) -> str:
+    """Text from data and models, so that neither markup nor control characters in it mean anything."""
+    return rich.markup.escape(visible(text))
 
 
 class Console:
-    """Prints what stages tell. Text from data and models is escaped, never read as markup.
+    """Prints what stages tell. Text from data and models is escaped, never read as markup, emoji or control characters.
 
     Of several processes that do one job only the first shows anything. A table is folded to fit a terminal; where
     nobody looks on (a file, a pipe) it is as wide as it is, unless `COLUMNS` says how wide that may be.
     """
 
     def __init__(self, target: rich.console.Console | None = None) -> None:
-        self.rich = target or rich.console.Console(highlight=False, quiet=not is_main())
+        self.rich = target or rich.console.Console(highlight=False, emoji=False, quiet=not is_main())
         if target is None and not self.rich.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
             self.rich.width = FILE_WIDTH
         self.resumed = False
@@ -299,6 +316,8 @@ def _means_table(workspace: Workspace, means: Mapping[str, Mapping[str, Any]]) -
 
 
 def _differences_table(workspace: Workspace, compared: Mapping[tuple[str, str], Mapping[str, Any]]) -> Table:
+    from molsaki.statistics import show_p
+
     table = Table(title="paired differences, points: [95 % interval over seeds and problems] p", title_justify="left")
     table.add_column("methods")
     for name in workspace.test_names:
@@ -308,7 +327,7 @@ def _differences_table(workspace: Workspace, compared: Mapping[tuple[str, str], 
         for name in workspace.test_names:
             found = cells[name]
             low, high = 100 * found.interval.low, 100 * found.interval.high
-            shown.append(f"{100 * found.difference:+.1f} \\[{low:+.0f}, {high:+.0f}] p={found.p_value:.2g}")
+            shown.append(f"{100 * found.difference:+.1f} \\[{low:+.0f}, {high:+.0f}] {show_p(found.p_value)}")
         table.add_row(escape(f"{label} − {baseline}"), *shown)
     return table
 
@@ -322,7 +341,7 @@ def _look_table(seen: Seen, keys: Sequence[int]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("step", max_width=32)
     for span in (look.spans.keys[key] for key in keys):
-        table.add_column(Text(span.of(look.text.question, look.text.rationale)[:12]), justify="right")
+        table.add_column(Text(visible(span.of(look.text.question, look.text.rationale)[:12])), justify="right")
     table.add_column("all keys", justify="right")
     for step, (row, facts) in enumerate(zip(seen.shares, seen.facts, strict=True)):
         cells = []
@@ -339,5 +358,5 @@ def _look_table(seen: Seen, keys: Sequence[int]) -> Table:
             cells.append(Text(f"{100 * value:.1f}", style=f"underline {style}" if top else style))
         total = sum(value for value in row if value is not None)
         sentence = look.spans.steps[step].of(look.text.question, look.text.rationale)
-        table.add_row(Text(sentence), *cells, Text(f"{100 * total:.1f}"))
+        table.add_row(Text(visible(sentence)), *cells, Text(f"{100 * total:.1f}"))
     return table

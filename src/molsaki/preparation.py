@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from molsaki.artefacts import RunDirectory
 from molsaki.data import SOURCES
@@ -14,7 +14,7 @@ from molsaki.errors import RecipeError
 from molsaki.methods import METHODS
 from molsaki.next_token_stage import require_temperatures
 from molsaki.recipe import DataSpec, Recipe
-from molsaki.recipe_files import describe, override, parse_recipe, raise_all, read_form, read_recipe
+from molsaki.recipe_files import LONGEST_SHOWN, describe, override, parse_recipe, raise_all, read_form, read_recipe
 from molsaki.recipe_models import POCKET_MODELS, ModelSpec
 from molsaki.workspace import TRAIN, VALIDATION, Workspace
 
@@ -29,6 +29,9 @@ a tiny run shows that everything works and nothing about learning."""
 TINY_GENERATED_ROWS = 32
 MAY_GROW = {"methods", "seeds", "baseline", "description"}
 """What a run's recipe may have more of, or say otherwise, without anything that was made becoming another thing."""
+TRACKER_CHECKS = {"azure_ml": "azureml", "comet_ml": "comet", "flyte": "flytekit"}
+"""Trackers that transformers asks for by another name: `is_comet_available` for `comet_ml`."""
+_NUMBER = TypeAdapter(int)
 
 
 def prepare_recipe(name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None) -> Recipe:
@@ -120,12 +123,22 @@ def _make_tiny(values: dict[str, Any]) -> dict[str, Any]:
     random = written and not _is_served(made)
     if random and made.get("keys") == "keywords" and made["rationales"].get("keywords", "teacher") == "teacher":
         made["rationales"]["keywords"] = "question-words"  # what a random teacher names is in no text
-    if written and isinstance(train, dict) and isinstance(limit := train.get("limit", TINY_GENERATED_ROWS), int):
-        train["limit"] = min(limit, TINY_GENERATED_ROWS)
+    if written and isinstance(train, dict):
+        # A recipe that was resolved before says null where it has no limit.
+        limit = train.get("limit")
+        train["limit"] = TINY_GENERATED_ROWS if limit is None else _at_most(limit, TINY_GENERATED_ROWS)
         assert isinstance(data, dict)
-        if isinstance(aside := data.get("validation_rows"), int):
-            data["validation_rows"] = min(aside, TINY_GENERATED_ROWS // 4)
+        if "validation_rows" in data:
+            data["validation_rows"] = _at_most(data["validation_rows"], TINY_GENERATED_ROWS // 4)
     return made
+
+
+def _at_most(value: Any, most: int) -> Any:
+    """A number as the check reads it (a text of digits is one), but no larger; what is none is left for the check."""
+    try:
+        return min(_NUMBER.validate_python(value), most)
+    except ValidationError:
+        return value
 
 
 def _is_served(values: Mapping[str, Any]) -> bool:
@@ -167,6 +180,33 @@ def _wrong_names(recipe: Recipe) -> list[str]:
     ):
         if isinstance(model, ModelSpec) and model.name.startswith("pocket:") and model.name not in POCKET_MODELS:
             found.append(f"{where}.name: expected one of {', '.join(POCKET_MODELS)}; got {model.name!r}")
+    found += _tracker_problems("training", recipe.training.trackers)
+    for i, spec in enumerate(recipe.methods):
+        own = spec.training.get("trackers")
+        if isinstance(own, list | tuple) and all(isinstance(name, str) for name in own):
+            found += _tracker_problems(f"methods.{i}.training", own)
+    return found
+
+
+def _tracker_problems(where: str, trackers: Sequence[str]) -> list[str]:
+    """Trackers that transformers' Trainer would refuse, which it only does when the teacher has done all its work."""
+    if not trackers or list(trackers) in (["all"], ["none"]):
+        return []
+    from transformers import integrations
+
+    found, known = [], integrations.INTEGRATION_TO_CALLBACK
+    for i, name in enumerate(trackers):
+        # As its callback asks; the callback itself is not made, since a failed one is noisy when it goes.
+        available = getattr(integrations, f"is_{TRACKER_CHECKS.get(name, name)}_available", None)
+        if name not in known:
+            found.append(
+                f"{where}.trackers.{i}: expected one of {', '.join(known)}, or all or none alone; got {name!r}"
+            )
+        elif available is not None and not available():
+            found.append(
+                f"{where}.trackers.{i}: expected a tracker that is installed and set up; transformers does not find "
+                f"{name!r} here. Install and set it up, or take it out"
+            )
     return found
 
 
@@ -187,12 +227,16 @@ def _data_problems(recipe: Recipe, where: str, spec: DataSpec) -> list[str]:
     path = recipe.data_path(spec.path)
     if path is None or "path" not in entry.takes:
         return found
-    if path.is_dir():
-        path /= entry.file_of_split.get(spec.split or "", "")
-    if not path.exists():
+    try:
+        if path.is_dir():
+            path /= entry.file_of_split.get(spec.split or "", "")
+        wrong = "" if path.exists() else "there is none"
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        wrong = f"the system says: {error.strerror}"
+    if wrong:
         found.append(
-            f"{where}.path: expected a file or folder at {path}; there is none. Say where the data is with --data or "
-            "MOLSAKI_DATA"
+            f"{where}.path: expected a file or folder at {str(path)[:LONGEST_SHOWN]}; {wrong}. Say where the data is "
+            "with --data or MOLSAKI_DATA"
         )
     return found
 

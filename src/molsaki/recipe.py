@@ -18,7 +18,8 @@ from molsaki.prompts import PromptTemplate
 from molsaki.recipe_models import ModelSpec, RecipePart, WriterSpec
 
 DATA_ROOTS = ("data", "../shared/data")
-"""Where relative paths of data are looked for when neither the recipe nor MOLSAKI_DATA says where."""
+"""Where relative paths of data are looked for when neither the recipe nor MOLSAKI_DATA says where: the first of these
+that is there. The second is where the project's own tests have their data."""
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -49,7 +50,8 @@ class DataSettings(RecipePart):
 
     Attributes:
         task: what the results call it.
-        root: folder that relative paths start from; MOLSAKI_DATA, `data` or `../shared/data` by default.
+        root: folder that relative paths start from; by default MOLSAKI_DATA, else the folder `data` where the command
+            is run, else `../shared/data` beside it, where the project's own tests have theirs.
         train: the problems that rationales are made for and students learn from.
         validation: problems that students are watched on while they train, never tested on.
         validation_rows: instead, how many training problems to set aside for that, by the hash of their text.

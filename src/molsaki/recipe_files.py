@@ -17,6 +17,8 @@ from molsaki.recipe_models import POCKET_MODELS, WRITER_TAGS
 RECIPES = Path(__file__).parent / "recipes"
 SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))
 MAX_RECIPE_BYTES = 1 << 20
+LONGEST_SHOWN = 400
+"""How many characters of a path, or of what should be one, a message shows."""
 
 
 def recipe_names() -> list[str]:
@@ -111,13 +113,15 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
         if not isinstance(text, str) or "{" in text:
             continue
         path = recipe_path.parent / text
-        if not path.is_file() and text in SHIPPED_PROMPTS:
-            path = RECIPES / text
         try:
+            if not path.is_file() and text in SHIPPED_PROMPTS:
+                path = RECIPES / text
             texts[name] = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as error:  # OSError: also for a text that is too long for a file's name
+            reason = error.strerror if isinstance(error, OSError) else error
             problems.append(
-                f"prompts.{name}: expected a template with {{question}}, or a file with one; {path}: {error}"
+                f"prompts.{name}: expected a template with {{question}}, or a file with one; got "
+                f"{text[:LONGEST_SHOWN]!r}, and {str(path)[:LONGEST_SHOWN]} cannot be read: {reason}"
             )
     raise_all(problems)
     return {**values, "prompts": texts}

@@ -80,6 +80,12 @@ class ServerSpec(RecipePart):
         if parts.username is not None or parts.password is not None:
             raise ValueError("expected an address without a user or a key in it; name a variable as api_key_env")
         _ = parts.port  # raises for one that is no number
+        import httpx2
+
+        try:
+            httpx2.URL(value)  # requests are sent with it, and it refuses more than what was split above
+        except httpx2.InvalidURL as error:
+            raise ValueError(f"expected an address that requests can be sent to: {error}") from error
         return value.rstrip("/")
 
     @property

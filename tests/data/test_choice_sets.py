@@ -137,6 +137,31 @@ def test_completions_that_do_not_fit_their_rows_are_refused(tmp_path: Path) -> N
         load_palm_completions("commonsenseqa-dss", tmp_path, "test")
 
 
+def test_the_path_of_completions_may_be_their_rows_file(tmp_path: Path) -> None:
+    write_palm(tmp_path, 2, ["a"], ["b"])
+    path = tmp_path / "svamp_train.json"
+    completions = load_palm_completions("svamp-dss", path, "train")
+    assert completions == load_palm_completions("svamp-dss", tmp_path, "train")
+    assert list(completions) == [problem.id for problem in load_problems("svamp-dss", path, split="train")]
+
+
+def test_completions_belong_to_the_file_that_is_named_and_not_to_another_of_the_usual_name(tmp_path: Path) -> None:
+    write_palm(tmp_path, 2, ["a"], ["b"])
+    (tmp_path / "fewer.json").write_text('{"input": "q?", "label": "1"}\n')
+    with pytest.raises(DataError, match=r"each of the 1 rows of .*fewer\.json; the 2 files"):
+        load_palm_completions("svamp-dss", tmp_path / "fewer.json", "train")
+    with pytest.raises(DataError, match=r"'test', or its folder; got .*svamp_train\.json, .* 'train' split's"):
+        load_palm_completions("svamp-dss", tmp_path / "svamp_train.json", "test")
+
+
+def test_a_path_that_is_no_files_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / ("p" * 300)
+    with pytest.raises(DataError, match=r"Expected (to read|a data file at) .*ppp; "):
+        load_problems("svamp", path)
+    with pytest.raises(DataError, match=r"Expected (to read|a data file at) .*ppp; "):
+        load_palm_completions("svamp-dss", path, "train")
+
+
 @pytest.mark.parametrize(("source", "split"), [("svamp", "train"), ("svamp-dss", "validation"), ("gsm8k", "test")])
 def test_only_two_data_sets_have_completions(tmp_path: Path, source: str, split: str) -> None:
     with pytest.raises(DataError, match="svamp-dss train, svamp-dss test, commonsenseqa-dss train"):

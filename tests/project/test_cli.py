@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import statistics
@@ -145,3 +146,49 @@ def test_recipes_are_listed_shown_and_checked() -> None:
     checked = runner.invoke(app, ["recipes", "check", "pocket", "--tiny", "--set", "training.steps=7"])
     resolved = yaml.safe_load(checked.output)
     assert (resolved["tiny"], resolved["training"]["steps"], resolved["seeds"]) == (True, 7, [1])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+def test_a_character_that_the_output_lacks_is_a_question_mark_and_no_end(encoding: str) -> None:
+    code = """
+import sys
+from molsaki import cli
+from molsaki.console import Console
+def app():
+    Console().say("dss − label-only")
+    print("café −", file=sys.stderr)
+cli.app = app
+cli.main()
+"""
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=True, env=env)
+    assert shown.stdout.decode(encoding) == "  dss ? label-only\n"
+    assert shown.stderr.decode(encoding).rstrip() == ("caf? ?" if encoding == "ascii" else "café ?")
+
+
+def test_utf_8_stays_whole() -> None:
+    code = "from molsaki import cli; cli.app = lambda: print('dss − label-only'); cli.main()"
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=True, env=env)
+    assert shown.stdout.decode() == "dss − label-only\n"
+
+
+def test_a_recipe_is_shown_in_an_encoding_that_lacks_some_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ndescription: 5 − 3, naïvely\n", encoding="utf-8")
+    command = [sys.executable, "-m", "molsaki.cli", "recipes", "show", str(path)]
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    shown = subprocess.run(command, capture_output=True, timeout=120, check=True, env=env)
+    assert shown.stdout.decode("latin-1") == "name: mine\ndescription: 5 ? 3, naïvely\n"
+
+
+def test_a_message_steers_no_terminal(tmp_path: Path) -> None:
+    shown = molsaki("recipes", "check", write(tmp_path / "a.yaml", '"\\x1b[2J": 1'))
+    assert shown.code == 2
+    assert "␛[2J: there is no such key" in shown.error
+    assert "\x1b[2J" not in shown.error
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path

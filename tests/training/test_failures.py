@@ -26,7 +26,7 @@ from molsaki.methods import METHODS, StudentShape
 from molsaki.records import Problem
 from molsaki.stores import AttentionStore, AttentionStoreWriter
 from molsaki.training import Collator, DistillationTrainer, encode_examples, encode_labels, make_method
-from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, TOO_LONG
+from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, NOTHING_LEFT, TOO_LONG
 
 
 def encode(problems, store=None, max_length=CONTEXT, texts=None, tokenizer=None):
@@ -40,10 +40,21 @@ def test_no_examples(tmp_path):
         train(tmp_path / "s", [])
 
 
+def test_nothing_is_left_to_learn_from_since_no_text_fits(tmp_path):
+    examples, report = encode(make_problems(4), max_length=1)
+    with pytest.raises(InputError, match=rf"got none \({TOO_LONG}: 4\)\. .* raise training\.max_length") as caught:
+        train(tmp_path / "s", examples, notes={**report.skipped, **report.notes})
+    assert "molsaki generate" not in str(caught.value)
+    with pytest.raises(InputError, match=r"got none \(fewer than asked: 3\)\. .* counts of `molsaki generate`"):
+        train(tmp_path / "s", [], notes={"fewer than asked": 3})
+
+
 def test_attention_asked_for_but_no_example_has_any(tmp_path):
     examples, _ = encode(make_problems(3))
     with pytest.raises(InputError, match="no example has any"):
         train(tmp_path / "s", examples)
+    with pytest.raises(InputError, match=rf"no example has any \({NOTHING_LEFT}: 3\)"):
+        train(tmp_path / "s", examples, notes={NOTHING_LEFT: 3})
     train(tmp_path / "s", examples, name="dss", steps=1)
 
 

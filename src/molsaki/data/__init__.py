@@ -13,6 +13,7 @@ from typing import Any
 
 from molsaki.data.asdiv import load_asdiv
 from molsaki.data.commonsense import load_commonsenseqa, load_commonsenseqa_dss
+from molsaki.data.files import is_folder
 from molsaki.data.gsm8k import load_gsm8k
 from molsaki.data.hub import KNOWN, PREFIX, load_hub
 from molsaki.data.palm import ROW_FILES, load_palm_completions
@@ -194,7 +195,7 @@ def _check_arguments(source: str, entry: DataSource, given: Mapping[str, Any]) -
 def _find_file(source: str, entry: DataSource, path: Path, split: str | None) -> tuple[Path, str]:
     """The file to read and the name of the split it is."""
     files = entry.file_of_split
-    if not path.is_dir():
+    if not is_folder(path):
         usual = {name: part for part, name in files.items() if part}
         if split and usual.get(path.name, split) != split:
             raise DataError(

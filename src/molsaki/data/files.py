@@ -37,6 +37,18 @@ def read_bytes(path: Path) -> bytes:
         _refuse_unreadable(path, error)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder at `path`.
+
+    Raises:
+        DataError: the system does not say: the name is too long, or lies in a folder that may not be entered.
+    """
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:
+        _refuse_unreadable(path, error)
+
+
 def check_file(path: Path) -> None:
     """Raise `DataError` unless `path` is a regular file that is neither empty nor too large."""
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from molsaki.data.commonsense import name_commonsense_row
-from molsaki.data.files import read_json_lines, read_json_list
+from molsaki.data.files import is_folder, read_json_lines, read_json_list
 from molsaki.data.svamp import name_dss_row
 from molsaki.errors import DataError
 
@@ -25,24 +25,25 @@ ROW_FILES = {
 """The rows' file of each split, in the folder that also holds `palm/`."""
 
 
-def load_palm_completions(source: str, folder: str | Path, split: str) -> dict[str, str]:
+def load_palm_completions(source: str, path: str | Path, split: str) -> dict[str, str]:
     """Load PaLM's completions of one split, keyed by the ids that `load_problems` gives the same rows.
 
     Args:
         source: `svamp-dss` or `commonsenseqa-dss`.
-        folder: the folder with the rows' files and, in `palm/`, the completions.
+        path: the folder with the rows' files and, in `palm/`, the completions; or the split's rows' file in it.
         split: `train` or `test`.
 
     Raises:
-        DataError: a file is missing or malformed, or there are not as many completions as rows.
+        DataError: a file is missing or malformed, or by its name another split's, or there are not as many
+            completions as rows.
     """
     files = ROW_FILES.get(source, {})
     if split not in files:
         known = ", ".join(f"{name} {part}" for name, parts in ROW_FILES.items() for part in parts)
         raise DataError(f"Expected one of: {known}; got {source} {split}. There are no completions of PaLM's for it.")
-    rows_path = Path(folder) / files[split]
+    rows_path = _rows_file(Path(path), files, split)
     ids = [_row_id(source, split, index, row, rows_path) for index, row in enumerate(read_json_lines(rows_path))]
-    paths = _numbered_files(Path(folder) / "palm", split)
+    paths = _numbered_files(rows_path.parent / "palm", split)
     completions = [completion for path in paths for completion in _read_completions(path)]
     if len(completions) != len(ids):
         raise DataError(
@@ -51,6 +52,20 @@ def load_palm_completions(source: str, folder: str | Path, split: str) -> dict[s
             f"would be in doubt; get the files of one release together again."
         )
     return dict(zip(ids, completions, strict=True))
+
+
+def _rows_file(path: Path, files: Mapping[str, str], split: str) -> Path:
+    """The file of a split's rows: the one that is named, whatever its name, as `load_problems` reads that one too."""
+    if is_folder(path):
+        return path / files[split]
+    other = next((part for part, name in files.items() if name == path.name and part != split), None)
+    if other is not None:
+        raise DataError(
+            f"Expected the rows' file of the split {split!r}, or its folder; got {path}, which by its name is the "
+            f"{other!r} split's. Its rows would get the completions of others; give the split or the file that you "
+            "mean."
+        )
+    return path
 
 
 def _row_id(source: str, split: str, index: int, row: Any, path: Path) -> str:

@@ -20,7 +20,7 @@ from molsaki.methods import Method, MethodSettings, StudentShape
 from molsaki.recipe import TrainingSettings
 from molsaki.records import hash_text
 from molsaki.training.arguments import training_arguments
-from molsaki.training.examples import Example
+from molsaki.training.examples import TOO_LONG, Example
 from molsaki.training.interrupt import StopOnInterrupt
 from molsaki.training.trainer import DistillationTrainer, last_checkpoint
 
@@ -87,7 +87,7 @@ def train_student(
         StageError: the loss or a parameter is not finite any more.
         KeyboardInterrupt: training was interrupted; a checkpoint was saved.
     """
-    _require_inputs(method, examples, training, output, validation, validate)
+    _require_inputs(method, examples, training, output, validation, validate, notes or {})
     _require_vocabulary(student, [*examples, *(validation or ())])
     set_seed(seed)
     teacher_layers = next((e.teacher_LSK.shape[0] for e in examples if e.teacher_LSK is not None), 0)
@@ -213,21 +213,28 @@ def _require_inputs(
     output: Path,
     validation: Sequence[Example] | None,
     validate: Callable[[PreTrainedModel], Mapping[str, float]] | None,
+    notes: Mapping[str, int],
 ) -> None:
+    counted = "; ".join(f"{reason}: {n}" for reason, n in notes.items() if n)
+    counted = f" ({counted})" if counted else ""
     if not examples:
+        way_out = (
+            "raise training.max_length, or choose a student with a longer context."
+            if notes.get(TOO_LONG)
+            else "look at the counts of `molsaki generate` for why rows were left out."
+        )
         raise InputError(
-            "Expected at least one training example; got none. There is nothing to learn; look at the counts of "
-            "`molsaki generate` for why rows were left out."
+            f"Expected at least one training example; got none{counted}. There is nothing to learn; {way_out}"
         )
     if method.reads_attention and all(example.teacher_LSK is None for example in examples):
         raise InputError(
-            f"Expected the teacher's attention for {method.name}; no example has any. It would be trained as if it "
-            "did not read attention; run `molsaki attend`, or look at its counts."
+            f"Expected the teacher's attention for {method.name}; no example has any{counted}. It would be trained as "
+            "if it did not read attention; run `molsaki attend`, or look at its counts."
         )
     if method.reads_logits and all(example.agreed is None for example in examples):
         raise InputError(
-            f"Expected the teacher's next tokens for {method.name} where both tokenizers agree; no example has any. It "
-            "would be trained as if it did not read them; run `molsaki attend`, or look at the counts."
+            f"Expected the teacher's next tokens for {method.name} where both tokenizers agree; no example has any"
+            f"{counted}. It would be trained as if it did not read them; run `molsaki attend`, or look at the counts."
         )
     if training.select == "best" and (not validation or (training.best_by == "accuracy" and validate is None)):
         raise InputError(
