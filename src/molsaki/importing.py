@@ -171,8 +171,10 @@ def count_palm(recipe: Recipe) -> dict[str, GenerationReport]:
     """
     spec = recipe.data.train
     counted = {}
+    folder = recipe.data_path(spec.path) or Path()
+    if folder.is_file():  # one split's, which has the others beside it
+        folder = folder.parent
     for split in ROW_FILES.get(spec.source, {spec.split or "train": ""}):
-        folder = recipe.data_path(spec.path) or Path()
         raw = load_palm_completions(spec.source, folder, split)
         problems = load_problems(spec.source, path=folder, split=split).problems
         counted[split] = count(raw, problems, recipe)

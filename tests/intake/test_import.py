@@ -17,7 +17,9 @@ from molsaki.artefacts import RowLog, RunDirectory
 from molsaki.data import load_palm_completions, load_problems
 from molsaki.errors import DataError
 from molsaki.generation import import_rationales, read_rationales
-from molsaki.importing import SECOND, UNKNOWN, Columns, match_completions
+from molsaki.importing import SECOND, UNKNOWN, Columns, count_palm, match_completions
+from molsaki.preparation import prepare_values
+from molsaki.recipe_files import override
 from molsaki.records import Problem, hash_text
 
 SETS = {"svamp-dss": ("svamp/dss", 1000), "commonsenseqa-dss": ("cqa/dss", 10962)}
@@ -288,3 +290,14 @@ def test_a_second_process_is_refused(written: tuple[Path, Path, Path]) -> None:
     assert shown.code == 2
     assert "is working in it" in shown.error
     assert not (out / "rationales.jsonl").exists()
+
+
+@pytest.mark.shared_data
+def test_palms_rows_are_counted_from_one_splits_file_as_from_the_folder(shared_data: Path) -> None:
+    def counted(path: str) -> dict[str, dict[str, int]]:
+        train = f"{{source: svamp-dss, path: {path}, split: train}}"
+        settings = [f"data.train={train}", f"data.root={shared_data}", "rationales.source=palm"]
+        recipe = prepare_values(override(SMALL, [*settings, "teacher={reader: {name: 'pocket:teacher'}}"]))
+        return {split: dict(report.reasons) for split, report in count_palm(recipe).items()}
+
+    assert counted("svamp/dss/svamp_train.json") == counted("svamp/dss")
