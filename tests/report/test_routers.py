@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.recipe import MethodSpec
 from molsaki.report.routers import router_weights
@@ -39,3 +40,12 @@ def test_learned_teacher_weights_do_not_stand_in_the_way(settings: dict[str, str
         method=lambda label: MethodSpec(name="molsaki", label=label, **settings), student=lambda *_: tmp_path
     )
     assert router_weights(workspace, ("mine", 1), model, None, [], None) == {}  # type: ignore[arg-type]
+
+
+def test_weights_that_are_cut_are_refused_by_their_place(tmp_path: Path) -> None:
+    (tmp_path / METHOD_WEIGHTS).write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
+    workspace: Any = SimpleNamespace(
+        method=lambda label: MethodSpec(name="molsaki", label=label), student=lambda *_: tmp_path
+    )
+    with pytest.raises(InputError, match=f"{METHOD_WEIGHTS}; they are cut or malformed"):
+        router_weights(workspace, ("mine", 1), None, None, [], None)  # type: ignore[arg-type]

@@ -92,13 +92,14 @@ def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
 
 def _show(recipe: str, tiny: bool, settings: list[str] | None, data: str | None, rows: int) -> None:
     from molsaki import pipeline
+    from molsaki.console import visible
     from molsaki.preparation import prepare_recipe
 
     for row_id, which, shown in pipeline.prompts(
         prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data), rows
     ):
-        typer.secho(f"--- {row_id}, {which} ---", dim=True)
-        typer.echo(shown)
+        typer.secho(f"--- {visible(row_id)}, {which} ---", dim=True)
+        typer.echo(visible(shown))
 
 
 def attend(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from molsaki.errors import InputError
 from molsaki.evaluating import evaluating
 from molsaki.extraction import Text, prepare_text, read_batch
 from molsaki.methods import METHODS
@@ -27,6 +28,9 @@ def router_weights(
     """Layer weights [L] of the first `ROWS` texts by id; nothing for a student without one, or whose was not kept.
 
     Where a router weighs each head, a layer's weight is the sum of its heads'.
+
+    Raises:
+        InputError: the method's weights are cut or malformed.
     """
     import safetensors.torch
     import torch
@@ -38,7 +42,13 @@ def router_weights(
     path = workspace.student(*pair) / METHOD_WEIGHTS
     if not METHODS[spec.name].reads_attention or not path.is_file():
         return {}
-    own = safetensors.torch.load_file(path)
+    try:
+        own = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"Expected the method's weights beside a student in {path}; they are cut or malformed ({error}). Where the "
+            "router looked is lost; delete the student's folder and train it again, or delete this file alone."
+        ) from error
     if not any(name.startswith("router.") for name in own):
         return {}
     teacher_layers = len(own["teacher_logits"]) if "teacher_logits" in own else 0
