@@ -15,7 +15,9 @@ from molsaki.recipe import Recipe
 from molsaki.recipe_files import override, recipe_names
 from molsaki.study.files import STUDIES, Cell, Group, Study, find_study, read_study, study_names, study_recipe
 
-NEEDS_NO_FILES = {"pocket-longer", "pocket-methods", "pocket-pairs", "pocket-peers", "pocket-variants"}
+NEEDS_NO_FILES = {
+    f"pocket-{name}" for name in ("longer", "methods", "pairs", "peers", "replication", "variants", "words")
+}
 STUDY: dict[str, Any] = {
     "name": "little",
     "recipes": {"main": "small.yaml"},

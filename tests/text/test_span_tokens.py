@@ -123,11 +123,11 @@ def test_truncation_drops_a_cut_span_as_a_whole_and_says_so() -> None:
 def test_a_composed_letter_at_the_end_is_no_truncation_where_nothing_was_cut() -> None:
     """A tokenizer that composes letters gives `e` + accent the offset of the `e` alone."""
     text = "So 12. Un cafe\u0301"
-    spans = find_spans("", text)
-    offsets = by_character(text)[:-1]
-    for whole_, missing in ((False, (1,)), (True, ())):
-        side = join_pieces(spans, [tokens_of_piece(spans, "rationale", offsets, whole=whole_)])
-        assert side.missing_steps == missing
+    spans = find_spans(QUESTION, text)
+    question = tokens_of_piece(spans, "question", by_word(QUESTION))
+    for whole_, missing in ((False, (2,)), (True, ())):
+        rationale = tokens_of_piece(spans, "rationale", by_character(text)[:-1], whole=whole_)
+        assert join_pieces(spans, [question, rationale]).missing_steps == missing
 
 
 def test_truncation_from_the_left() -> None:
