@@ -162,6 +162,13 @@ def test_the_table_has_a_row_for_each_method_and_size_and_says_where_it_ends() -
     assert better.rows[2][1].startswith("over 8, × over 1.00 [1.00, >]")
 
 
+def test_what_students_learned_from_is_said_where_it_is_less_than_the_size() -> None:
+    study = make_study(sizes=[2, 4, 8])
+    caption = reach_table(study, make_marks(RIGHT, ("in", "out"), examples=7), None)[0].caption
+    assert caption.endswith("; some had 7 to learn from")
+    assert "to learn from" not in reach_table(study, make_marks(RIGHT, ("in", "out"), examples=8), None)[0].caption
+
+
 def test_a_method_that_lacks_students_of_a_size_is_left_out() -> None:
     study = make_study(sizes=[2, 4, 8])
     without = {key: marks for key, marks in RIGHT.items() if key[0] != "molsaki-n4"}

@@ -27,7 +27,7 @@ class MoLSAKIWordsSettings(MixtureSettings):
 
 
 class MoLSAKIWords(MixtureOfLayers):
-    """L = α·L_pre + (1 − α)·L_exp + β·L_att, rows every word of the rationale, columns every word before it.
+    """L = α·L_pre + (1 − α)·L_exp + β·L_att, rows every word of the rationale, columns all that it can see.
 
     A^t = Σ_l p^t_l · A^t_l with the weights of MoLSAKI's Eq. 4 (Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv
     2604.15701), A^s = (1/L) Σ_l A^s_l, and L_att = (1/|w|) Σ_w KL( P^t[w, :] ‖ P^s[w, :] ) with each row divided by

@@ -115,10 +115,11 @@ def reach_table(study: Study, marks: RunMarks, setting: str | None) -> tuple[Tab
     sizes = sorted(study.sizes)
     columns = [*marks.tests, MEAN] if len(marks.tests) > 1 else list(marks.tests)
     rows, figures = [], {}
+    fewer: set[int] = set()  # what students had to learn from where not so many problems have a rationale
     for method in study.methods:
         if method.label == study.baseline:
             continue
-        cells = [Cell(label, Group(n, setting)) for n in sizes for label in (method.label, study.baseline)]
+        cells = [cell for n in sizes for cell in _cells(study, method.label, n, setting)]
         seeds = marks.seeds(*cells)
         if not seeds:
             continue
@@ -130,14 +131,20 @@ def reach_table(study: Study, marks: RunMarks, setting: str | None) -> tuple[Tab
             )
             for column in columns
         }
+        fewer |= {n for size in sizes for n in marks.examples(_cells(study, method.label, size, setting)) if n < size}
         for place, size in enumerate(sizes):
             cells_ = [_shown(figures[method.label][column][place], sizes) for column in columns]
             rows.append([f"{method.label}, {size}", *cells_])
     caption = (
         f"{marks.name}{'' if setting is None else ', ' + setting}: how many training problems {study.baseline} needs "
         "to reach what a method reaches with so many, and how many times that is [95 % interval over seeds]"
+        + (f"; some had {' or '.join(map(str, sorted(fewer)))} to learn from" if fewer else "")
     )
     return Table(caption, ["method, its examples", *columns], rows), figures
+
+
+def _cells(study: Study, label: str, size: int, setting: str | None) -> list[Cell]:
+    return [Cell(one, Group(size, setting)) for one in (label, study.baseline)]
 
 
 def curve_chart(study: Study, marks: RunMarks, setting: str | None) -> Chart:
