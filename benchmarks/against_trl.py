@@ -23,17 +23,17 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, set_seed
 
-from molsaki.answers import parse_answer
-from molsaki.artefacts import write_json
-from molsaki.bench import describe_machine
+from molsaki.answers.parse import parse_answer
+from molsaki.config.recipe import TrainingSettings
 from molsaki.data import load_palm_completions, load_problems
-from molsaki.extraction import Text
+from molsaki.encoding.prompts import EXPLAIN, PREDICT, PromptTemplate
 from molsaki.methods import METHODS
-from molsaki.models import quiet_libraries
-from molsaki.prompts import EXPLAIN, PREDICT, PromptTemplate
-from molsaki.recipe import TrainingSettings
+from molsaki.models.load import quiet_libraries
+from molsaki.store.whole_files import write_json
+from molsaki.teacher.read_attention import Text
 from molsaki.training import DistillationTrainer, Example, encode_examples, make_method
 from molsaki.training.arguments import training_arguments
+from molsaki_benchmarks.runner import describe_machine
 
 CONTEXT, BATCH = 512, 16
 

@@ -15,7 +15,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from molsaki.crossed import paired_difference
+from molsaki.evaluation.crossed import paired_difference
 
 RESAMPLES = 1000
 LEVELS = (0.05, 0.01)

@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from torch.utils.data import RandomSampler
 
-from molsaki.bench import describe_machine
+from molsaki.encoding.prompts import PromptTemplate
 from molsaki.methods import METHODS, Task
-from molsaki.models import load_model, load_tokenizer, quiet_libraries
-from molsaki.prompts import PromptTemplate
-from molsaki.students import open_store
+from molsaki.models.load import load_model, load_tokenizer, quiet_libraries
+from molsaki.stages.students import open_store
+from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.training import DistillationTrainer, encode_examples, make_method
 from molsaki.training.arguments import training_arguments
-from molsaki.workspace import TRAIN, Workspace
+from molsaki_benchmarks.runner import describe_machine
 
 
 class Ungrouped(DistillationTrainer):

@@ -10,7 +10,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-from molsaki.pocket import TEACHER
+from molsaki.data.pocket import TEACHER
 
 NAMES = {
     "input_layernorm": "attn_norm",

@@ -28,17 +28,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from molsaki.artefacts import RowLog
+from molsaki.config.model_spec import ServerSpec
 from molsaki.data import load_problems
-from molsaki.generation import generate_rationales
-from molsaki.interviews import Questions
-from molsaki.pocket import TEACHER
-from molsaki.prompts import TEACHER as TEACHER_PROMPT
-from molsaki.prompts import PromptTemplate
-from molsaki.rationales import GenerationReport
-from molsaki.recipe_models import ServerSpec
+from molsaki.data.pocket import TEACHER
+from molsaki.encoding.prompts import TEACHER as TEACHER_PROMPT
+from molsaki.encoding.prompts import PromptTemplate
 from molsaki.records import Problem
-from molsaki.teachers import LocalWriter, ServedWriter, Writer, check_server
+from molsaki.stages.generate import generate_rationales
+from molsaki.store.row_log import RowLog
+from molsaki.teacher.local import LocalWriter
+from molsaki.teacher.rationales import GenerationReport
+from molsaki.teacher.requests import Questions
+from molsaki.teacher.served import ServedWriter, check_server
+from molsaki.teacher.writer import Writer
 
 MAX_NEW_TOKENS = 128
 PATIENCE = 300

@@ -20,9 +20,9 @@ import torch
 from transformers import MistralConfig, MistralForCausalLM
 
 from molsaki.attention import read_attention
-from molsaki.bench import describe_machine
-from molsaki.bench_models import ModelSize, Shape, make_batch, model_sizes
-from molsaki.memory import peak_bytes
+from molsaki.models.memory import peak_bytes
+from molsaki_benchmarks.models import ModelSize, Shape, make_batch, model_sizes
+from molsaki_benchmarks.runner import describe_machine
 
 CASES = {"window of 512": (Shape(4096, 1, 60), 512, 0), "1000 tokens of padding": (Shape(4096, 2, 60), None, 1000)}
 """The batch, the window, and the second example's padding on the left."""

@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING, Any
 from molsaki._version import __version__
 
 if TYPE_CHECKING:
-    from molsaki.answers import parse_answer
-    from molsaki.arithmetic import solve
+    from molsaki.answers.arithmetic import solve
+    from molsaki.answers.parse import parse_answer
     from molsaki.attention import read_attention, stepwise_attention
     from molsaki.data import load_problems
-    from molsaki.mixture import LayerRouter, mix_layers, teacher_layer_weights
-    from molsaki.objectives import attention_loss, distillation_loss
+    from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
+    from molsaki.methods.losses import attention_loss, distillation_loss
     from molsaki.records import Problem
-    from molsaki.spans import find_spans
+    from molsaki.spans.find import find_spans
     from molsaki.training import DistillationTrainer
 
 _HOME = {
     "DistillationTrainer": "molsaki.training",
-    "LayerRouter": "molsaki.mixture",
+    "LayerRouter": "molsaki.methods.layers",
     "Problem": "molsaki.records",
-    "attention_loss": "molsaki.objectives",
-    "distillation_loss": "molsaki.objectives",
-    "find_spans": "molsaki.spans",
+    "attention_loss": "molsaki.methods.losses",
+    "distillation_loss": "molsaki.methods.losses",
+    "find_spans": "molsaki.spans.find",
     "load_problems": "molsaki.data",
-    "mix_layers": "molsaki.mixture",
-    "parse_answer": "molsaki.answers",
+    "mix_layers": "molsaki.methods.layers",
+    "parse_answer": "molsaki.answers.parse",
     "read_attention": "molsaki.attention",
-    "solve": "molsaki.arithmetic",
+    "solve": "molsaki.answers.arithmetic",
     "stepwise_attention": "molsaki.attention",
-    "teacher_layer_weights": "molsaki.mixture",
+    "teacher_layer_weights": "molsaki.methods.layers",
 }
 
 __all__ = [

@@ -10,12 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from molsaki import pocket, prompts, stepwise_attention
+from molsaki import stepwise_attention
 from molsaki.analysis import hide_keys, read_looks, student_encoder, teacher_encoder
-from molsaki.decoding import decode_batches
+from molsaki.data import pocket
+from molsaki.encoding import prompts
+from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, InputError
-from molsaki.extraction import NO_KEYS, Text
-from molsaki.prompts import PromptTemplate
+from molsaki.models.decode import decode_batches
+from molsaki.teacher.read_attention import NO_KEYS, Text
 
 QUESTION = (
     "Tea buys 11 packs and each of them holds 29 lemons. Later Tea sells 35 lemons. How many lemons does Tea have?"

@@ -12,7 +12,7 @@ from molsaki.attention import read_attention
 from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import attention_with_log_sum_exp
 from molsaki.attention.masks import BiasCache
-from molsaki.attention.spans import make_spans
+from molsaki.attention.span_index import make_spans
 
 B, H, G, T, D = 3, 4, 2, 9, 5
 

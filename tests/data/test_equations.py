@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molsaki.answers import same_number, solve
+from molsaki.answers.parse import same_number, solve
 from molsaki.data.equations import solved_for_x, written_out
 from molsaki.data.stated import stated_numbers, states_all_numbers
 

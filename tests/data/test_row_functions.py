@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molsaki.answers import same_number
+from molsaki.answers.parse import same_number
 from molsaki.data.rows import (
     MAX_TEXT_CHARACTERS,
     Note,

@@ -15,11 +15,11 @@ import pytest
 import recipe_table
 from typer.testing import CliRunner
 
-from molsaki import preparation
-from molsaki.cli import app
+from molsaki.cli.app import app
+from molsaki.config.load import recipe_names
 from molsaki.data import SOURCES
 from molsaki.methods import METHODS
-from molsaki.recipe_files import recipe_names
+from molsaki.stages import check as preparation
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from molsaki.config.load import parse_recipe, read_recipe, recipe_names
+from molsaki.config.recipe import Recipe
 from molsaki.methods import METHODS
-from molsaki.recipe import Recipe
-from molsaki.recipe_files import parse_recipe, read_recipe, recipe_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "paper_index.md").read_text(encoding="utf-8")

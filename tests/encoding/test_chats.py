@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from molsaki.chats import keeps_completions, render_prompt, render_template
-from molsaki.encoding import encode_teacher
+from molsaki.config.load import RECIPES, SHIPPED_PROMPTS
+from molsaki.config.recipe import PromptSettings
+from molsaki.data.pocket import TEACHER
+from molsaki.encoding.chats import keeps_completions, render_prompt, render_template
+from molsaki.encoding.encode import encode_teacher
+from molsaki.encoding.prompts import GIVEN_ANSWER, PromptTemplate
 from molsaki.errors import RecipeError, TokenizerError
-from molsaki.pocket import TEACHER
-from molsaki.prompts import GIVEN_ANSWER, PromptTemplate
-from molsaki.recipe import PromptSettings
-from molsaki.recipe_files import RECIPES, SHIPPED_PROMPTS
 
 CHAT = """[system]
 Be short.

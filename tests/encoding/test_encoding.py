@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizer
 
-from molsaki.decoding import _tokenize
-from molsaki.encoding import (
+from molsaki.data.pocket import STUDENT
+from molsaki.data.pocket import TEACHER as POCKET_TEACHER
+from molsaki.encoding.encode import (
     IGNORED,
     NO_CHARACTERS,
     context_length,
@@ -15,11 +16,10 @@ from molsaki.encoding import (
     require_offsets,
     tokenizer_hash,
 )
+from molsaki.encoding.prompts import EXPLAIN, PREDICT, TEACHER, PromptTemplate
 from molsaki.errors import TokenizerError
-from molsaki.pocket import STUDENT
-from molsaki.pocket import TEACHER as POCKET_TEACHER
-from molsaki.prompts import EXPLAIN, PREDICT, TEACHER, PromptTemplate
-from molsaki.spans import find_spans
+from molsaki.models.decode import _tokenize
+from molsaki.spans.find import find_spans
 
 QUESTION = "Zoë has 12 crêpes 🥞 and £3.50. She buys 1,200 more for 7 日本 coins; 45% are 2nd-hand. How many?"
 RATIONALE = "She had 12 crêpes. 🥞🥞 With 1,200 more she has 12+1,200 = 1212.\nSo the answer is 1212"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from molsaki.encoding.prompts import EXPLAIN, KEYWORDS, PREDICT, REASON, TEACHER, PromptTemplate
 from molsaki.errors import RecipeError
-from molsaki.prompts import EXPLAIN, KEYWORDS, PREDICT, REASON, TEACHER, PromptTemplate
 
 
 @pytest.mark.parametrize(

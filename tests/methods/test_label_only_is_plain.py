@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from molsaki.encoding import IGNORED, EncodedText
+from molsaki.encoding.encode import IGNORED, EncodedText
 from molsaki.methods import METHODS
 from molsaki.training import Collator, Example, make_method, model
 

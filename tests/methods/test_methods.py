@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from molsaki.errors import InputError
 from molsaki.methods import METHODS, TERMS, AttentionPair, OutputPair, Seen, StudentShape
-from molsaki.mixture import teacher_layer_weights
-from molsaki.objectives import attention_loss
+from molsaki.methods.layers import teacher_layer_weights
+from molsaki.methods.losses import attention_loss
 
 B, L, S, K, T, D = 3, 2, 4, 5, 6, 8
 

@@ -22,8 +22,8 @@ from molsaki.report.charts import Chart, Series, draw, for_page
 from molsaki.report.look import look_at
 from molsaki.report.page import embed_json, render
 from molsaki.report.readings import read_models
-from molsaki.stores.shards import read_header
-from molsaki.workspace import Workspace
+from molsaki.stages.workspace import Workspace
+from molsaki.store.shards import read_header
 
 
 @pytest.fixture

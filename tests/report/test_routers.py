@@ -11,9 +11,9 @@ import safetensors.torch
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from molsaki.config.recipe import MethodSpec
 from molsaki.errors import InputError
 from molsaki.methods import METHODS
-from molsaki.recipe import MethodSpec
 from molsaki.report.routers import router_weights
 from molsaki.training import make_method
 from molsaki.training.trainer import METHOD_WEIGHTS

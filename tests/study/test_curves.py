@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made_marks import make_marks, make_study
 
 from molsaki.errors import EvaluationError
-from molsaki.statistics import Interval, seed_interval
+from molsaki.evaluation.intervals import Interval, seed_interval
 from molsaki.study.curves import MEAN, curve_chart, examples_to_reach, reach, reach_table
 
 SIZES = (100, 300, 900)

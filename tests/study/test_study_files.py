@@ -9,10 +9,10 @@ import pytest
 import yaml
 from commands import SMALL
 
+from molsaki.config.load import override, recipe_names
+from molsaki.config.recipe import Recipe
 from molsaki.errors import RecipeError
-from molsaki.preparation import TINY_GENERATED_ROWS, TINY_OVERRIDES
-from molsaki.recipe import Recipe
-from molsaki.recipe_files import override, recipe_names
+from molsaki.stages.check import TINY_GENERATED_ROWS, TINY_OVERRIDES
 from molsaki.study.files import STUDIES, Cell, Group, Study, find_study, read_study, study_names, study_recipe
 
 NEEDS_NO_FILES = {

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from made_marks import make_marks, make_study
 
-from molsaki.artefacts.whole_files import encode_json
-from molsaki.crossed import paired_difference, paired_difference_over_sets
+from molsaki.evaluation.crossed import paired_difference, paired_difference_over_sets
+from molsaki.evaluation.intervals import Interval, holm, seed_interval
 from molsaki.report.facts import Table
-from molsaki.statistics import Interval, holm, seed_interval
+from molsaki.store.whole_files import encode_json
 from molsaki.study.curves import Reach
 from molsaki.study.files import Cell, Group
 from molsaki.study.tables import (

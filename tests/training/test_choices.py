@@ -16,12 +16,13 @@ from small_world import (
     train,
 )
 
-from molsaki.answers import is_right, parse_answer
+from molsaki.answers.parse import is_right, parse_answer
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import AttentionChoice
 from molsaki.records import Problem
-from molsaki.spans import find_spans
-from molsaki.stores import AttentionStore, AttentionStoreWriter
+from molsaki.spans.find import find_spans
+from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_writer import AttentionStoreWriter
 from molsaki.training import encode_examples, encode_labels
 from molsaki.training.examples import CUT_REASONING, NO_QUESTION_KEYS
 

@@ -21,7 +21,7 @@ from small_world import make_problems, train
 from molsaki.training import encode_examples
 folder = Path(sys.argv[2])
 from small_world import TEMPLATES, CONTEXT, make_tokenizer, make_texts
-from molsaki.stores import AttentionStore
+from molsaki.store.signal_reader import AttentionStore
 problems = make_problems(8)
 examples, _ = encode_examples(
     make_tokenizer(), problems, make_texts(problems), TEMPLATES, CONTEXT, AttentionStore(folder / "attention")

@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy, log_softmax
 from transformers import TrainerCallback
 
 from molsaki.attention import read_attention
+from molsaki.config.recipe import TrainingSettings
 from molsaki.methods import METHODS, TERMS
-from molsaki.mixture import teacher_layer_weights
-from molsaki.recipe import TrainingSettings
+from molsaki.methods.layers import teacher_layer_weights
 from molsaki.training import Collator, DistillationTrainer, make_method
 from molsaki.training.arguments import training_arguments
 from molsaki.training.model import DistillationModel

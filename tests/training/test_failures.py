@@ -21,10 +21,11 @@ from small_world import (
 from transformers import TrainingArguments
 
 from molsaki.errors import ArtefactError, InputError, MolsakiError, StageError, TokenizerError, UnreadableModelError
-from molsaki.extraction import Text
 from molsaki.methods import METHODS, StudentShape
 from molsaki.records import Problem
-from molsaki.stores import AttentionStore, AttentionStoreWriter
+from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.teacher.read_attention import Text
 from molsaki.training import Collator, DistillationTrainer, encode_examples, encode_labels, make_method
 from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, NOTHING_LEFT, TOO_LONG
 

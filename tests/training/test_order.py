@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small_world import train
 
-from molsaki.encoding import EncodedText
+from molsaki.encoding.encode import EncodedText
 from molsaki.training import Collator, Example
 from molsaki.training.order import PADDING_ALLOWED, LengthGrouped, plan_passes
 

@@ -9,7 +9,7 @@ import yaml
 from small_world import END, MODELS, TEMPLATES, make_examples, make_problems, make_tokenizer, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from molsaki.decoding import decode_batches
+from molsaki.models.decode import decode_batches
 from molsaki.training.card import model_card
 
 FACTS = {

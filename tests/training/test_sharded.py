@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from small_world import CONTEXT, TEMPLATES, make_llama, make_problems, make_texts, make_tokenizer
 from molsaki.methods import METHODS
-from molsaki.stores import AttentionStore
+from molsaki.store.signal_reader import AttentionStore
 from molsaki.training import Collator, encode_examples, make_method
 from molsaki.training.model import DistillationModel
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molsaki.analysis.looks import Encoder
-from molsaki.answers import parse_answer
-from molsaki.decoding import end_tokens
+from molsaki.answers.parse import parse_answer
 from molsaki.errors import InputError
-from molsaki.evaluating import evaluating
-from molsaki.extraction import Text, prepare_text
+from molsaki.models.decode import end_tokens
+from molsaki.models.modes import evaluating
 from molsaki.records import RowReport
-from molsaki.sentences import sentence_spans
+from molsaki.spans.sentences import sentence_spans
+from molsaki.teacher.read_attention import Text, prepare_text
 
 if TYPE_CHECKING:
     import torch

@@ -67,7 +67,7 @@ def layer_weights(
     """
     import torch
 
-    from molsaki.mixture import teacher_layer_weights
+    from molsaki.methods.layers import teacher_layer_weights
 
     rows = []
     for look in looks.values():

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from molsaki.encoding import EncodedText, encode_student, encode_teacher, require_offsets
-from molsaki.evaluating import evaluating
-from molsaki.extraction import PreparedText, Progress, Text, prepare_text, read_batch
-from molsaki.prompts import PromptTemplate
+from molsaki.encoding.encode import EncodedText, encode_student, encode_teacher, require_offsets
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.models.modes import evaluating
 from molsaki.records import RowReport
-from molsaki.spans import Spans, find_spans
+from molsaki.spans.find import Spans, find_spans
+from molsaki.teacher.read_attention import PreparedText, Progress, Text, prepare_text, read_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -226,7 +226,8 @@ def _read_through(
     batch_size: int,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    from molsaki.stores import AttentionStore, AttentionStoreWriter
+    from molsaki.store.signal_reader import AttentionStore
+    from molsaki.store.signal_writer import AttentionStoreWriter
 
     folder, fingerprint = store
     with AttentionStoreWriter(folder, fingerprint, "float16") as writer:

@@ -12,7 +12,7 @@ import numpy as np
 from molsaki.analysis.looks import Floats
 from molsaki.analysis.shift import Estimate
 from molsaki.errors import EvaluationError
-from molsaki.statistics import Interval
+from molsaki.evaluation.intervals import Interval
 
 RESAMPLES = 2000
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from molsaki.analysis.looks import Floats, Look
-from molsaki.crossed import crossed_interval
 from molsaki.errors import EvaluationError
-from molsaki.statistics import Interval
+from molsaki.evaluation.crossed import crossed_interval
+from molsaki.evaluation.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)

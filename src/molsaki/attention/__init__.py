@@ -6,7 +6,14 @@ the fast one's two halves; `spans` says which token is whose.
 
 from molsaki.attention.capture import padded_on_the_right
 from molsaki.attention.kernels import Kernel
-from molsaki.attention.reading import Reading, find_model, layer_shapes, read_attention, read_spans, stepwise_attention
+from molsaki.attention.reading import (
+    Reading,
+    find_model,
+    layer_shapes,
+    read_attention,
+    read_spans,
+    stepwise_attention,
+)
 
 __all__ = [
     "Kernel",

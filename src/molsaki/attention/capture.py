@@ -30,7 +30,7 @@ from transformers.modeling_utils import AttentionInterface
 from molsaki.attention.kernels import AttentionCall, Kernel, attend, plain
 from molsaki.attention.masks import BiasCache
 from molsaki.attention.rules import read_rule
-from molsaki.attention.spans import TokenSpans
+from molsaki.attention.span_index import TokenSpans
 from molsaki.errors import UnreadableModelError
 
 NAME = "molsaki"

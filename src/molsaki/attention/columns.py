@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from molsaki.attention.masks import MaskColumns
-from molsaki.attention.spans import TokenSpans
+from molsaki.attention.span_index import TokenSpans
 
 # Of a weight of 2e-35, beside which any sum is the same with and without it.
 _LOWEST_LOGARITHM = -80.0

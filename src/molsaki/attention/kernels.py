@@ -30,7 +30,7 @@ from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spa
 from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
 from molsaki.attention.masks import BiasCache, MaskColumns
 from molsaki.attention.rules import MaskRule
-from molsaki.attention.spans import TokenSpans
+from molsaki.attention.span_index import TokenSpans
 from molsaki.errors import InputError
 
 Kernel = Literal["auto", "lse", "flex", "second-pass", "eager"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from molsaki.attention.flex import BlockMaskCache
 from molsaki.attention.rules import MaskRule
-from molsaki.attention.spans import TokenSpans
+from molsaki.attention.span_index import TokenSpans
 
 
 @dataclass(frozen=True)

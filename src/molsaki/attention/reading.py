@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from molsaki.attention.capture import NAME, Answer, Capture, capturing
 from molsaki.attention.kernels import KERNELS, Kernel
-from molsaki.attention.spans import TokenSpans, make_spans
+from molsaki.attention.span_index import TokenSpans, make_spans
 from molsaki.errors import InputError, UnreadableModelError
 
 

@@ -17,7 +17,7 @@ from molsaki.data.files import is_folder
 from molsaki.data.gsm8k import load_gsm8k
 from molsaki.data.hub import KNOWN, PREFIX, load_hub
 from molsaki.data.palm import ROW_FILES, load_palm_completions
-from molsaki.data.pocket import load_pocket_commonsense, load_pocket_math
+from molsaki.data.pocket.load import load_pocket_commonsense, load_pocket_math
 from molsaki.data.singleeq import load_singleeq
 from molsaki.data.svamp import load_svamp, load_svamp_dss
 from molsaki.data.table import load_table

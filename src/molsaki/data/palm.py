@@ -3,7 +3,7 @@
 The published files have no ids: the completions of a split are numbered files (`train_CoT_0.json`,
 `train_CoT_1.json`, …) of plain texts in the order of the split's rows. That order is the one thing that ties
 them together, so counts that do not agree are an error. A completion is what the model wrote, cut off or
-running on into questions of its own; reading it is `molsaki.answers`' work.
+running on into questions of its own; reading it is `molsaki.answers.parse`' work.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from molsaki.answers import format_number, same_number, solve
-from molsaki.arithmetic import MAX_MAGNITUDE
+from molsaki.answers.arithmetic import MAX_MAGNITUDE
+from molsaki.answers.parse import format_number, same_number, solve
+from molsaki.answers.read import fold
 from molsaki.errors import DataError, ExpressionError
-from molsaki.readings import fold
 from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport, require_unique_ids
 
 MAX_TEXT_CHARACTERS = 100_000

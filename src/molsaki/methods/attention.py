@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from molsaki.methods.base import AttentionChoice, AttentionPair, Method, MethodSettings, Seen
-from molsaki.objectives import LossParts, attention_loss_parts, distillation_loss
+from molsaki.methods.losses import LossParts, attention_loss_parts, distillation_loss
 
 
 class WeightSettings(MethodSettings):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from molsaki.methods.attention import WeightSettings, WithAttention
 from molsaki.methods.base import AttentionChoice, AttentionPair, MethodSettings, StudentShape
+from molsaki.methods.losses import attention_loss_parts
 from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
-from molsaki.objectives import attention_loss_parts
 
 
 class AttentionMapSettings(WeightSettings):

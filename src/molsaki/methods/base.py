@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from molsaki.objectives import LossParts
-from molsaki.views import ViewName
+from molsaki.methods.losses import LossParts
+from molsaki.spans.views import ViewName
 
 Task = Literal["predict", "explain", "reason"]
 TERM_OF_TASK: dict[Task, str] = {"predict": "label", "explain": "rationale", "reason": "reasoning"}
@@ -51,7 +51,7 @@ class AttentionChoice:
     Attributes:
         question_keys: only the keys of the question.
         step_means: means over each step's tokens instead of sums, on either side over its own tokens.
-        view: which of `molsaki.views` it compares; where that keeps heads apart, the heads of all layers stand in the
+        view: which of `molsaki.spans.views` it compares; where that keeps heads apart, the heads of all layers stand in the
             layers' place.
     """
 

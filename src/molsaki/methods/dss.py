@@ -7,7 +7,7 @@ from typing import cast
 from pydantic import Field
 
 from molsaki.methods.base import Method, MethodSettings, Seen
-from molsaki.objectives import LossParts, weighted_loss
+from molsaki.methods.losses import LossParts, weighted_loss
 
 
 class DistillingStepByStepSettings(MethodSettings):

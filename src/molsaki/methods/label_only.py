@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from molsaki.methods.base import Method, Seen
-from molsaki.objectives import LossParts, weighted_loss
+from molsaki.methods.losses import LossParts, weighted_loss
 
 
 class LabelOnly(Method):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from molsaki.errors import InputError
 from molsaki.methods.attention import AttentionMethod, AttentionSettings
 from molsaki.methods.base import AttentionPair, MethodSettings, StudentShape
-from molsaki.mixture import LayerRouter, mix_layers, teacher_layer_weights
+from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
 
 
 class MixtureSettings(AttentionSettings):

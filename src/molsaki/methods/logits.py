@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from molsaki.methods.base import Method, MethodSettings, NextTokenPair, Seen
-from molsaki.objectives import LossParts, weighted_loss
+from molsaki.methods.losses import LossParts, weighted_loss
 
 
 class LogitsSettings(MethodSettings):

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from molsaki.methods.base import Method, MethodSettings, OutputPair, Seen
-from molsaki.objectives import LossParts, weighted_loss
+from molsaki.methods.losses import LossParts, weighted_loss
 
 
 class MaximisedMutualInformationSettings(MethodSettings):

@@ -23,7 +23,7 @@ from molsaki.analysis.shift import estimate
 from molsaki.methods import METHODS
 from molsaki.report.charts import Chart, Series
 from molsaki.report.readings import Readings
-from molsaki.workspace import Workspace
+from molsaki.stages.workspace import Workspace
 
 LEAST = 5
 """A mean over fewer problems is not drawn."""

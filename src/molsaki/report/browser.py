@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from molsaki.analysis import Look, step_facts
-from molsaki.artefacts import RowLog
 from molsaki.records import Problem, hash_text
 from molsaki.report.attention_figures import BEFORE, TEACHER
 from molsaki.report.readings import Readings
-from molsaki.workspace import TRAIN, Workspace
+from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.store.row_log import RowLog
 
 MOST_PROBLEMS = 10_000
 """Of more, a sample is on the page, and it says so."""

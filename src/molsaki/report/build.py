@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molsaki.artefacts import exclusive_lock, refuse_write, write_whole
 from molsaki.report.attention_figures import find_attention
 from molsaki.report.browser import MOST_PROBLEMS, browser_data
 from molsaki.report.charts import Chart, draw, for_page
@@ -25,7 +24,9 @@ from molsaki.report.facts import (
 from molsaki.report.page import render
 from molsaki.report.readings import FOLDER, read_models
 from molsaki.report.run_figures import accuracy_chart, read_metrics, training_charts
-from molsaki.workspace import Workspace
+from molsaki.stages.workspace import Workspace
+from molsaki.store.locks import exclusive_lock
+from molsaki.store.whole_files import refuse_write, write_whole
 
 ROWS = 60
 """Problems of each test set that attention is read on, by default."""

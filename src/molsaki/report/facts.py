@@ -11,15 +11,15 @@ from typing import Any
 import yaml
 
 from molsaki.analysis import Estimate
-from molsaki.crossed import PairedDifference
 from molsaki.errors import MolsakiError
-from molsaki.evaluation import result_row, score
-from molsaki.pipeline import DATA, GENERATE
+from molsaki.evaluation.crossed import PairedDifference
+from molsaki.evaluation.intervals import Interval, show_p
+from molsaki.evaluation.score import result_row, score
 from molsaki.report.attention_figures import Attention
-from molsaki.statistics import Interval, show_p
-from molsaki.summary import Mean, differences, means
-from molsaki.views import VIEWS
-from molsaki.workspace import TRAIN, VALIDATION, Workspace
+from molsaki.spans.views import VIEWS
+from molsaki.stages.pipeline import DATA, GENERATE
+from molsaki.stages.results import Mean, differences, means
+from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
 
 MOST_CHARACTERS = 600
 """An example that is longer is cut on the page."""

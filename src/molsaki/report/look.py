@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from molsaki import prompts
 from molsaki.analysis import Look, StepFacts, read_looks, step_facts, student_encoder, teacher_encoder
-from molsaki.answers import parse_answer
-from molsaki.artefacts import write_whole
-from molsaki.chats import render_template
-from molsaki.decoding import decode_batches
-from molsaki.encoding import context_length
+from molsaki.answers.parse import parse_answer
+from molsaki.config.model_spec import ModelSpec
+from molsaki.encoding import prompts
+from molsaki.encoding.chats import render_template
+from molsaki.encoding.encode import context_length
+from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import InputError
-from molsaki.extraction import Text
 from molsaki.methods import METHODS
-from molsaki.models import model_at, model_location, pick_device, quiet_libraries, tokenizer_at
-from molsaki.prompts import PromptTemplate
-from molsaki.recipe_models import ModelSpec
+from molsaki.models.decode import decode_batches
+from molsaki.models.load import model_at, model_location, pick_device, quiet_libraries, tokenizer_at
 from molsaki.report.browser import look_data
 from molsaki.report.page import render
+from molsaki.store.whole_files import write_whole
+from molsaki.teacher.read_attention import Text
 
 YOURS = "your question"
 
@@ -127,7 +127,7 @@ def _default_prompt(model: str) -> str:
         return prompts.TEACHER
     if model == "pocket:student":
         return prompts.EXPLAIN
-    from molsaki.workspace import Workspace
+    from molsaki.stages.workspace import Workspace
 
     folder = Path(model).resolve()
     workspace = Workspace.open(folder.parent.parent)

@@ -14,14 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.analysis import Look, read_looks, student_encoder, teacher_encoder
-from molsaki.artefacts import RowLog, fingerprint
-from molsaki.attending import reading_prompt
-from molsaki.encoding import context_length, tokenizer_hash
+from molsaki.config.model_spec import ModelSpec
+from molsaki.encoding.encode import context_length, tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
-from molsaki.extraction import Text
-from molsaki.generation import generate_rationales
 from molsaki.methods import METHODS
-from molsaki.models import (
+from molsaki.models.load import (
     load_placed_model,
     load_tokenizer,
     model_at,
@@ -30,20 +27,24 @@ from molsaki.models import (
     quiet_libraries,
     tokenizer_at,
 )
-from molsaki.rationales import read_rationales
-from molsaki.recipe_models import ModelSpec
 from molsaki.records import hash_text
 from molsaki.report.routers import router_weights
-from molsaki.spans import SPAN_RULES
-from molsaki.teachers.opening import open_writer, recipe_questions
-from molsaki.workspace import TRAIN, Workspace
+from molsaki.spans.find import SPAN_RULES
+from molsaki.stages.attend import reading_prompt
+from molsaki.stages.generate import generate_rationales
+from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.store.fingerprints import fingerprint
+from molsaki.store.row_log import RowLog
+from molsaki.teacher.opening import open_writer, recipe_questions
+from molsaki.teacher.rationales import read_rationales
+from molsaki.teacher.read_attention import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from molsaki.analysis.looks import Floats
-    from molsaki.prompts import PromptTemplate
-    from molsaki.teachers import Writer
+    from molsaki.encoding.prompts import PromptTemplate
+    from molsaki.teacher.writer import Writer
 
 FOLDER = "report"
 Say = Callable[[str], None]

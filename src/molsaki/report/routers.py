@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molsaki.errors import InputError
-from molsaki.evaluating import evaluating
-from molsaki.extraction import Text, prepare_text, read_batch
 from molsaki.methods import METHODS
+from molsaki.models.modes import evaluating
 from molsaki.records import RowReport
-from molsaki.workspace import Workspace
+from molsaki.stages.workspace import Workspace
+from molsaki.teacher.read_attention import Text, prepare_text, read_batch
 
 if TYPE_CHECKING:
     from molsaki.analysis.looks import Encoder, Floats

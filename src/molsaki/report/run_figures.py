@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from molsaki.artefacts import read_json
 from molsaki.report.charts import Chart, Series
-from molsaki.summary import Mean
-from molsaki.workspace import Workspace
+from molsaki.stages.results import Mean
+from molsaki.stages.workspace import Workspace
+from molsaki.store.whole_files import read_json
 
 METRICS = "metrics.json"
 MOST_POINTS = 400

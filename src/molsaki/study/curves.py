@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from molsaki.errors import EvaluationError
+from molsaki.evaluation.intervals import Interval, expanded_level, seed_interval
 from molsaki.report.charts import Chart, Series
 from molsaki.report.facts import Table
-from molsaki.statistics import Interval, expanded_level, seed_interval
+from molsaki.study.correctness import RunMarks
 from molsaki.study.files import MEAN, Cell, Group, Study
-from molsaki.study.marks import RunMarks
 
 RESAMPLES = 2000
 

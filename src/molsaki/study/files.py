@@ -14,16 +14,16 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from molsaki.config.load import describe, override, raise_all, read_keys, read_prompts, recipe_names
+from molsaki.config.load import find_recipe as recipe_file
+from molsaki.config.model_spec import RecipePart
+from molsaki.config.recipe import Count, MethodSpec, Name, Recipe, Seed
 from molsaki.errors import RecipeError
-from molsaki.preparation import prepare_values
-from molsaki.recipe import Count, MethodSpec, Name, Recipe, Seed
-from molsaki.recipe_files import describe, override, raise_all, read_keys, read_prompts, recipe_names
-from molsaki.recipe_files import find_recipe as recipe_file
-from molsaki.recipe_models import RecipePart
+from molsaki.stages.check import prepare_values
 
 MEAN = "mean of sets"
 """The name of the mean of a recipe's test sets, among the sets' own."""
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = Path(__file__).parent / "recipes"
 
 
 class StudyRecipe(RecipePart):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.counts import reasons
 from molsaki.errors import InputError
-from molsaki.preparation import open_workspace
+from molsaki.stages.check import open_workspace
+from molsaki.stages.workspace import Workspace
 from molsaki.study.files import Study, study_recipe
-from molsaki.workspace import Workspace
 
 if TYPE_CHECKING:
-    from molsaki.students import Job
+    from molsaki.stages.students import Job
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def all_jobs(study: Study, runs: dict[str, Workspace]) -> list[Job]:
     Raises:
         ArtefactError: an earlier stage of a run is missing.
     """
-    from molsaki.pipeline import student_jobs
+    from molsaki.stages.pipeline import student_jobs
 
     jobs = {(name, job.seed, job.label): job for name, workspace in runs.items() for job in student_jobs(workspace)}
     seeds = list(dict.fromkeys(seed for workspace in runs.values() for seed in workspace.recipe.seeds))
@@ -86,8 +86,8 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
     Raises:
         StageError: a server gave no answer to some questions.
     """
-    from molsaki import pipeline
     from molsaki.errors import StageError
+    from molsaki.stages import pipeline
 
     for name, workspace in runs.items():
         for test, report in pipeline.load_data(workspace).items():

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from molsaki.crossed import PairedDifference, paired_difference, paired_difference_over_sets
+from molsaki.evaluation.crossed import PairedDifference, paired_difference, paired_difference_over_sets
+from molsaki.evaluation.intervals import Interval, holm, mcnemar, seed_interval, show_p, wilson_interval
 from molsaki.report.facts import Table
-from molsaki.statistics import Interval, holm, mcnemar, seed_interval, show_p, wilson_interval
+from molsaki.study.correctness import Marks, RunMarks
 from molsaki.study.files import MEAN, Cell, Group, Study
-from molsaki.study.marks import Marks, RunMarks
 
 SIGNIFICANT = 0.05
 

@@ -8,22 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from molsaki.artefacts import write_json, write_whole
-from molsaki.artefacts.fingerprints import versions
 from molsaki.report.charts import draw
 from molsaki.report.facts import Table
+from molsaki.stages.workspace import Workspace
+from molsaki.store.fingerprints import versions
+from molsaki.store.whole_files import write_json, write_whole
+from molsaki.study.agreement import attention_table
+from molsaki.study.correctness import read_marks
 from molsaki.study.curves import curve_chart, reach_table
 from molsaki.study.files import Study
-from molsaki.study.looking import attention_table
-from molsaki.study.marks import read_marks
-from molsaki.study.tables import (
-    accuracy_table,
-    compare_all,
-    compare_run,
-    difference_table,
-    mcnemar_table,
-)
-from molsaki.workspace import Workspace
+from molsaki.study.tables import accuracy_table, compare_all, compare_run, difference_table, mcnemar_table
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",

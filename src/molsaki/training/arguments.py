@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from molsaki.recipe import TrainingSettings
+from molsaki.config.recipe import TrainingSettings
 
 _KNOWN = {field.name for field in dataclasses.fields(TrainingArguments)}
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from molsaki.attention.spans import make_spans
-from molsaki.encoding import IGNORED
+from molsaki.attention.span_index import make_spans
+from molsaki.encoding.encode import IGNORED
+from molsaki.encoding.padding import pad
 from molsaki.errors import InputError
 from molsaki.methods import TERM_OF_TASK, TERMS, Task
-from molsaki.mixture import check_attention
-from molsaki.objectives import visible_keys
-from molsaki.padding import pad
+from molsaki.methods.layers import check_attention
+from molsaki.methods.losses import visible_keys
 from molsaki.training.examples import Example
 from molsaki.training.next_tokens import batch_next_tokens
 

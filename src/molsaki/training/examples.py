@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from molsaki.agreed_tokens import AgreedTokens
-from molsaki.answer_sentences import state_answer
-from molsaki.encoding import EncodedText, encode_student, require_offsets
+from molsaki.answers.sentences import state_answer
+from molsaki.encoding.encode import EncodedText, encode_student, require_offsets
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.token_map import AgreedTokens
 from molsaki.errors import ArtefactError, InputError
-from molsaki.extraction import Text
 from molsaki.methods import AttentionChoice, Task
-from molsaki.prompts import PromptTemplate
 from molsaki.records import Problem, RowReport
-from molsaki.span_tokens import CommonSpans, SpanTokens, common_spans, keep_spans
-from molsaki.spans import Spans
-from molsaki.stores import AttentionStore
-from molsaki.views import VIEWS
+from molsaki.spans.align import CommonSpans, SpanTokens, common_spans, keep_spans
+from molsaki.spans.find import Spans
+from molsaki.spans.views import VIEWS
+from molsaki.store.signal_reader import AttentionStore
+from molsaki.teacher.read_attention import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from molsaki.attention import Reading, find_model, padded_on_the_right, read_spans
-from molsaki.logits import last_logits
 from molsaki.methods import TERM_OF_TASK, TERMS, AttentionPair, Method, NextTokenPair, OutputPair, Seen, Task
+from molsaki.models.logits import last_logits
 from molsaki.training.next_tokens import meet
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from molsaki.agreed_tokens import AgreedTokens, TokenMap
-from molsaki.extraction import Text
+from molsaki.encoding.padding import pad
+from molsaki.encoding.token_map import AgreedTokens, TokenMap
 from molsaki.methods import NextTokenPair
-from molsaki.padding import pad
 from molsaki.records import RowReport
-from molsaki.stores.next_tokens import NextTokenStore
+from molsaki.store.next_tokens import NextTokenStore
+from molsaki.teacher.read_attention import Text
 from molsaki.training.examples import Example
 
 NO_NEXT_TOKENS = "without the teacher's next tokens: takes no part in their loss"

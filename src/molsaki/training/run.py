@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set_seed
 
-from molsaki.artefacts import fingerprint, read_json, require_same, write_json, write_whole
 from molsaki.attention import layer_shapes
+from molsaki.config.recipe import TrainingSettings
 from molsaki.errors import ArtefactError, InputError, StageError
-from molsaki.evaluating import evaluating
-from molsaki.memory import peak_bytes
 from molsaki.methods import Method, MethodSettings, StudentShape
-from molsaki.recipe import TrainingSettings
+from molsaki.models.memory import peak_bytes
+from molsaki.models.modes import evaluating
 from molsaki.records import hash_text
+from molsaki.store.fingerprints import fingerprint, require_same
+from molsaki.store.whole_files import read_json, write_json, write_whole
 from molsaki.training.arguments import training_arguments
 from molsaki.training.examples import TOO_LONG, Example
 from molsaki.training.interrupt import StopOnInterrupt

@@ -1,0 +1,131 @@
+"""What the benchmarks are measured on: a Llama-shaped model with random weights and a batch of random text.
+
+Legend: B batch, T tokens, L layers, S steps, K keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from molsaki.errors import InputError
+from molsaki_benchmarks.costs import LayerShape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import LlamaForCausalLM
+
+TOKENS_PER_STEP = 40
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A batch: T tokens, B examples, K key tokens in each, each its own key."""
+
+    tokens: int
+    batch: int
+    keys: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """Read `TxB:K`, for example `2048x1:40`.
+
+        Raises:
+            InputError: the text is something else, or there is no room for the keys.
+        """
+        try:
+            size, keys = text.split(":")
+            tokens, batch = size.split("x")
+            shape = cls(int(tokens), int(batch), int(keys))
+        except ValueError as error:
+            raise InputError(f"Expected a shape TxB:K such as 2048x1:40; got {text!r}.") from error
+        if min(shape.batch, shape.keys) < 1 or shape.tokens < shape.keys + TOKENS_PER_STEP:
+            raise InputError(
+                f"Expected at least one example, one key and room for {TOKENS_PER_STEP} tokens more than keys; got "
+                f"{text!r}."
+            )
+        return shape
+
+    def __str__(self) -> str:
+        return f"{self.tokens}x{self.batch}:{self.keys}"
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A Llama-shaped model with random weights."""
+
+    layers: int = 8
+    width: int = 512
+    heads: int = 8
+    key_value_heads: int = 4
+    vocabulary: int = 8192
+
+    @property
+    def layer(self) -> LayerShape:
+        """One of its layers."""
+        return LayerShape(self.width, self.width * self.key_value_heads // self.heads, self.width * 11 // 4, self.heads)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Random text, whose steps are `TOKENS_PER_STEP` long and whose keys lie evenly: [B, T] each, but for `steps`."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    step_of_token: Tensor
+    key_of_token: Tensor
+    steps: int
+
+
+def model_sizes(shape: Shape, size: ModelSize) -> dict[str, int]:
+    """The sizes, as configurations of the Llama family name them."""
+    return {
+        "vocab_size": size.vocabulary,
+        "hidden_size": size.width,
+        "intermediate_size": size.layer.feed_forward,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.key_value_heads,
+        "max_position_embeddings": shape.tokens,
+    }
+
+
+def make_model(shape: Shape, size: ModelSize, threads: int) -> LlamaForCausalLM:
+    """A Llama-shaped model on SDPA, the same every time."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    config: Any = LlamaConfig(**model_sizes(shape, size))
+    config._attn_implementation = "sdpa"
+    return LlamaForCausalLM(config)
+
+
+def make_batch(shape: Shape, size: ModelSize) -> Batch:
+    """A batch of a shape."""
+    import torch
+
+    input_ids = torch.randint(size.vocabulary, (shape.batch, shape.tokens))
+    step_of_token = (torch.arange(shape.tokens) // TOKENS_PER_STEP).expand(shape.batch, -1).contiguous()
+    key_of_token = torch.full_like(input_ids, -1)
+    key_of_token[:, torch.linspace(0, shape.tokens - 1, shape.keys).long()] = torch.arange(shape.keys)
+    return Batch(input_ids, torch.ones_like(input_ids), step_of_token, key_of_token, int(step_of_token.max()) + 1)
+
+
+def read_whole(model: LlamaForCausalLM, batch: Batch, **inputs: Any) -> tuple[Tensor, Any]:
+    """Stepwise attention [B, L, S, K] from every pair of tokens, as others read it, and the model's outputs."""
+    import torch
+
+    model.config._attn_implementation = "eager"
+    outputs = model(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        use_cache=False,
+        output_attentions=True,
+        **inputs,
+    )
+    model.config._attn_implementation = "sdpa"
+    step_columns = torch.nn.functional.one_hot(batch.step_of_token, batch.steps).float().mT
+    key_columns = torch.nn.functional.one_hot(batch.key_of_token + 1).float()[..., 1:]
+    return torch.stack([step_columns @ w.mean(1) @ key_columns for w in outputs.attentions], dim=1), outputs

@@ -1,0 +1,75 @@
+"""What the attention loss costs beside plain cross-entropy: one optimiser step of a Llama-shaped model.
+
+`molsaki bench` measures it; `python -m molsaki_benchmarks.training TxB:K --peak-of WAY` prints the memory of one way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from molsaki_benchmarks.models import ModelSize, Shape, make_batch, make_model, read_whole
+from molsaki_benchmarks.runner import PLAIN, WHOLE, Kind, print_peak
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], None]:
+    """One model, one optimiser, one batch; the function takes one step in the way it is given."""
+    import torch
+
+    from molsaki.attention import read_attention
+    from molsaki.methods.layers import LayerRouter, mix_layers
+    from molsaki.methods.losses import attention_loss
+
+    model = make_model(shape, size, threads).train()
+    router = LayerRouter([size.layer.key_value_width] * size.layers)
+    optimiser = torch.optim.AdamW([*model.parameters(), *router.parameters()], lr=1e-5)
+    batch = make_batch(shape, size)
+    ids, mask = batch.input_ids, batch.attention_mask
+    masks = (
+        torch.ones(shape.batch, batch.steps, dtype=torch.bool),
+        torch.ones(shape.batch, shape.keys, dtype=torch.bool),
+    )
+    teacher = torch.rand(shape.batch, batch.steps, shape.keys)
+
+    def whole_loss(way: str) -> Tensor:
+        if way == PLAIN:
+            outputs = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)
+            return cast("Tensor", outputs.loss)
+        if way == WHOLE:
+            attention, outputs = read_whole(model, batch, labels=ids)
+            return cast("Tensor", outputs.loss + attention_loss(teacher, attention.mean(1), *masks))
+        kernel = "second-pass" if way == "second-pass" else "auto"
+        spans = batch.step_of_token, batch.key_of_token
+        reading = read_attention(model, ids, mask, *spans, values=True, kernel=kernel, labels=ids)  # type: ignore[arg-type]
+        assert reading.values is not None
+        student = mix_layers(reading.attention, router(reading.values, mask))
+        return cast("Tensor", reading.outputs.loss + attention_loss(teacher, student, *masks))
+
+    def step(way: str) -> None:
+        whole_loss(way).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+TRAINING = Kind(
+    module="molsaki_benchmarks.training",
+    ways={
+        PLAIN: "cross-entropy on SDPA",
+        "stepwise": "+ attention loss",
+        "second-pass": "+ attention loss, second pass",
+        WHOLE: "+ attention loss by output_attentions",
+    },
+    shapes=("256x8:24", "2048x1:40", "4096x1:60"),
+    once="One optimiser step (forward, backward, AdamW)",
+    matrices=2,  # before and after the softmax
+    make=make_stepper,
+)
+
+
+if __name__ == "__main__":
+    print_peak(TRAINING)

@@ -1,0 +1,5 @@
+"""`python -m molsaki.cli`."""
+
+from molsaki.cli.app import main
+
+main()

@@ -1,0 +1,33 @@
+"""`molsaki recipes`: what there is to run."""
+
+from __future__ import annotations
+
+import typer
+
+from molsaki.cli.options import Data, RecipeName, Settings, Tiny
+
+
+def list_recipes() -> None:
+    """The recipes that ship with molsaki."""
+    from molsaki.config.load import read_recipe, recipe_names
+
+    for name in recipe_names():
+        typer.echo(f"{name:26} {' '.join(str(read_recipe(name).get('description', '')).split())}")
+
+
+def show_recipe(recipe: RecipeName) -> None:
+    """Print a recipe as it stands."""
+    from molsaki.config.load import find_recipe, read_recipe
+
+    read_recipe(recipe)
+    typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)
+
+
+def check_recipe(recipe: RecipeName, tiny: Tiny = False, settings: Settings = None, data: Data = None) -> None:
+    """Check a recipe's keys, values and files, and print it resolved."""
+    import yaml
+
+    from molsaki.stages.check import prepare_recipe
+
+    prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
+    typer.echo(yaml.safe_dump(prepared.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)

@@ -1,0 +1,234 @@
+"""`pocket-math`: word problems from a seeded generator, with three out-of-domain sets.
+
+A story starts with a number of things (or with groups of them), goes on with things that come and go, and ends
+in a question that may compare, share or price what is there. Sentences that do not matter are mixed in. The label
+is the equation; the rationale says, a sentence a step, which number comes in where. Nothing is computed in the
+rationale: the value is the scorer's business, choosing and ordering the numbers is the model's.
+
+Whether a problem may be trained on follows from a hash of its text alone (`pool_of`), so no seed, size or set can
+let a test problem into a training set, neither the students' nor the teacher's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from molsaki.data.pocket import words
+from molsaki.errors import DataError
+from molsaki.records import Problem, hash_text
+
+Pool = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the problems of one set look like.
+
+    Attributes:
+        operations: how many operations a problem takes, with repetitions as weights.
+        distractors: how many sentences do not matter, with repetitions as weights.
+        smallest, largest: bounds of the numbers in the story (group sizes, shares and prices stay small).
+        held_out: the share of sentences told in wordings that training problems never use.
+    """
+
+    operations: tuple[int, ...] = (1, 1, 2, 2, 3)
+    distractors: tuple[int, ...] = (0, 1, 1)
+    smallest: int = 2
+    largest: int = 60
+    held_out: float = 0.0
+
+
+SETTINGS: dict[str, Setting] = {
+    "in-domain": Setting(largest=40),
+    "templates": Setting(largest=40, held_out=0.5),
+    "numbers": Setting(smallest=25, largest=50),
+    "chains": Setting(largest=40, operations=(2, 3, 4), distractors=(1, 2, 3)),
+}
+"""The sets: `templates` tells half of its sentences in held-out wordings, `numbers` has larger numbers, many of them
+larger than any that was trained on, `chains` has more operations and more sentences that do not matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One story told: its sentences, its question, its rationale and its equation."""
+
+    sentences: tuple[str, ...]
+    question: str
+    rationale: str
+    equation: str
+    value: int
+
+    @property
+    def text(self) -> str:
+        """The whole problem as one line."""
+        return " ".join((*self.sentences, self.question))
+
+
+def pool_of(text: str) -> Pool:
+    """Which pool a problem belongs to, by the hash of its text: 70 % train, 10 % validation, 20 % test."""
+    bucket = int(hash_text("pocket pool", text), 16) % 10
+    if bucket < 7:
+        return "train"
+    return "validation" if bucket == 7 else "test"
+
+
+def pocket_math(setting: str, pool: Pool, n: int, seed: int = 0) -> Iterator[Problem]:
+    """Yield n different problems of one setting that belong to one pool.
+
+    Args:
+        setting: a name in `SETTINGS`.
+        pool: train, validation or test; the three never share a problem.
+        n: how many.
+        seed: the generator's seed; the same arguments give the same problems.
+
+    Raises:
+        DataError: there is no such setting.
+    """
+    if setting not in SETTINGS:
+        raise DataError(
+            f"Expected one of the pocket-math sets {sorted(SETTINGS)}, got {setting!r}. No problem was made."
+        )
+    rng = random.Random(f"pocket-math/{setting}/{pool}/{seed}")
+    seen: set[str] = set()
+    while len(seen) < n:
+        story = tell(rng, SETTINGS[setting])
+        if story.text in seen or pool_of(story.text) != pool:
+            continue
+        seen.add(story.text)
+        yield Problem(
+            id=f"pocket-math/{setting}/{pool}/{seed}-{len(seen)}",
+            question=story.text,
+            answer=str(story.value),
+            label=story.equation,
+        )
+
+
+def tell(rng: random.Random, setting: Setting) -> Story:
+    """Tell one story."""
+    while True:
+        story = _try_to_tell(rng, setting)
+        if story is not None:
+            return story
+
+
+class _Teller:
+    """One story in the making: the value and the expression so far, what was said and why."""
+
+    def __init__(self, rng: random.Random, setting: Setting) -> None:
+        self.rng = rng
+        self.setting = setting
+        who, other = rng.sample(words.NAMES, 2)
+        xs, ys = rng.sample(words.THINGS, 2)
+        self.names = {"who": who, "other": other, "xs": xs, "ys": ys, "cs": rng.choice(words.CONTAINERS)}
+        self.story: list[str] = []
+        self.reasons: list[str] = []
+        self.value = 0
+        self.expression = ""
+
+    def number(self) -> int:
+        return self.rng.randint(self.setting.smallest, self.setting.largest)
+
+    def say(self, wordings: words.Wordings, **numbers: int) -> str:
+        share = self.setting.held_out
+        held_out = share == 1 or (share > 0 and self.rng.random() < share)
+        wording = self.rng.choice(wordings.pool(held_out))
+        return wording.format(**self.names, **numbers)
+
+    def reason(self, wording: str, operator: str, n: int, value: int) -> None:
+        """Apply one operation to what is there and say so in the rationale."""
+        self.expression = f"( {self.expression} {operator} {n} )"
+        self.value = value
+        self.reasons.append(wording.format(**self.names, n=n))
+
+    def start(self) -> None:
+        n = self.number()
+        self.story.append(self.say(words.START, n=n))
+        self.value, self.expression = n, str(n)
+        self.reasons.append(words.SAY_START.format(**self.names, n=n))
+
+    def start_groups(self) -> None:
+        n, m = self.rng.randint(2, 12), self.number()
+        self.story.append(self.say(words.START_GROUPS, n=n, m=m))
+        self.value, self.expression = n * m, f"( {n} * {m} )"
+        self.reasons.append(words.SAY_START_GROUPS.format(**self.names, n=n, m=m))
+
+    def gain(self) -> None:
+        n = self.number()
+        self.story.append(self.say(words.GAIN, n=n))
+        self.reason(words.SAY_GAIN, "+", n, self.value + n)
+
+    def lose(self) -> bool:
+        n = self.number()
+        if n >= self.value:
+            return False
+        self.story.append(self.say(words.LOSE, n=n))
+        self.reason(words.SAY_LOSE, "-", n, self.value - n)
+        return True
+
+    def compare(self) -> str | None:
+        n = self.number()
+        if n >= self.value:
+            return None
+        self.reason(words.SAY_COMPARE, "-", n, self.value - n)
+        return self.say(words.ASK_COMPARE, n=n)
+
+    def share(self) -> str | None:
+        divisors = [n for n in range(2, 13) if self.value % n == 0 and self.value > n]
+        if not divisors:
+            return None
+        n = self.rng.choice(divisors)
+        self.reason(words.SAY_SHARE, "/", n, self.value // n)
+        return self.say(words.ASK_SHARE, n=n)
+
+    def price(self) -> str:
+        n = self.rng.randint(2, 12)
+        self.reason(words.SAY_PRICE, "*", n, self.value * n)
+        return self.say(words.ASK_PRICE, n=n)
+
+    def ask_now(self) -> str:
+        return self.say(words.ASK_NOW)
+
+
+def _try_to_tell(rng: random.Random, setting: Setting) -> Story | None:
+    """One try; None where the numbers drawn would make a quantity negative or a share uneven."""
+    teller = _Teller(rng, setting)
+    operations = rng.choice(setting.operations)
+
+    grouped = rng.random() < 0.3
+    if grouped:
+        teller.start_groups()
+        operations -= 1
+    else:
+        teller.start()
+
+    ending = rng.choice(("now", "now", "compare", "share", "price")) if operations else "now"
+    events = operations if ending == "now" else operations - 1
+    for _ in range(events):
+        if rng.random() < 0.5:
+            teller.gain()
+        elif not teller.lose():
+            return None
+
+    question = {
+        "now": teller.ask_now,
+        "compare": teller.compare,
+        "share": teller.share,
+        "price": teller.price,
+    }[ending]()
+    if question is None:
+        return None
+
+    sentences = teller.story
+    for _ in range(rng.choice(setting.distractors)):
+        place = rng.randint(1, len(sentences))
+        sentences.insert(place, teller.say(words.DISTRACTOR, n=teller.number()))
+    return Story(
+        sentences=tuple(sentences),
+        question=question,
+        rationale=" ".join(teller.reasons),
+        equation=teller.expression,
+        value=teller.value,
+    )

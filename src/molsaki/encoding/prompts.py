@@ -1,0 +1,173 @@
+"""The texts around a question, as templates that a user can copy and change.
+
+A template has exactly one `{question}` and ends with exactly one slot for what the model writes: `{label}`,
+`{rationale}`, `{reasoning}` (a rationale with its answer) or `{keywords}`. One that gives the answer away, to ask for
+the reasoning that leads there, has an `{answer}` between the two. Nothing else in it is special, so braces in few-shot
+examples are plain text.
+
+A template whose first line is `[system]` or `[user]` is a chat: each such line, and `[assistant]`, starts a turn.
+It ends in an `[assistant]` turn that is the slot alone. `molsaki.encoding.chats` renders it with a model's own chat template.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from molsaki.errors import RecipeError
+from molsaki.records import hash_json
+
+Slot = Literal["label", "rationale", "reasoning", "keywords"]
+_SLOTS: tuple[Slot, ...] = ("label", "rationale", "reasoning", "keywords")
+_ANSWER = "{answer}"
+_ROLE = re.compile(r"^\[(system|user|assistant)\][ \t]*\n", re.MULTILINE)
+
+PREDICT = "predict: {question}\n{label}"
+EXPLAIN = "explain: {question}\n{rationale}"
+REASON = "reason: {question}\n{reasoning}"
+TEACHER = "Q: {question}\nA: {rationale}"
+KEYWORDS = "Q: {question}\nKey words: {keywords}"
+GIVEN_ANSWER = "Q: {question}\nThe right answer is {answer}. Why?\nA: {rationale}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked, as it is written: a text to go on from, or the turns of a chat.
+
+    Attributes:
+        text: the text; of a chat nothing.
+        messages: the turns; of a text nothing.
+    """
+
+    text: str = ""
+    messages: tuple[Message, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """Hash of what is asked."""
+        return hash_json([self.text, *([message.role, message.content] for message in self.messages)])
+
+    def as_messages(self) -> list[dict[str, str]]:
+        """The turns as OpenAI's protocol and chat templates have them; a text is one turn of the user's."""
+        turns = self.messages or (Message("user", self.text),)
+        return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """A prompt in three pieces: what stands before the question, between it and the completion, and the gap.
+
+    Attributes:
+        before: text before the question.
+        after: text after the question, without the blanks that end it.
+        gap: the blanks between prompt and completion. A model is given the prompt without them and writes them
+            itself, since tokenizers join a blank to the word that follows it; a line break stays in the prompt.
+        slot: what the model writes.
+        special_tokens: whether a tokenizer adds its special tokens to the text; a rendered chat has them already.
+    """
+
+    before: str
+    after: str
+    gap: str
+    slot: Slot
+    special_tokens: bool = True
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a template.
+
+        Raises:
+            RecipeError: the question or the slot is missing, doubled or in the wrong place; a chat does not end in
+                an assistant's turn that is the slot alone, or its question is not the user's.
+        """
+        found: list[Slot] = [slot for slot in _SLOTS if f"{{{slot}}}" in text]
+        slot = found[0] if len(found) == 1 else None
+        stripped = text.rstrip("\n")
+        if (
+            slot is None
+            or text.count("{question}") != 1
+            or text.count(f"{{{slot}}}") != 1
+            or not stripped.endswith(f"{{{slot}}}")
+            or text.index("{question}") > text.index(f"{{{slot}}}")
+        ):
+            raise RecipeError(
+                "Expected a prompt template with one {question} and, at its end, one of {label}, {rationale}, "
+                f"{{reasoning}} or {{keywords}}; got {text[:200]!r}. It cannot be filled in; see "
+                "`molsaki recipes show pocket` for one."
+            )
+        before, rest = stripped.split("{question}")
+        after = rest[: -len(f"{{{slot}}}")]
+        kept = after.rstrip(" \t")
+        template = cls(before=before, after=kept, gap=after[len(kept) :], slot=slot)
+        if template.is_chat:
+            template._require_turns()
+        return template
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether it has turns, which only a chat template makes a text of."""
+        return self.special_tokens and _ROLE.match(self.before) is not None
+
+    @property
+    def gives_answer(self) -> bool:
+        """Whether it has one place for the right answer, between the question and the slot."""
+        return self.after.count(_ANSWER) == 1
+
+    def given(self, answer: str) -> Self:
+        """The template with the right answer filled in."""
+        return dataclasses.replace(self, after=self.after.replace(_ANSWER, answer))
+
+    def ask(self, question: str) -> Prompt:
+        """What a model is asked: a text or, of a chat, its turns."""
+        if not self.is_chat:
+            return Prompt(text=self.prompt(question))
+        *earlier, (role, opening) = _turns(self.before)
+        rest = self.after.rpartition("[assistant]")[0]
+        turns = [*earlier, (role, f"{opening}{question}{rest}")]
+        return Prompt(messages=tuple(Message(name, content.strip("\n")) for name, content in turns))
+
+    def prompt(self, question: str) -> str:
+        """What a model is given to write from; of a chat that is not rendered, the text as it is written."""
+        return f"{self.before}{question}{self.after}"
+
+    def full(self, question: str, completion: str) -> str:
+        """Prompt and completion as one text."""
+        return f"{self.prompt(question)}{self.gap}{completion}"
+
+    @property
+    def question_start(self) -> int:
+        """Where the question starts, in characters."""
+        return len(self.before)
+
+    def completion_start(self, question: str) -> int:
+        """Where the completion starts in `full`, in characters."""
+        return len(self.prompt(question)) + len(self.gap)
+
+    def _require_turns(self) -> None:
+        roles = [role for role, _ in _turns(f"[user]\n{self.after}")]
+        blank = not self.after.rpartition("[assistant]")[2].strip()
+        if _turns(self.before)[-1][0] != "user" or roles != ["user", "assistant"] or not blank:
+            raise RecipeError(
+                "Expected a chat whose {question} is in the last [user] turn and whose end is an [assistant] turn "
+                f"with nothing but {{{self.slot}}}; got {str(self)[:200]!r}. It cannot be sent; write one turn behind "
+                "each of the lines [system], [user] and [assistant]."
+            )
+
+    def __str__(self) -> str:
+        return f"{self.before}{{question}}{self.after}{self.gap}{{{self.slot}}}"
+
+
+def _turns(text: str) -> list[tuple[str, str]]:
+    """The turns of a text that starts with the line of a role."""
+    _, *parts = _ROLE.split(text)
+    return list(zip(parts[::2], parts[1::2], strict=True))

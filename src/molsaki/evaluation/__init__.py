@@ -1,0 +1,1 @@
+"""Predictions, scores, and intervals of accuracies and of their differences."""

@@ -1,0 +1,1 @@
+"""Models: loading, decoding, evaluation mode, what they need of memory and time."""

@@ -1,0 +1,124 @@
+"""What an artefact was made from, and whether that is what is asked for now."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from molsaki.errors import ArtefactError
+from molsaki.records import hash_json
+from molsaki.store.whole_files import encode_json
+
+MAX_SHOWN_CHARACTERS = 200
+"""Longer values stand in a fingerprint by their hash, and in a message by the stretch that differs."""
+
+ABSENT = "absent"
+
+_PACKAGES = (
+    "molsaki",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+    "peft",
+)
+
+
+def fingerprint(**parts: Any) -> dict[str, str]:
+    """What an artefact depends on, as short texts that can be compared and shown.
+
+    Args:
+        parts: named JSON values. Text stands as it is, another short value as its JSON, and what is longer
+            than `MAX_SHOWN_CHARACTERS` as its hash.
+
+    Raises:
+        DataError: a part is not plain JSON; the message names it.
+    """
+    return {name: _short(name, value) for name, value in parts.items()}
+
+
+def require_same(found: Mapping[str, object], wanted: Mapping[str, object], what: str) -> None:
+    """Raise unless two fingerprints are equal.
+
+    Args:
+        found: what the artefact says of itself.
+        wanted: what is asked for.
+        what: the artefact, with its path, for the message.
+
+    Raises:
+        ArtefactError: they differ; every key that differs is named with both values.
+    """
+    lines = differences(found, wanted)
+    if lines:
+        raise ArtefactError(
+            f"Expected {what} to fit what is asked of it; {len(lines)} of its keys differ:\n"
+            + "\n".join(lines)
+            + "\nIt was left as it is and is not used, since it was made from something else; ask with the "
+            "values that it was made with, or choose another place and make it anew."
+        )
+
+
+def differences(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+    """One line for each key whose values differ, with both; nested keys are joined by dots."""
+    have, want = _flat(found), _flat(wanted)
+    return [
+        _difference(key, have.get(key, ABSENT), want.get(key, ABSENT))
+        for key in sorted(have.keys() | want.keys())
+        if have.get(key) != want.get(key)
+    ]
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that results depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _short(name: str, value: Any) -> str:
+    encoded = encode_json(value, f"the part {name!r} of a fingerprint")
+    if isinstance(value, str) and len(value) <= MAX_SHOWN_CHARACTERS:
+        return value
+    canonical = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    if not isinstance(value, str) and len(encoded) <= MAX_SHOWN_CHARACTERS:
+        return canonical
+    return f"sha256:{hash_json(value)}"
+
+
+def _flat(value: object, name: str = "") -> dict[str, str]:
+    """The leaves of nested mappings and lists: dotted name to JSON text (1, 1.0, true and "1" differ)."""
+    if isinstance(value, Mapping) and value:
+        pairs = [(f"{name}.{key}" if name else str(key), item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
+        pairs = [(f"{name}[{index}]", item) for index, item in enumerate(value)]
+    elif isinstance(value, Mapping) and not name:
+        return {}
+    else:
+        return {name: json.dumps(value, ensure_ascii=False, default=str)}
+    return {leaf: text for key, item in pairs for leaf, text in _flat(item, key).items()}
+
+
+def _difference(key: str, have: str, want: str) -> str:
+    if max(len(have), len(want)) > MAX_SHOWN_CHARACTERS:
+        pairs = zip(have, want, strict=False)
+        first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(have), len(want)))
+        have, want = _around(have, first), _around(want, first)
+    return f"  {key}: {have} there, {want} asked for"
+
+
+def _around(text: str, place: int) -> str:
+    start, end = max(0, place - MAX_SHOWN_CHARACTERS // 4), place + MAX_SHOWN_CHARACTERS // 2
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

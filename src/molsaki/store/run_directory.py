@@ -1,0 +1,293 @@
+"""The directory of one run: its recipe, its manifest and what its stages have finished.
+
+It belongs to one recipe. Whoever comes with another one is told what differs; nothing is overwritten or
+deleted unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import yaml
+
+from molsaki.errors import ArtefactError, DataError
+from molsaki.records import hash_json
+from molsaki.store.fingerprints import differences, versions
+from molsaki.store.locks import LOCK_NAME, exclusive_lock
+from molsaki.store.whole_files import (
+    LEFTOVER_PREFIX,
+    encode_json,
+    read_json,
+    refuse_write,
+    remove_unfinished,
+    write_json,
+    write_whole,
+)
+
+RECIPE_NAME = "recipe.yaml"
+MANIFEST_NAME = "manifest.json"
+STAGES_NAME = "stages"
+
+_KIND = "molsaki run"
+_FORMAT = 1
+_STAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+logger = logging.getLogger(__name__)
+
+
+class RunDirectory:
+    """An existing run directory.
+
+    Args:
+        path: the directory, as `open_or_create` made it.
+
+    Attributes:
+        folder: the directory.
+        manifest: its manifest: when it was made, with which versions, and the hash of its recipe.
+        recipe: the resolved recipe that it belongs to.
+
+    Raises:
+        ArtefactError: there is no run at `path`, it is unfinished or its recipe was changed by hand.
+        DataError: its manifest is cut or malformed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.folder = path
+        self.manifest = _read_manifest(path)
+        self.recipe = _read_recipe(path, self.manifest)
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: Path,
+        recipe: Mapping[str, Any],
+        overwrite: bool = False,
+        grow: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any] | None] | None = None,
+    ) -> Self:
+        """The run directory of a recipe: made if the path is empty or missing, opened if it is there.
+
+        Args:
+            path: the directory.
+            recipe: the resolved recipe, plain JSON values, with nothing in it that a later call may change.
+            overwrite: start over: a run that is at `path`, of whatever recipe, is deleted first, with all
+                that is in its directory. A directory that is no run is never deleted.
+            grow: makes the recipe that the run belongs to from now on, from the one that it belongs to and the one
+                that is asked for, or None where they must not meet. Without it nothing may differ.
+
+        Raises:
+            ArtefactError: the directory holds a run of another recipe (each key that differs is named with
+                both values), is no run, or is an unfinished one.
+            DataError: the recipe is not plain JSON, or the manifest is cut or malformed.
+            StageError: the directory cannot be written, or another process holds it while it would have to be
+                made or deleted.
+        """
+        wanted = json.loads(encode_json(dict(recipe), "the resolved recipe"))
+        if _is_to_be_made(path) or overwrite:
+            _create(path, wanted, overwrite)
+        run = cls(path)
+        together = None if grow is None else grow(run.recipe, wanted)
+        if together is not None:
+            wanted = json.loads(encode_json(dict(together), "the resolved recipe"))
+            if wanted != run.recipe:
+                _replace_recipe(path, run, wanted)
+                run = cls(path)
+        lines = differences(run.recipe, wanted)
+        if lines:
+            raise ArtefactError(
+                f"Expected the run directory {path} to belong to this recipe; it belongs to another one, and "
+                f"{len(lines)} keys differ:\n"
+                + "\n".join(lines)
+                + "\nIt was left as it is, since the results of two recipes would be mixed; choose another "
+                "directory, change the recipe back, or ask for it to be overwritten, which deletes the run "
+                "that is there."
+            )
+        return run
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the directory, so that no other process works in it, until the process ends at the latest.
+
+        Raises:
+            StageError: another process holds it; the message names the process.
+        """
+        with exclusive_lock(self.folder, "the run directory"):
+            remove_unfinished(self.folder)
+            remove_unfinished(self.folder / STAGES_NAME)
+            yield
+
+    def path(self, *parts: str) -> Path:
+        """A path inside the directory; nothing is made.
+
+        Args:
+            parts: names of folders and at last of a file; a part may hold several names joined by `/`.
+
+        Raises:
+            ArtefactError: a part would lead out of the directory or cannot be a name.
+        """
+        names = [name for part in parts for name in part.split("/")]
+        for name in names:
+            if name in ("", ".", "..") or not name.isprintable() or "\\" in name or len(name.encode()) > 255:
+                raise ArtefactError(
+                    f"Expected names inside the run directory {self.folder}; got {parts!r}, where {name!r} "
+                    f"is not one. Nothing was read or written, since it could lie outside; use plain names, "
+                    f"and keep ids of rows inside files, not in their names."
+                )
+        return self.folder.joinpath(*names)
+
+    def stage_done(self, stage: str) -> dict[str, Any] | None:
+        """The manifest that a stage left when it finished, or None if it has not.
+
+        Raises:
+            DataError: the stage's manifest is cut or malformed.
+        """
+        path = self.stage_path(stage)
+        if not path.exists():
+            return None
+        value = read_json(path, f"the manifest of the stage {stage!r}")
+        if not isinstance(value, dict):
+            _refuse(path, "the manifest of a stage, a JSON object", f"a {type(value).__name__}")
+        return value
+
+    def finish_stage(self, stage: str, manifest: Mapping[str, Any]) -> None:
+        """Say that a stage has finished, with what it has to tell; a manifest that is there is replaced.
+
+        Raises:
+            DataError: the manifest is not plain JSON.
+            StageError: it cannot be written; the stage counts as not finished.
+        """
+        write_json(self.stage_path(stage), dict(manifest))
+
+    def stage_path(self, stage: str) -> Path:
+        """The file of a stage's manifest.
+
+        Raises:
+            ArtefactError: the stage's name cannot name a file.
+        """
+        if not _STAGE.fullmatch(stage):
+            raise ArtefactError(
+                f"Expected a stage's name of letters, digits, '.', '_' and '-'; got {stage!r}. It cannot "
+                f"name a file; use such a name."
+            )
+        return self.folder / STAGES_NAME / f"{stage}.json"
+
+
+def _is_to_be_made(path: Path) -> bool:
+    """Whether a run may be made here: nothing is there, or only what an interrupted making left."""
+    try:
+        if not path.exists():
+            return True
+        if not path.is_dir():
+            _refuse(path, "a run directory, or a path where one can be made", "a file")
+        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(LEFTOVER_PREFIX)}
+    except OSError as error:
+        refuse_write(path, error, "It cannot be used as a run directory.")
+    if MANIFEST_NAME in names:
+        _read_manifest(path)  # raises unless it is ours
+    return names <= {LOCK_NAME, MANIFEST_NAME}
+
+
+def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
+    """Make the run, the manifest first: a directory with a manifest and no recipe is an unfinished one."""
+    text = _as_yaml(recipe)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
+        refuse_write(path, error, "No run directory was made.")
+    if not _is_to_be_made(path):
+        _read_manifest(path)  # raises unless this is a run
+    with exclusive_lock(path, "the run directory"):
+        if _is_to_be_made(path):
+            remove_unfinished(path)
+        elif overwrite:
+            _empty(path)
+        else:
+            return  # another process has made it in between
+        manifest = {
+            "kind": _KIND,
+            "format": _FORMAT,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "recipe_hash": hash_json(recipe),
+            "versions": versions(),
+        }
+        write_json(path / MANIFEST_NAME, manifest)
+        write_whole(path / RECIPE_NAME, text)
+
+
+def _replace_recipe(path: Path, run: RunDirectory, recipe: Mapping[str, Any]) -> None:
+    """Give a run another recipe; one that is stopped in between has its old one, whose hash the manifest keeps."""
+    text = _as_yaml(recipe)
+    with exclusive_lock(path, "the run directory"):
+        # Of the recipe that is there: after a stop in between, the manifest's own is of one that was never written.
+        hashes = {"recipe_hash": hash_json(recipe), "earlier_recipe_hash": hash_json(run.recipe)}
+        write_json(path / MANIFEST_NAME, {**run.manifest, **hashes})
+        write_whole(path / RECIPE_NAME, text)
+
+
+def _as_yaml(recipe: Mapping[str, Any]) -> str:
+    for readable in (True, False):  # some control characters only read back when all is escaped
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=readable, width=100)
+        if hash_json(yaml.safe_load(text)) == hash_json(recipe):
+            return text
+    raise DataError(
+        "Expected a recipe that reads back from YAML as it was; this one does not. No run directory was made; "
+        "take unusual characters out of the recipe's texts."
+    )
+
+
+def _empty(path: Path) -> None:
+    """Delete a run, the recipe first, so that one that is deleted in part is never taken for a run."""
+    logger.warning("the run in %s is deleted, as asked", path)
+    rest = [entry for entry in path.iterdir() if entry.name not in (LOCK_NAME, MANIFEST_NAME, RECIPE_NAME)]
+    try:
+        (path / RECIPE_NAME).unlink(missing_ok=True)
+        for entry in rest:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+    except OSError as error:
+        refuse_write(path, error, "The run in it is deleted in part only; ask again for it to be overwritten.")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not (path / MANIFEST_NAME).is_file():
+        _refuse(path, f"a run directory (one with a {MANIFEST_NAME})", "a directory with other things, or none")
+    manifest = read_json(path / MANIFEST_NAME, "the manifest of a run")
+    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
+        _refuse(path / MANIFEST_NAME, "the manifest of a run", "another JSON file")
+    if manifest.get("format") != _FORMAT:
+        _refuse(path, f"a run directory of format {_FORMAT}", f"format {manifest.get('format')!r}")
+    return manifest
+
+
+def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        recipe = yaml.safe_load((path / RECIPE_NAME).read_bytes())
+        known = (manifest.get("recipe_hash"), manifest.get("earlier_recipe_hash"))
+        changed = not isinstance(recipe, dict) or hash_json(recipe) not in known
+    except FileNotFoundError:
+        _refuse(path, f"a run directory with a {RECIPE_NAME}", "one whose making or deletion was interrupted")
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        _refuse(path / RECIPE_NAME, "the resolved recipe of a run", f"something else: {error}")
+    if changed or not isinstance(recipe, dict):
+        _refuse(
+            path / RECIPE_NAME,
+            "the resolved recipe as the run was made with",
+            "one that was changed afterwards (its hash is not the manifest's)",
+        )
+    return recipe
+
+
+def _refuse(path: Path, expected: str, got: str) -> NoReturn:
+    raise ArtefactError(
+        f"Expected {expected} at {path}; got {got}. It was left as it is and is not used; choose another "
+        f"directory, put the file back from a copy, or (if it is a run) ask for it to be overwritten."
+    )

@@ -1,0 +1,143 @@
+"""What an output of a teacher is worth: read once, by the parser that scores students too.
+
+A rationale counts if it reaches the right answer, and is cut where its first answer sentence begins, so that neither
+that sentence nor an invented question behind it is part of what a student learns. A second pass, which was told the
+answer, must reason as if it had not been: one that says so is of no use to a student who is not told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from molsaki.answers.parse import format_number, is_right, parse_answer
+from molsaki.answers.sentences import before_next_question
+from molsaki.models.decode import Completion
+from molsaki.records import Problem
+
+Keep = Literal["right", "all"]
+
+UNCHECKED = "kept unchecked"
+"""The reason of a row that is kept although it does not reach the right answer, where that was asked for."""
+IN_SECOND = ", second pass"
+"""What is added to the reason of a row that the second pass decided."""
+TOLD = "says that the answer was given"
+
+_REASON_OF_STATUS = {
+    "none": "no answer",
+    "cut": "cut off",
+    "ambiguous": "ambiguous",
+    "unparsable": "unparsable",
+}
+_KEPT = ("right", "given", UNCHECKED, f"right{IN_SECOND}")
+_ANSWER = r"(?:answers?(?! choices?| options?)|(?:correct|right) (?:solution|choice|option|result|value))"
+_GIVEN = r"(?:given|told|provided|supplied|stated|known|revealed|specified)"
+_TOLD = re.compile(
+    rf"\b{_GIVEN} (?:(?:to|us|me|that|as|the|a|correct|right|final|true|expected) ){{0,4}}{_ANSWER}\b"
+    rf"|\b{_ANSWER} (?:(?:is|was|has|had|have|were|been|already|that|which|we|i|you|are|to|us) ){{0,5}}{_GIVEN}\b"
+    rf"|\b(?:told|informed) (?:that|us|me)(?: that)? (?:the )?{_ANSWER}\b"
+    rf"|\b(?:we|i) (?:already )?know (?:that )?the {_ANSWER}\b"
+    rf"|\b(?:since|because|as|if) the (?:correct |right |final )?answer (?:is|was|must be|should be|has to be)\b"
+    rf"|\b(?:correct|right|expected) answer (?:is|was) supposed\b"
+    r"|\b(?:according to|from|by|as) (?:the|this|that|your) hint\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How one output was read; `reason` is `right` or why it is not used.
+
+    Attributes:
+        status: what the parser says of its answer.
+        rationale: the text that is kept, or was read before a wrong answer.
+        reason: in words, what became of it.
+        derivation: what right outputs that got there the same way share: the expression of the answer.
+    """
+
+    status: str
+    rationale: str
+    reason: str
+    derivation: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is used."""
+        return self.reason in _KEPT
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """One of several outputs for a question.
+
+    Attributes:
+        completion: the output.
+        verdict: what it is worth.
+        agreement: how many of the outputs reach the right answer by its derivation, itself among them; 0 where it
+            is not kept.
+    """
+
+    completion: Completion
+    verdict: Verdict
+    agreement: int
+
+
+def judge(problem: Problem, completion: Completion, *, keep: Keep = "right", second_pass: bool = False) -> Verdict:
+    """Say whether an output is kept, and why not.
+
+    Args:
+        problem: what was asked.
+        completion: what came.
+        keep: "all" keeps what has text although it is not right, with the reason `UNCHECKED`.
+        second_pass: the right answer was given with the question.
+    """
+    verdict = _checked(problem, completion)
+    if second_pass:
+        # "We are told that the answer is 7" is itself an answer sentence, where the rationale would end.
+        told = verdict.kept and _TOLD.search(before_next_question(completion.text)) is not None
+        reason = f"{TOLD if told else verdict.reason}{IN_SECOND}"
+        verdict = Verdict(verdict.status, verdict.rationale, reason, verdict.derivation)
+    text = verdict.rationale.strip() or completion.text.strip()
+    if keep == "all" and not verdict.kept and text:
+        return Verdict(verdict.status, text, UNCHECKED)
+    return verdict
+
+
+def choose(completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Chosen:
+    """Choose among several outputs for one question, each with its verdict.
+
+    Of those that are kept, the derivation that most of them share wins (of as many, the one that came first), and of
+    these the shortest rationale (of as short ones, the first). Derivations are the same if their answers are the same
+    expression, blanks and a `.0` aside; choices have only one. If none is kept, the first output stands for all.
+    """
+    kept = [i for i, verdict in enumerate(verdicts) if verdict.kept]
+    if not kept:
+        return Chosen(completions[0], verdicts[0], 0)
+    counts = Counter(verdicts[i].derivation for i in kept)
+    most, agreement = max(counts.items(), key=lambda item: item[1])
+    agreeing = [i for i in kept if verdicts[i].derivation == most]
+    best = min(agreeing, key=lambda i: len(verdicts[i].rationale))
+    return Chosen(completions[best], verdicts[best], agreement)
+
+
+def _checked(problem: Problem, completion: Completion) -> Verdict:
+    if completion.too_long:
+        return Verdict("too_long", "", "prompt too long")
+    parsed = parse_answer(completion.text, problem.choices)
+    if parsed.status != "ok":
+        cut = parsed.status == "none" and completion.cut
+        return Verdict(parsed.status, "", "cut off" if cut else _REASON_OF_STATUS[parsed.status])
+    if not is_right(parsed, problem):
+        return Verdict("ok", parsed.rationale, "wrong answer")
+    if parsed.revised:  # the rationale ends before another answer, so it may not lead to this one
+        return Verdict("ok", parsed.rationale, "ambiguous")
+    reason = "right" if parsed.rationale.strip() else "empty rationale"
+    return Verdict("ok", parsed.rationale, reason, "" if problem.choices else _derivation(parsed.answer_text))
+
+
+def _derivation(answer: str) -> str:
+    plain = re.sub(r"\d{1,30}(?:\.\d{1,30})?", lambda match: format_number(float(match[0])), answer.replace(",", ""))
+    return "".join(plain.split())

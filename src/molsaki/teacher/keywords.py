@@ -1,0 +1,88 @@
+"""Key words as somebody names them: a teacher's line is read, a question's content words are listed, and those
+that occur in neither text are dropped and counted.
+
+Where key words occur in a text is `molsaki.spans.keywords`' business, and the same rule decides here what occurs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from molsaki.spans.keywords import keyword_spans
+
+MAX_NAMED = 16
+MAX_LENGTH = 60
+"""How many key words a question may have, and how long each may be; what is beyond was no key word."""
+
+_STOP_WORD_LIST = """
+    a about above after again all also am an and another any are as at be because been before being below between
+    both but by can could did do does doing down during each either else ever every few for from further get gets
+    getting go goes going had has have having he her here hers him himself his how i if in into is it its itself
+    just kind know let like likely made make makes making many may me might more most much must my need needs no nor
+    not now of off on once one only or other our out over own people person put same shall she should so some
+    someone something sort such take than that the their theirs them then there these they thing things this those
+    through to too under until up upon us use used using very want wants was way we were what when where whether
+    which while who whom whose why will with without would you your yours
+
+"""
+_STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_SEPARATOR = re.compile(r"[,;\n•*]|\s-\s")
+_LABEL = re.compile(r"[^,;:\n]{0,60}\bkey\s?-?words?\b[^,;:\n]{0,40}(?::|\bare\b|\bis\b)\W{0,4}", re.IGNORECASE)
+_ITEM = re.compile(r"\s{0,8}(?:[-*•·–]|\(?\d{1,2}[.):])\s{1,4}(?=\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenKeywords:
+    """Key words that occur in the question or the rationale, and those that do not."""
+
+    kept: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def parse_keywords(text: str) -> tuple[str, ...]:
+    """Read the key words that a teacher lists, without doubles.
+
+    They stand on the first line that has any (`velp, home`, `Key words: velp; home`), or on lines of their own, each
+    with a bullet or a number. What comes behind is not read.
+    """
+    lines = [line for line in text.splitlines() if any(map(str.isalnum, line))]
+    first = _LABEL.sub("", lines[0], count=1) if lines else ""
+    if lines and not any(map(str.isalnum, first)) and len(lines) > 1:
+        lines, first = lines[1:], lines[1]
+    items = []
+    for line in lines:
+        mark = _ITEM.match(line)
+        if mark is None:
+            break
+        items.append(line[mark.end() :])
+    named = (part.strip(" \t\"'“”.`()[]{}") for part in _SEPARATOR.split("\n".join(items) or first))
+    usable = [part for part in named if any(map(str.isalnum, part)) and len(part) <= MAX_LENGTH]
+    return _unique(usable)[:MAX_NAMED]
+
+
+def question_words(question: str) -> tuple[str, ...]:
+    """The content words of a question: its words of three letters or more that are not on a list of stop words."""
+    words = (match[0] for match in _WORD.finditer(question))
+    usable = (word for word in words if 2 < len(word) <= MAX_LENGTH and word.casefold() not in _STOP_WORDS)
+    return _unique(usable)[:MAX_NAMED]
+
+
+def choose_keywords(named: Iterable[str], question: str, rationale: str) -> ChosenKeywords:
+    """Keep the key words that occur in at least one of the two texts."""
+    unique = _unique(named)
+    kept = tuple(word for word in unique if _occurs(word, question, rationale))
+    return ChosenKeywords(kept, tuple(word for word in unique if word not in kept))
+
+
+def _occurs(word: str, *texts: str) -> bool:
+    return any(keyword_spans(text, [word]) for text in texts)
+
+
+def _unique(words: Iterable[str]) -> tuple[str, ...]:
+    found: dict[str, str] = {}
+    for word in words:
+        found.setdefault(word.casefold(), word)
+    return tuple(found.values())

@@ -1,0 +1,78 @@
+"""From a recipe to the teacher that it names and the questions that it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from molsaki.config.model_spec import ServerSpec
+from molsaki.config.recipe import Recipe
+from molsaki.errors import RecipeError
+from molsaki.records import Problem
+from molsaki.teacher.local import LocalWriter
+from molsaki.teacher.requests import PASSES, Questions
+from molsaki.teacher.served import ServedWriter
+from molsaki.teacher.writer import Writer
+
+PER = 1_000_000
+"""Prices are for so many tokens."""
+
+
+def open_writer(recipe: Recipe, *, to_show: bool = False) -> Writer:
+    """The teacher that writes the rationales of a recipe.
+
+    Args:
+        recipe: the recipe.
+        to_show: no model is loaded; the writer can only show prompts.
+
+    Raises:
+        RecipeError: the recipe names none.
+        InputError: the model or its tokenizer cannot be loaded, or a server's key is not there.
+    """
+    writer = recipe.teacher.writer
+    if writer is None:
+        raise RecipeError(
+            "Expected `teacher.writer` in a recipe whose rationales a teacher writes; got none. Name a model or a "
+            "server, or set rationales.source to palm or dataset."
+        )
+    if isinstance(writer, ServerSpec):
+        return ServedWriter(writer.model_copy(update={"api_key_env": None}) if to_show else writer)
+
+    from molsaki.models.load import load_model, load_tokenizer, pick_device, quiet_libraries
+
+    quiet_libraries()
+    tokenizer = load_tokenizer(recipe, writer)
+    model = None if to_show else load_model(recipe, writer, tokenizer, seed=1).to(pick_device())
+    return LocalWriter(model, tokenizer, recipe.rationales.batch_size)
+
+
+def recipe_questions(recipe: Recipe) -> Questions:
+    """How a recipe's teacher is asked."""
+    settings, template = recipe.rationales, recipe.prompts.template
+    return Questions(
+        rationale=template("teacher"),
+        second_pass=template("second_pass") if settings.second_pass else None,
+        keywords=template("keywords") if settings.keywords == "teacher" else None,
+        samples=settings.samples,
+        keep=settings.keep,
+        question_words=settings.keywords == "question-words",
+    )
+
+
+def show_prompts(writer: Writer, questions: Questions, problem: Problem) -> Iterator[tuple[str, str]]:
+    """What a teacher would get about a problem, pass by pass: the pass's name, and the text or turns."""
+    templates = dict(zip(PASSES, (questions.rationale, questions.second_pass, questions.keywords), strict=True))
+    for which, template in templates.items():
+        if template is None or (which == "key words" and (not problem.choices or problem.keywords is not None)):
+            continue
+        writer.require(template)
+        yield which, writer.show(questions.prompt(problem, which))
+
+
+def cost(recipe: Recipe, tokens: Mapping[str, int]) -> dict[str, Any]:
+    """What so many tokens cost at the recipe's prices, as `{"cost": …}`; nothing where it has none."""
+    writer = recipe.teacher.writer
+    if not isinstance(writer, ServerSpec) or (writer.input_price is None and writer.output_price is None):
+        return {}
+    prices = {"sent": writer.input_price or 0.0, "written": writer.output_price or 0.0}
+    return {"cost": sum(tokens.get(kind, 0) * price / PER for kind, price in prices.items())}

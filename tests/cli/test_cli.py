@@ -1,0 +1,194 @@
+"""The command line: quick to answer, the same words as the documentation, mistakes as messages."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import molsaki
+from typer.testing import CliRunner
+
+from molsaki.cli.app import app
+from molsaki.config.load import RECIPES, recipe_names
+
+HEAVY = (
+    "torch", "transformers", "pydantic", "yaml", "rich", "numpy", "safetensors", "scipy", "pyarrow", "datasets",
+    "httpx2", "tenacity", "jinja2",
+)  # fmt: skip
+COMMON = {"--out", "-o", "--tiny", "--set", "--data", "--help"}
+COMMANDS = {
+    "": ("Distil a large language model's reasoning into a small one", {"--help"}),
+    "run": (
+        "Do all of a recipe: data, rationales, attention, students, results, report. Goes on where it stopped.",
+        COMMON | {"--overwrite", "--workers", "--partial", "--report", "--no-report"},
+    ),
+    "generate": (
+        "Questions to rationales that reach the right answer, and key words.",
+        COMMON | {"--overwrite", "--partial", "--show", "--rows"},
+    ),
+    "doctor": (
+        "Say before any hour is spent what a recipe will read, skip, store and need; nothing is kept.",
+        {"--tiny", "--set", "--data", "--help"},
+    ),
+    "import": (
+        "Rationales that exist already, checked like those of a teacher: which are kept, and why others are not.",
+        COMMON | {"--overwrite", "--completion", "--id", "--question", "--count"},
+    ),
+    "attend": ("Rationales and a teacher to stepwise attention, layer by layer.", COMMON | {"--check"}),
+    "train": ("Rationales and attention to students, one for each method and seed.", COMMON | {"--workers"}),
+    "evaluate": (
+        "Students and test sets to predictions, and accuracy with its interval.",
+        COMMON | {"--workers"},
+    ),
+    "study": (
+        "Run what is missing of a study, and print its tables. Goes on where it stopped.",
+        COMMON | {"--workers", "--part", "--prepare", "--tables", "--list"},
+    ),
+    "report": (
+        "A run to report.html, which opens from disk and needs no network, and its figures as PNG and SVG.",
+        {"--rows", "--problems", "--help"},
+    ),
+    "look": (
+        "Ask a model one question and show where it looks, as a table and, with --page, as a page.",
+        {"--rationale", "--key", "--prompt", "--max-new-tokens", "--page", "-o", "--help"},
+    ),
+    "bench": (
+        "Measure what reading attention costs on this machine, as ratios to a step without it.",
+        {"--reading", "--repeats", "--way", "--out", "-o", "--help"},
+    ),
+    "recipes": ("List, show and check recipes.", {"--help"}),
+    "recipes list": ("The recipes that ship with molsaki.", {"--help"}),
+    "recipes show": ("Print a recipe as it stands.", {"--help"}),
+    "recipes check": (
+        "Check a recipe's keys, values and files, and print it resolved.",
+        {"--tiny", "--set", "--data", "--help"},
+    ),
+}
+
+
+def help_of(command: str) -> str:
+    result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    return result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_what_a_command_does_and_takes(command: str) -> None:
+    summary, options = COMMANDS[command]
+    text = help_of(command)
+    assert summary in " ".join(text.split())
+    assert set(re.findall(r"(?:^  |, | / )(--?[a-z]+(?:-[a-z]+)*)\b", text, re.MULTILINE)) == options
+
+
+def test_every_command_is_pinned_here() -> None:
+    listed = {f"{group} {name}".strip() for group in ("", "recipes") for name in _listed(help_of(group))}
+    assert listed | {""} == set(COMMANDS)
+
+
+def _listed(text: str) -> list[str]:
+    return re.findall(r"^  ([a-z]+) ", text.split("Commands:")[1], re.MULTILINE)
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = f"import sys, molsaki.cli.app; print([name for name in {HEAVY!r} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_help_takes_less_than_half_a_second_of_computing() -> None:
+    spent = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "molsaki.cli", "--help"], capture_output=True, timeout=120, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert statistics.median(spent) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("run", "nonesuch"), "got 'nonesuch', which cannot be read"),
+        (("run", "pocket", "--set", "trainign.steps=3"), "trainign: there is no such key; look for a typo"),
+        (("run", "pocket", "--set", "training.steps"), "expected key=value"),
+        (("recipes", "check", "pocket", "--set", "methods=[x]"), "methods.0.name: expected one of"),
+        (("recipes", "show", "nonesuch"), "got 'nonesuch', which cannot be read"),
+        (("bench", "2048"), "Expected a shape TxB:K such as 2048x1:40; got '2048'"),
+        (("run",), "Missing argument 'RECIPE'"),
+        (("run", "pocket", "--workers", "0"), "--workers"),
+        (("distil", "pocket"), "No such command 'distil'"),
+    ],
+)
+def test_a_mistake_is_a_message_and_leaves_nothing(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = molsaki(*arguments)
+    assert shown.code == 2
+    assert expected in shown.error
+    assert not shown.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_recipes_are_listed_shown_and_checked() -> None:
+    runner = CliRunner()
+    listed = runner.invoke(app, ["recipes", "list"])
+    assert [line.split()[0] for line in listed.output.splitlines()] == recipe_names()
+    shown = runner.invoke(app, ["recipes", "show", "pocket"])
+    assert shown.output == (RECIPES / "pocket.yaml").read_text(encoding="utf-8")
+    checked = runner.invoke(app, ["recipes", "check", "pocket", "--tiny", "--set", "training.steps=7"])
+    resolved = yaml.safe_load(checked.output)
+    assert (resolved["tiny"], resolved["training"]["steps"], resolved["seeds"]) == (True, 7, [1])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "ascii"])
+def test_a_character_that_the_output_lacks_is_a_question_mark_and_no_end(encoding: str) -> None:
+    code = """
+import sys
+from molsaki.cli import app as cli
+from molsaki.cli.console import Console
+def app():
+    Console().say("dss − label-only")
+    print("café −", file=sys.stderr)
+cli.app = app
+cli.main()
+"""
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=True, env=env)
+    assert shown.stdout.decode(encoding) == "  dss ? label-only\n"
+    assert shown.stderr.decode(encoding).rstrip() == ("caf? ?" if encoding == "ascii" else "café ?")
+
+
+def test_utf_8_stays_whole() -> None:
+    code = "from molsaki.cli import app as cli; cli.app = lambda: print('dss − label-only'); cli.main()"
+    env = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120, check=True, env=env)
+    assert shown.stdout.decode() == "dss − label-only\n"
+
+
+def test_a_recipe_is_shown_in_an_encoding_that_lacks_some_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\ndescription: 5 − 3, naïvely\n", encoding="utf-8")
+    command = [sys.executable, "-m", "molsaki.cli", "recipes", "show", str(path)]
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    shown = subprocess.run(command, capture_output=True, timeout=120, check=True, env=env)
+    assert shown.stdout.decode("latin-1") == "name: mine\ndescription: 5 ? 3, naïvely\n"
+
+
+def test_a_message_steers_no_terminal(tmp_path: Path) -> None:
+    shown = molsaki("recipes", "check", write(tmp_path / "a.yaml", '"\\x1b[2J": 1'))
+    assert shown.code == 2
+    assert "␛[2J: there is no such key" in shown.error
+    assert "\x1b[2J" not in shown.error
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path

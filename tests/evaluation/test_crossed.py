@@ -1,0 +1,185 @@
+"""Means over seeds and problems at once: against scipy where only one varies, against loops, and by their errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from molsaki.errors import EvaluationError
+from molsaki.evaluation.crossed import crossed_interval, paired_difference, paired_difference_over_sets
+from molsaki.evaluation.intervals import Interval
+
+SIZES = (40, 7, 90)
+
+
+def made_up(seeds: int = 4) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Two methods on sets of different sizes; the second is helped by some seeds and by easy problems."""
+    rng = np.random.default_rng(11)
+    lucky = rng.random((seeds, 1)) * 0.3
+    a = [(rng.random((seeds, n)) < 0.7 - 0.1 * i).astype(float) for i, n in enumerate(SIZES)]
+    b = [(rng.random((seeds, n)) < 0.3 + lucky + 0.3 * rng.random(n)).astype(float) for n in SIZES]
+    return a, b
+
+
+def slow(tables: list[np.ndarray]) -> tuple[float, float]:
+    """The variance of the mean of the sets, and its degrees of freedom, cell by cell."""
+    seeds, sets = len(tables[0]), len(tables)
+    means = [sum(sum(table[s]) / len(table[s]) for table in tables) / sets for s in range(seeds)]
+    mean = sum(means) / seeds
+    parts, rest = [], 0.0
+    for table in tables:
+        problems = table.shape[1]
+        columns = [sum(table[s][p] for s in range(seeds)) / seeds for p in range(problems)]
+        rows = [sum(table[s]) / problems for s in range(seeds)]
+        grand = sum(rows) / seeds
+        of_columns = seeds * sum((one - grand) ** 2 for one in columns) / (problems - 1)
+        freedom = (seeds - 1) * (problems - 1)
+        of_rest = (
+            sum((table[s][p] - rows[s] - columns[p] + grand) ** 2 for s in range(seeds) for p in range(problems))
+            / freedom
+        )
+        scale = seeds * problems * sets**2
+        rest += of_rest / scale
+        if of_columns > of_rest:
+            parts += [(of_columns / scale, problems - 1), (-of_rest / scale, freedom)]
+    parts.append((max(sum((one - mean) ** 2 for one in means) / (seeds - 1) / seeds, rest), seeds - 1))
+    variance = sum(part for part, _ in parts)
+    return variance, max(seeds - 1, variance**2 / sum(part**2 / freedom for part, freedom in parts))
+
+
+def test_it_is_the_slow_reference() -> None:
+    a, b = made_up()
+    for count in (1, 3):
+        found = paired_difference_over_sets(a[:count], b[:count])
+        tables = [left - right for left, right in zip(a[:count], b[:count], strict=True)]
+        variance, freedom = slow(tables)
+        mean = sum(table.mean() for table in tables) / count
+        assert found.difference == pytest.approx(mean), "a set of 7 weighs as much as one of 90"
+        margin = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+        assert [found.interval.low, found.interval.high] == pytest.approx([mean - margin, mean + margin])
+        assert found.p_value == pytest.approx(2 * stats.t.sf(abs(mean) / math.sqrt(variance), freedom))
+        assert (found.seeds, found.problems) == (4, sum(SIZES[:count]))
+
+
+def test_of_one_set_it_is_the_plain_difference() -> None:
+    for left, right in zip(*made_up(), strict=True):
+        assert paired_difference_over_sets([left], [right]) == paired_difference(left, right)
+
+
+def test_with_one_seed_it_is_the_t_test_over_problems() -> None:
+    a, b = made_up(1)
+    expected = stats.ttest_rel(a[0][0], b[0][0])
+    found = paired_difference(a[0], b[0])
+    assert found.p_value == pytest.approx(expected.pvalue)
+    between = expected.confidence_interval()
+    assert [found.interval.low, found.interval.high] == pytest.approx([between.low, between.high])
+    assert found.seeds == 1
+
+
+def test_with_one_problem_it_is_the_t_test_over_seeds() -> None:
+    a, b = [[0.9], [0.7], [0.8]], [[0.2], [0.6], [0.3]]
+    assert paired_difference(a, b).p_value == pytest.approx(stats.ttest_rel(a, b).pvalue[0])
+
+
+def test_a_single_lucky_seed_is_no_certainty_however_many_problems_there_are() -> None:
+    a, b = np.zeros((3, 500)), np.zeros((3, 500))
+    a[0] = 1
+    found = paired_difference(a, b)
+    assert found.p_value == pytest.approx(stats.ttest_1samp([1, 0, 0], 0).pvalue)
+    assert found.interval.low < 0
+    sets = paired_difference_over_sets([a] * 20, [b] * 20)
+    assert sets.p_value == pytest.approx(found.p_value), "it is the same seed in all sets, and its luck stays"
+
+
+def test_differences_on_a_few_seeds_are_not_more_certain_than_their_t_test() -> None:
+    """A bootstrap over these three gives p = 0.0012, since it cannot draw a seed that is not there."""
+    a, b = np.zeros((3, 200)), np.zeros((3, 200))
+    b[0, :8] = b[1, :5] = b[2, :18] = 1
+    found = paired_difference(a, b)
+    assert found.difference == pytest.approx(-(4 + 2.5 + 9) / 300)
+    assert 0.03 < found.p_value <= 0.13
+
+
+def test_seeds_that_are_alike_by_luck_are_no_certainty() -> None:
+    """Each is 3 points below on other problems: what varies is single answers, and three seeds are three."""
+    a, b = np.zeros((3, 200)), np.zeros((3, 200))
+    for seed in range(3):
+        b[seed, 40 * seed : 40 * seed + 12] = a[seed, 150 + 6 * seed : 156 + 6 * seed] = 1
+    found = paired_difference(a, b)
+    assert found.difference == pytest.approx(-0.03)
+    assert found.p_value > 0.01
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.0), (3, 0.1), (8, 0.05)])
+def test_where_there_is_no_difference_it_finds_one_as_seldom_as_it_says(seeds: int, spread: float) -> None:
+    """Twenty times in a hundred at p < 0.2, where 400 tries can tell; a seed's luck is normal, a problem's uniform."""
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(400):
+        easy = 0.5 + 0.3 * (rng.random(80) - 0.5)
+        a, b = (
+            (rng.random((seeds, 80)) < easy + spread * rng.standard_normal((seeds, 1))).astype(float) for _ in range(2)
+        )
+        found.append(paired_difference(a, b).p_value)
+    share = np.mean(np.array(found) < 0.2)
+    assert share < 0.27
+    assert spread == 0 or share > 0.13, "more seldom only where seeds are as alike as single answers let them be"
+
+
+def test_exchanging_the_methods_turns_the_sign() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 40)) < 0.6, rng.random((3, 40)) < 0.4
+    one, other = paired_difference(a, b), paired_difference(b, a)
+    assert other.difference == -one.difference
+    assert [other.interval.low, other.interval.high] == pytest.approx([-one.interval.high, -one.interval.low])
+    assert other.p_value == one.p_value
+
+
+def test_degenerate_tables_have_a_defined_answer() -> None:
+    same = np.ones((3, 20))
+    equal = paired_difference(same, same)
+    assert (equal.difference, equal.interval, equal.p_value) == (0.0, Interval(0.0, 0.0), 1.0)
+    always = paired_difference(same, same * 0)
+    assert (always.interval, always.p_value) == (Interval(1.0, 1.0), 2.0**-2)
+    assert paired_difference([[1, 1, 1]], [[0, 0, 0]]).p_value == 2.0**-2, "of one seed it is over problems"
+    single = paired_difference([[1]], [[0]])
+    assert (single.difference, single.interval, single.p_value) == (1.0, Interval(-1.0, 1.0), 1.0)
+    several = paired_difference_over_sets([[[1]], [[1]]], [[[0]], [[1]]])
+    assert (several.difference, several.interval, several.p_value) == (0.5, Interval(-1.0, 1.0), 1.0)
+    assert (several.seeds, several.problems) == (1, 2)
+    assert paired_difference_over_sets([[[1]], [[1, 0] * 20]], [[[0]], [[0] * 40]]).interval.low > 0
+
+
+def test_an_interval_of_other_values_has_bounds() -> None:
+    values = [[0.2, 0.4, 0.3], [0.1, 0.5, 0.2]]
+    found = crossed_interval(values, bounds=(0.0, 1.0))
+    variance, freedom = slow([np.array(values)])
+    margin = stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+    middle = np.mean(values)
+    assert [found.low, found.high] == pytest.approx([max(0.0, middle - margin), min(1.0, middle + margin)])
+    assert crossed_interval([[0.3]], bounds=(0.0, 1.0)) == Interval(0.0, 1.0)
+    assert crossed_interval([[0.3, 0.3]] * 2) == Interval(0.3, 0.3)
+    with pytest.raises(EvaluationError, match="1 dimensions"):
+        crossed_interval([0.1, 0.2])
+    with pytest.raises(EvaluationError, match="leave nothing undefined"):
+        crossed_interval([[0.1, math.nan]])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ([], [], r"got 0 and 0 sets with \[\] seeds"),
+        ([[[1, 0]], [[1]]], [[[1, 0]]], r"got 2 and 1 sets with \[1\] seeds"),
+        ([[[1, 0]], [[1], [0]]], [[[1, 0]], [[1], [0]]], r"with \[1, 2\] seeds. They cannot be paired"),
+        ([[[1, 0]]], [[[1, 0, 1]]], "one shape"),
+        ([[1, 0]], [[1, 0]], "one shape"),
+        ([[[1, 0]]], [[[1, 2]]], "leave nothing undefined"),
+        ([np.zeros((2, 0))], [np.zeros((2, 0))], "got none"),
+    ],
+)
+def test_what_cannot_be_paired_is_refused(a: list, b: list, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        paired_difference_over_sets(a, b)

@@ -1,0 +1,164 @@
+"""How outputs become predictions, predictions a score, and scores a comparison."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from molsaki.encoding import prompts
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.errors import DataError, EvaluationError
+from molsaki.evaluation.intervals import Interval, wilson_interval
+from molsaki.evaluation.score import Prediction, Score, compare, in_order, predict, result_row, score
+from molsaki.models.decode import Completion
+from molsaki.records import Problem
+
+PREDICT = PromptTemplate.parse(prompts.PREDICT)
+EXPLAIN = PromptTemplate.parse(prompts.EXPLAIN)
+
+
+def number(name, answer="7"):
+    return Problem(id=name, question=f"{name}?", answer=answer, label=answer)
+
+
+def choice(name, answer="ice cream"):
+    return Problem(id=name, question=f"{name}?", answer=answer, label=answer, choices=("ice", "ice cream", "7"))
+
+
+CASES = {
+    "equation": (number("equation"), "( 3.0 + 4.0 )", ("ok", True)),
+    "other form": (number("other form", "0.5"), "1/2", ("ok", True)),
+    "text but not value": (number("text but not value", "0.5"), "0.55", ("ok", False)),
+    "half an equation": (number("half an equation"), "( 3.0 +<cut>", ("cut", False)),
+    "no equation": (number("no equation"), "some blue ones", ("unparsable", False)),
+    "nothing": (number("nothing"), "", ("none", False)),
+    "does not fit": (number("does not fit"), None, ("too_long", False)),
+    "choice": (choice("choice"), "Ice cream", ("ok", True)),
+    "shorter choice": (choice("shorter choice"), "ice", ("ok", False)),
+    "its letter": (choice("its letter"), "(b) ice cream", ("ok", True)),
+}
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Let the model write what is in CASES, the last problems first."""
+    script = {PREDICT.prompt(problem.text): text for problem, text, _ in CASES.values()}
+
+    def decode(model, tokenizer, prompts, *, max_new_tokens, batch_size, progress=None):
+        for index in reversed(range(len(prompts))):
+            text = script[prompts[index]]
+            if text is None:
+                yield [Completion(index, "", 0, cut=False, too_long=True)]
+            else:
+                yield [Completion(index, text.removesuffix("<cut>"), 3, cut=text.endswith("<cut>"))]
+
+    monkeypatch.setattr("molsaki.evaluation.score.decode_batches", decode)
+    return script
+
+
+def problems():
+    return [problem for problem, _, _ in CASES.values()]
+
+
+def predictions(template=PREDICT):
+    return [row for batch in predict(None, None, problems(), template) for row in batch]
+
+
+def test_every_output_is_kept_and_read(decoded):
+    found = in_order(predictions(), problems())
+    assert {row.id: (row.status, row.correct) for row in found} == {name: case[2] for name, case in CASES.items()}
+    assert [row.id for row in found] == list(CASES)
+    assert found[0] == Prediction(
+        "equation", problems()[0].text_hash, "( 3.0 + 4.0 )", "ok", "( 3.0 + 4.0 )", True, 3, False
+    )
+    assert found[3].cut
+
+
+def test_each_prediction_counts_once(decoded):
+    result = score(predictions())
+    assert result == Score(correct=4, wrong=2, unparsable=2, cut=1, too_long=1, interval=wilson_interval(4, 10))
+    assert result.n == len(CASES)
+    assert result.accuracy == 0.4
+    as_json = json.loads(json.dumps(result.to_dict()))
+    assert (as_json["n"], as_json["accuracy"], as_json["unparsable"]) == (10, 0.4, 2)
+    assert result_row("math", "test", "dss", 3, result) == {
+        "task": "math",
+        "split": "test",
+        "method": "dss",
+        "seed": 3,
+        "correct": 4,
+        "n": 10,
+        "accuracy": 0.4,
+    }
+
+
+def test_rationales_are_read_by_their_answer_sentence(monkeypatch):
+    problem = choice("one")
+    text = "Hot days call for 7 things. So the answer is (b) ice cream."
+    monkeypatch.setattr(
+        "molsaki.evaluation.score.decode_batches", lambda *_, **__: iter([[Completion(0, text, 9, cut=False)]])
+    )
+    [[found]] = predict(None, None, [problem], EXPLAIN)
+    assert (found.answer, found.correct) == ("ice cream", True)
+
+
+def test_predictions_survive_json(decoded):
+    for row in predictions():
+        assert Prediction.from_dict(json.loads(json.dumps(row.to_dict()))) == row
+    with pytest.raises(DataError, match="fields id, text_hash, output"):
+        Prediction.from_dict({"id": "a"})
+
+
+def test_predict_refuses(decoded):
+    with pytest.raises(EvaluationError, match="asks for key words"):
+        next(predict(None, None, problems(), PromptTemplate.parse(prompts.KEYWORDS)))
+    with pytest.raises(DataError, match="own id"):
+        next(predict(None, None, [number("a"), number("a")], PREDICT))
+
+
+def test_in_order_refuses_what_does_not_belong(decoded):
+    rows = predictions()
+    with pytest.raises(EvaluationError, match=r"1 are missing \['nothing'\]"):
+        in_order([row for row in rows if row.id != "nothing"], problems())
+    with pytest.raises(EvaluationError, match=r"1 belong to other problems \['equation'\]"):
+        in_order(rows, problems()[1:])
+    with pytest.raises(EvaluationError, match="several"):
+        in_order([*rows, rows[0]], problems())
+    changed = [number("equation", "8"), *problems()[1:]]
+    with pytest.raises(EvaluationError, match="'equation' the first"):
+        in_order(rows, changed)
+
+
+def test_score_refuses_nothing_and_doubles(decoded):
+    with pytest.raises(EvaluationError, match="got none"):
+        score([])
+    rows = predictions()
+    with pytest.raises(EvaluationError, match="several"):
+        score(rows + rows)
+
+
+def made(correct, text_hash="h"):
+    """Predictions of one run from a string of 0 and 1."""
+    return [Prediction(f"p{i:03}", text_hash, "x", "ok", "x", bit == "1", 1, False) for i, bit in enumerate(correct)]
+
+
+def test_compare_pairs_by_id_whatever_the_order():
+    a, b = made("1111000011"), made("1100000011")
+    found = compare([a, a], [b, list(reversed(b))])
+    assert found.difference == pytest.approx(0.2)
+    assert (found.seeds, found.problems) == (2, 10)
+    same = compare([a], [list(reversed(a))])
+    assert (same.difference, same.interval, same.p_value) == (0.0, Interval(0.0, 0.0), 1.0)
+
+
+def test_compare_refuses_what_cannot_be_paired():
+    run = made("10")
+    with pytest.raises(EvaluationError, match="got 2 and 1 runs"):
+        compare([run, run], [run])
+    with pytest.raises(EvaluationError, match="got 0 and 0 runs"):
+        compare([], [])
+    with pytest.raises(EvaluationError, match="same problems; 1 differ"):
+        compare([run], [made("1")])
+    with pytest.raises(EvaluationError, match="same problems; 4 differ"):
+        compare([run], [made("10", text_hash="other")])

@@ -1,0 +1,192 @@
+"""The divergence of next tokens: against whole distributions in float64, at nothing, and through two tokenizers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+
+from molsaki.encoding.encode import encode_student, encode_teacher
+from molsaki.encoding.prompts import EXPLAIN, TEACHER, PromptTemplate
+from molsaki.encoding.token_bytes import token_bytes
+from molsaki.encoding.token_map import AgreedTokens, NextTokens, TokenMap, rationale_spans
+from molsaki.methods import METHODS, NextTokenPair, Seen, StudentShape
+from molsaki.methods.logits import next_token_divergence
+from molsaki.store.next_tokens import next_token_problems, pack_next_tokens, temperature_marks, unpack_next_tokens
+from molsaki.training.next_tokens import batch_next_tokens, meet
+
+POSITIONS, WORDS = 6, 40
+
+
+def both(top, temperature, scale=3.0):
+    """The divergence of stored and met logits of one vocabulary, and the whole distributions' in float64."""
+    generator = torch.Generator().manual_seed(5)
+    teacher, student = torch.randn(2, POSITIONS, WORDS, generator=generator) * scale
+    student.requires_grad_()
+    marked = temperature_marks([temperature])
+    row = pack_next_tokens(teacher, [(i, i + 1) for i in range(POSITIONS)], top, marked)
+    stored = unpack_next_tokens(row, marked, temperature)
+    agreed = AgreedTokens(torch.arange(POSITIONS), stored.ids_PC, stored.log_probs_PC)
+    pair = meet(student, batch_next_tokens([(0, agreed)]), temperature, 1.0)
+    p = torch.log_softmax(teacher.double() / temperature, 1)
+    q = torch.log_softmax(student.double() / temperature, 1)
+    return next_token_divergence(pair), p, q, stored, student
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+@pytest.mark.parametrize("top", [1, 5, WORDS])
+def test_it_is_that_of_the_distributions_with_all_else_in_one_cell(top, temperature):
+    got, p, q, stored, student = both(top, temperature)
+    expected = []
+    for i, ids in enumerate(stored.ids_PC.tolist()):
+        others = [v for v in range(WORDS) if v not in ids]
+        cells = [(p[i, v], q[i, v]) for v in ids]
+        cells += [(p[i, others].logsumexp(0), q[i, others].logsumexp(0))] if others else []
+        expected.append(sum(a.exp() * (a - b) for a, b in cells))
+    expected = torch.stack(expected)
+    torch.testing.assert_close(got.double(), expected, atol=2e-6, rtol=1e-4)
+    gradient = torch.autograd.grad(got.sum(), student, retain_graph=True)[0]
+    wanted = torch.autograd.grad(expected.sum(), student)[0]
+    torch.testing.assert_close(gradient, wanted, atol=1e-5, rtol=1e-4)
+    whole = (p.exp() * (p - q)).sum(1)
+    assert bool((got.double() <= whole * (1 + 1e-5) + 1e-4).all())
+    if top == WORDS:
+        torch.testing.assert_close(got.double(), whole, atol=2e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_nothing_and_everything_have_finite_gradients(temperature):
+    got, *_, student = both(WORDS, temperature, scale=300.0)
+    got.sum().backward()
+    assert bool(got.isfinite().all())
+    assert bool(student.grad.isfinite().all())
+
+
+def test_the_same_on_both_sides_is_none():
+    log_probs = torch.randn(3, 9).log_softmax(1)
+    rest = log_probs[:, 4:].logsumexp(1)
+    pair = NextTokenPair(log_probs[:, :4], log_probs[:, :4].clone().requires_grad_(), rest)
+    torch.testing.assert_close(next_token_divergence(pair), torch.zeros(3), atol=1e-6, rtol=0)
+
+
+def test_the_method_weighs_its_terms_and_shares():
+    method = METHODS["logits"](METHODS["logits"].Settings(beta=0.5, temperature=2.0), StudentShape(()))
+    teacher, student = torch.randn(2, 3, 5).log_softmax(2)
+    pair = NextTokenPair(teacher[:, :3], student[:, :3], student[:, 3:].logsumexp(1), 0.25)
+    one = torch.tensor(1.0)
+    parts = method(Seen(one, one, logits=pair))
+    expected = 4 * next_token_divergence(pair).mean() * 0.25
+    torch.testing.assert_close(parts.total, 1 + 0.5 * expected)
+    torch.testing.assert_close(parts.terms["logits"], expected)
+    assert method(Seen(one, one)).terms["logits"].item() == 0
+
+
+def test_a_row_says_what_is_wrong_with_it():
+    spans = [(i, i + 1) for i in range(POSITIONS)]
+    row = pack_next_tokens(torch.randn(POSITIONS, WORDS), spans, 4, "1 2")
+    assert next_token_problems(row, spans, 4, WORDS) == []
+    assert "other characters" in next_token_problems(row, [(0, 9), *spans[1:]], 4, WORDS)[0]
+    changes = {(0, 2, 3): 0.0, (1, 2, 3): 0.5, (1, 1, 0): float(WORDS)}
+    for place, value in changes.items():
+        changed = row.clone()
+        changed[place] = value
+        assert next_token_problems(changed, spans, 4, WORDS), place
+    changed = row.clone()
+    changed[1, 0, 1] = changed[1, 0, 0]
+    assert "twice" in next_token_problems(changed, spans, 4, WORDS)[0]
+
+
+def made(*words):
+    """A byte-level tokenizer with these words beside the single bytes."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary, merges = {"<end>": 0, **{letter: i + 1 for i, letter in enumerate(letters)}}, []
+    for word in words:
+        for size in range(2, len(word) + 1):
+            if word[:size] not in vocabulary:
+                vocabulary[word[:size]] = len(vocabulary)
+                merges.append((word[: size - 1], word[size - 1]))
+    backend = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", clean_up_tokenization_spaces=False)
+
+
+def read(teacher, rationale, top, likeliest_last=None):
+    encoded = encode_teacher(teacher, PromptTemplate.parse(TEACHER), "How many?", rationale, 999)
+    spans = [*rationale_spans(encoded, token_bytes(teacher), rationale), (len(rationale),) * 2]
+    logits = torch.randn(len(spans), len(teacher), generator=torch.Generator().manual_seed(1))
+    if likeliest_last is not None:
+        logits[-1, likeliest_last] = 50.0
+    best = logits.log_softmax(1).topk(top, dim=1)
+    return NextTokens(tuple(spans), best.indices, best.values), logits.log_softmax(1)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_two_tokenizers_meet_where_they_cut_alike(ends):
+    rationale = "Tom has 73 pens — so é."
+    teacher, student = made("Ġhas", "Ġ73", "Ġpens"), made("Ġhas", "Ġ7", "Ġpe")
+    theirs, _ = read(teacher, rationale, 20, teacher.eos_token_id if ends else 7)
+    explain = encode_student(student, PromptTemplate.parse(EXPLAIN), "How many?", rationale, 999)
+    agreed = TokenMap(teacher, student).agree(theirs, explain, rationale)
+    names = student.convert_ids_to_tokens(explain.input_ids[explain.completion_token :])
+    at = [names[place] for place in agreed.places_M.tolist()]
+    expected = ["T", "o", "m", "Ġhas", "Ġ", "Ġ", "s", "o", "Ġ", "."]
+    # The teacher's " 73" and " pens" are cut otherwise; bytes of "—" and "é" are no characters of their own.
+    assert at[: len(at) - ends] == [name for name in expected if name in at]
+    assert "Ġ7" not in at
+    assert "Ġpe" not in at
+    assert (at[-1] == "<end>") is ends
+    if ends:
+        assert agreed.ids_MK[-1, 0] == student.eos_token_id
+    theirs_bytes, mine = token_bytes(teacher), token_bytes(student)
+    spans = rationale_spans(explain, mine, rationale)
+    for place, ids, log_probs in zip(agreed.places_M.tolist(), agreed.ids_MK, agreed.log_probs_MK, strict=True):
+        if names[place] == "<end>":
+            continue
+        row = theirs.spans.index(spans[place])
+        wanted = [
+            (mine.index(theirs_bytes[i]), float(p))
+            for i, p in zip(theirs.ids_PC[row].tolist(), theirs.log_probs_PC[row], strict=True)
+            if theirs_bytes[i] in mine and theirs_bytes[i] is not None
+        ]
+        got = [(int(i), float(p)) for i, p in zip(ids, log_probs, strict=True) if p > -torch.inf]
+        assert got == wanted
+
+
+def test_one_tokenizer_agrees_with_itself_everywhere():
+    tokenizer, rationale = made("Ġhas", "Ġpens"), "Tom has 73 pens."
+    theirs, log_probs = read(tokenizer, rationale, len(made("Ġhas", "Ġpens")), 0)
+    explain = encode_student(tokenizer, PromptTemplate.parse(EXPLAIN), "How many?", rationale, 999)
+    agreed = TokenMap(tokenizer, tokenizer).agree(theirs, explain, rationale)
+    # The teacher's first token starts with the prompt's space or not at all; every other one is the student's.
+    count = len(explain.input_ids) - explain.completion_token
+    assert agreed.places_M.tolist() == list(range(count))[-len(agreed.places_M) :]
+    assert len(agreed.places_M) >= count - 1
+    torch.testing.assert_close(agreed.log_probs_MK[-1, 0], log_probs[-1, 0])
+
+
+def test_two_of_the_teachers_tokens_can_be_one_of_the_students():
+    from molsaki.encoding.token_map import _merge
+
+    ids, log_probs = torch.tensor([[3, 5, 3, -1]]), torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
+    merged, added = _merge(ids, log_probs)
+    assert merged.tolist() == [[3, 5, -1, -1]]
+    torch.testing.assert_close(added.exp(), torch.tensor([[0.6, 0.3, 0.0, 0.0]]))
+
+
+def test_merged_tokens_are_those_of_adding_one_by_one():
+    from molsaki.encoding.token_map import _merge
+
+    ids = torch.randint(-1, 9, (20, 15), generator=torch.Generator().manual_seed(2))
+    log_probs = torch.randn(20, 15, generator=torch.Generator().manual_seed(3)) * 9
+    log_probs[0] = -1e4
+    merged, added = _merge(ids, log_probs)
+    for row, logs, got, sums in zip(ids.tolist(), log_probs, merged.tolist(), added, strict=True):
+        for place, token in enumerate(row):
+            if token < 0 or token in row[:place]:
+                assert (got[place], float(sums[place])) == (-1, -torch.inf)
+                continue
+            assert got[place] == token
+            same = torch.tensor([other == token for other in row])
+            torch.testing.assert_close(sums[place], logs[same].logsumexp(0))

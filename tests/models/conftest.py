@@ -1,0 +1,5 @@
+"""Small random models and a tokenizer of single bytes."""
+
+from byte_models import model, tokenizer
+
+__all__ = ["model", "tokenizer"]

@@ -1,0 +1,159 @@
+"""What is decoded depends on the prompt and the model alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from molsaki.errors import EvaluationError, TokenizerError
+from molsaki.models.decode import decode_batches, end_tokens
+
+PROMPTS = [
+    "predict: What is 3 + 4?\n",
+    "Q",
+    "predict: Ann has 12 pears and eats 5. How many are left?\n",
+    "ä → ß",
+    "Q: two\nA:",
+    "predict: What is 3 + 4?\n",
+    "a longer prompt, so that the others are padded a lot on their left side",
+]
+
+
+def decode(model, tokenizer, prompts=PROMPTS, *, max_new_tokens=20, batch_size=4):
+    batches = decode_batches(model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    return sorted((c for batch in batches for c in batch), key=lambda c: c.index)
+
+
+def slow_reference(model, tokenizer, prompt, max_new_tokens=20):
+    """One prompt, one token at a time, without cache or padding."""
+    ids = tokenizer(prompt)["input_ids"]
+    written = []
+    while len(written) < max_new_tokens:
+        with torch.no_grad():
+            token = int(model(torch.tensor([ids + written])).logits[0, -1].argmax())
+        if token == tokenizer.eos_token_id:
+            return tokenizer.decode(written), len(written), False
+        written.append(token)
+    return tokenizer.decode(written), len(written), True
+
+
+def make_an_end_likely(model, tokenizer):
+    """Let a token that the model writes somewhere in the middle be the end."""
+    outputs = [slow_reference(model, tokenizer, prompt)[0] for prompt in PROMPTS]
+    ids = [tokenizer(output)["input_ids"] for output in outputs]
+    candidates = {token for row in ids for token in row[2:15]}
+    end = max(sorted(candidates), key=lambda token: 0 < sum(token in row for row in ids) < len(ids))
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
+    assert tokenizer.eos_token_id == end
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_every_batch_gives_what_a_slow_loop_gives(model, tokenizer, ending):
+    if ending:
+        make_an_end_likely(model, tokenizer)
+    expected = [slow_reference(model, tokenizer, prompt) for prompt in PROMPTS]
+    for batch_size in (1, 3, 100):
+        found = decode(model, tokenizer, batch_size=batch_size)
+        assert [(c.text, c.tokens, c.cut) for c in found] == expected
+        assert [c.index for c in found] == list(range(len(PROMPTS)))
+    assert len({cut for _, _, cut in expected}) == (2 if ending else 1), "the case must show what it is for"
+
+
+def test_settings_in_the_models_directory_change_nothing(model, tokenizer, tmp_path):
+    expected = decode(model, tokenizer)
+    settings = model.generation_config
+    settings.do_sample = True
+    settings.temperature = 3.0
+    settings.top_k = 3
+    settings.repetition_penalty = 9.0
+    settings.no_repeat_ngram_size = 1
+    settings.min_new_tokens = 15
+    settings.max_length = 5
+    settings.suppress_tokens = list(range(1, 60))
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert loaded.generation_config.repetition_penalty == 9.0
+    assert decode(loaded, tokenizer) == expected
+    assert loaded.generation_config.repetition_penalty == 9.0
+
+
+def test_the_model_is_as_it_was_between_batches(model, tokenizer):
+    model.train()
+    frozen = next(module for module in model.modules() if isinstance(module, torch.nn.Embedding))
+    frozen.eval()
+    settings = model.generation_config
+    modes = [module.training for module in model.modules()]
+    batches = decode_batches(model, tokenizer, PROMPTS, max_new_tokens=3, batch_size=2)
+    for _ in batches:
+        assert [module.training for module in model.modules()] == modes
+        assert model.generation_config is settings
+    assert tokenizer.pad_token is None
+    loss = model(torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss
+    loss.backward()
+
+
+def test_dropout_is_off_even_in_a_model_that_is_training(model, tokenizer):
+    expected = decode(model, tokenizer)
+    assert decode(model.train(), tokenizer) == expected
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_tokenizers_padding_does_not_matter(model, tokenizer, side):
+    expected = decode(model, tokenizer)
+    tokenizer.pad_token = "a"  # noqa: S105
+    tokenizer.padding_side = side
+    assert decode(model, tokenizer) == expected
+    assert tokenizer.padding_side == side
+
+
+def test_prompts_near_the_end_of_the_context_are_cut_there_and_alone(model, tokenizer):
+    room = tokenizer.model_max_length
+    prompts = ["x" * (room - 3), "x" * 10, "x" * room, "x" * (room + 40), "y" * (room - 3), "z" * (room - 1)]
+    found = decode(model, tokenizer, prompts, max_new_tokens=8, batch_size=16)
+    assert [c.tokens for c in found] == [3, 8, 0, 0, 3, 1]
+    assert [c.too_long for c in found] == [False, False, True, True, False, False]
+    assert [c.cut for c in found] == [True, True, False, False, True, True]
+    for prompt, completion in zip(prompts, found, strict=True):
+        if not completion.too_long:
+            assert completion.text == slow_reference(model, tokenizer, prompt, completion.tokens)[0]
+
+
+def test_long_prompts_come_first_and_progress_is_told(model, tokenizer):
+    told = []
+    batches = list(
+        decode_batches(
+            model,
+            tokenizer,
+            PROMPTS,
+            max_new_tokens=2,
+            batch_size=3,
+            progress=lambda done, total: told.append((done, total)),
+        )
+    )
+    lengths = [len(PROMPTS[c.index].encode()) for batch in batches for c in batch]
+    assert lengths == sorted(lengths, reverse=True)
+    assert told == [(3, 7), (6, 7), (7, 7)]
+    assert list(decode_batches(model, tokenizer, [], max_new_tokens=2, batch_size=3)) == []
+
+
+def test_only_special_tokens_of_the_settings_are_ends(model, tokenizer):
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<|turn|>"]})
+    turn = tokenizer.convert_tokens_to_ids("<|turn|>")
+    model.generation_config.eos_token_id = [turn, 2]
+    assert end_tokens(model, tokenizer) == [0, turn]
+    model.generation_config.eos_token_id = 2
+    assert end_tokens(model, tokenizer) == [0], "2 is the ordinary token of some byte"
+    model.generation_config.eos_token_id = None
+    assert end_tokens(model, tokenizer) == [0]
+
+
+def test_refusals(model, tokenizer):
+    with pytest.raises(EvaluationError, match="at least 1, got 0 and 4"):
+        decode(model, tokenizer, max_new_tokens=0)
+    with pytest.raises(EvaluationError, match="at least 1, got 20 and 0"):
+        decode(model, tokenizer, batch_size=0)
+    with pytest.raises(EvaluationError, match="every prompt to have a token"):
+        decode(model, tokenizer, ["a", ""])
+    tokenizer.eos_token = None
+    with pytest.raises(TokenizerError, match="end-of-text token"):
+        decode(model, tokenizer)

@@ -1,0 +1,149 @@
+"""A run that is asked for more methods or seeds trains those alone; whatever else differs is another run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from commands import SMALL, Shown, files, recipe, run
+
+from molsaki.config.load import override, parse_recipe
+from molsaki.records import hash_json
+from molsaki.stages.check import with_more
+from molsaki.store.run_directory import RunDirectory
+
+ONE = ("methods=[label-only]", "baseline=null", "training.steps=2", "data.tests.chains.limit=4")
+
+
+def resolved(*settings: str) -> dict[str, Any]:
+    return parse_recipe(override(SMALL, settings)).model_dump(mode="json")
+
+
+def trained(shown: Shown) -> list[str]:
+    """The students that a call trained, such as `dss, seed 1`."""
+    return [line.split(": trained in")[0].strip() for line in shown.out.splitlines() if ": trained in" in line]
+
+
+# ---- the rule ----
+
+
+def test_methods_and_seeds_are_added_behind_those_that_are_there() -> None:
+    there = resolved("seeds=[1, 2]", "methods=[dss, molsaki]")
+    found = with_more(there, resolved("seeds=[3, 1]", "methods=[cot, dss]", "description=again", "baseline=cot"))
+    assert found is not None
+    assert [method["label"] for method in found["methods"]] == ["dss", "molsaki", "cot"]
+    assert found["seeds"] == [1, 2, 3]
+    assert (found["description"], found["baseline"]) == ("again", "cot")
+    assert with_more(there, there) == there
+    assert with_more(there, resolved("seeds=[1]", "methods=[dss]")) == there, "nothing is taken away"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "name=other",
+        "keys=keywords",
+        "data.train.limit=9",
+        "data.tests.chains.split=test",
+        "teacher.writer.dtype=float16",
+        "rationales.max_new_tokens=9",
+        "attention.dtype=float16",
+        "logits.top=9",
+        "student.name=pocket:teacher",
+        "training.steps=9",
+        "evaluation.rows=9",
+        "tiny=true",
+        "methods=[dss, {name: molsaki, beta: 0.5}]",
+        "methods=[{name: cot, label: dss}]",
+        "methods=[{name: dss, examples: 3}]",
+        "methods=[{name: dss, training: {steps: 3}}]",
+    ],
+)
+def test_whatever_else_differs_does_not_meet(setting: str) -> None:
+    there = resolved("methods=[dss, molsaki]")
+    assert with_more(there, resolved("methods=[dss, molsaki]", "seeds=[5]", setting)) is None
+
+
+def test_keys_that_are_new_have_their_defaults_and_unknown_ones_do_not_meet() -> None:
+    there = resolved("methods=[dss]")
+    old = {key: value for key, value in there.items() if key not in ("logits", "tiny")}
+    old["methods"] = [{key: value for key, value in there["methods"][0].items() if key != "examples"}]
+    assert with_more(old, there) == there
+    assert with_more(old, resolved("methods=[dss]", "logits.top=9")) is None, "it was run with the default"
+    assert with_more({**there, "gone": 1}, there) is None
+
+
+# ---- as a command ----
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A finished run of one student, and its recipe."""
+    folder = tmp_path_factory.mktemp("growing")
+    path = recipe(folder, *ONE)
+    shown = run(path, folder / "run", "--set", "seeds=[1]")
+    assert shown.code == 0, shown.error
+    assert trained(shown) == ["label-only, seed 1"]
+    return path, folder / "run"
+
+
+@pytest.fixture
+def finished(world: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the finished run, to add to."""
+    shutil.copytree(world[1], tmp_path / "run")
+    return world[0], tmp_path / "run"
+
+
+def test_a_seed_more_is_a_student_more_and_a_method_more_one_for_each_seed(finished: tuple[Path, Path]) -> None:
+    path, out = finished
+    before = {name: data for name, data in files(out).items() if name.startswith(("students/", "predictions/"))}
+    shown = run(path, out, "--set", "seeds=[1, 2]")
+    assert shown.code == 0, shown.error
+    assert trained(shown) == ["label-only, seed 2"]
+    assert not (out / "attention").exists()
+    shown = run(path, out, "--set", "seeds=[1]", "--set", "methods=[molsaki]")
+    assert shown.code == 0, shown.error
+    assert trained(shown) == ["molsaki, seed 1", "molsaki, seed 2"], "beside what the run has; its attention is read"
+    assert (out / "stages/attend.json").is_file()
+    assert files(out).items() >= before.items(), "what was there is there byte for byte"
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert {(row["method"], row["seed"]) for row in results} == {
+        (method, seed) for method in ("label-only", "molsaki") for seed in (1, 2)
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("training.steps=3", "training.steps: 2 there, 3 asked for"),
+        ("data.train.limit=4", "data.train.limit: 8 there, 4 asked for"),
+        ("student.name=pocket:teacher", "student.name: "),
+        ("methods=[{name: label-only, training: {steps: 3}}]", "methods"),
+        ("methods=[{name: dss, label: label-only}]", "methods"),
+    ],
+)
+def test_another_run_is_refused_although_seeds_are_added(setting: str, named: str, world: tuple[Path, Path]) -> None:
+    path, out = world
+    before = files(out)
+    shown = run(path, out, "--set", "seeds=[1, 2]", "--set", setting)
+    assert shown.code == 2
+    assert named in shown.error
+    assert files(out) == before
+
+
+def test_a_run_of_an_older_recipe_opens_and_grows(finished: tuple[Path, Path]) -> None:
+    path, out = finished
+    whole = yaml.safe_load((out / "recipe.yaml").read_text(encoding="utf-8"))
+    old = {key: value for key, value in whole.items() if key != "logits"}
+    old["methods"] = [{key: value for key, value in entry.items() if key != "training"} for entry in old["methods"]]
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    (out / "recipe.yaml").write_text(yaml.safe_dump(old, sort_keys=False), encoding="utf-8")
+    (out / "manifest.json").write_text(json.dumps(manifest | {"recipe_hash": hash_json(old)}), encoding="utf-8")
+    shown = run(path, out, "--set", "seeds=[1]")
+    assert shown.code == 0, shown.error
+    assert trained(shown) == []
+    assert RunDirectory(out).recipe == whole, "it says from now on what holds for it"

@@ -1,0 +1,304 @@
+"""Rationales that exist already: matched by id, text or place, read as they are read by hand, counted, never mixed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import SMALL, files, molsaki, recipe
+from hand_count import VERDICTS
+from hypothesis import given
+from hypothesis import strategies as st
+
+from molsaki.config.load import override
+from molsaki.data import load_palm_completions, load_problems
+from molsaki.errors import DataError
+from molsaki.records import Problem, hash_text
+from molsaki.stages.check import prepare_values
+from molsaki.stages.generate import import_rationales, read_rationales
+from molsaki.stages.import_rationales import SECOND, UNKNOWN, Columns, count_palm, match_completions
+from molsaki.store.row_log import RowLog
+from molsaki.store.run_directory import RunDirectory
+
+SETS = {"svamp-dss": ("svamp/dss", 1000), "commonsenseqa-dss": ("cqa/dss", 10962)}
+# What molsaki import --count prints, and docs/experiments.md has.
+COUNTS = {
+    "svamp-dss": {
+        "right": 750,
+        "wrong answer": 211,
+        "unparsable": 16,
+        "no answer": 13,
+        "ambiguous": 7,
+        "cut off": 3,
+    },
+    "commonsenseqa-dss": {"right": 8300, "wrong answer": 2336, "ambiguous": 323, "unparsable": 3},
+}
+PROBLEMS = [Problem(f"train/{i}", f"What is {i} and 1?", str(i + 1), f"( {i} + 1 )") for i in range(4)]
+IMPORTING = {**SMALL, "rationales": {"source": "imported"}, "teacher": {"reader": {"name": "pocket:teacher"}}}
+
+
+@pytest.fixture(scope="module")
+def palm(shared_data: Path) -> dict[str, tuple[dict[str, str], list[Problem]]]:
+    """PaLM's completions and their problems, both splits of both data sets."""
+    found = {}
+    for source, (folder, _) in SETS.items():
+        raw: dict[str, str] = {}
+        problems: list[Problem] = []
+        for split in ("train", "test"):
+            raw |= load_palm_completions(source, shared_data / folder, split)
+            problems += load_problems(source, path=shared_data / folder, split=split).problems
+        found[source] = raw, problems
+    return found
+
+
+# ---- PaLM's completions ----
+
+
+@pytest.mark.shared_data
+def test_the_import_agrees_with_a_count_by_hand_of_a_hundred_rows(palm: Any, tmp_path: Path) -> None:
+    expected = {
+        row_id: (text, verdict) for row_id, text, verdict in (x.split(" ", 2) for x in VERDICTS.split("\n") if x)
+    }
+    assert len(expected) == 100
+    for source, (raw, problems) in palm.items():
+        chosen = [problem for problem in problems if problem.id in expected]
+        assert len(chosen) == 50
+        log = RowLog(tmp_path / f"{source}.jsonl")
+        report = import_rationales({p.id: raw[p.id] for p in chosen}, chosen, log)
+        assert report.problems == 50
+        for row in log.rows():
+            text, verdict = expected[row["id"]]
+            assert hash_text(row["output"]) == text, "another completion stands at this place"
+            assert (row["id"], row["reason"]) == (row["id"], verdict)
+        for kept in read_rationales(log, chosen):
+            said = raw[kept.problem.id].split("So the answer is" if kept.problem.choices else "The answer is")[0]
+            assert kept.rationale == said.strip()
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("source", SETS)
+def test_every_row_has_its_verdict(source: str, palm: Any, tmp_path: Path) -> None:
+    raw, problems = palm[source]
+    report = import_rationales(raw, problems, RowLog(tmp_path / "log.jsonl"))
+    assert len(raw) == report.problems == SETS[source][1]
+    assert report.reasons == COUNTS[source]
+
+
+# ---- rows of any tool ----
+
+
+def test_ids_are_whole_or_what_stands_behind_the_sets_name() -> None:
+    rows = [{"id": "train/0", "completion": "one"}, {"id": 1, "completion": "two"}, {"id": "3", "completion": " four "}]
+    found, report = match_completions(rows, Columns(), PROBLEMS, "here")
+    assert found == {"train/0": "one", "train/1": "two", "train/3": "four"}
+    assert (report.read, report.kept) == (3, 3)
+
+
+def test_a_short_id_that_two_problems_share_is_nobodys() -> None:
+    twins = [PROBLEMS[0], Problem("other/0", "What is 0?", "0", "0")]
+    rows = [{"id": "0", "completion": "whose?"}, {"id": "other/0", "completion": "mine"}]
+    found, report = match_completions(rows, Columns(), twins, "here")
+    assert found == {"other/0": "mine"}
+    assert report.skipped == {UNKNOWN: 1}
+
+
+def test_questions_are_found_by_their_text_where_it_is_one_problems_alone() -> None:
+    twins = [*PROBLEMS, Problem("train/9", PROBLEMS[0].question, "9", "9")]
+    rows = [{"q": f" {PROBLEMS[2].question}\n", "t": "three"}, {"q": "What is 0 and 1?", "t": "whose?"}]
+    found, report = match_completions(rows, Columns("t", question="q"), twins[1:4] + twins[:1] + twins[4:], "here")
+    assert found["train/2"] == "three"
+    assert report.read == 2
+
+
+def test_what_is_wrong_with_a_row_is_counted_and_takes_no_other_with_it() -> None:
+    rows = [
+        "no object",
+        {"id": "0"},
+        {"id": "0", "completion": 7},
+        {"id": "0", "completion": "  "},
+        {"id": "0", "completion": "x" * 100_001},
+        {"id": "0", "completion": "\ud800"},
+        {"completion": "nobody's"},
+        {"id": "99", "completion": "of another"},
+        {"id": "0", "completion": "first"},
+        {"id": "train/0", "completion": "second"},
+    ]
+    found, report = match_completions(rows, Columns(), PROBLEMS, "here")
+    assert found == {"train/0": "first"}
+    assert (report.read, report.kept, sum(report.skipped.values())) == (10, 1, 9)
+    assert report.skipped[SECOND] == report.skipped[UNKNOWN] == 1
+
+
+def test_a_file_without_a_completion_says_which_columns_it_has() -> None:
+    with pytest.raises(DataError, match=r"columns are output, row; .*'train/0'.*--completion"):
+        match_completions([{"row": "0", "output": "one"}], Columns(), PROBLEMS, "here")
+
+
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(["id", "completion", "x"]), st.text() | st.integers() | st.none()))
+)
+def test_any_rows_are_counted_to_the_last(rows: list[Any]) -> None:
+    try:
+        found, report = match_completions(rows, Columns(), PROBLEMS, "here")
+    except DataError:
+        return
+    assert report.read == len(rows)
+    assert len(found) == report.kept
+    assert set(found) <= {problem.id for problem in PROBLEMS}
+
+
+# ---- the command ----
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A recipe that imports, the directory of its run, and a tool's file for half of its problems and for others."""
+    path, out = recipe(tmp_path, base=IMPORTING), tmp_path / "run"
+    problems = load_problems("pocket-math", split="train", limit=8).problems
+    rows = [{"name": p.id, "said": f"So it is. The answer is {p.label}."} for p in problems[:4]]
+    rows[3]["said"] = "So it is. The answer is 123456."
+    lines = [json.dumps(row) for row in [*rows, {"name": "nobody", "said": "The answer is 1."}]]
+    (tmp_path / "tool.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path, out, tmp_path / "tool.jsonl"
+
+
+def bring(path: Path, out: Path, *more: str | Path) -> Any:
+    return molsaki("import", path, *more, "--out", out, "--id", "name", "--completion", "said")
+
+
+def test_the_command_prints_what_was_kept_and_why_not(written: tuple[Path, Path, Path]) -> None:
+    path, out, tool = written
+    shown = bring(path, out, tool)
+    assert shown.code == 0, shown.error
+    for line in ("no completion │ 4 │ 50.0 %", "right │ 3 │ 37.5 %", "wrong answer │ 1 │ 12.5 %", "all │ 8 │ 100.0 %"):
+        assert line in shown.text
+    assert f"rows of the file: {UNKNOWN}: 1" in shown.text
+    before = files(out)
+    again = bring(path, out, tool)
+    assert again.code == 0, again.error
+    assert files(out) == before
+    assert molsaki("generate", path, "--out", out).code == 0, "the stage counts as done"
+
+
+def test_two_sources_are_never_mixed(written: tuple[Path, Path, Path]) -> None:
+    path, out, tool = written
+    assert bring(path, out, tool).code == 0
+    before = files(out)
+    other = tool.with_name("other.jsonl")
+    other.write_text(tool.read_text(encoding="utf-8").replace("So", "Now"), encoding="utf-8")
+    shown = bring(path, out, other)
+    assert shown.code == 2
+    assert "Two sources would be mixed" in shown.error
+    assert files(out) == before
+
+
+def test_nothing_is_generated_for_a_recipe_that_imports(written: tuple[Path, Path, Path]) -> None:
+    path, out, _ = written
+    shown = molsaki("generate", path, "--out", out)
+    assert shown.code == 2
+    assert "run `molsaki import`" in shown.error
+
+
+def test_a_file_that_is_cut_is_refused_and_leaves_no_row(written: tuple[Path, Path, Path]) -> None:
+    path, out, tool = written
+    tool.write_bytes(tool.read_bytes()[:-20])
+    shown = bring(path, out, tool)
+    assert shown.code == 2
+    assert "cut" in shown.error
+    assert not (out / "rationales.jsonl").exists()
+
+
+def test_a_file_that_could_not_be_used_is_corrected_and_imported_into_the_same_run(
+    written: tuple[Path, Path, Path],
+) -> None:
+    path, out, tool = written
+    whole = tool.read_bytes()
+    for spoilt in (whole[:-20], whole.replace(b'"name"', b'"who"')):
+        tool.write_bytes(spoilt)
+        assert bring(path, out, tool).code == 2
+        assert not (out / "imported.json").exists()
+    tool.write_bytes(whole)
+    # As an earlier version left it: a mark of a file of which nothing was taken.
+    (out / "imported.json").write_text('{"from": "sha256:0"}', encoding="utf-8")
+    shown = bring(path, out, tool)
+    assert shown.code == 0, shown.error
+    assert "right │ 3" in shown.text
+
+
+def test_a_teacher_does_not_write_on_where_an_import_was_killed(
+    written: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    path = recipe(tmp_path / "teacher")
+    _, out, tool = written
+    assert bring(path, out, tool).code == 0
+    done = (out / "rationales.jsonl").read_bytes()
+    cut = b"".join(done.splitlines(keepends=True)[:5])
+    # Killed before the stage had finished, and rows lost after it had: neither is the teacher's to make.
+    for finished in (True, False):
+        (out / "rationales.jsonl").write_bytes(cut)
+        if not finished:
+            (out / "stages/generate.json").unlink()
+        for command in ("generate", "run"):
+            shown = molsaki(command, path, "--out", out)
+            assert shown.code == 2
+            assert "run the same `molsaki import` command again" in shown.error
+            assert (out / "rationales.jsonl").read_bytes() == cut
+        assert not (out / "completions.jsonl").exists()
+        assert bring(path, out, tool).code == 0
+        assert (out / "rationales.jsonl").read_bytes() == done
+        assert json.loads((out / "stages/generate.json").read_text(encoding="utf-8"))["unanswered"] == 0
+    assert molsaki("generate", path, "--out", out).code == 0
+
+
+def test_an_import_that_is_killed_goes_on_to_the_same_rows(
+    written: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out, tool = written
+    assert bring(path, out.with_name("undisturbed"), tool).code == 0
+    monkeypatch.setattr("molsaki.stages.generate.ROWS_PER_WRITE", 3)
+    append = RowLog.append
+
+    class Killed(BaseException):
+        """As a kill: nothing of ours runs behind it."""
+
+    def append_twice(log: RowLog, rows: Any) -> None:
+        if sum(1 for _ in log.rows()) == 6:
+            with log.path.open("ab") as file:
+                file.write(b'{"id": "cut in the mid')
+            raise Killed
+        append(log, rows)
+
+    monkeypatch.setattr(RowLog, "append", append_twice)
+    with pytest.raises(Killed):
+        bring(path, out, tool)
+    monkeypatch.setattr(RowLog, "append", append)
+    shown = bring(path, out, tool)
+    assert shown.code == 0, shown.error
+    expected = (out.with_name("undisturbed") / "rationales.jsonl").read_bytes()
+    assert (out / "rationales.jsonl").read_bytes() == expected
+
+
+def test_a_second_process_is_refused(written: tuple[Path, Path, Path]) -> None:
+    path, out, tool = written
+    assert bring(path, out, tool).code == 0
+    shutil.rmtree(out / "stages")
+    (out / "rationales.jsonl").unlink()
+    with RunDirectory(out).lock():
+        shown = bring(path, out, tool)
+    assert shown.code == 2
+    assert "is working in it" in shown.error
+    assert not (out / "rationales.jsonl").exists()
+
+
+@pytest.mark.shared_data
+def test_palms_rows_are_counted_from_one_splits_file_as_from_the_folder(shared_data: Path) -> None:
+    def counted(path: str) -> dict[str, dict[str, int]]:
+        train = f"{{source: svamp-dss, path: {path}, split: train}}"
+        settings = [f"data.train={train}", f"data.root={shared_data}", "rationales.source=palm"]
+        recipe = prepare_values(override(SMALL, [*settings, "teacher={reader: {name: 'pocket:teacher'}}"]))
+        return {split: dict(report.reasons) for split, report in count_palm(recipe).items()}
+
+    assert counted("svamp/dss/svamp_train.json") == counted("svamp/dss")

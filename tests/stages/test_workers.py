@@ -1,0 +1,70 @@
+"""Workers end with the process that started them, however that ends, and one that is killed is a message."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from molsaki.errors import StageError
+from molsaki.stages.workers import run_in_workers
+
+BEATS = """
+import sys, time
+from pathlib import Path
+from molsaki.stages.workers import run_in_workers
+
+def beat(folder):
+    for n in range(2000):
+        Path(folder, "now").write_text(str(n))
+        time.sleep(0.05)
+
+if __name__ == "__main__":
+    list(run_in_workers(beat, sys.argv[1:], workers=2))
+"""
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_do_not_write_on_when_the_process_that_started_them_is_killed(
+    tmp_path: Path, ended_by: signal.Signals
+) -> None:
+    script = tmp_path / "beats.py"
+    script.write_text(BEATS, encoding="utf-8")
+    # More jobs than workers: nor does anybody begin those that are left.
+    folders = [tmp_path / str(job) for job in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    errors = tmp_path / "errors.txt"
+    with errors.open("w") as file:
+        process = subprocess.Popen([sys.executable, script, *folders], stderr=file)
+    try:
+        deadline = time.monotonic() + 120
+        while sum((folder / "now").exists() for folder in folders) < 2:
+            assert process.poll() is None, errors.read_text()
+            assert time.monotonic() < deadline, "no two workers have begun"
+            time.sleep(0.1)
+    finally:
+        process.send_signal(ended_by)
+        process.wait()
+
+    def seen() -> list[str]:
+        return [(folder / "now").read_text() for folder in folders if (folder / "now").exists()]
+
+    deadline = time.monotonic() + 30
+    before = seen()
+    time.sleep(1)
+    while (after := seen()) != before:
+        assert time.monotonic() < deadline, "workers go on without the process that started them"
+        before = after
+        time.sleep(1)
+    assert len(after) == 2
+
+
+def test_a_worker_that_is_killed_is_a_message_that_says_what_to_do() -> None:
+    """As the system does it when memory runs out."""
+    with pytest.raises(StageError, match=r"one of them was killed .* memory.* What is whole stays; .* fewer --workers"):
+        list(run_in_workers(signal.raise_signal, [signal.SIGKILL] * 3, workers=2))
