@@ -78,14 +78,14 @@ def test_a_run_that_is_held_is_refused_by_all_processes(one_and_two: tuple[Path,
 def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("RANK", raising=False)
-    processes.join()
+    processes.init_group()
     assert processes.is_main()
-    assert processes.tell({"a": 1}) == {"a": 1}
-    assert processes.only_main(lambda: 7) == 7
+    assert processes.broadcast_json({"a": 1}) == {"a": 1}
+    assert processes.on_main_process(lambda: 7) == 7
     (numbers,) = processes.gather_numbers(torch.arange(3), [3])
     assert numbers.tolist() == [0, 1, 2]
     processes.wait()
-    processes.leave()
+    processes.close_group()
 
 
 def test_a_launcher_that_says_nonsense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,13 +41,13 @@ def is_main() -> bool:
     return process_number() == 0
 
 
-def join() -> None:
+def init_group() -> None:
     """Wait until all processes of the job are there; from then on they can talk, and each has its own device."""
     if process_count() > 1:
         _group()
 
 
-def leave() -> None:
+def close_group() -> None:
     """End the talk, at the end of a job that went well."""
     if process_count() > 1:
         import torch.distributed
@@ -58,7 +58,7 @@ def leave() -> None:
             torch.distributed.destroy_process_group()
 
 
-def tell(value: Any = None) -> Any:
+def broadcast_json(value: Any = None) -> Any:
     """Give process 0's value to all.
 
     Args:
@@ -79,7 +79,7 @@ def tell(value: Any = None) -> Any:
     return json.loads(buffer.numpy().tobytes())
 
 
-def only_main(function: Callable[[], Value]) -> Value:
+def on_main_process(function: Callable[[], Value]) -> Value:
     """Call a function in process 0 alone, and give its result, plain JSON, to all; the others wait.
 
     Raises:
@@ -88,20 +88,20 @@ def only_main(function: Callable[[], Value]) -> Value:
     if process_count() == 1:
         return function()
     if not is_main():
-        told = tell()
-        if "error" in told:
+        sent = broadcast_json()
+        if "error" in sent:
             raise OtherProcessError(
-                f"Expected process 0 to do its part for process {process_number()}; it failed: {told['error']}"
+                f"Expected process 0 to do its part for process {process_number()}; it failed: {sent['error']}"
             )
-        result: Value = told["value"]
+        result: Value = sent["value"]
         return result
     try:
         value = function()
     except BaseException as error:
         with contextlib.suppress(RuntimeError):  # the others may have ended already
-            tell({"error": str(error) or type(error).__name__})
+            broadcast_json({"error": str(error) or type(error).__name__})
         raise
-    tell({"value": value})
+    broadcast_json({"value": value})
     return value
 
 

@@ -12,7 +12,7 @@ from molsaki.attention import read_attention
 from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import attention_with_log_sum_exp
 from molsaki.attention.masks import BiasCache
-from molsaki.attention.span_index import make_spans
+from molsaki.attention.span_index import make_span_index
 
 B, H, G, T, D = 3, 4, 2, 9, 5
 
@@ -26,7 +26,7 @@ def tensors(dtype=torch.float64, seed=0):
 def spans(rows=None):
     step = torch.tensor([[0, 0, 0, 1, 1, -1, 2, 2, 2]] * B)
     key = torch.tensor([[-1, 0, 0, -1, 1, -1, 2, -1, 3], [0] + [-1] * 8, [-1, -1, 1, -1, 0, 0, 2, 1, -1]])
-    return make_spans(step, key, None, rows)
+    return make_span_index(step, key, None, rows)
 
 
 def masks():
@@ -153,7 +153,7 @@ def test_sums_over_steps_and_keys_are_sums(data):
     step = torch.tensor([data.draw(st.lists(index, min_size=7, max_size=7)) for _ in range(2)])
     key = torch.tensor([data.draw(st.lists(index, min_size=7, max_size=7)) for _ in range(2)])
     step[0, 0] = key[1, 6] = 3
-    some = make_spans(step, key, None)
+    some = make_span_index(step, key, None)
     weights = torch.rand(2, 7, 7)
     columns = weights.gather(2, some.key_position_RJ[:, None, :].expand(-1, 7, -1))
     got = sum_over_keys(sum_over_steps(columns, some), some)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from molsaki.attention.span_index import make_spans
+from molsaki.attention.span_index import make_span_index
 from molsaki.errors import InputError
 
 STEP = torch.tensor([[0, 0, 1, -1], [0, 1, 2, 2]])
@@ -14,7 +14,7 @@ MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 
 
 def test_key_tokens_come_first_and_dropped_slots_last():
-    spans = make_spans(STEP, KEY, MASK)
+    spans = make_span_index(STEP, KEY, MASK)
     assert (spans.steps, spans.keys, spans.examples, spans.rows) == (3, 2, 2, None)
     assert spans.step_RT.tolist() == [[0, 0, 1, 3], [0, 1, 2, 2]]
     assert spans.key_position_RJ.tolist() == [[1, 2], [0, 3]]
@@ -23,14 +23,14 @@ def test_key_tokens_come_first_and_dropped_slots_last():
 
 @pytest.mark.parametrize("rows", [torch.tensor([1]), torch.tensor([False, True])])
 def test_rows_and_sizes_can_be_chosen(rows):
-    spans = make_spans(STEP, KEY, MASK, rows, steps=5, keys=4)
+    spans = make_span_index(STEP, KEY, MASK, rows, steps=5, keys=4)
     assert spans.rows == slice(1, 2)
     assert (spans.steps, spans.keys) == (5, 4)
     assert spans.step_RT.tolist() == [[0, 1, 2, 2]]
 
 
 def test_a_mask_that_all_examples_share_is_not_cut():
-    spans = make_spans(STEP, KEY, MASK, torch.tensor([1]))
+    spans = make_span_index(STEP, KEY, MASK, torch.tensor([1]))
     assert spans.take(torch.zeros(1, 1, 4, 4)).shape[0] == 1
     assert spans.take(torch.arange(2)).tolist() == [1]
 
@@ -56,4 +56,4 @@ def test_a_mask_that_all_examples_share_is_not_cut():
 )
 def test_impossible_spans_are_refused(step, key, mask, rows, sizes, message):
     with pytest.raises(InputError, match=message):
-        make_spans(step, key, mask, rows, **sizes)
+        make_span_index(step, key, mask, rows, **sizes)

@@ -12,7 +12,7 @@ from molsaki.encoding.encode import encode_student, encode_teacher
 from molsaki.encoding.prompts import EXPLAIN, TEACHER, PromptTemplate
 from molsaki.encoding.token_bytes import token_bytes
 from molsaki.encoding.token_map import AgreedTokens, NextTokens, TokenMap, rationale_spans
-from molsaki.methods import METHODS, NextTokenPair, Seen, StudentShape
+from molsaki.methods import METHODS, MethodInputs, NextTokenPair, StudentShape
 from molsaki.methods.logits import next_token_divergence
 from molsaki.store.next_tokens import next_token_problems, pack_next_tokens, temperature_marks, unpack_next_tokens
 from molsaki.training.next_tokens import batch_next_tokens, meet
@@ -76,11 +76,11 @@ def test_the_method_weighs_its_terms_and_shares():
     teacher, student = torch.randn(2, 3, 5).log_softmax(2)
     pair = NextTokenPair(teacher[:, :3], student[:, :3], student[:, 3:].logsumexp(1), 0.25)
     one = torch.tensor(1.0)
-    parts = method(Seen(one, one, logits=pair))
+    parts = method(MethodInputs(one, one, logits=pair))
     expected = 4 * next_token_divergence(pair).mean() * 0.25
     torch.testing.assert_close(parts.total, 1 + 0.5 * expected)
     torch.testing.assert_close(parts.terms["logits"], expected)
-    assert method(Seen(one, one)).terms["logits"].item() == 0
+    assert method(MethodInputs(one, one)).terms["logits"].item() == 0
 
 
 def test_a_row_says_what_is_wrong_with_it():

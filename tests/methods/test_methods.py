@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
 from molsaki.errors import InputError
-from molsaki.methods import METHODS, TERMS, AttentionPair, OutputPair, Seen, StudentShape
+from molsaki.methods import METHODS, TERMS, AttentionPair, MethodInputs, OutputPair, StudentShape
 from molsaki.methods.layers import teacher_layer_weights
 from molsaki.methods.losses import attention_loss
 
@@ -70,21 +70,21 @@ def test_the_defaults_are_the_papers():
 
 
 def test_label_only_is_the_labels_loss():
-    parts = make("label-only")(Seen(torch.tensor(2.0)))
+    parts = make("label-only")(MethodInputs(torch.tensor(2.0)))
     assert parts.total == 2.0
     assert parts.shares["label"] == 1.0
     assert not list(make("label-only").parameters())
 
 
 def test_dss_weighs_two_losses():
-    parts = make("dss", alpha=0.25)(Seen(torch.tensor(2.0), torch.tensor(4.0)))
+    parts = make("dss", alpha=0.25)(MethodInputs(torch.tensor(2.0), torch.tensor(4.0)))
     assert parts.total == 0.25 * 2 + 0.75 * 4
 
 
 def test_molsaki_adds_the_attention_loss():
     method = make("molsaki", alpha=0.25, beta=2.0)
     seen = pair()
-    parts = method(Seen(torch.tensor(2.0), torch.tensor(4.0), seen))
+    parts = method(MethodInputs(torch.tensor(2.0), torch.tensor(4.0), seen))
     assert parts.terms["attention"] > 0
     assert parts.total.item() == pytest.approx(3.5 + 2 * parts.terms["attention"].item())
     parts.total.backward()
@@ -93,7 +93,7 @@ def test_molsaki_adds_the_attention_loss():
 
 
 def test_molsaki_without_attention_is_dss():
-    seen = Seen(torch.tensor(2.0), torch.tensor(4.0))
+    seen = MethodInputs(torch.tensor(2.0), torch.tensor(4.0))
     assert make("molsaki", alpha=0.25)(seen).total == make("dss", alpha=0.25)(seen).total
 
 
@@ -140,7 +140,7 @@ def test_equal_attention_has_no_loss():
 
 
 def seen_with(attention, progress=0.0):
-    return Seen(torch.tensor(2.0), torch.tensor(4.0), attention, progress=progress)
+    return MethodInputs(torch.tensor(2.0), torch.tensor(4.0), attention, progress=progress)
 
 
 @pytest.mark.parametrize("name", ["single-layer", "attention-map", "molsaki", "molsaki-words"])
@@ -235,9 +235,9 @@ def test_heads_stand_in_the_layers_place(gate):
     loss.backward()
     assert method.router.weight.grad.abs().sum() > 0
     assert (student.grad.abs().flatten(2).sum(2) > 0).all()
-    watched = method.watched()
-    assert list(watched) == ["layer_weight_0", "layer_weight_1"]
-    assert watched["layer_weight_0"] == pytest.approx(weights[:, :3].sum(1).mean().item())
+    log_metrics = method.log_metrics()
+    assert list(log_metrics) == ["layer_weight_0", "layer_weight_1"]
+    assert log_metrics["layer_weight_0"] == pytest.approx(weights[:, :3].sum(1).mean().item())
 
 
 def test_single_layers_are_those_that_were_chosen():
@@ -337,7 +337,7 @@ def test_mmi_adds_the_cross_entropy_between_the_pooled_branches():
     """As the released code of MMI computes it: the maxima themselves as logits and as targets."""
     pooled = outputs()
     expected = cross_entropy(pooled.rationale_EV.exp(), pooled.label_EV.exp())
-    parts = make("mmi", alpha=0.25, beta=2.0)(Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
+    parts = make("mmi", alpha=0.25, beta=2.0)(MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
     torch.testing.assert_close(parts.terms["mutual"], expected)
     assert parts.total.item() == pytest.approx(3.5 + 2 * expected.item())
     parts.total.backward()
@@ -349,21 +349,21 @@ def test_mmi_can_pull_both_branches_and_read_maxima_as_shares():
     pooled = outputs()
     label, rationale = (x.exp() / x.exp().sum(1, keepdim=True) for x in (pooled.label_EV, pooled.rationale_EV))
     method = make("mmi", pooled="sum", detach_labels=False)
-    parts = method(Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
+    parts = method(MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
     torch.testing.assert_close(parts.terms["mutual"], -(label * rationale.log()).sum(1).mean())
     parts.total.backward()
     assert pooled.label_EV.grad.abs().sum() > 0
 
 
 def test_mmi_of_a_share_of_the_step_is_that_share_and_without_both_tasks_dss():
-    seen = Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs(share=0.25))
-    whole = Seen(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs())
+    seen = MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs(share=0.25))
+    whole = MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs())
     torch.testing.assert_close(make("mmi")(seen).terms["mutual"] * 4, make("mmi")(whole).terms["mutual"])
-    bare = Seen(torch.tensor(2.0), torch.tensor(4.0))
+    bare = MethodInputs(torch.tensor(2.0), torch.tensor(4.0))
     assert make("mmi")(bare).total == make("dss")(bare).total
 
 
 def test_cot_is_the_loss_of_its_one_sequence():
-    parts = make("cot")(Seen(reasoning_loss=torch.tensor(2.5)))
+    parts = make("cot")(MethodInputs(reasoning_loss=torch.tensor(2.5)))
     assert parts.total == 2.5
     assert list(parts.terms) == ["reasoning"]

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -63,7 +61,7 @@ def imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
 def test_the_list_has_every_folder() -> None:
     there = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert there == set(FOLDERS) - {""}
-    assert len([path for path in PACKAGE.glob("*.py")]) <= 8
+    assert len(list(PACKAGE.glob("*.py"))) <= 8
 
 
 @pytest.mark.parametrize("module", modules())

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molsaki.errors import SpanError
-from molsaki.spans.align import PieceTokens, SpanTokens, align, common_spans, join_pieces, keep_spans, tokens_of_piece
+from molsaki.spans.align import (
+    PieceAlignment,
+    SpanAlignment,
+    align,
+    common_spans,
+    join_pieces,
+    keep_spans,
+    tokens_of_piece,
+)
 from molsaki.spans.find import Span, Spans, find_spans
 
 QUESTION = "He had 12 of 1,234?"
@@ -32,7 +40,7 @@ def by_character(text: str) -> Offsets:
     return [(i, i + 1) for i in range(len(text))]
 
 
-def whole(question: Offsets, rationale: Offsets) -> SpanTokens:
+def whole(question: Offsets, rationale: Offsets) -> SpanAlignment:
     return join_pieces(
         SPANS,
         [tokens_of_piece(SPANS, "question", question), tokens_of_piece(SPANS, "rationale", rationale)],
@@ -92,7 +100,7 @@ def test_tokens_that_share_a_character_all_belong_to_its_span() -> None:
 def test_special_tokens_belong_to_nothing() -> None:
     piece = tokens_of_piece(SPANS, "rationale", [(0, 0), *by_word(RATIONALE), (0, 0)])
     assert piece.step_of_token == (-1, 1, 1, 2, 2, -1)
-    assert PieceTokens.outside(2) == PieceTokens((-1, -1), (-1, -1))
+    assert PieceAlignment.outside(2) == PieceAlignment((-1, -1), (-1, -1))
 
 
 def test_both_sides_have_the_same_spans_whatever_the_tokens() -> None:
@@ -164,7 +172,7 @@ def test_nothing_lost_changes_nothing() -> None:
 
 def test_sides_of_two_examples_are_refused() -> None:
     with pytest.raises(SpanError, match="same steps and keys"):
-        common_spans(SpanTokens((), (), 2, 3), SpanTokens((), (), 2, 4))
+        common_spans(SpanAlignment((), (), 2, 3), SpanAlignment((), (), 2, 4))
 
 
 def test_offsets_that_go_backwards_are_refused() -> None:

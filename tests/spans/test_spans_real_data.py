@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from molsaki.answers.parse import is_right, parse_answer, solve
 from molsaki.records import Problem
-from molsaki.spans.align import PieceTokens, SpanTokens, align, join_pieces, tokens_of_piece
+from molsaki.spans.align import PieceAlignment, SpanAlignment, align, join_pieces, tokens_of_piece
 from molsaki.spans.find import Keys, Spans, find_spans
 
 pytestmark = pytest.mark.shared_data
@@ -73,7 +73,7 @@ def commonsense_rows(data: Path) -> Iterator[Row]:
         yield problem.text, parse_answer(text, problem.choices).rationale, keywords
 
 
-def mapped(name: str, data: Path, rows: list[Row], spans: list[Spans]) -> list[SpanTokens]:
+def mapped(name: str, data: Path, rows: list[Row], spans: list[Spans]) -> list[SpanAlignment]:
     tokenizer = AutoTokenizer.from_pretrained(data / "tokenizers" / name)
     prefix, suffix = PROMPTS[name]
 
@@ -87,7 +87,7 @@ def mapped(name: str, data: Path, rows: list[Row], spans: list[Spans]) -> list[S
         join_pieces(
             span,
             [
-                PieceTokens.outside(1),
+                PieceAlignment.outside(1),
                 tokens_of_piece(span, "question", question, len(prefix)),
                 tokens_of_piece(span, "rationale", rationale),
             ],

@@ -27,7 +27,7 @@ def test_a_recipe_whose_teacher_writes_is_looked_at_without_writing_a_word(tmp_p
         assert part in shown.text
     for part in ("the store has about", "if rationales have 5 steps and 8 keys", "3 students of", "at least"):
         assert part in shown.text
-    assert "nothing stands in its way" in shown.text
+    assert "No errors: this recipe can run." in shown.text
     assert set(files(tmp_path)) == {"recipe.yaml"}, "nothing is kept"
 
 

@@ -158,9 +158,9 @@ def test_tiny_leaves_the_papers_recipes_problems_to_learn_from(shared_data: Path
     for name in ("paper-gpt2-large", "paper-tinyllama", "paper-gpt2-large-csqa", "paper-tinyllama-csqa"):
         workspace = open_workspace(prepare_recipe(name, tiny=True, data=str(shared_data)), tmp_path / name)
         pipeline.load_data(workspace)
-        learned, watched = (len(workspace.read_problems(split)) for split in ("train", "validation"))
-        assert learned + watched == 32
-        assert 0 < watched <= learned
+        learned, log_metrics = (len(workspace.read_problems(split)) for split in ("train", "validation"))
+        assert learned + log_metrics == 32
+        assert 0 < log_metrics <= learned
 
 
 # ---- prompts of any length ----

@@ -14,7 +14,7 @@ from molsaki.encoding.prompts import TEACHER, PromptTemplate
 from molsaki.stages.attend import row_misfits
 from molsaki.store.signal_reader import AttentionStore
 from molsaki.store.signal_writer import AttentionStoreWriter
-from molsaki.store.verify import prove_store
+from molsaki.store.verify import verify_store
 from molsaki.teacher.read_attention import Text, extract_attention, prepare_texts
 
 LAYERS = 32
@@ -46,7 +46,7 @@ def test_800_svamp_rows_of_a_teacher_of_32_layers_take_less_than_20_megabytes(
         model = LlamaForCausalLM(config)
         report = extract_attention(model, tokenizer, texts, template, writer, max_length=2048)
     items = {item.text.id: item for item in prepare_texts(tokenizer, texts, template, 2048)[0]}
-    found = prove_store(tmp_path / "store", lambda row, values: row_misfits(row, values, items[row.id], LAYERS))
+    found = verify_store(tmp_path / "store", lambda row, values: row_misfits(row, values, items[row.id], LAYERS))
     assert found.ok, found.problems[:3]
     assert (report.read, found.rows) == (800, report.kept)
     size = sum(path.stat().st_size for path in (tmp_path / "store").iterdir())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from molsaki.answers.sentences import before_next_question, find_answer_sentences
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
-from molsaki.teacher.filter import choose, judge
+from molsaki.teacher.filter import check_completion, select_sample
 
 HALF = Problem("half", "What is half of 84?", "42", "( 84.0 / 2.0 )")
 MONEY = Problem("money", "What do 5 of them cost?", "1234.5", "1234.5")
@@ -48,15 +48,15 @@ def said(text: str, **more: bool) -> Completion:
     ],
 )
 def test_answers_as_teachers_state_them(problem: Problem, text: str, reason: str, rationale: str) -> None:
-    verdict = judge(problem, said(text))
+    verdict = check_completion(problem, said(text))
     assert (verdict.reason, verdict.rationale) == (reason, rationale)
     assert verdict.kept == (reason == "right")
 
 
 def test_what_is_cut_off_says_so() -> None:
-    assert judge(HALF, said("Half of 84 is", cut=True)).reason == "cut off"
-    assert judge(HALF, said("Half of 84. The answer is ( 84.0 /", cut=True)).reason == "cut off"
-    assert judge(HALF, said("", too_long=True)).reason == "prompt too long"
+    assert check_completion(HALF, said("Half of 84 is", cut=True)).reason == "cut off"
+    assert check_completion(HALF, said("Half of 84. The answer is ( 84.0 /", cut=True)).reason == "cut off"
+    assert check_completion(HALF, said("", too_long=True)).reason == "prompt too long"
 
 
 TELLING = [
@@ -85,19 +85,19 @@ NOT_TELLING = [
 @pytest.mark.parametrize("sentence", TELLING)
 def test_a_second_pass_that_says_it_was_told_is_dropped(sentence: str) -> None:
     text = f"Half of 84 is wanted. {sentence} The answer is 42."
-    assert judge(HALF, said(text), second_pass=True).reason == "says that the answer was given, second pass"
-    assert judge(HALF, said(text)).kept, "a first pass was told nothing"
+    assert check_completion(HALF, said(text), second_pass=True).reason == "says that the answer was given, second pass"
+    assert check_completion(HALF, said(text)).kept, "a first pass was told nothing"
 
 
 @pytest.mark.parametrize("sentence", NOT_TELLING)
 def test_a_second_pass_that_reasons_is_kept(sentence: str) -> None:
-    verdict = judge(HALF, said(f"{sentence} So take half. The answer is 42."), second_pass=True)
+    verdict = check_completion(HALF, said(f"{sentence} So take half. The answer is 42."), second_pass=True)
     assert (verdict.reason, verdict.kept) == ("right, second pass", True)
 
 
 def test_nothing_is_kept_where_nothing_is_right() -> None:
     texts = ["One. The answer is 1.", "Two."]
-    found = choose([said(text) for text in texts], [judge(HALF, said(text)) for text in texts])
+    found = select_sample([said(text) for text in texts], [check_completion(HALF, said(text)) for text in texts])
     assert (found.verdict.reason, found.agreement, found.completion.text) == ("wrong answer", 0, texts[0])
 
 
@@ -118,7 +118,7 @@ SENTENCES = st.sampled_from(
 @settings(max_examples=50)
 @given(st.lists(SENTENCES, max_size=8).map(" ".join))
 def test_a_kept_rationale_has_no_answer_sentence_and_no_other_question(text: str) -> None:
-    verdict = judge(HALF, said(text))
+    verdict = check_completion(HALF, said(text))
     if verdict.kept:
         assert not find_answer_sentences(verdict.rationale)
         assert before_next_question(verdict.rationale) == verdict.rationale
@@ -130,8 +130,8 @@ def test_a_kept_rationale_has_no_answer_sentence_and_no_other_question(text: str
 def test_the_choice_does_not_depend_on_wrong_samples(texts: list[str]) -> None:
     problem = Problem("one", "How many?", "1", "1")
     completions = [said(text) for text in texts]
-    verdicts = [judge(problem, completion) for completion in completions]
-    found = choose(completions, verdicts)
+    verdicts = [check_completion(problem, completion) for completion in completions]
+    found = select_sample(completions, verdicts)
     right = [i for i, verdict in enumerate(verdicts) if verdict.kept]
     assert found.agreement == len(right)
     if right:

@@ -146,11 +146,11 @@ def test_batches_are_neighbours_in_length_within_the_budget(teacher, monkeypatch
     shapes = []
     forward = teacher[0].forward
 
-    def watched(**given):
+    def log_metrics(**given):
         shapes.append(given["input_ids"].shape)
         return forward(**given)
 
-    monkeypatch.setattr(teacher[0], "forward", watched)
+    monkeypatch.setattr(teacher[0], "forward", log_metrics)
     monkeypatch.setattr("molsaki.models.logits.last_logits", lambda *_: {})
     read(teacher, tmp_path / "a", texts, batch_tokens=170)
     assert sum(rows for rows, _ in shapes) == 9

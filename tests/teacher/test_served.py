@@ -20,7 +20,7 @@ from molsaki.errors import InputError, RecipeError, StageError
 from molsaki.records import Problem
 from molsaki.stages.generate import generate_rationales
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.protocol import PassingError, read_answer, read_retry_after, request_body
+from molsaki.teacher.protocol import PassingError, read_completion, read_retry_after, request_body
 from molsaki.teacher.requests import Questions
 from molsaki.teacher.served import ServedWriter, check_server
 from molsaki.teacher.writer import Request
@@ -222,13 +222,15 @@ def test_a_program_with_a_running_loop_of_its_own_can_ask() -> None:
 
 def test_the_bound_on_tokens_and_null_for_text_are_read() -> None:
     spec = ServerSpec(base_url="http://x/v1", model="m")
-    assert read_answer(spec, answer({"messages": []}, "Well", "length")).cut
-    nothing = read_answer(spec, b'{"choices": [{"message": {"content": null}, "finish_reason": "length"}]}')
+    assert read_completion(spec, answer({"messages": []}, "Well", "length")).cut
+    nothing = read_completion(spec, b'{"choices": [{"message": {"content": null}, "finish_reason": "length"}]}')
     assert (nothing.text, nothing.cut, nothing.counted) == ("", True, False)
-    hostile = read_answer(spec, b'{"choices": [{"message": {"content": "\\ud800"}}], "usage": {"prompt_tokens": -1}}')
+    hostile = read_completion(
+        spec, b'{"choices": [{"message": {"content": "\\ud800"}}], "usage": {"prompt_tokens": -1}}'
+    )
     assert (hostile.text, hostile.prompt_tokens) == ("?", 0)
     with pytest.raises(PassingError, match="without text"):
-        read_answer(spec, b'{"choices": [{"message": null}]}')
+        read_completion(spec, b'{"choices": [{"message": null}]}')
     assert "seed" not in request_body(spec, Prompt(text="x"), 1, 0.0, 5)
 
 

@@ -11,7 +11,7 @@ from molsaki.config.load import RECIPES, SHIPPED_PROMPTS
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
-from molsaki.teacher.filter import judge
+from molsaki.teacher.filter import check_completion
 from molsaki.teacher.keywords import choose_keywords, parse_keywords
 
 
@@ -41,7 +41,7 @@ def test_examples_reach_their_answers(name: str) -> None:
     assert len(found) >= 2
     for question, completion in found:
         output = Completion(0, completion, 0, cut=False)
-        verdict = judge(problem_of(question, completion), output, second_pass="second-pass" in name)
+        verdict = check_completion(problem_of(question, completion), output, second_pass="second-pass" in name)
         assert verdict.kept, (verdict.reason, completion)
         numbers = re.findall(r"\d+(?:\.\d+)?", completion.partition(" The answer is")[0])
         assert {

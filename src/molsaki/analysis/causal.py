@@ -10,7 +10,7 @@ from molsaki.analysis.looks import Encoder
 from molsaki.answers.parse import parse_answer
 from molsaki.errors import InputError
 from molsaki.models.decode import end_tokens
-from molsaki.models.modes import evaluating
+from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.sentences import sentence_spans
 from molsaki.teacher.read_attention import Text, prepare_text
@@ -103,7 +103,7 @@ def hide_keys(
     starts = sorted({start for start, _ in rows})
     ids = item.encoded.input_ids
     everything = [(ids[:start], list[int]()) for start in starts] + [(ids[:start], places) for start, places in rows]
-    with evaluating(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         written = _write(model, tokenizer, everything, max_new_tokens)
     undisturbed = dict(zip(starts, written, strict=False))
     full = item.encoded

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from molsaki.encoding.encode import EncodedText, encode_student, encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
-from molsaki.models.modes import evaluating
+from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.find import Spans, find_spans
 from molsaki.teacher.read_attention import PreparedText, Progress, Text, prepare_text, read_batch
@@ -113,7 +113,7 @@ class StepFacts:
     Attributes:
         visible: how many keys the step can see.
         entropy: of the row over them, in bits: 0 looks at one key only, log2(visible) at all alike.
-        top: the most-watched key.
+        top: the most-log_metrics key.
         place: where that one stands: "question", "earlier sentence" or "same sentence".
     """
 
@@ -124,7 +124,7 @@ class StepFacts:
 
 
 def step_facts(look: Look, weights_L: Floats | None = None) -> list[StepFacts | None]:
-    """Entropy and most-watched key of every step; None for a step that sees no key.
+    """Entropy and most-log_metrics key of every step; None for a step that sees no key.
 
     A row is divided by its sum over the keys that the step can see, so it says how attention is spread among keys
     and nothing about how much falls on keys at all.
@@ -206,7 +206,7 @@ def _read(
     progress: Progress | None,
 ) -> Iterator[tuple[str, Any]]:
     ordered = sorted(items, key=lambda item: len(item.encoded.input_ids), reverse=True)
-    with evaluating(model):
+    with eval_mode(model):
         for start in range(0, len(ordered), batch_size):
             batch = ordered[start : start + batch_size]
             columns = [range(len(item.encoded.input_ids)) for item in batch]

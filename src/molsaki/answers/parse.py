@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from molsaki.answers.arithmetic import format_number, solve
-from molsaki.answers.read import Reading, fold, read_choice, read_number
+from molsaki.answers.read import ParsedValue, fold, read_choice, read_number
 from molsaki.answers.sentences import MAX_REGION, before_next_question, find_answer_sentences
 from molsaki.errors import EvaluationError, ExpressionError
 from molsaki.records import Problem
@@ -161,15 +161,15 @@ def _expected_number(problem: Problem) -> float:
     )
 
 
-def _read(region: str, choices: Sequence[str], at_end: bool) -> Reading:
+def _read(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
     return read_choice(region, choices, at_end) if choices else read_number(region, at_end)
 
 
-def _same_reading(a: Reading, b: Reading, choices: Sequence[str]) -> bool:
+def _same_reading(a: ParsedValue, b: ParsedValue, choices: Sequence[str]) -> bool:
     if a.choice is not None and b.choice is not None:
         return fold(choices[a.choice]) == fold(choices[b.choice])
     return a.value is not None and b.value is not None and same_number(a.value, b.value)
 
 
-def _parsed(rationale: str, reading: Reading, revised: bool) -> ParsedAnswer:
+def _parsed(rationale: str, reading: ParsedValue, revised: bool) -> ParsedAnswer:
     return ParsedAnswer(rationale, reading.text, reading.value, reading.choice, reading.status, revised)

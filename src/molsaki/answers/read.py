@@ -24,7 +24,7 @@ read as the choice `austrailia`, `(e) ice` is not read as `water cooler`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedValue:
     """One answer as it was read; `ParsedAnswer` describes the fields."""
 
     text: str
@@ -70,7 +70,7 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def read_number(region: str, at_end: bool) -> Reading:
+def read_number(region: str, at_end: bool) -> ParsedValue:
     """Read a number or an arithmetic expression, perhaps with units, an equals sign or LaTeX around it.
 
     Args:
@@ -83,19 +83,19 @@ def read_number(region: str, at_end: bool) -> Reading:
     answer = _without_emphasis(answer.strip())
     value = _number(answer)
     if value is not None:
-        return Reading(answer, value, None, "ok")
+        return ParsedValue(answer, value, None, "ok")
     if at_end and ending is None and _looks_cut(answer):
-        return Reading(answer, None, None, "cut")
+        return ParsedValue(answer, None, None, "cut")
     if not answer:
-        return Reading("", None, None, "unparsable")
+        return ParsedValue("", None, None, "unparsable")
     values = {_number(piece) for piece in _PIECES.split(_unwrapped(answer))} - {None}
     sides = {_number(side) for side in _unwrapped(answer).split("=")} - {None}
     if len(values) > 1 or len(sides) > 1:
-        return Reading(answer, None, None, "ambiguous")
-    return Reading(answer, None, None, "unparsable")
+        return ParsedValue(answer, None, None, "ambiguous")
+    return ParsedValue(answer, None, None, "unparsable")
 
 
-def read_choice(region: str, choices: Sequence[str], at_end: bool) -> Reading:
+def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
     """Read a choice by its letter, its text or both.
 
     Args:
@@ -112,11 +112,11 @@ def read_choice(region: str, choices: Sequence[str], at_end: bool) -> Reading:
         return first if first.status != "unparsable" else _read_named(plain, choices, folded)
     reading = _read_named(plain, choices, folded)
     if at_end and reading.status == "unparsable" and _breaks_off(plain, reading.text, folded):
-        return Reading(reading.text, None, None, "cut")
+        return ParsedValue(reading.text, None, None, "cut")
     return reading
 
 
-def _read_named(plain: str, choices: Sequence[str], folded: Sequence[str]) -> Reading:
+def _read_named(plain: str, choices: Sequence[str], folded: Sequence[str]) -> ParsedValue:
     """The choice that a sentence names, whose folded texts are `folded`."""
     said = _bare(plain)
     letters = _LETTER.findall(plain)
@@ -129,7 +129,7 @@ def _read_named(plain: str, choices: Sequence[str], folded: Sequence[str]) -> Re
         if len(meant) == 1:
             return _chosen(choices, folded.index(said))
         if meant:
-            return Reading(said, None, None, "ambiguous")
+            return ParsedValue(said, None, None, "ambiguous")
         alone = _BARE_LETTER.match(plain)
         letters = [alone[1]] if alone else []
         rest = plain[alone.end() :] if alone else plain
@@ -139,16 +139,16 @@ def _read_named(plain: str, choices: Sequence[str], folded: Sequence[str]) -> Re
     lettered = {folded[i] for i in indices if i < len(folded)}
     named = _named(_bare(rest), folded)
     if len(lettered) > 1 or (lettered and any(i >= len(folded) for i in indices)):
-        return Reading(said, None, None, "ambiguous")
+        return ParsedValue(said, None, None, "ambiguous")
     if lettered:
         index = next(i for i in indices if i < len(folded))
         agrees = folded[index] in named or (not named and _alike(plain, letters[0], folded[index]))
-        return _chosen(choices, index) if agrees else Reading(said, None, None, "ambiguous")
+        return _chosen(choices, index) if agrees else ParsedValue(said, None, None, "ambiguous")
     if letters:
-        return Reading(said, None, None, "ambiguous" if named else "unparsable")
+        return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
     if len(named) == 1:
         return _chosen(choices, folded.index(named.pop()))
-    return Reading(said, None, None, "ambiguous" if named else "unparsable")
+    return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
 
 
 def _breaks_off(plain: str, said: str, folded: Sequence[str]) -> bool:
@@ -156,8 +156,8 @@ def _breaks_off(plain: str, said: str, folded: Sequence[str]) -> bool:
     return _OPEN_LETTER.search(plain.rstrip()) is not None or any(text.startswith(said) for text in folded)
 
 
-def _chosen(choices: Sequence[str], index: int) -> Reading:
-    return Reading(choices[index], None, index, "ok")
+def _chosen(choices: Sequence[str], index: int) -> ParsedValue:
+    return ParsedValue(choices[index], None, index, "ok")
 
 
 def _bare(text: str) -> str:

@@ -7,7 +7,7 @@ the fast one's two halves; `spans` says which token is whose.
 from molsaki.attention.capture import padded_on_the_right
 from molsaki.attention.kernels import Kernel
 from molsaki.attention.reading import (
-    Reading,
+    AttentionReading,
     find_model,
     layer_shapes,
     read_attention,
@@ -16,8 +16,8 @@ from molsaki.attention.reading import (
 )
 
 __all__ = [
+    "AttentionReading",
     "Kernel",
-    "Reading",
     "find_model",
     "layer_shapes",
     "padded_on_the_right",

@@ -30,7 +30,7 @@ from transformers.modeling_utils import AttentionInterface
 from molsaki.attention.kernels import AttentionCall, Kernel, attend, plain
 from molsaki.attention.masks import BiasCache
 from molsaki.attention.rules import read_rule
-from molsaki.attention.span_index import TokenSpans
+from molsaki.attention.span_index import SpanIndex
 from molsaki.errors import UnreadableModelError
 
 NAME = "molsaki"
@@ -47,7 +47,7 @@ _CHECKPOINT_FUNCTIONS = ("_gradient_checkpointing_func", "checkpoint_fn")
 
 
 @dataclass
-class Answer:
+class LayerCapture:
     """What one layer gave: its stepwise attention, [R, S, K] or [R, H, S, K], and, if wanted, its values [R, T, D]."""
 
     attention: Tensor
@@ -65,18 +65,18 @@ class Capture:
         want_values: keep the value states too.
         want_heads: read each head in the place of their mean.
         grad_enabled: gradients were wanted where the reading began.
-        answers: by module; emptied when the forward pass is over, since what is bound to a replay must not hold
+        layers: by module; emptied when the forward pass is over, since what is bound to a replay must not hold
             the graph that holds it.
         biases: the layers' masks as numbers.
     """
 
     model: PreTrainedModel
-    spans: TokenSpans
+    spans: SpanIndex
     kernel: Kernel
     want_values: bool
     want_heads: bool = False
     grad_enabled: bool = field(default_factory=torch.is_grad_enabled)
-    answers: dict[nn.Module, Answer] = field(default_factory=dict)
+    layers: dict[nn.Module, LayerCapture] = field(default_factory=dict)
     biases: BiasCache = field(default_factory=BiasCache)
 
     def __post_init__(self) -> None:
@@ -113,8 +113,8 @@ class Capture:
             self._record(name, call, attention, spans)
         return out
 
-    def _record(self, name: str, call: AttentionCall, attention: Tensor, spans: TokenSpans) -> None:
-        if call.module in self.answers:
+    def _record(self, name: str, call: AttentionCall, attention: Tensor, spans: SpanIndex) -> None:
+        if call.module in self.layers:
             raise UnreadableModelError(
                 f"Expected every layer to attend once in a forward pass; {name} did so twice. It is not clear which "
                 f"of the two is the layer's attention."
@@ -122,7 +122,7 @@ class Capture:
         values = None
         if self.want_values:
             values = spans.take(call.value).transpose(1, 2).flatten(2)
-        self.answers[call.module] = Answer(attention, values)
+        self.layers[call.module] = LayerCapture(attention, values)
 
 
 _active: ContextVar[tuple[tuple[Capture, bool], ...]] = ContextVar("molsaki_readings", default=())

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from molsaki.attention.masks import MaskColumns
-from molsaki.attention.span_index import TokenSpans
+from molsaki.attention.span_index import SpanIndex
 
 # Of a weight of 2e-35, beside which any sum is the same with and without it.
 _LOWEST_LOGARITHM = -80.0
@@ -29,7 +29,7 @@ def sum_over_spans(
     key_RGTD: Tensor,
     log_sum_exp_RHT: Tensor,
     mask: MaskColumns | None,
-    spans: TokenSpans,
+    spans: SpanIndex,
     *,
     is_causal: bool,
     scale: float,
@@ -60,23 +60,23 @@ def sum_over_spans(
     return cast(Tensor, _SumOverSpans.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
-def sum_over_steps(weights_RTX: Tensor, spans: TokenSpans) -> Tensor:
+def sum_over_steps(weights_RTX: Tensor, spans: SpanIndex) -> Tensor:
     """Add the rows of each step: [R, T, X] to [R, S, X]."""
     R, _, X = weights_RTX.shape
     return _segment_sum(weights_RTX, spans.step_RT, spans.steps).view(R, spans.steps, X)
 
 
-def sum_over_keys(weights_RSJ: Tensor, spans: TokenSpans) -> Tensor:
+def sum_over_keys(weights_RSJ: Tensor, spans: SpanIndex) -> Tensor:
     """Add the columns of each key: [R, S, J] to [R, S, K]."""
     return _segment_sum(weights_RSJ.transpose(1, 2), spans.key_RJ, spans.keys).transpose(1, 2)
 
 
-def sum_each_head(weights_RHTJ: Tensor, spans: TokenSpans) -> Tensor:
+def sum_each_head(weights_RHTJ: Tensor, spans: SpanIndex) -> Tensor:
     """Add the rows of each step and the columns of each key, head by head: [R, H, T, J] to [R, H, S, K]."""
     return _sum_each_head(weights_RHTJ, spans.step_RT, spans.key_RJ, spans)
 
 
-def _sum_each_head(weights_RHTJ: Tensor, step_RT: Tensor, key_RJ: Tensor, spans: TokenSpans) -> Tensor:
+def _sum_each_head(weights_RHTJ: Tensor, step_RT: Tensor, key_RJ: Tensor, spans: SpanIndex) -> Tensor:
     R, H, T, J = weights_RHTJ.shape
     rows_RTX = weights_RHTJ.transpose(1, 2).reshape(R, T, H * J)
     rows_RSX = _segment_sum(rows_RTX, step_RT, spans.steps)
@@ -94,7 +94,7 @@ class _SumOverSpans(torch.autograd.Function):
         log_sum_exp_RHT: Tensor,
         seen_RHTJ: Tensor,
         bias_RHTJ: Tensor | None,
-        spans: TokenSpans,
+        spans: SpanIndex,
         scale: float,
         heads: bool,
     ) -> Tensor:
@@ -120,7 +120,7 @@ class _SumOverSpans(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
-        spans: TokenSpans = ctx.spans
+        spans: SpanIndex = ctx.spans
         # Every token takes its step's row and every key token its key's column; the dropped slots have gradient 0.
         grad_RXSK = grads[0] if ctx.heads else (grads[0] / query_RHTD.shape[1])[:, None]
         grad_RXSK = torch.nn.functional.pad(grad_RXSK, (0, 1, 0, 1))
@@ -137,7 +137,7 @@ _FEW_WEIGHTS = 2**19
 """How many weights are computed at a time where examples are small: few enough for caches."""
 
 
-def _few_at_a_time(query_RHTD: Tensor, spans: TokenSpans) -> Iterator[slice]:
+def _few_at_a_time(query_RHTD: Tensor, spans: SpanIndex) -> Iterator[slice]:
     """Examples that are computed together: one of a long text, several of short ones, whose time is all in calls."""
     R, H, T, _ = query_RHTD.shape
     few = max(1, _FEW_WEIGHTS // (H * T * max(1, spans.key_RJ.shape[1])))
@@ -155,7 +155,7 @@ class _Few:
         log_sum_exp_RHT: Tensor,
         seen_RHTJ: Tensor,
         bias_RHTJ: Tensor | None,
-        spans: TokenSpans,
+        spans: SpanIndex,
         scale: float,
         some: slice,
     ) -> None:

@@ -30,7 +30,7 @@ from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spa
 from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
 from molsaki.attention.masks import BiasCache, MaskColumns
 from molsaki.attention.rules import MaskRule
-from molsaki.attention.span_index import TokenSpans
+from molsaki.attention.span_index import SpanIndex
 from molsaki.errors import InputError
 
 Kernel = Literal["auto", "lse", "flex", "second-pass", "eager"]
@@ -69,7 +69,7 @@ class AttentionCall:
 
 
 def attend(
-    call: AttentionCall, spans: TokenSpans, kernel: Kernel, biases: BiasCache, heads: bool = False
+    call: AttentionCall, spans: SpanIndex, kernel: Kernel, biases: BiasCache, heads: bool = False
 ) -> tuple[Tensor, Tensor]:
     """One layer's attention, and its stepwise attention.
 
@@ -172,7 +172,7 @@ def _log_once(kernel: Kernel, reason: str) -> None:
     _logger.info("stepwise attention is read by the kernel %r (%s)", kernel, reason)
 
 
-def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
+def _by_log_sum_exp(call: AttentionCall, spans: SpanIndex, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
     query, key, value = _autocast(call)
     mask, columns = call.mask, None
     if isinstance(mask, MaskRule):
@@ -184,7 +184,7 @@ def _by_log_sum_exp(call: AttentionCall, spans: TokenSpans, biases: BiasCache, h
     return out.transpose(1, 2).contiguous(), _sum(call, query, key, log_sum_exp, columns, spans, heads)
 
 
-def _by_flex(call: AttentionCall, spans: TokenSpans, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
+def _by_flex(call: AttentionCall, spans: SpanIndex, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
     query, key, value = _autocast(call)
     blocks = biases.blocks.get(call.mask, call.is_causal, query.shape[2], query.device)
     columns = None if call.mask is None else biases.columns(call.mask, spans)
@@ -198,7 +198,7 @@ def _sum(
     key: Tensor,
     log_sum_exp: Tensor,
     columns: MaskColumns | None,
-    spans: TokenSpans,
+    spans: SpanIndex,
     heads: bool,
 ) -> Tensor:
     parts = spans.take(query), spans.take(key), spans.take(log_sum_exp)
@@ -241,7 +241,7 @@ def _with_sinks(out: Tensor, log_sum_exp: Tensor, sinks: Tensor | None) -> tuple
     return out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None], with_sink
 
 
-def _by_second_pass(call: AttentionCall, spans: TokenSpans, heads: bool) -> tuple[Tensor, Tensor]:
+def _by_second_pass(call: AttentionCall, spans: SpanIndex, heads: bool) -> tuple[Tensor, Tensor]:
     out = _sdpa(call)
     R, T = spans.step_RT.shape
     D = call.key.shape[-1]
@@ -270,7 +270,7 @@ def _by_second_pass(call: AttentionCall, spans: TokenSpans, heads: bool) -> tupl
     return out, sums_RSX.view(R, spans.steps, *columns_RTHK.shape[2:]).transpose(1, 2)
 
 
-def _eagerly(call: AttentionCall, spans: TokenSpans, heads: bool) -> tuple[Tensor, Tensor]:
+def _eagerly(call: AttentionCall, spans: SpanIndex, heads: bool) -> tuple[Tensor, Tensor]:
     weights_BHTT = _weights(call)
     R, T = spans.step_RT.shape
     if heads:

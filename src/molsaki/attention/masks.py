@@ -14,7 +14,7 @@ from torch import Tensor
 
 from molsaki.attention.flex import BlockMaskCache
 from molsaki.attention.rules import MaskRule
-from molsaki.attention.span_index import TokenSpans
+from molsaki.attention.span_index import SpanIndex
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class BiasCache:
         self._columns: list[tuple[Tensor, MaskColumns]] = []
         self.blocks = BlockMaskCache()
 
-    def columns(self, mask: Tensor, spans: TokenSpans) -> MaskColumns:
+    def columns(self, mask: Tensor, spans: SpanIndex) -> MaskColumns:
         """The columns of a bool mask [B or 1, H or 1, T, T] alone, for a kernel that does not need the rest."""
         for known, columns in self._columns:
             if known is mask:
@@ -60,7 +60,7 @@ class BiasCache:
         self._columns = [*self._columns[-1:], (mask, columns)]
         return columns
 
-    def get(self, mask: Tensor, dtype: torch.dtype, spans: TokenSpans) -> Bias:
+    def get(self, mask: Tensor, dtype: torch.dtype, spans: SpanIndex) -> Bias:
         """The bias of a mask that is bool (True where attended) or is added to the scores.
 
         Args:
@@ -85,7 +85,7 @@ class BiasCache:
         return bias
 
 
-def _columns(mask: Tensor, spans: TokenSpans) -> Tensor:
+def _columns(mask: Tensor, spans: SpanIndex) -> Tensor:
     R, J = spans.key_position_RJ.shape
     if isinstance(mask, MaskRule):
         return _columns_of_rule(mask, spans)
@@ -93,7 +93,7 @@ def _columns(mask: Tensor, spans: TokenSpans) -> Tensor:
     return some.gather(3, spans.key_position_RJ[:, None, None, :].expand(*some.shape[:3], J))
 
 
-def _columns_of_rule(rule: MaskRule, spans: TokenSpans) -> Tensor:
+def _columns_of_rule(rule: MaskRule, spans: SpanIndex) -> Tensor:
     key_R11J = spans.key_position_RJ[:, None, None, :]
     seen_R1TJ = rule.sees(torch.arange(rule.shape[2], device=key_R11J.device)[:, None], key_R11J)
     return seen_R1TJ if rule.starts_B111 is None else seen_R1TJ & (key_R11J >= spans.take(rule.starts_B111))

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from molsaki.attention.capture import NAME, Answer, Capture, capturing
+from molsaki.attention.capture import NAME, Capture, LayerCapture, capturing
 from molsaki.attention.kernels import KERNELS, Kernel
-from molsaki.attention.span_index import TokenSpans, make_spans
+from molsaki.attention.span_index import SpanIndex, make_span_index
 from molsaki.errors import InputError, UnreadableModelError
 
 
 @dataclass(frozen=True)
-class Reading:
+class AttentionReading:
     """What one forward pass gave.
 
     Attributes:
@@ -93,7 +93,7 @@ def stepwise_attention(
         that an example does not have.
 
     Raises:
-        InputError: the spans are impossible (see `make_spans`) or the kernel cannot serve.
+        InputError: the spans are impossible (see `make_span_index`) or the kernel cannot serve.
         UnreadableModelError: some layers' attention cannot be read; the message names them and says why.
     """
     reading = read_attention(
@@ -116,7 +116,7 @@ def read_attention(
     heads: bool = False,
     kernel: Kernel = "auto",
     **model_inputs: Any,
-) -> Reading:
+) -> AttentionReading:
     """Read the stepwise attention of some examples of a batch, and the value states of every layer if wanted.
 
     As `stepwise_attention`, and with more to choose.
@@ -140,7 +140,7 @@ def read_attention(
         UnreadableModelError: as there.
     """
     _refuse_inputs(model_inputs, kernel)
-    spans = make_spans(step_of_token, key_of_token, attention_mask, rows, steps, keys)
+    spans = make_span_index(step_of_token, key_of_token, attention_mask, rows, steps, keys)
     if len(step_of_token) != len(input_ids):
         raise InputError(
             f"Expected steps and keys of as many examples as input_ids has, {len(input_ids)}; got "
@@ -155,13 +155,13 @@ def read_spans(
     model: nn.Module,
     input_ids: Tensor,
     attention_mask: Tensor | None,
-    spans: TokenSpans,
+    spans: SpanIndex,
     *,
     values: bool = False,
     heads: bool = False,
     kernel: Kernel = "auto",
     **model_inputs: Any,
-) -> Reading:
+) -> AttentionReading:
     """Read the stepwise attention on spans that were made and checked beforehand.
 
     As `read_attention`, for a training loop: checking spans means looking at them, and on an accelerator the
@@ -171,7 +171,7 @@ def read_spans(
         model: as there.
         input_ids: as there.
         attention_mask: as there; None too where all padding is on the right and what stands there is not used.
-        spans: from `make_spans`.
+        spans: from `make_span_index`.
         values: as there.
         heads: as there.
         kernel: as there.
@@ -189,7 +189,7 @@ def read_spans(
             outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
             answers = _in_order(readable, capture)
         except Exception as error:
-            if capture.answers or isinstance(error, InputError) or not _is_off_the_interface(readable, error):
+            if capture.layers or isinstance(error, InputError) or not _is_off_the_interface(readable, error):
                 raise
             raise UnreadableModelError(
                 f"Expected a model that takes attention functions and masks from transformers' attention interface; "
@@ -197,13 +197,13 @@ def read_spans(
                 f"cannot be read; use a model on the interface."
             ) from error
         finally:
-            capture.answers.clear()
+            capture.layers.clear()
     device = answers[0].attention.device
     join = torch.cat if heads else torch.stack
     attention_RLSK = join([answer.attention.to(device) for answer in answers], dim=1)
     kept = [answer.values for answer in answers if answer.values is not None] if values else None
     counts = tuple(answer.attention.shape[1] for answer in answers) if heads else None
-    return Reading(attention_RLSK, kept, outputs, counts)
+    return AttentionReading(attention_RLSK, kept, outputs, counts)
 
 
 def layer_shapes(model: nn.Module, device: torch.device) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -267,12 +267,12 @@ def _is_off_the_interface(model: PreTrainedModel, error: Exception) -> bool:
     return named or not model._can_set_attn_implementation()
 
 
-def _in_order(model: PreTrainedModel, capture: Capture) -> list[Answer]:
+def _in_order(model: PreTrainedModel, capture: Capture) -> list[LayerCapture]:
     """The layers' answers, first layer first."""
     config = model.config.get_text_config(decoder=True)
     # Decoders of the BART family count their encoder's layers under the usual name.
     expected = getattr(config, "decoder_layers", None) or config.num_hidden_layers
-    answers = capture.answers
+    answers = capture.layers
     indexed = {getattr(module, "layer_idx", None): answer for module, answer in answers.items()}
     if len(answers) == expected and indexed.keys() == set(range(expected)):
         return [indexed[index] for index in range(expected)]
@@ -293,7 +293,7 @@ def _in_order(model: PreTrainedModel, capture: Capture) -> list[Answer]:
 
 
 def _silent_layers(model: PreTrainedModel, capture: Capture, expected: int) -> str:
-    answered = [capture.names[module] for module in capture.answers]
+    answered = [capture.names[module] for module in capture.layers]
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == expected:
             layers = [f"{name}.{index}" for index in range(expected)]

@@ -15,7 +15,7 @@ from molsaki.errors import InputError
 
 
 @dataclass(frozen=True)
-class TokenSpans:
+class SpanIndex:
     """The steps and keys of the examples that take part in a reading.
 
     Attributes:
@@ -48,7 +48,7 @@ class TokenSpans:
         behind_RTJ = position_T[None, :, None] >= self.key_position_RJ[:, None, :]
         return behind_RTJ * self.in_a_step
 
-    def to(self, device: torch.device) -> TokenSpans:
+    def to(self, device: torch.device) -> SpanIndex:
         """The same spans for layers on another device."""
         if self.step_RT.device == device:
             return self
@@ -63,14 +63,14 @@ class TokenSpans:
         return batch[self.rows]
 
 
-def make_spans(
+def make_span_index(
     step_of_token_BT: Tensor,
     key_of_token_BT: Tensor,
     attention_mask_BT: Tensor | None,
     rows: Tensor | None = None,
     steps: int | None = None,
     keys: int | None = None,
-) -> TokenSpans:
+) -> SpanIndex:
     """Check the spans of a batch and bring them into form.
 
     Args:
@@ -105,7 +105,7 @@ def make_spans(
     position_RJ = torch.argsort((key_RT < 0).int(), dim=1, stable=True)[:, :most]
     key_RJ = key_RT.gather(1, position_RJ)
     position_RJ = position_RJ.masked_fill(key_RJ < 0, 0)
-    return TokenSpans(
+    return SpanIndex(
         step_RT=step_RT.masked_fill(step_RT < 0, steps),
         key_position_RJ=position_RJ,
         key_RJ=key_RJ.masked_fill(key_RJ < 0, keys),

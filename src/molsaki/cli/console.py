@@ -19,7 +19,7 @@ from molsaki.distributed import is_main
 if TYPE_CHECKING:
     from molsaki.report.build import Report
     from molsaki.report.facts import Table as Facts
-    from molsaki.report.look import Seen
+    from molsaki.report.look import LookResult
     from molsaki.spans.views import View
     from molsaki.stages.attend import AttentionCheck
     from molsaki.stages.doctor import Finding
@@ -142,7 +142,7 @@ class Console:
             )
 
     def diagnosis(self, findings: Sequence[Finding]) -> bool:
-        """Show a look at a recipe; gives whether nothing stands in its way."""
+        """Show a look at a recipe; gives whether No errors: this recipe can run.."""
         colours = {"plain": "", "warning": "[yellow]", "error": "[red]"}
         table = Table("", "found", title="before the leap", title_justify="left")
         last = ""
@@ -155,7 +155,7 @@ class Console:
             last = finding.about
         self.rich.print(table)
         errors = sum(finding.level == "error" for finding in findings)
-        self.rich.print(f"{errors} errors: this recipe would not run" if errors else "nothing stands in its way")
+        self.rich.print(f"{errors} errors: this recipe would not run" if errors else "No errors: this recipe can run.")
         return not errors
 
     def attention_check(self, check: AttentionCheck, what: str) -> bool:
@@ -273,18 +273,18 @@ class Console:
         self.rich.print(f"figures: {escape(str(report.figures))}", soft_wrap=True)
         self.rich.print(f"report: {escape(str(report.page))} ({report.size / 1e6:.1f} MB)", soft_wrap=True)
 
-    def look(self, seen: Seen) -> None:
+    def look(self, result: LookResult) -> None:
         """What a model wrote, and a table of where it looks: steps down, keys across."""
-        self.rich.print(f"[bold]{escape(seen.model)}[/] in the prompt {escape(repr(seen.prompt))}", soft_wrap=True)
-        self.rich.print(f"rationale: {escape(seen.look.text.rationale)}", soft_wrap=True)
-        if seen.answer:
-            self.rich.print(f"answer: {escape(seen.answer)}", soft_wrap=True)
+        self.rich.print(f"[bold]{escape(result.model)}[/] in the prompt {escape(repr(result.prompt))}", soft_wrap=True)
+        self.rich.print(f"rationale: {escape(result.look.text.rationale)}", soft_wrap=True)
+        if result.answer:
+            self.rich.print(f"answer: {escape(result.answer)}", soft_wrap=True)
         # A wide table is cut into several, so that every number can be read.
         across = max(1, (self.rich.width - 48) // 8)
-        for first in range(0, seen.look.spans.n_keys, across):
-            self.rich.print(_look_table(seen, range(first, min(first + across, seen.look.spans.n_keys))))
-        if seen.page is not None:
-            self.rich.print(f"page: {escape(str(seen.page))}", soft_wrap=True)
+        for first in range(0, result.look.spans.n_keys, across):
+            self.rich.print(_look_table(result, range(first, min(first + across, result.look.spans.n_keys))))
+        if result.page is not None:
+            self.rich.print(f"page: {escape(str(result.page))}", soft_wrap=True)
 
     def _bar(self) -> Progress:
         return Progress(
@@ -332,18 +332,20 @@ def _differences_table(workspace: Workspace, compared: Mapping[tuple[str, str], 
     return table
 
 
-def _look_table(seen: Seen, keys: Sequence[int]) -> Table:
-    """A cell for each step and key, the darker the more; the most-watched key of a step is underlined."""
+def _look_table(result: LookResult, keys: Sequence[int]) -> Table:
+    """A cell for each step and key, the darker the more; the most-log_metrics key of a step is underlined."""
     from rich.text import Text
 
-    look = seen.look
-    title = "% of a token's attention on each key, all layers averaged; the most-watched key of a step is underlined"
+    look = result.look
+    title = (
+        "% of a token's attention on each key, all layers averaged; the most-log_metrics key of a step is underlined"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("step", max_width=32)
     for span in (look.spans.keys[key] for key in keys):
         table.add_column(Text(visible(span.of(look.text.question, look.text.rationale)[:12])), justify="right")
     table.add_column("all keys", justify="right")
-    for step, (row, facts) in enumerate(zip(seen.shares, seen.facts, strict=True)):
+    for step, (row, facts) in enumerate(zip(result.shares, result.facts, strict=True)):
         cells = []
         most = max((value for value in row if value is not None), default=0.0) or 1.0
         for key in keys:

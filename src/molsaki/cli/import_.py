@@ -34,7 +34,7 @@ def import_rationales(
 ) -> None:
     """Rationales that exist already, checked like those of a teacher: which are kept, and why others are not."""
     from molsaki.cli.console import Console
-    from molsaki.distributed import only_main
+    from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
     from molsaki.stages.import_rationales import Columns
 
@@ -51,5 +51,5 @@ def import_rationales(
         return
     with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
-        console.data(only_main(lambda: pipeline.load_data(workspace)))
-        console.imported({"train": only_main(lambda: pipeline.take_over(workspace, file, columns))})
+        console.data(on_main_process(lambda: pipeline.load_data(workspace)))
+        console.imported({"train": on_main_process(lambda: pipeline.take_over(workspace, file, columns))})

@@ -57,12 +57,12 @@ class OpenedRun:
         self.held = ExitStack()
 
     def __enter__(self) -> Workspace:
-        from molsaki.distributed import is_main, join, only_main
+        from molsaki.distributed import init_group, is_main, on_main_process
         from molsaki.stages.workspace import Workspace
 
-        join()
+        init_group()
         opened: list[Workspace] = []
-        folder = only_main(lambda: self._open(opened))
+        folder = on_main_process(lambda: self._open(opened))
         return opened[0] if is_main() else Workspace.open(Path(folder))
 
     def _open(self, opened: list[Workspace]) -> str:
@@ -78,11 +78,11 @@ class OpenedRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from molsaki.distributed import leave
+        from molsaki.distributed import close_group
 
         self.held.__exit__(kind, error, trace)
         if isinstance(error, KeyboardInterrupt):
             typer.secho("molsaki: interrupted; the same command goes on from here", fg="yellow", err=True)
             raise typer.Exit(INTERRUPTED) from error
         if error is None:
-            leave()
+            close_group()

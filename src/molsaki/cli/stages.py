@@ -31,7 +31,7 @@ def run(
 ) -> None:
     """Do all of a recipe: data, rationales, attention, students, results, report. Goes on where it stopped."""
     from molsaki.cli.console import Console
-    from molsaki.distributed import only_main
+    from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
 
     console = Console()
@@ -41,12 +41,12 @@ def run(
         _attend(console, workspace, pipeline.views(workspace))
         with console.students(workspace) as each:
             pipeline.students(workspace, workers=workers, each=each)
-        only_main(lambda: console.results(workspace, pipeline.results(workspace)))
+        on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))
         if report:
             from molsaki.report.build import write_report
 
             console.say("reading where the models look, for the report")
-            only_main(lambda: console.report_written(write_report(workspace)))
+            on_main_process(lambda: console.report_written(write_report(workspace)))
 
 
 def generate(
@@ -74,13 +74,13 @@ def generate(
 
 
 def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
-    from molsaki.distributed import only_main
+    from molsaki.distributed import on_main_process
     from molsaki.errors import StageError
     from molsaki.stages import pipeline
 
-    console.data(only_main(lambda: pipeline.load_data(workspace)))
+    console.data(on_main_process(lambda: pipeline.load_data(workspace)))
     with console.progress("rationales") as progress:
-        manifest = only_main(lambda: pipeline.generate(workspace, progress, partial=partial))
+        manifest = on_main_process(lambda: pipeline.generate(workspace, progress, partial=partial))
     console.rationales(manifest)
     if manifest["unanswered"] and not partial:
         raise StageError(
@@ -171,7 +171,7 @@ def evaluate(
 ) -> None:
     """Students and test sets to predictions, and accuracy with its interval."""
     from molsaki.cli.console import Console
-    from molsaki.distributed import only_main
+    from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
 
     console = Console()
@@ -179,4 +179,4 @@ def evaluate(
         console.begin(workspace)
         with console.students(workspace) as each:
             pipeline.students(workspace, train=False, workers=workers, each=each)
-        only_main(lambda: console.results(workspace, pipeline.results(workspace)))
+        on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))

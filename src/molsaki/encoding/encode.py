@@ -17,7 +17,7 @@ from molsaki.encoding.chats import render_template
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import TokenizerError
 from molsaki.records import hash_text
-from molsaki.spans.align import SpanTokens, join_pieces, tokens_of_piece
+from molsaki.spans.align import SpanAlignment, join_pieces, tokens_of_piece
 from molsaki.spans.find import Spans
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class EncodedText:
         """The completion's tokens, and `IGNORED` for the prompt's."""
         return (IGNORED,) * self.completion_token + self.input_ids[self.completion_token :]
 
-    def map_spans(self, spans: Spans) -> SpanTokens:
+    def map_spans(self, spans: Spans) -> SpanAlignment:
         """Which token belongs to which step and to which key."""
         prompt, completion = self.offsets[: self.completion_token], self.offsets[self.completion_token :]
         pieces = (

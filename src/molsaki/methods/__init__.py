@@ -13,10 +13,10 @@ from molsaki.methods.base import (
     AttentionChoice,
     AttentionPair,
     Method,
+    MethodInputs,
     MethodSettings,
     NextTokenPair,
     OutputPair,
-    Seen,
     StudentShape,
     Task,
 )
@@ -51,10 +51,10 @@ __all__ = [
     "AttentionChoice",
     "AttentionPair",
     "Method",
+    "MethodInputs",
     "MethodSettings",
     "NextTokenPair",
     "OutputPair",
-    "Seen",
     "StudentShape",
     "Task",
 ]

@@ -11,7 +11,7 @@ from typing import Literal, Self, cast
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from molsaki.methods.base import AttentionChoice, AttentionPair, Method, MethodSettings, Seen
+from molsaki.methods.base import AttentionChoice, AttentionPair, Method, MethodInputs, MethodSettings
 from molsaki.methods.losses import LossParts, attention_loss_parts, distillation_loss
 
 
@@ -72,15 +72,15 @@ class WithAttention(Method):
     tasks = ("predict", "explain")
     reads_attention = True
 
-    def forward(self, seen: Seen) -> LossParts:
+    def forward(self, inputs: MethodInputs) -> LossParts:
         """L = α·L_pre + (1 − α)·L_exp + β·L_att; a batch without attention has L_att = 0."""
         settings = cast(WeightSettings, self.settings)
-        assert seen.label_loss is not None, "the predict task was not batched"
-        assert seen.rationale_loss is not None, "the explain task was not batched"
-        attention = None if seen.attention is None else self.attention_loss(seen.attention)
-        scale = {"constant": 1.0, "falling": 1.0 - seen.progress, "rising": seen.progress}[settings.beta_schedule]
+        assert inputs.label_loss is not None, "the predict task was not batched"
+        assert inputs.rationale_loss is not None, "the explain task was not batched"
+        attention = None if inputs.attention is None else self.attention_loss(inputs.attention)
+        scale = {"constant": 1.0, "falling": 1.0 - inputs.progress, "rising": inputs.progress}[settings.beta_schedule]
         return distillation_loss(
-            seen.label_loss, seen.rationale_loss, attention, alpha=settings.alpha, beta=settings.beta * scale
+            inputs.label_loss, inputs.rationale_loss, attention, alpha=settings.alpha, beta=settings.beta * scale
         )
 
     @abstractmethod

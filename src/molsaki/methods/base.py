@@ -121,7 +121,7 @@ class NextTokenPair:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class MethodInputs:
     """What one batch shows; what belongs to no task of the method is None.
 
     Attributes:
@@ -155,8 +155,8 @@ class Method(nn.Module, ABC):
         tasks: the sequences that it trains on.
         answers_with: the prompt that its students are tested with.
         reads_attention: whether teacher's and student's stepwise attention are compared.
-        pools_outputs: whether it wants `Seen.outputs`.
-        reads_logits: whether teacher's and student's next tokens are compared, `Seen.logits`.
+        pools_outputs: whether it wants `MethodInputs.outputs`.
+        reads_logits: whether teacher's and student's next tokens are compared, `MethodInputs.logits`.
         wants_values: whether it wants the student's value states with its attention.
         wants_heads: whether it wants each head of the student's layers instead of their mean.
         Settings: its own settings.
@@ -202,9 +202,9 @@ class Method(nn.Module, ABC):
         return 1.0
 
     @abstractmethod
-    def forward(self, seen: Seen) -> LossParts:
+    def forward(self, inputs: MethodInputs) -> LossParts:
         """The loss of one batch and its parts."""
 
-    def watched(self) -> dict[str, float]:
+    def log_metrics(self) -> dict[str, float]:
         """What else belongs into a line of the training's log, over the batches since the last; nothing here."""
         return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from molsaki.methods.base import Method, Seen
+from molsaki.methods.base import Method, MethodInputs
 from molsaki.methods.losses import LossParts, weighted_loss
 
 
@@ -19,7 +19,7 @@ class ChainOfThought(Method):
     tasks = ("reason",)
     answers_with = "reason"
 
-    def forward(self, seen: Seen) -> LossParts:
+    def forward(self, inputs: MethodInputs) -> LossParts:
         """The cross-entropy of rationale and answer."""
-        assert seen.reasoning_loss is not None, "the reason task was not batched"
-        return weighted_loss({"reasoning": (1.0, seen.reasoning_loss)})
+        assert inputs.reasoning_loss is not None, "the reason task was not batched"
+        return weighted_loss({"reasoning": (1.0, inputs.reasoning_loss)})

@@ -6,7 +6,7 @@ from typing import cast
 
 from pydantic import Field
 
-from molsaki.methods.base import Method, MethodSettings, Seen
+from molsaki.methods.base import Method, MethodInputs, MethodSettings
 from molsaki.methods.losses import LossParts, weighted_loss
 
 
@@ -32,11 +32,11 @@ class DistillingStepByStep(Method):
     tasks = ("predict", "explain")
     Settings = DistillingStepByStepSettings
 
-    def forward(self, seen: Seen) -> LossParts:
+    def forward(self, inputs: MethodInputs) -> LossParts:
         """L = α·L_pre + (1 − α)·L_exp."""
         settings = cast(DistillingStepByStepSettings, self.settings)
-        assert seen.label_loss is not None, "the predict task was not batched"
-        assert seen.rationale_loss is not None, "the explain task was not batched"
+        assert inputs.label_loss is not None, "the predict task was not batched"
+        assert inputs.rationale_loss is not None, "the explain task was not batched"
         return weighted_loss(
-            {"label": (settings.alpha, seen.label_loss), "rationale": (1 - settings.alpha, seen.rationale_loss)}
+            {"label": (settings.alpha, inputs.label_loss), "rationale": (1 - settings.alpha, inputs.rationale_loss)}
         )

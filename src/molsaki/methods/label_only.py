@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from molsaki.methods.base import Method, Seen
+from molsaki.methods.base import Method, MethodInputs
 from molsaki.methods.losses import LossParts, weighted_loss
 
 
@@ -13,7 +13,7 @@ class LabelOnly(Method):
     summary = "question → answer, no rationale"
     tasks = ("predict",)
 
-    def forward(self, seen: Seen) -> LossParts:
+    def forward(self, inputs: MethodInputs) -> LossParts:
         """L = L_pre."""
-        assert seen.label_loss is not None, "the predict task was not batched"
-        return weighted_loss({"label": (1.0, seen.label_loss)})
+        assert inputs.label_loss is not None, "the predict task was not batched"
+        return weighted_loss({"label": (1.0, inputs.label_loss)})

@@ -108,7 +108,7 @@ class MixtureOfLayers(AttentionMethod):
         self._layer_weights: Tensor | None = None
         self._weighed = 0
 
-    def watched(self) -> dict[str, float]:
+    def log_metrics(self) -> dict[str, float]:
         """The router's mean weight of every layer, `layer_weight_0` and on, over this process's batches.
 
         Where each head has a weight, a layer's is the sum of its heads'.

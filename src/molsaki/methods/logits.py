@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import Method, MethodSettings, NextTokenPair, Seen
+from molsaki.methods.base import Method, MethodInputs, MethodSettings, NextTokenPair
 from molsaki.methods.losses import LossParts, weighted_loss
 
 
@@ -52,19 +52,19 @@ class Logits(Method):
         """τ with these settings."""
         return cast(LogitsSettings, settings).temperature
 
-    def forward(self, seen: Seen) -> LossParts:
+    def forward(self, inputs: MethodInputs) -> LossParts:
         """L = α·L_pre + (1 − α)·L_exp + β·L_kd; a batch without a position has L_kd = 0."""
         settings = cast(LogitsSettings, self.settings)
-        assert seen.label_loss is not None, "the predict task was not batched"
-        assert seen.rationale_loss is not None, "the explain task was not batched"
-        divergence = seen.label_loss.new_zeros(())
-        if seen.logits is not None:
-            mean = next_token_divergence(seen.logits).mean()
-            divergence = settings.temperature**2 * mean * seen.logits.share
+        assert inputs.label_loss is not None, "the predict task was not batched"
+        assert inputs.rationale_loss is not None, "the explain task was not batched"
+        divergence = inputs.label_loss.new_zeros(())
+        if inputs.logits is not None:
+            mean = next_token_divergence(inputs.logits).mean()
+            divergence = settings.temperature**2 * mean * inputs.logits.share
         return weighted_loss(
             {
-                "label": (settings.alpha, seen.label_loss),
-                "rationale": (1 - settings.alpha, seen.rationale_loss),
+                "label": (settings.alpha, inputs.label_loss),
+                "rationale": (1 - settings.alpha, inputs.rationale_loss),
                 "logits": (settings.beta, divergence),
             }
         )
@@ -78,8 +78,8 @@ def next_token_divergence(pair: NextTokenPair) -> Tensor:
     """
     teacher_MK, student_MK = pair.teacher_MK.detach(), pair.student_MK
     weights_MK = teacher_MK.exp()
-    told_apart_MK = weights_MK * (teacher_MK - student_MK).masked_fill(weights_MK == 0, 0.0)
+    kept_MK = weights_MK * (teacher_MK - student_MK).masked_fill(weights_MK == 0, 0.0)
     rest_M = (1 - weights_MK.sum(1)).clamp_min(0)
     smallest = torch.finfo(rest_M.dtype).tiny
     all_else_M = rest_M * (rest_M.clamp_min(smallest).log() - pair.student_rest_M)
-    return told_apart_MK.sum(1) + all_else_M
+    return kept_MK.sum(1) + all_else_M

@@ -7,7 +7,7 @@ from typing import Literal, cast
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import Method, MethodSettings, OutputPair, Seen
+from molsaki.methods.base import Method, MethodInputs, MethodSettings, OutputPair
 from molsaki.methods.losses import LossParts, weighted_loss
 
 
@@ -46,18 +46,18 @@ class MaximisedMutualInformation(Method):
     pools_outputs = True
     Settings = MaximisedMutualInformationSettings
 
-    def forward(self, seen: Seen) -> LossParts:
+    def forward(self, inputs: MethodInputs) -> LossParts:
         """L = α·L_pre + (1 − α)·L_exp + β·L_mutual; a batch without both tasks has L_mutual = 0."""
         settings = cast(MaximisedMutualInformationSettings, self.settings)
-        assert seen.label_loss is not None, "the predict task was not batched"
-        assert seen.rationale_loss is not None, "the explain task was not batched"
-        mutual = seen.label_loss.new_zeros(())
-        if seen.outputs is not None:
-            mutual = pooled_cross_entropy(seen.outputs, settings.pooled, settings.detach_labels)
+        assert inputs.label_loss is not None, "the predict task was not batched"
+        assert inputs.rationale_loss is not None, "the explain task was not batched"
+        mutual = inputs.label_loss.new_zeros(())
+        if inputs.outputs is not None:
+            mutual = pooled_cross_entropy(inputs.outputs, settings.pooled, settings.detach_labels)
         return weighted_loss(
             {
-                "label": (settings.alpha, seen.label_loss),
-                "rationale": (1 - settings.alpha, seen.rationale_loss),
+                "label": (settings.alpha, inputs.label_loss),
+                "rationale": (1 - settings.alpha, inputs.rationale_loss),
                 "mutual": (settings.beta, mutual),
             }
         )

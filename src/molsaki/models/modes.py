@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, without dropout; afterwards every module is in the mode that it was in."""
     training = [module for module in model.modules() if module.training]
     model.eval()

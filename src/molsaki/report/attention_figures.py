@@ -1,4 +1,4 @@
-"""The figures on attention: the shift, entropy, most-watched keys, layers, layer weights, agreement."""
+"""The figures on attention: the shift, entropy, most-log_metrics keys, layers, layer weights, agreement."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def _row_charts(looks: Mapping[str, list[dict[str, Look]]]) -> list[Chart]:
             entropies,
         ),
         Chart(
-            "most-watched",
-            "Where the most-watched key stands, by step",
-            "The share of problems whose most-watched key is in the question; the others' is in the rationale so far.",
+            "most-log_metrics",
+            "Where the most-log_metrics key stands, by step",
+            "The share of problems whose most-log_metrics key is in the question; the others' is in the rationale so far.",
             "step",
             "% of problems",
             places,

@@ -26,7 +26,7 @@ YOURS = "your question"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LookResult:
     """What was seen of a model.
 
     Attributes:
@@ -35,7 +35,7 @@ class Seen:
         look: where it looks.
         answer: its answer as it was written; empty where there is none to be read.
         shares: for each step and key the share of a token's attention, None for a key out of sight.
-        facts: entropy and most-watched key of each step.
+        facts: entropy and most-log_metrics key of each step.
         page: the page, if one was written.
     """
 
@@ -56,7 +56,7 @@ def look_at(
     prompt: str | None = None,
     max_new_tokens: int = 256,
     page: Path | None = None,
-) -> Seen:
+) -> LookResult:
     """Ask a model one question, or give it a rationale to read, and see where it looks.
 
     Args:
@@ -119,7 +119,7 @@ def look_at(
         [float(value) if seen else None for value, seen in zip(row, visible, strict=True)]
         for row, visible in zip(look.keys_SK() / look.tokens_S.clip(1)[:, None], look.visible_SK, strict=True)
     ]
-    return Seen(model, str(template), look, answer, shares, step_facts(look), page)
+    return LookResult(model, str(template), look, answer, shares, step_facts(look), page)
 
 
 def _default_prompt(model: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from molsaki.errors import InputError
 from molsaki.methods import METHODS
-from molsaki.models.modes import evaluating
+from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.stages.workspace import Workspace
 from molsaki.teacher.read_attention import Text, prepare_text, read_batch
@@ -60,7 +60,7 @@ def router_weights(
     made = (prepare_text(text, encode(text.question, text.rationale), report) for text in texts[:ROWS])
     items = [item for item in made if item is not None]
     found: dict[str, Floats] = {}
-    with evaluating(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         for start in range(0, len(items), BATCH):
             batch = items[start : start + BATCH]
             columns, width = [item.tokens.key_of_token for item in batch], max(item.tokens.n_keys for item in batch)

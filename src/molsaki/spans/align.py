@@ -20,7 +20,7 @@ NONE = -1
 
 
 @dataclass(frozen=True, slots=True)
-class PieceTokens:
+class PieceAlignment:
     """What each token of one segment belongs to.
 
     Attributes:
@@ -36,13 +36,13 @@ class PieceTokens:
     cut_keys: tuple[int, ...] = ()
 
     @classmethod
-    def outside(cls, n_tokens: int) -> PieceTokens:
+    def outside(cls, n_tokens: int) -> PieceAlignment:
         """Tokens that belong to nothing: a prompt, a separator, special tokens."""
         return cls((NONE,) * n_tokens, (NONE,) * n_tokens)
 
 
 @dataclass(frozen=True, slots=True)
-class SpanTokens:
+class SpanAlignment:
     """What each token of a whole sequence belongs to, and which spans have none.
 
     Attributes:
@@ -80,7 +80,7 @@ class CommonSpans:
 
 def tokens_of_piece(
     spans: Spans, which: TextName, offsets: Sequence[tuple[int, int]], shift: int = 0, *, whole: bool = False
-) -> PieceTokens:
+) -> PieceAlignment:
     """Say for each token of one tokenized segment which step and which key it belongs to.
 
     A token belongs to the span it overlaps; spans start and end with visible characters, so a space that a
@@ -101,17 +101,17 @@ def tokens_of_piece(
     """
     steps, cut_steps = _assign(spans.steps, which, offsets, shift)
     keys, cut_keys = _assign(spans.keys, which, offsets, shift)
-    return PieceTokens(steps, keys, () if whole else cut_steps, () if whole else cut_keys)
+    return PieceAlignment(steps, keys, () if whole else cut_steps, () if whole else cut_keys)
 
 
-def join_pieces(spans: Spans, pieces: Iterable[PieceTokens]) -> SpanTokens:
+def join_pieces(spans: Spans, pieces: Iterable[PieceAlignment]) -> SpanAlignment:
     """Put a sequence's segments together and find the spans that it lacks.
 
     A span that is cut by truncation counts as missing as a whole: half a number is another number.
 
     Args:
         spans: the example's spans.
-        pieces: the segments in the sequence's order; `PieceTokens.outside` for what holds neither text. A segment
+        pieces: the segments in the sequence's order; `PieceAlignment.outside` for what holds neither text. A segment
             that truncation removed altogether is left out.
     """
     steps: list[int] = []
@@ -125,7 +125,7 @@ def join_pieces(spans: Spans, pieces: Iterable[PieceTokens]) -> SpanTokens:
         cut_keys.update(piece.cut_keys)
     missing_steps = tuple(sorted(set(range(spans.n_steps)).difference(steps) | cut_steps))
     missing_keys = tuple(sorted(set(range(spans.n_keys)).difference(keys) | cut_keys))
-    return SpanTokens(
+    return SpanAlignment(
         _without(steps, missing_steps),
         _without(keys, missing_keys),
         spans.n_steps,
@@ -135,7 +135,7 @@ def join_pieces(spans: Spans, pieces: Iterable[PieceTokens]) -> SpanTokens:
     )
 
 
-def common_spans(*sides: SpanTokens) -> CommonSpans:
+def common_spans(*sides: SpanAlignment) -> CommonSpans:
     """Find the spans that every side has; the others are to be dropped everywhere.
 
     Raises:
@@ -158,9 +158,9 @@ def common_spans(*sides: SpanTokens) -> CommonSpans:
     )
 
 
-def keep_spans(tokens: SpanTokens, common: CommonSpans) -> SpanTokens:
+def keep_spans(tokens: SpanAlignment, common: CommonSpans) -> SpanAlignment:
     """Drop all spans but the common ones and number those anew from 0, in their order."""
-    return SpanTokens(
+    return SpanAlignment(
         _renumbered(tokens.step_of_token, common.steps),
         _renumbered(tokens.key_of_token, common.keys),
         len(common.steps),
@@ -168,7 +168,7 @@ def keep_spans(tokens: SpanTokens, common: CommonSpans) -> SpanTokens:
     )
 
 
-def align(teacher: SpanTokens, student: SpanTokens) -> tuple[SpanTokens, SpanTokens, CommonSpans]:
+def align(teacher: SpanAlignment, student: SpanAlignment) -> tuple[SpanAlignment, SpanAlignment, CommonSpans]:
     """Drop on both sides what either lacks; returns both sides renumbered, and which spans stayed.
 
     A teacher's attention that was stored with all its spans is brought to the same shape by `common.steps` and

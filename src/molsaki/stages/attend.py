@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ModelSpec
-from molsaki.distributed import is_main, only_main, process_count, tell
+from molsaki.distributed import broadcast_json, is_main, on_main_process, process_count
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import RecipeError
@@ -123,7 +123,7 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
     )
     marks = fingerprint(**attention_rules(workspace, view), **made_from)
     folder = workspace.run.path(view.folder)
-    writer = only_in_main(lambda: AttentionStoreWriter(folder, marks, recipe.attention.dtype))
+    writer = made_on_main_process(lambda: AttentionStoreWriter(folder, marks, recipe.attention.dtype))
     _, texts = workspace.read_texts(TRAIN)
     mixed = LayerMix(recipe.attention.temperature, recipe.attention.layer_change == "mean")
     try:
@@ -152,15 +152,15 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
     def finish() -> None:
         workspace.run.finish_stage(view.stage, manifest)
 
-    only_main(finish)
-    told: dict[str, Any] = tell(manifest)
-    return told
+    on_main_process(finish)
+    shared: dict[str, Any] = broadcast_json(manifest)
+    return shared
 
 
-def only_in_main(make: Callable[[], Any]) -> Any:
+def made_on_main_process(make: Callable[[], Any]) -> Any:
     """What `make` gives, in process 0; None in the others. An error in process 0 is one in all."""
     made: list[Any] = []
-    only_main(lambda: made.append(make()))
+    on_main_process(lambda: made.append(make()))
     return made[0] if is_main() else None
 
 
@@ -177,7 +177,7 @@ def check_attention(workspace: Workspace, view: View = STEPS) -> AttentionCheck:
     from molsaki.encoding.encode import tokenizer_hash
     from molsaki.models.load import load_tokenizer
     from molsaki.store.shards import read_header
-    from molsaki.store.verify import prove_store
+    from molsaki.store.verify import verify_store
     from molsaki.teacher.read_attention import prepare_texts
 
     folder = workspace.run.path(view.folder)
@@ -199,14 +199,14 @@ def check_attention(workspace: Workspace, view: View = STEPS) -> AttentionCheck:
     if manifest is not None:
         layers = 1 if manifest.get("stored") == "mixed" else int(manifest.get("heads", manifest["layers"]))
 
-    def judge(row: StoredRow, values_LSK: Tensor) -> Sequence[str]:
+    def check_completion(row: StoredRow, values_LSK: Tensor) -> Sequence[str]:
         seen.add(row.id)
         item = by_id.get(row.id)
         if item is None:
             return ["it is of no rationale of this run that can be read"]
         return row_misfits(row, values_LSK, item, layers)
 
-    report = prove_store(folder, judge)
+    report = verify_store(folder, check_completion)
     missing = [row_id for row_id in by_id if row_id not in seen]
     if manifest is not None and missing and report.ok:
         problems.append(

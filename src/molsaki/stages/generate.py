@@ -1,6 +1,6 @@
 """Rationales that reach the right answer: written by a teacher here, imported, or those of the data set.
 
-Every problem gets one row in a log, kept or not, with what was written and the reason for the verdict. Rows are on
+Every problem gets one row in a log, kept or not, with what was written and the reason for the result. Rows are on
 disk as soon as their problem is settled, and what a teacher wrote as soon as it is there, so an interrupted run loses
 at most what was on its way, and a second run goes on behind the first. Reports are counted from the log, so they say
 the same after one run as after five.
@@ -17,7 +17,7 @@ from molsaki.errors import RecipeError
 from molsaki.models.decode import Completion, Progress
 from molsaki.records import Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import Verdict, judge
+from molsaki.teacher.filter import FilterResult, check_completion
 from molsaki.teacher.keywords import choose_keywords, parse_keywords, question_words
 from molsaki.teacher.rationales import (
     GenerationReport,
@@ -26,7 +26,16 @@ from molsaki.teacher.rationales import (
     read_rationales,
     report_rationales,
 )
-from molsaki.teacher.requests import PASSES, Interview, Key, Pass, Questions, completion_row, of_pass, open_interviews
+from molsaki.teacher.requests import (
+    PASSES,
+    Key,
+    Pass,
+    ProblemRequests,
+    Questions,
+    completion_row,
+    of_pass,
+    open_requests,
+)
 from molsaki.teacher.writer import Request, Writer
 
 __all__ = [
@@ -84,21 +93,21 @@ def generate_rationales(
     _require_questions(writer, questions)
     pending = pending_problems(log, problems)
     done_before = len(problems) - len(pending)
-    interviews = open_interviews(completions, pending, questions)
-    _settle(interviews, list(interviews.values()), log)  # a kill may have come between the two logs
+    all_requests = open_requests(completions, pending, questions)
+    _settle(all_requests, list(all_requests.values()), log)  # a kill may have come between the two logs
     failures: Counter[str] = Counter()
     for which in PASSES:
-        asked = of_pass(interviews.values(), which)
+        asked = of_pass(all_requests.values(), which)
         arriving = writer.complete(
-            [Request(interview.questions.prompt(interview.problem, which), key[1]) for interview, key in asked],
+            [Request(requests.questions.prompt(requests.problem, which), key[1]) for requests, key in asked],
             max_new_tokens=KEYWORD_TOKENS if which == "key words" else max_new_tokens,
             temperature=0.0 if which == "key words" else temperature,
         )
-        waiting = Counter(interview.problem.id for interview, _ in asked)
+        waiting = Counter(requests.problem.id for requests, _ in asked)
         for batch in arriving:
             answered = [(*asked[c.index], c) for c in batch if not c.failure]
             failures.update(c.failure for c in batch if c.failure)
-            _hear(answered, interviews, completions, log)
+            _hear(answered, all_requests, completions, log)
             waiting -= Counter(asked[c.index][0].problem.id for c in batch)
             if progress is not None:
                 progress(len(problems) - len(waiting), len(problems))
@@ -107,37 +116,37 @@ def generate_rationales(
 
 
 def _hear(
-    answered: Sequence[tuple[Interview, Key, Completion]],
-    interviews: dict[str, Interview],
+    answered: Sequence[tuple[ProblemRequests, Key, Completion]],
+    all_requests: dict[str, ProblemRequests],
     completions: RowLog,
     log: RowLog,
 ) -> None:
     """Write completions down, and the rows of the problems that they settle."""
     completions.append([completion_row(*item) for item in answered])
-    touched: dict[str, Interview] = {}
-    for interview, key, completion in answered:
-        interview.heard[key] = completion
-        touched[interview.problem.id] = interview
-    _settle(interviews, list(touched.values()), log)
+    touched: dict[str, ProblemRequests] = {}
+    for requests, key, completion in answered:
+        requests.completions[key] = completion
+        touched[requests.problem.id] = requests
+    _settle(all_requests, list(touched.values()), log)
 
 
-def _settle(interviews: dict[str, Interview], touched: Iterable[Interview], log: RowLog) -> None:
-    settled = [interview for interview in touched if not interview.wanted()]
-    log.append([_settled_row(interview) for interview in settled])
-    for interview in settled:
-        del interviews[interview.problem.id]
+def _settle(all_requests: dict[str, ProblemRequests], touched: Iterable[ProblemRequests], log: RowLog) -> None:
+    settled = [requests for requests in touched if not requests.wanted()]
+    log.append([_settled_row(requests) for requests in settled])
+    for requests in settled:
+        del all_requests[requests.problem.id]
 
 
-def _settled_row(interview: Interview) -> dict[str, Any]:
-    chosen = interview.chosen()
-    named = None if interview.named is None else parse_keywords(interview.named)
+def _settled_row(requests: ProblemRequests) -> dict[str, Any]:
+    selected = requests.selected()
+    named = None if requests.named is None else parse_keywords(requests.named)
     source = "teacher"
-    if interview.questions.question_words:
-        named, source = question_words(interview.problem.question), "question-words"
-    sent, written = interview.tokens
-    return _row(interview.problem, chosen.completion.text, chosen.verdict, named, source) | {
-        "samples": interview.questions.samples,
-        "agreement": chosen.agreement,
+    if requests.questions.question_words:
+        named, source = question_words(requests.problem.question), "question-words"
+    sent, written = requests.tokens
+    return _row(requests.problem, selected.completion.text, selected.result, named, source) | {
+        "samples": requests.questions.samples,
+        "agreement": selected.agreement,
         "prompt_tokens": sent,
         "tokens": written,
     }
@@ -166,9 +175,9 @@ def import_rationales(
     def row(problem: Problem) -> dict[str, Any]:
         text = raw.get(problem.id)
         if text is None:
-            return _row(problem, "", Verdict("none", "", "no completion"), None, None)
-        verdict = judge(problem, Completion(0, text, 0, cut=False))
-        return _imported_row(problem, text, verdict, keywords_from)
+            return _row(problem, "", FilterResult("none", "", "no completion"), None, None)
+        result = check_completion(problem, Completion(0, text, 0, cut=False))
+        return _imported_row(problem, text, result, keywords_from)
 
     notes = {"completions of other problems": len(set(raw) - {problem.id for problem in problems})}
     return _import(problems, log, row, notes)
@@ -194,7 +203,7 @@ def own_rationales(
     def row(problem: Problem) -> dict[str, Any]:
         text = problem.rationale or ""
         reason = "given" if text.strip() else "empty rationale"
-        return _imported_row(problem, text, Verdict("given", text.strip(), reason), keywords_from)
+        return _imported_row(problem, text, FilterResult("given", text.strip(), reason), keywords_from)
 
     return _import(problems, log, row, {})
 
@@ -202,27 +211,27 @@ def own_rationales(
 def _row(
     problem: Problem,
     output: str,
-    verdict: Verdict,
+    result: FilterResult,
     named: Sequence[str] | None,
     source: str | None,
 ) -> dict[str, Any]:
     """The log's row; key words of the problem's own come before those that were named for it."""
     if problem.keywords is not None:
         named, source = problem.keywords, "data"
-    chosen = None
-    if verdict.kept and problem.choices:
-        chosen = choose_keywords(named or (), problem.text, verdict.rationale)
+    selected = None
+    if result.kept and problem.choices:
+        selected = choose_keywords(named or (), problem.text, result.rationale)
     return {
         "id": problem.id,
         "text_hash": problem.text_hash,
         "output": output,
-        "rationale": verdict.rationale,
-        "status": verdict.status,
-        "kept": verdict.kept,
-        "reason": verdict.reason,
-        "keywords": None if chosen is None else list(chosen.kept),
-        "keywords_dropped": None if chosen is None else list(chosen.dropped),
-        "keywords_from": source if chosen is not None and named is not None else None,
+        "rationale": result.rationale,
+        "status": result.status,
+        "kept": result.kept,
+        "reason": result.reason,
+        "keywords": None if selected is None else list(selected.kept),
+        "keywords_dropped": None if selected is None else list(selected.dropped),
+        "keywords_from": source if selected is not None and named is not None else None,
         "samples": None,
         "agreement": None,
         "prompt_tokens": None,
@@ -230,10 +239,10 @@ def _row(
     }
 
 
-def _imported_row(problem: Problem, text: str, verdict: Verdict, keywords_from: KeywordSource) -> dict[str, Any]:
+def _imported_row(problem: Problem, text: str, result: FilterResult, keywords_from: KeywordSource) -> dict[str, Any]:
     if keywords_from == "question-words":
-        return _row(problem, text, verdict, question_words(problem.question), keywords_from)
-    return _row(problem, text, verdict, None, None)
+        return _row(problem, text, result, question_words(problem.question), keywords_from)
+    return _row(problem, text, result, None, None)
 
 
 def _import(

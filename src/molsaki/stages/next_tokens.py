@@ -10,7 +10,7 @@ from molsaki.config.recipe import Recipe
 from molsaki.errors import ArtefactError
 from molsaki.methods import METHODS
 from molsaki.spans.views import STEPS, View
-from molsaki.stages.attend import READ_AS, AttentionCheck, only_in_main, reader_of, reading_prompt
+from molsaki.stages.attend import READ_AS, AttentionCheck, made_on_main_process, reader_of, reading_prompt
 from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
 from molsaki.store.fingerprints import differences, fingerprint, require_same
 
@@ -147,7 +147,7 @@ def read_next_tokens(
     top = min(workspace.recipe.logits.top, vocabulary)
     marks = fingerprint(**rules, **made_from, **{KEPT: top, VOCABULARY: vocabulary})
     folder = workspace.run.path(FOLDER)
-    writer = only_in_main(lambda: AttentionStoreWriter(folder, marks, "float32"))
+    writer = made_on_main_process(lambda: AttentionStoreWriter(folder, marks, "float32"))
     _, texts = workspace.read_texts(TRAIN)
     try:
         report = extract_next_tokens(
@@ -199,7 +199,7 @@ def check_next_tokens(workspace: Workspace) -> AttentionCheck:
     from molsaki.models.load import load_tokenizer
     from molsaki.store.next_tokens import TEMPERATURES, next_token_problems, row_shape
     from molsaki.store.shards import read_header
-    from molsaki.store.verify import prove_store
+    from molsaki.store.verify import verify_store
     from molsaki.teacher.read_logits import prepare_rationales
 
     folder = workspace.run.path(FOLDER)
@@ -219,7 +219,7 @@ def check_next_tokens(workspace: Workspace) -> AttentionCheck:
     by_id = {item.text.id: item for item in prepared}
     seen: set[str] = set()
 
-    def judge(row: StoredRow, values: Tensor) -> Sequence[str]:
+    def check_completion(row: StoredRow, values: Tensor) -> Sequence[str]:
         seen.add(row.id)
         item = by_id.get(row.id)
         if item is None:
@@ -230,7 +230,7 @@ def check_next_tokens(workspace: Workspace) -> AttentionCheck:
             return [*wrong, f"it has the shape {row.shape}, its text and the store's marks make it {shape}"]
         return [*wrong, *next_token_problems(values, item.spans, top, vocabulary)]
 
-    report = prove_store(folder, judge)
+    report = verify_store(folder, check_completion)
     missing = [row_id for row_id in by_id if row_id not in seen]
     finished = has_next_tokens(workspace)
     if finished and missing and report.ok:

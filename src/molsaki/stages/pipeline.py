@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.config.recipe import DataSpec, Recipe
 from molsaki.data import load_problems
-from molsaki.distributed import only_main, process_count
+from molsaki.distributed import on_main_process, process_count
 from molsaki.errors import ArtefactError, DataError, InputError
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
 from molsaki.spans.views import STEPS
@@ -234,10 +234,10 @@ def attend(workspace: Workspace, progress: Progress | None = None, view: View = 
     """
     from molsaki.stages.next_tokens import TOLD, unread_rows, wants_next_tokens
 
-    done, generated = only_main(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
+    done, generated = on_main_process(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
     # A run that got a method which compares next tokens reads those too; its attention is there and is left alone.
     if done is not None and (TOLD in done or view is not STEPS or not wants_next_tokens(workspace)):
-        unread = only_main(lambda: unread_rows(workspace, view))
+        unread = on_main_process(lambda: unread_rows(workspace, view))
         if not unread:
             return done
         logger.warning("%d rows of the %s are missing though it was read; they are read now", unread, view.title)

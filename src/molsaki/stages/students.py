@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import Recipe
-from molsaki.distributed import only_main, process_count, process_number, wait
+from molsaki.distributed import on_main_process, process_count, process_number, wait
 from molsaki.encoding.encode import context_length
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, MolsakiError
@@ -116,7 +116,7 @@ def run_jobs_together(jobs: Sequence[Job]) -> Iterator[Done]:
         if not job.test:
             yield trained[-1]
     tested = [job for job in jobs if job.test]
-    missing = only_main(lambda: {_name(job): _not_tested(Workspace.open(job.run), job) for job in tested})
+    missing = on_main_process(lambda: {_name(job): _not_tested(Workspace.open(job.run), job) for job in tested})
     for job in tested[process_number() :: process_count()]:
         run_job(replace(job, train=False))
     wait()
@@ -134,7 +134,7 @@ def _run_job(job: Job) -> Done:
     notes: dict[str, int] = {}
     tested: tuple[str, ...] = ()
     accuracy: dict[str, float] = {}
-    if job.train and not only_main(folder.is_dir):
+    if job.train and not on_main_process(folder.is_dir):
         seconds, notes = _train(workspace, job, folder)
         trained = True
     if job.test:

@@ -12,7 +12,7 @@ from torch import Tensor
 from molsaki.errors import ArtefactError
 from molsaki.store.fingerprints import require_same
 from molsaki.store.shards import StoredRow, read_header, read_shard, rows_by_id, shard_numbers, unfinished_shards
-from molsaki.store.verify import StoreReport, map_values, prove_store, row_problems
+from molsaki.store.verify import StoreReport, map_values, row_problems, verify_store
 
 
 class MissingRowError(ArtefactError, LookupError):
@@ -103,7 +103,7 @@ class AttentionStore:
 
     def check(self) -> StoreReport:
         """Read every value of every row, as it is on the disk now, and compare it with what was written."""
-        return prove_store(self.folder)
+        return verify_store(self.folder)
 
     def _find(self, row_id: str) -> tuple[int, StoredRow]:
         found = self._rows.get(row_id)

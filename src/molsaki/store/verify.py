@@ -27,7 +27,7 @@ from molsaki.store.shards import (
     unfinished_shards,
 )
 
-Judge = Callable[[StoredRow, Tensor], Sequence[str]]
+RowCheck = Callable[[StoredRow, Tensor], Sequence[str]]
 """Says what is wrong with a row, given its values [L, S, K] as stored; nothing if all is well."""
 
 
@@ -55,12 +55,12 @@ class StoreReport:
         return not self.problems
 
 
-def prove_store(folder: Path, judge: Judge = lambda _row, _values: ()) -> StoreReport:
+def verify_store(folder: Path, check_row: RowCheck = lambda _row, _values: ()) -> StoreReport:
     """Read every value of every shard and compare it with what its index says.
 
     Args:
         folder: the store.
-        judge: says what else is wrong with a row, beside its hash and numbers that are not finite.
+        check_row: says what else is wrong with a row, beside its hash and numbers that are not finite.
 
     Raises:
         ArtefactError: the store is of another format.
@@ -81,7 +81,7 @@ def prove_store(folder: Path, judge: Judge = lambda _row, _values: ()) -> StoreR
             continue
         shards.append(shard)
         for row in shard.rows:
-            wrong = list(row_problems(row, values, judge))
+            wrong = list(row_problems(row, values, check_row))
             if row.id in place_of:
                 wrong.append(f"its id is in {place_of[row.id].name} too")
             if row.shape[0] != (layers := layers or row.shape[0]):
@@ -97,20 +97,20 @@ def prove_store(folder: Path, judge: Judge = lambda _row, _values: ()) -> StoreR
     )
 
 
-def row_problems(row: StoredRow, values: Tensor, judge: Judge = lambda _row, _values: ()) -> Sequence[str]:
+def row_problems(row: StoredRow, values: Tensor, check_row: RowCheck = lambda _row, _values: ()) -> Sequence[str]:
     """What is wrong with a row.
 
     Args:
         row: its line of the index.
         values: the flat values of its shard.
-        judge: as for `prove_store`; it is not asked about values that are not those that were written.
+        check_row: as for `verify_store`; it is not asked about values that are not those that were written.
     """
     stored = values[row.start : row.end].view(row.shape)
     if not bool(torch.isfinite(stored).all()):
         return ["NaN or infinity among its values"]
     if hash_values(stored.numpy().data) != row.hash:
         return ["its values are not those that were written (their hash differs)"]
-    return judge(row, stored)
+    return check_row(row, stored)
 
 
 def map_values(shard: Shard, dtype: torch.dtype) -> Tensor:

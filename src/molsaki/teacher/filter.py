@@ -48,7 +48,7 @@ _TOLD = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FilterResult:
     """How one output was read; `reason` is `right` or why it is not used.
 
     Attributes:
@@ -70,22 +70,24 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedSample:
     """One of several outputs for a question.
 
     Attributes:
         completion: the output.
-        verdict: what it is worth.
+        result: what it is worth.
         agreement: how many of the outputs reach the right answer by its derivation, itself among them; 0 where it
             is not kept.
     """
 
     completion: Completion
-    verdict: Verdict
+    result: FilterResult
     agreement: int
 
 
-def judge(problem: Problem, completion: Completion, *, keep: Keep = "right", second_pass: bool = False) -> Verdict:
+def check_completion(
+    problem: Problem, completion: Completion, *, keep: Keep = "right", second_pass: bool = False
+) -> FilterResult:
     """Say whether an output is kept, and why not.
 
     Args:
@@ -94,48 +96,48 @@ def judge(problem: Problem, completion: Completion, *, keep: Keep = "right", sec
         keep: "all" keeps what has text although it is not right, with the reason `UNCHECKED`.
         second_pass: the right answer was given with the question.
     """
-    verdict = _checked(problem, completion)
+    result = _checked(problem, completion)
     if second_pass:
         # "We are told that the answer is 7" is itself an answer sentence, where the rationale would end.
-        told = verdict.kept and _TOLD.search(before_next_question(completion.text)) is not None
-        reason = f"{TOLD if told else verdict.reason}{IN_SECOND}"
-        verdict = Verdict(verdict.status, verdict.rationale, reason, verdict.derivation)
-    text = verdict.rationale.strip() or completion.text.strip()
-    if keep == "all" and not verdict.kept and text:
-        return Verdict(verdict.status, text, UNCHECKED)
-    return verdict
+        told = result.kept and _TOLD.search(before_next_question(completion.text)) is not None
+        reason = f"{TOLD if told else result.reason}{IN_SECOND}"
+        result = FilterResult(result.status, result.rationale, reason, result.derivation)
+    text = result.rationale.strip() or completion.text.strip()
+    if keep == "all" and not result.kept and text:
+        return FilterResult(result.status, text, UNCHECKED)
+    return result
 
 
-def choose(completions: Sequence[Completion], verdicts: Sequence[Verdict]) -> Chosen:
-    """Choose among several outputs for one question, each with its verdict.
+def select_sample(completions: Sequence[Completion], results: Sequence[FilterResult]) -> SelectedSample:
+    """Choose among several outputs for one question, each with its result.
 
     Of those that are kept, the derivation that most of them share wins (of as many, the one that came first), and of
     these the shortest rationale (of as short ones, the first). Derivations are the same if their answers are the same
     expression, blanks and a `.0` aside; choices have only one. If none is kept, the first output stands for all.
     """
-    kept = [i for i, verdict in enumerate(verdicts) if verdict.kept]
+    kept = [i for i, result in enumerate(results) if result.kept]
     if not kept:
-        return Chosen(completions[0], verdicts[0], 0)
-    counts = Counter(verdicts[i].derivation for i in kept)
+        return SelectedSample(completions[0], results[0], 0)
+    counts = Counter(results[i].derivation for i in kept)
     most, agreement = max(counts.items(), key=lambda item: item[1])
-    agreeing = [i for i in kept if verdicts[i].derivation == most]
-    best = min(agreeing, key=lambda i: len(verdicts[i].rationale))
-    return Chosen(completions[best], verdicts[best], agreement)
+    agreeing = [i for i in kept if results[i].derivation == most]
+    best = min(agreeing, key=lambda i: len(results[i].rationale))
+    return SelectedSample(completions[best], results[best], agreement)
 
 
-def _checked(problem: Problem, completion: Completion) -> Verdict:
+def _checked(problem: Problem, completion: Completion) -> FilterResult:
     if completion.too_long:
-        return Verdict("too_long", "", "prompt too long")
+        return FilterResult("too_long", "", "prompt too long")
     parsed = parse_answer(completion.text, problem.choices)
     if parsed.status != "ok":
         cut = parsed.status == "none" and completion.cut
-        return Verdict(parsed.status, "", "cut off" if cut else _REASON_OF_STATUS[parsed.status])
+        return FilterResult(parsed.status, "", "cut off" if cut else _REASON_OF_STATUS[parsed.status])
     if not is_right(parsed, problem):
-        return Verdict("ok", parsed.rationale, "wrong answer")
+        return FilterResult("ok", parsed.rationale, "wrong answer")
     if parsed.revised:  # the rationale ends before another answer, so it may not lead to this one
-        return Verdict("ok", parsed.rationale, "ambiguous")
+        return FilterResult("ok", parsed.rationale, "ambiguous")
     reason = "right" if parsed.rationale.strip() else "empty rationale"
-    return Verdict("ok", parsed.rationale, reason, "" if problem.choices else _derivation(parsed.answer_text))
+    return FilterResult("ok", parsed.rationale, reason, "" if problem.choices else _derivation(parsed.answer_text))
 
 
 def _derivation(answer: str) -> str:

@@ -34,7 +34,7 @@ class PassingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServerCompletion:
     """What a server wrote.
 
     Attributes:
@@ -63,7 +63,7 @@ def request_body(
     return {**body, "prompt": prompt.text}
 
 
-def read_answer(spec: ServerSpec, data: bytes) -> Answer:
+def read_completion(spec: ServerSpec, data: bytes) -> ServerCompletion:
     """Read an answer with status 200.
 
     Raises:
@@ -90,7 +90,7 @@ def read_answer(spec: ServerSpec, data: bytes) -> Answer:
     usage = value.get("usage")
     counts = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
     sent, written = (n or 0 for n in counts)
-    return Answer(_storable(text), choice.get("finish_reason") == "length", sent, written, None not in counts)
+    return ServerCompletion(_storable(text), choice.get("finish_reason") == "length", sent, written, None not in counts)
 
 
 def read_retry_after(value: str | None, now: datetime.datetime | None = None) -> float | None:

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from molsaki.distributed import gather_numbers, process_count, process_number, tell
+from molsaki.distributed import broadcast_json, gather_numbers, process_count, process_number
 from molsaki.encoding.encode import EncodedText, encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError
-from molsaki.models.modes import evaluating
+from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport, hash_json, hash_text
-from molsaki.spans.align import SpanTokens
+from molsaki.spans.align import SpanAlignment
 from molsaki.spans.find import SPAN_RULES, Keys
 from molsaki.spans.views import STEPS, View
 from molsaki.store.signal_writer import AttentionStoreWriter
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from molsaki.attention import Reading
+    from molsaki.attention import AttentionReading
 
 Progress = Callable[[int, int], None]
 NO_KEYS = "no key: takes no part in the attention loss"
@@ -78,7 +78,7 @@ class PreparedText:
 
     text: Text
     encoded: EncodedText
-    tokens: SpanTokens
+    tokens: SpanAlignment
 
     @property
     def length(self) -> int:
@@ -118,7 +118,7 @@ class LayerMix:
     temperature: float = 0.1
     normalise: bool = True
 
-    def mix(self, attention_LSK: Tensor, tokens: SpanTokens) -> Tensor:
+    def mix(self, attention_LSK: Tensor, tokens: SpanAlignment) -> Tensor:
         """The mixture [1, S, K]; steps and keys without a token on the teacher's side do not count in G."""
         import torch
 
@@ -174,7 +174,7 @@ def extract_attention(
     pending = pending_texts(prepared, texts, writer)
     batches = list(batches_of(pending, batch_tokens))
     finished = len(texts) - len(pending)
-    with evaluating(model):
+    with eval_mode(model):
         layers = 1 if mix else _layers(model, view)
         for start in range(0, len(batches), process_count()):
             round_ = batches[start : start + process_count()]
@@ -191,7 +191,7 @@ def head_counts(model: PreTrainedModel) -> tuple[int, ...]:
     """How many attention heads every layer of a model has, read off a forward pass over two tokens."""
     from molsaki.attention import layer_shapes
 
-    with evaluating(model):
+    with eval_mode(model):
         return layer_shapes(model, input_device(model))[1]
 
 
@@ -234,14 +234,14 @@ def pending_texts(
     if writer is not None:
         _require_same_texts(done, texts)
     seen = hash_json([[item.text.id, item.text.text_hash, item.length] for item in prepared])
-    told = tell([seen, [i for i, item in enumerate(prepared) if item.text.id not in done]])
-    if told[0] != seen:
+    shared = broadcast_json([seen, [i for i, item in enumerate(prepared) if item.text.id not in done]])
+    if shared[0] != seen:
         raise ArtefactError(
             f"Expected process {process_number()} to see the rationales that process 0 sees; it sees others. Their "
             "readings would be mixed up, and nothing was read; give all processes one run directory, on a disk that "
             "every machine has, and the same tokenizer."
         )
-    return [prepared[i] for i in told[1]]
+    return [prepared[i] for i in shared[1]]
 
 
 def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
@@ -304,7 +304,7 @@ def read_batch(
     width: int,
     values: bool = False,
     heads: bool = False,
-) -> Reading:
+) -> AttentionReading:
     """Read the stepwise attention of some texts in one forward pass, without gradients.
 
     Args:

@@ -23,7 +23,7 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.token_bytes import token_bytes
 from molsaki.encoding.token_map import Span, rationale_spans
 from molsaki.models.logits import last_logits
-from molsaki.models.modes import evaluating
+from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.store.next_tokens import pack_next_tokens, row_shape
 from molsaki.store.signal_writer import AttentionStoreWriter
@@ -127,7 +127,7 @@ def extract_next_tokens(
     pending = pending_texts(prepared, texts, writer)
     batches = list(batches_of(pending, batch_tokens))
     finished = len(texts) - len(pending)
-    with evaluating(model):
+    with eval_mode(model):
         for start in range(0, len(batches), process_count()):
             round_ = batches[start : start + process_count()]
             mine = round_[process_number()] if process_number() < len(round_) else []

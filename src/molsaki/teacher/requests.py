@@ -15,7 +15,7 @@ from molsaki.errors import ArtefactError
 from molsaki.models.decode import Completion
 from molsaki.records import CHOICE_LETTERS, Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import Chosen, Keep, choose, judge
+from molsaki.teacher.filter import Keep, SelectedSample, check_completion, select_sample
 
 Pass = Literal["rationale", "second pass", "key words"]
 PASSES: tuple[Pass, ...] = get_args(Pass)
@@ -56,58 +56,64 @@ class Questions:
 
 
 @dataclass(slots=True)
-class Interview:
+class ProblemRequests:
     """One problem with what was said about it.
 
     Attributes:
         problem: the problem.
         questions: how the teacher is asked.
-        heard: the completions that are there.
+        completions: the completions that are there.
     """
 
     problem: Problem
     questions: Questions
-    heard: dict[Key, Completion] = field(default_factory=dict)
+    completions: dict[Key, Completion] = field(default_factory=dict)
 
     def wanted(self) -> list[Key]:
         """What is to be asked next; nothing once the problem is settled."""
         for which in ("rationale", "second pass"):
             if which == "second pass" and not self._goes_on():
                 break
-            missing: list[Key] = [(which, i) for i in range(self.questions.samples) if (which, i) not in self.heard]
+            missing: list[Key] = [
+                (which, i) for i in range(self.questions.samples) if (which, i) not in self.completions
+            ]
             if missing:
                 return missing
-        if self.chosen().verdict.kept and self._lacks_keywords() and ("key words", 0) not in self.heard:
+        if self.selected().result.kept and self._lacks_keywords() and ("key words", 0) not in self.completions:
             return [("key words", 0)]
         return []
 
-    def chosen(self) -> Chosen:
+    def selected(self) -> SelectedSample:
         """The output that counts: of the second pass if there was one, else of the first."""
-        return self._chosen("second pass" if ("second pass", 0) in self.heard else "rationale")
+        return self._chosen("second pass" if ("second pass", 0) in self.completions else "rationale")
 
     @property
     def named(self) -> str | None:
         """What was said about key words, or None."""
-        completion = self.heard.get(("key words", 0))
+        completion = self.completions.get(("key words", 0))
         return None if completion is None else completion.text
 
     @property
     def tokens(self) -> tuple[int, int]:
         """How many tokens were sent and written."""
-        said = self.heard.values()
+        said = self.completions.values()
         return sum(completion.prompt_tokens for completion in said), sum(completion.tokens for completion in said)
 
     def _goes_on(self) -> bool:
-        return self.questions.second_pass is not None and not self._chosen("rationale").verdict.kept
+        return self.questions.second_pass is not None and not self._chosen("rationale").result.kept
 
     def _lacks_keywords(self) -> bool:
         return self.questions.keywords is not None and bool(self.problem.choices) and self.problem.keywords is None
 
-    def _chosen(self, which: Pass) -> Chosen:
-        completions = [self.heard[which, i] for i in range(self.questions.samples) if (which, i) in self.heard]
+    def _chosen(self, which: Pass) -> SelectedSample:
+        completions = [
+            self.completions[which, i] for i in range(self.questions.samples) if (which, i) in self.completions
+        ]
         second = which == "second pass"
         keep = self.questions.keep
-        return choose(completions, [judge(self.problem, c, keep=keep, second_pass=second) for c in completions])
+        return select_sample(
+            completions, [check_completion(self.problem, c, keep=keep, second_pass=second) for c in completions]
+        )
 
 
 def right_answer(problem: Problem) -> str:
@@ -117,28 +123,28 @@ def right_answer(problem: Problem) -> str:
     return problem.label
 
 
-def open_interviews(log: RowLog, problems: Sequence[Problem], questions: Questions) -> dict[str, Interview]:
-    """The interviews of these problems with what the log of completions has of them, by id.
+def open_requests(log: RowLog, problems: Sequence[Problem], questions: Questions) -> dict[str, ProblemRequests]:
+    """The all_requests of these problems with what the log of completions has of them, by id.
 
     Raises:
         ArtefactError: a completion was made for other text or another prompt, has a double or lacks a field.
     """
-    interviews = {problem.id: Interview(problem, questions) for problem in problems}
+    all_requests = {problem.id: ProblemRequests(problem, questions) for problem in problems}
     for row in log.rows():
         missing = [name for name in _FIELDS if name not in row]
         if missing or row["pass"] not in PASSES:
             raise _unfit(log, f"rows with the fields {', '.join(_FIELDS)}", f"one without {', '.join(missing)}")
-        interview = interviews.get(row["id"])
-        if interview is None:
+        requests = all_requests.get(row["id"])
+        if requests is None:
             continue
-        if row["text_hash"] != interview.problem.text_hash:
+        if row["text_hash"] != requests.problem.text_hash:
             raise _unfit(log, f"the text of problem {row['id']!r} as it is now", "a completion for other text")
         key: Key = (row["pass"], row["sample"])
-        if key in interview.heard:
+        if key in requests.completions:
             raise _unfit(log, "one completion for each question", f"two for {row['id']!r}")
-        if _asked_otherwise(interview, row):
+        if _asked_otherwise(requests, row):
             raise _unfit(log, f"prompts as they are now for problem {row['id']!r}", "a completion of another prompt")
-        interview.heard[key] = Completion(
+        requests.completions[key] = Completion(
             0,
             row["text"],
             row["tokens"],
@@ -146,18 +152,18 @@ def open_interviews(log: RowLog, problems: Sequence[Problem], questions: Questio
             too_long=row["too_long"],
             prompt_tokens=row["prompt_tokens"],
         )
-    return interviews
+    return all_requests
 
 
-def completion_row(interview: Interview, key: Key, completion: Completion) -> dict[str, Any]:
+def completion_row(requests: ProblemRequests, key: Key, completion: Completion) -> dict[str, Any]:
     """A completion as a row of the log."""
     which, sample = key
     return {
-        "id": interview.problem.id,
-        "text_hash": interview.problem.text_hash,
+        "id": requests.problem.id,
+        "text_hash": requests.problem.text_hash,
         "pass": which,
         "sample": sample,
-        "prompt": interview.questions.prompt(interview.problem, which).hash,
+        "prompt": requests.questions.prompt(requests.problem, which).hash,
         "text": completion.text,
         "cut": completion.cut,
         "too_long": completion.too_long,
@@ -166,16 +172,16 @@ def completion_row(interview: Interview, key: Key, completion: Completion) -> di
     }
 
 
-def of_pass(interviews: Iterable[Interview], which: Pass) -> list[tuple[Interview, Key]]:
+def of_pass(all_requests: Iterable[ProblemRequests], which: Pass) -> list[tuple[ProblemRequests, Key]]:
     """What is to be asked in one pass."""
-    return [(interview, key) for interview in interviews for key in interview.wanted() if key[0] == which]
+    return [(requests, key) for requests in all_requests for key in requests.wanted() if key[0] == which]
 
 
-def _asked_otherwise(interview: Interview, row: Mapping[str, Any]) -> bool:
-    questions = interview.questions
+def _asked_otherwise(requests: ProblemRequests, row: Mapping[str, Any]) -> bool:
+    questions = requests.questions
     templates = {"rationale": questions.rationale, "second pass": questions.second_pass}
     template = templates.get(row["pass"], questions.keywords)
-    return template is None or questions.prompt(interview.problem, row["pass"]).hash != row["prompt"]
+    return template is None or questions.prompt(requests.problem, row["pass"]).hash != row["prompt"]
 
 
 def _unfit(log: RowLog, expected: str, got: str) -> ArtefactError:

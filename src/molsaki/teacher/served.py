@@ -25,7 +25,14 @@ from molsaki.config.model_spec import ServerSpec
 from molsaki.encoding.prompts import Prompt, PromptTemplate
 from molsaki.errors import InputError, RecipeError, StageError
 from molsaki.models.decode import Completion
-from molsaki.teacher.protocol import PATHS, Answer, PassingError, read_answer, read_retry_after, request_body
+from molsaki.teacher.protocol import (
+    PATHS,
+    PassingError,
+    ServerCompletion,
+    read_completion,
+    read_retry_after,
+    request_body,
+)
 from molsaki.teacher.writer import Request
 
 if TYPE_CHECKING:
@@ -178,7 +185,7 @@ class ServedWriter:
             "server, its address, the model's name and the key, and run the same command again to go on."
         )
 
-    async def _ask_until_answered(self, client: AsyncClient, body: dict[str, Any]) -> Answer:
+    async def _ask_until_answered(self, client: AsyncClient, body: dict[str, Any]) -> ServerCompletion:
         import tenacity
 
         growing = tenacity.wait_exponential(multiplier=self._first_pause, max=LONGEST_PAUSE)
@@ -201,10 +208,10 @@ class ServedWriter:
             before_sleep=count,
             reraise=True,
         )
-        answer: Answer = await repeating(self._ask, client, body)
+        answer: ServerCompletion = await repeating(self._ask, client, body)
         return answer
 
-    async def _ask(self, client: AsyncClient, body: dict[str, Any]) -> Answer:
+    async def _ask(self, client: AsyncClient, body: dict[str, Any]) -> ServerCompletion:
         """Send one request.
 
         Raises:
@@ -234,7 +241,7 @@ class ServedWriter:
             raise PassingError(f"HTTP {status}", read_retry_after(response.headers.get("retry-after")))
         if status != 200:
             raise _RefusedError(status, self._words(bytes(data)))
-        return read_answer(self.spec, bytes(data))
+        return read_completion(self.spec, bytes(data))
 
     def _words(self, data: bytes) -> str:
         """The beginning of what a server says, on one line, without the key, which some repeat."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from molsaki.attention.span_index import make_spans
+from molsaki.attention.span_index import make_span_index
 from molsaki.encoding.encode import IGNORED
 from molsaki.encoding.padding import pad
 from molsaki.errors import InputError
@@ -135,7 +135,7 @@ def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequen
         lengths: of all rows of the pass, in tokens.
 
     Returns:
-        spans: the tokens of steps and keys, `TokenSpans`.
+        spans: the tokens of steps and keys, `SpanIndex`.
         teacher: [B, L, S, K].
         step_mask: [B, S], True at real steps.
         key_mask: [B, K], True at real keys.
@@ -164,7 +164,7 @@ def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequen
     real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     index = torch.tensor(rows)
     return {
-        "spans": make_spans(step_of_token, key_of_token, real, index, steps, keys),
+        "spans": make_span_index(step_of_token, key_of_token, real, index, steps, keys),
         "teacher": teacher,
         "step_mask": step_mask,
         "key_mask": key_mask,

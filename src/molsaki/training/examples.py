@@ -23,7 +23,7 @@ from molsaki.encoding.token_map import AgreedTokens
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
-from molsaki.spans.align import CommonSpans, SpanTokens, common_spans, keep_spans
+from molsaki.spans.align import CommonSpans, SpanAlignment, common_spans, keep_spans
 from molsaki.spans.find import Spans
 from molsaki.spans.views import VIEWS
 from molsaki.store.signal_reader import AttentionStore
@@ -58,7 +58,7 @@ class Example:
 
     problem_id: str
     sequences: Mapping[Task, EncodedText]
-    tokens: SpanTokens | None = None
+    tokens: SpanAlignment | None = None
     teacher_LSK: Tensor | None = None
     agreed: AgreedTokens | None = None
 
@@ -152,7 +152,7 @@ def encode_labels(
 
 def _attention(
     store: AttentionStore, text: Text, explain: EncodedText, choice: AttentionChoice, report: RowReport
-) -> tuple[SpanTokens | None, Tensor | None]:
+) -> tuple[SpanAlignment | None, Tensor | None]:
     """The teacher's attention and the student's tokens on the steps and keys that both have."""
     if text.id not in store:
         report.note(NO_ATTENTION)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from molsaki.attention import Reading, find_model, padded_on_the_right, read_spans
-from molsaki.methods import TERM_OF_TASK, TERMS, AttentionPair, Method, NextTokenPair, OutputPair, Seen, Task
+from molsaki.attention import AttentionReading, find_model, padded_on_the_right, read_spans
+from molsaki.methods import TERM_OF_TASK, TERMS, AttentionPair, Method, MethodInputs, NextTokenPair, OutputPair, Task
 from molsaki.models.logits import last_logits
 from molsaki.training.next_tokens import meet
 
@@ -96,7 +96,7 @@ class DistillationModel(nn.Module):
         # Attention and layer weights are read in float32; mixed precision would round them again.
         with torch.autocast(zero.device.type, enabled=False):
             parts = self.method(
-                Seen(
+                MethodInputs(
                     losses.get("predict"),
                     losses.get("explain"),
                     pair,
@@ -112,7 +112,7 @@ class DistillationModel(nn.Module):
             given[f"{term}_share"] = parts.shares.get(term, zero)
         return given
 
-    def _run(self, one: Mapping[str, Any]) -> tuple[Reading | None, Tensor]:
+    def _run(self, one: Mapping[str, Any]) -> tuple[AttentionReading | None, Tensor]:
         """One forward pass: the reading, if the method wants one and there is one, and the logits [N, V] with a loss.
 
         Only the logits that predict one of the tokens are copied, so that no second [R, T, V] is held.
@@ -123,7 +123,7 @@ class DistillationModel(nn.Module):
             "attention_mask": torch.ones_like(one["input_ids"]),
             **last_logits(model, one["logits_needed"]),
         }
-        reading: Reading | None = None
+        reading: AttentionReading | None = None
         with padded_on_the_right(model):
             if self.method.reads_attention and "attention" in one:
                 spans, values, heads = one["attention"]["spans"], self.method.wants_values, self.method.wants_heads
@@ -136,7 +136,7 @@ class DistillationModel(nn.Module):
         return reading, logits.flatten(0, 1).index_select(0, one["positions"]).float()
 
 
-def _pair(attention: Mapping[str, Any], reading: Reading, share: float | Tensor) -> AttentionPair:
+def _pair(attention: Mapping[str, Any], reading: AttentionReading, share: float | Tensor) -> AttentionPair:
     return AttentionPair(
         teacher_BLSK=attention["teacher"],
         student_BLSK=reading.attention,

@@ -113,11 +113,11 @@ def meet(logits_NV: Tensor, wanted: Mapping[str, Any], temperature: float, share
     """
     logits_MV = logits_NV.index_select(0, wanted["places"]) / temperature
     all_M = logits_MV.logsumexp(1)
-    told_apart_MK = logits_MV.gather(1, wanted["ids"])
+    kept_MK = logits_MV.gather(1, wanted["ids"])
     rest_M = logits_MV.scatter(1, wanted["ids"], _NOTHING).logsumexp(1)
     return NextTokenPair(
         teacher_MK=wanted["teacher"],
-        student_MK=told_apart_MK - all_M[:, None],
+        student_MK=kept_MK - all_M[:, None],
         student_rest_M=(rest_M - all_M).clamp_min(_LEAST),
         share=share,
     )

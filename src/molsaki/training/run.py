@@ -16,7 +16,7 @@ from molsaki.config.recipe import TrainingSettings
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.methods import Method, MethodSettings, StudentShape
 from molsaki.models.memory import peak_bytes
-from molsaki.models.modes import evaluating
+from molsaki.models.modes import eval_mode
 from molsaki.records import hash_text
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.whole_files import read_json, write_json, write_whole
@@ -203,7 +203,7 @@ def value_sizes(student: PreTrainedModel) -> tuple[int, ...]:
 
 
 def _layer_shapes(student: PreTrainedModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    with evaluating(student):
+    with eval_mode(student):
         return layer_shapes(student, student.device)
 
 

@@ -178,7 +178,11 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         if "loss" in logs:
             steps = self.state.global_step - self._first_step
             parts = self._means.take(steps=steps, gather=self._sum_over_processes())
-            logs = {**logs, **{name: value for name, value in parts.items() if name != "loss"}, **self.method.watched()}
+            logs = {
+                **logs,
+                **{name: value for name, value in parts.items() if name != "loss"},
+                **self.method.log_metrics(),
+            }
         super().log(logs, start_time)
         if "loss" in logs and not math.isfinite(logs["loss"]):
             raise StageError(
