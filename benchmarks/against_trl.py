@@ -29,8 +29,8 @@ from molsaki.data import load_palm_completions, load_problems
 from molsaki.encoding.prompts import EXPLAIN, PREDICT, PromptTemplate
 from molsaki.methods import METHODS
 from molsaki.models.load import quiet_libraries
+from molsaki.spans.text import Text
 from molsaki.store.whole_files import write_json
-from molsaki.teacher.read_attention import Text
 from molsaki.training import DistillationTrainer, Example, encode_examples, make_method
 from molsaki.training.arguments import training_arguments
 from molsaki_benchmarks.runner import describe_machine

@@ -10,7 +10,7 @@ import pytest
 from molsaki.analysis import Look, agreement, layer_profile, layer_weights, progressive_shift, step_facts
 from molsaki.errors import EvaluationError
 from molsaki.spans.find import find_spans
-from molsaki.teacher.read_attention import Text
+from molsaki.spans.text import Text
 
 QUESTION = "Ada has 3 red apples and 4 more."
 RATIONALE = "Take the 3 apples now. Then add the 4 apples. So that is 7 then."

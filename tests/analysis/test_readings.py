@@ -17,7 +17,8 @@ from molsaki.encoding import prompts
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, InputError
 from molsaki.models.decode import decode_batches
-from molsaki.teacher.read_attention import NO_KEYS, Text
+from molsaki.spans.text import Text
+from molsaki.teacher.read_attention import NO_KEYS
 
 QUESTION = (
     "Tea buys 11 packs and each of them holds 29 lemons. Later Tea sells 35 lemons. How many lemons does Tea have?"

@@ -15,10 +15,10 @@ from molsaki.encoding.prompts import EXPLAIN, PREDICT, REASON, PromptTemplate
 from molsaki.encoding.token_map import AgreedTokens
 from molsaki.methods import METHODS
 from molsaki.records import Problem
+from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, VIEWS
 from molsaki.store.signal_reader import AttentionStore
 from molsaki.store.signal_writer import AttentionStoreWriter
-from molsaki.teacher.read_attention import Text
 from molsaki.training import encode_examples, train_student
 
 CONTEXT = 160

@@ -16,12 +16,13 @@ from transformers import AutoTokenizer
 
 from molsaki.data.pocket import TEACHER as FOLDER
 from molsaki.encoding.prompts import TEACHER, PromptTemplate
+from molsaki.spans.text import Text
 from molsaki.stages.attend import check_attention, row_misfits
 from molsaki.stages.workspace import Workspace
 from molsaki.store.run_directory import RunDirectory
 from molsaki.store.shards import StoredRow, hash_values
 from molsaki.store.signal_reader import AttentionStore
-from molsaki.teacher.read_attention import PreparedText, Text, prepare_texts
+from molsaki.teacher.read_attention import PreparedText, prepare_texts
 
 OWN: dict[str, Any] = {
     **SMALL,

@@ -11,11 +11,12 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from molsaki.answers.parse import parse_answer
 from molsaki.data import load_palm_completions, load_problems
 from molsaki.encoding.prompts import TEACHER, PromptTemplate
+from molsaki.spans.text import Text
 from molsaki.stages.attend import row_misfits
 from molsaki.store.signal_reader import AttentionStore
 from molsaki.store.signal_writer import AttentionStoreWriter
 from molsaki.store.verify import verify_store
-from molsaki.teacher.read_attention import Text, extract_attention, prepare_texts
+from molsaki.teacher.read_attention import extract_attention, prepare_texts
 
 LAYERS = 32
 LIMIT = 20e6

@@ -21,11 +21,12 @@ from molsaki.encoding.prompts import TEACHER, PromptTemplate
 from molsaki.errors import ArtefactError, TokenizerError
 from molsaki.methods.layers import mix_layers, teacher_layer_weights
 from molsaki.spans.find import find_spans
+from molsaki.spans.text import Text
 from molsaki.spans.views import HEADS, WORDS
 from molsaki.spans.words import find_words
 from molsaki.store.signal_reader import AttentionStore
 from molsaki.store.signal_writer import AttentionStoreWriter
-from molsaki.teacher.read_attention import CUT, NO_KEYS, LayerMix, Text, extract_attention, head_counts
+from molsaki.teacher.read_attention import CUT, NO_KEYS, LayerMix, extract_attention, head_counts
 
 TEMPLATE = PromptTemplate.parse(TEACHER)
 

@@ -23,9 +23,9 @@ from transformers import TrainingArguments
 from molsaki.errors import ArtefactError, InputError, MolsakiError, StageError, TokenizerError, UnreadableModelError
 from molsaki.methods import METHODS, StudentShape
 from molsaki.records import Problem
+from molsaki.spans.text import Text
 from molsaki.store.signal_reader import AttentionStore
 from molsaki.store.signal_writer import AttentionStoreWriter
-from molsaki.teacher.read_attention import Text
 from molsaki.training import Collator, DistillationTrainer, encode_examples, encode_labels, make_method
 from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, NOTHING_LEFT, TOO_LONG
 

@@ -24,7 +24,7 @@ class Agreement:
     Attributes:
         divergence: KL(a ‖ b) in bits, mean over steps; 0 is the same distribution over the keys.
         rank: Spearman's correlation of the keys' order, mean over steps with three keys or more; 1 is the same.
-        same_top: the share of steps whose most-log_metrics key is the same.
+        same_top: the share of steps whose most-attended key is the same.
         chance: that share, had b picked a key at random.
         problems: how many texts were compared.
         left_out: texts in which no step sees two keys on both sides.
@@ -77,7 +77,7 @@ def agreement_by_problem(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> tu
 
     Returns:
         The ids of the texts that can be compared; a table [runs, texts, 4] of the mean over steps of the divergence in
-        bits, the rank correlation (NaN where no step has three keys), whether the most-log_metrics key is the same, and
+        bits, the rank correlation (NaN where no step has three keys), whether the most-attended key is the same, and
         that share by chance; and how many texts could not be compared.
 
     Raises:

@@ -13,7 +13,8 @@ from molsaki.models.decode import end_tokens
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.sentences import sentence_spans
-from molsaki.teacher.read_attention import Text, prepare_text
+from molsaki.spans.text import Text
+from molsaki.teacher.read_attention import prepare_text
 
 if TYPE_CHECKING:
     import torch

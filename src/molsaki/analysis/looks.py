@@ -22,7 +22,8 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.find import Spans, find_spans
-from molsaki.teacher.read_attention import PreparedText, Progress, Text, prepare_text, read_batch
+from molsaki.spans.text import Text
+from molsaki.teacher.read_attention import PreparedText, Progress, prepare_text, read_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -113,7 +114,7 @@ class StepFacts:
     Attributes:
         visible: how many keys the step can see.
         entropy: of the row over them, in bits: 0 looks at one key only, log2(visible) at all alike.
-        top: the most-log_metrics key.
+        top: the most-attended key.
         place: where that one stands: "question", "earlier sentence" or "same sentence".
     """
 
@@ -124,7 +125,7 @@ class StepFacts:
 
 
 def step_facts(look: Look, weights_L: Floats | None = None) -> list[StepFacts | None]:
-    """Entropy and most-log_metrics key of every step; None for a step that sees no key.
+    """Entropy and most-attended key of every step; None for a step that sees no key.
 
     A row is divided by its sum over the keys that the step can see, so it says how attention is spread among keys
     and nothing about how much falls on keys at all.

@@ -333,13 +333,11 @@ def _differences_table(workspace: Workspace, compared: Mapping[tuple[str, str], 
 
 
 def _look_table(result: LookResult, keys: Sequence[int]) -> Table:
-    """A cell for each step and key, the darker the more; the most-log_metrics key of a step is underlined."""
+    """A cell for each step and key, the darker the more; the most-attended key of a step is underlined."""
     from rich.text import Text
 
     look = result.look
-    title = (
-        "% of a token's attention on each key, all layers averaged; the most-log_metrics key of a step is underlined"
-    )
+    title = "% of a token's attention on each key, all layers averaged; the most-attended key of a step is underlined"
     table = Table(title=title, title_justify="left")
     table.add_column("step", max_width=32)
     for span in (look.spans.keys[key] for key in keys):

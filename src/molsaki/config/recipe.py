@@ -53,7 +53,7 @@ class DataSettings(RecipePart):
         root: folder that relative paths start from; by default MOLSAKI_DATA, else the folder `data` where the command
             is run, else `../shared/data` beside it, where the project's own tests have theirs.
         train: the problems that rationales are made for and students learn from.
-        validation: problems that students are log_metrics on while they train, never tested on.
+        validation: problems that students are validated on while they train, never tested on.
         validation_rows: instead, how many training problems to set aside for that, by the hash of their text.
         tests: test sets by name; the first is the in-domain one.
     """

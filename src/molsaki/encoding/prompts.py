@@ -6,7 +6,8 @@ the reasoning that leads there, has an `{answer}` between the two. Nothing else 
 examples are plain text.
 
 A template whose first line is `[system]` or `[user]` is a chat: each such line, and `[assistant]`, starts a turn.
-It ends in an `[assistant]` turn that is the slot alone. `molsaki.encoding.chats` renders it with a model's own chat template.
+It ends in an `[assistant]` turn that is the slot alone. `molsaki.encoding.chats` renders it with a model's own chat
+template.
 """
 
 from __future__ import annotations

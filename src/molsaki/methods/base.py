@@ -51,8 +51,8 @@ class AttentionChoice:
     Attributes:
         question_keys: only the keys of the question.
         step_means: means over each step's tokens instead of sums, on either side over its own tokens.
-        view: which of `molsaki.spans.views` it compares; where that keeps heads apart, the heads of all layers stand in the
-            layers' place.
+        view: which of `molsaki.spans.views` it compares; where that keeps heads apart, the heads of all layers take the
+            place of layers.
     """
 
     question_keys: bool = False

@@ -1,4 +1,4 @@
-"""The figures on attention: the shift, entropy, most-log_metrics keys, layers, layer weights, agreement."""
+"""The figures on attention: the shift, entropy, most-attended keys, layers, layer weights, agreement."""
 
 from __future__ import annotations
 
@@ -161,9 +161,9 @@ def _row_charts(looks: Mapping[str, list[dict[str, Look]]]) -> list[Chart]:
             entropies,
         ),
         Chart(
-            "most-log_metrics",
-            "Where the most-log_metrics key stands, by step",
-            "The share of problems whose most-log_metrics key is in the question; the others' is in the rationale so far.",
+            "most-attended",
+            "Where the most-attended key stands, by step",
+            "The share of problems whose most-attended key is in the question, not in the rationale so far.",
             "step",
             "% of problems",
             places,

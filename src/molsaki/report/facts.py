@@ -180,7 +180,7 @@ def attention_tables(found: Attention) -> list[Table]:
             "set",
             "divergence, bits",
             "rank correlation",
-            "same most-log_metrics key, %",
+            "same most-attended key, %",
             "by chance, %",
             "problems",
         ]

@@ -19,8 +19,8 @@ from molsaki.models.decode import decode_batches
 from molsaki.models.load import model_at, model_location, pick_device, quiet_libraries, tokenizer_at
 from molsaki.report.browser import look_data
 from molsaki.report.page import render
+from molsaki.spans.text import Text
 from molsaki.store.whole_files import write_whole
-from molsaki.teacher.read_attention import Text
 
 YOURS = "your question"
 
@@ -35,7 +35,7 @@ class LookResult:
         look: where it looks.
         answer: its answer as it was written; empty where there is none to be read.
         shares: for each step and key the share of a token's attention, None for a key out of sight.
-        facts: entropy and most-log_metrics key of each step.
+        facts: entropy and most-attended key of each step.
         page: the page, if one was written.
     """
 

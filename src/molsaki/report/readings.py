@@ -30,6 +30,7 @@ from molsaki.models.load import (
 from molsaki.records import hash_text
 from molsaki.report.routers import router_weights
 from molsaki.spans.find import SPAN_RULES
+from molsaki.spans.text import Text
 from molsaki.stages.attend import reading_prompt
 from molsaki.stages.generate import generate_rationales
 from molsaki.stages.workspace import TRAIN, Workspace
@@ -37,7 +38,6 @@ from molsaki.store.fingerprints import fingerprint
 from molsaki.store.row_log import RowLog
 from molsaki.teacher.opening import open_writer, recipe_questions
 from molsaki.teacher.rationales import read_rationales
-from molsaki.teacher.read_attention import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

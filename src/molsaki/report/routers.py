@@ -11,8 +11,9 @@ from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
+from molsaki.spans.text import Text
 from molsaki.stages.workspace import Workspace
-from molsaki.teacher.read_attention import Text, prepare_text, read_batch
+from molsaki.teacher.read_attention import prepare_text, read_batch
 
 if TYPE_CHECKING:
     from molsaki.analysis.looks import Encoder, Floats

@@ -34,7 +34,7 @@ from molsaki.teacher.rationales import RationaleRow, read_rationales
 
 if TYPE_CHECKING:
     from molsaki.evaluation.score import Prediction
-    from molsaki.teacher.read_attention import Text
+    from molsaki.spans.text import Text
 
 TRAIN, VALIDATION = "train", "validation"
 DATA, GENERATE = "data", "generate"
@@ -153,7 +153,7 @@ class Workspace:
 
     def read_texts(self, name: str) -> tuple[list[Problem], dict[str, Text]]:
         """The problems of a set that have a rationale, and their texts as attention is read on them."""
-        from molsaki.teacher.read_attention import Text
+        from molsaki.spans.text import Text
 
         rows = read_rationales(self.rationale_log, self.read_problems(name))
         texts = {

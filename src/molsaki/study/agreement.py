@@ -26,7 +26,7 @@ def attention_table(
 
     On problems of the test sets that nobody trained on, of which the teacher wrote a right rationale, or on training
     problems where the rationales are not the teacher's own (the caption says which): KL divergence in bits, rank
-    correlation, share of rows with the same most-log_metrics key; and how much larger the divergence is where students
+    correlation, share of rows with the same most-attended key; and how much larger the divergence is where students
     are wrong, over all and among students of one problem.
 
     Returns:

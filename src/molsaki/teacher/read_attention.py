@@ -10,7 +10,6 @@ which one process would.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -20,9 +19,9 @@ from molsaki.encoding.encode import EncodedText, encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError
 from molsaki.models.modes import eval_mode
-from molsaki.records import RowReport, hash_json, hash_text
+from molsaki.records import RowReport, hash_json
 from molsaki.spans.align import SpanAlignment
-from molsaki.spans.find import SPAN_RULES, Keys
+from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, View
 from molsaki.store.signal_writer import AttentionStoreWriter
 
@@ -38,32 +37,6 @@ NO_KEYS = "no key: takes no part in the attention loss"
 NO_STEP = "no step left: takes no part in the attention loss"
 CUT = "cut at the end of the teacher's context"
 UNMAPPED = "a step or key without a token"
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One question with its rationale, as attention is read on it.
-
-    Attributes:
-        id: the problem's id.
-        question, rationale: the two shared texts.
-        keys: what counts as a key.
-    """
-
-    id: str
-    question: str
-    rationale: str
-    keys: Keys
-
-    @property
-    def text_hash(self) -> str:
-        """Hash of the texts and the keys: what decides steps, keys and attention, given a teacher."""
-        rule: object
-        if isinstance(self.keys, re.Pattern):
-            rule = {"pattern": self.keys.pattern, "flags": self.keys.flags}
-        else:
-            rule = self.keys if isinstance(self.keys, str) else list(self.keys)
-        return hash_text(self.question, self.rationale, hash_json(rule), SPAN_RULES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,10 @@ from molsaki.encoding.token_map import Span, rationale_spans
 from molsaki.models.logits import last_logits
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
+from molsaki.spans.text import Text
 from molsaki.store.next_tokens import pack_next_tokens, row_shape
 from molsaki.store.signal_writer import AttentionStoreWriter
-from molsaki.teacher.read_attention import CUT, Text, batches_of, input_device, pending_texts
+from molsaki.teacher.read_attention import CUT, batches_of, input_device, pending_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -25,9 +25,9 @@ from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
 from molsaki.spans.align import CommonSpans, SpanAlignment, common_spans, keep_spans
 from molsaki.spans.find import Spans
+from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
 from molsaki.store.signal_reader import AttentionStore
-from molsaki.teacher.read_attention import Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -17,8 +17,8 @@ from molsaki.encoding.padding import pad
 from molsaki.encoding.token_map import AgreedTokens, TokenMap
 from molsaki.methods import NextTokenPair
 from molsaki.records import RowReport
+from molsaki.spans.text import Text
 from molsaki.store.next_tokens import NextTokenStore
-from molsaki.teacher.read_attention import Text
 from molsaki.training.examples import Example
 
 NO_NEXT_TOKENS = "without the teacher's next tokens: takes no part in their loss"
