@@ -98,7 +98,7 @@ def test_a_second_pass_that_reasons_is_kept(sentence: str) -> None:
 def test_nothing_is_kept_where_nothing_is_right() -> None:
     texts = ["One. The answer is 1.", "Two."]
     found = select_sample([said(text) for text in texts], [check_completion(HALF, said(text)) for text in texts])
-    assert (found.verdict.reason, found.agreement, found.completion.text) == ("wrong answer", 0, texts[0])
+    assert (found.result.reason, found.agreement, found.completion.text) == ("wrong answer", 0, texts[0])
 
 
 SENTENCES = st.sampled_from(
@@ -136,4 +136,4 @@ def test_the_choice_does_not_depend_on_wrong_samples(texts: list[str]) -> None:
     assert found.agreement == len(right)
     if right:
         assert found.completion in [completions[i] for i in right]
-        assert len(found.verdict.rationale) == min(len(verdicts[i].rationale) for i in right)
+        assert len(found.result.rationale) == min(len(verdicts[i].rationale) for i in right)

@@ -295,7 +295,7 @@ sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from test_extraction import FOLDER, make_texts, read
+from test_read_attention import FOLDER, make_texts, read
 
 def progress(done, total):
     if done >= 6:
