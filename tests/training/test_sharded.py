@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import small_world
 from launching import launch_script
 from small_world import make_examples
 
@@ -66,4 +67,4 @@ dist.destroy_process_group()
 
 def test_a_sharded_student_has_the_same_loss_and_gradients(tmp_path):
     make_examples(tmp_path / "attention")
-    launch_script(SCRIPT, [str(Path(__file__).parent), str(tmp_path)], tmp_path)
+    launch_script(SCRIPT, [str(Path(small_world.__file__).parent), str(tmp_path)], tmp_path)
