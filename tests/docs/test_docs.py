@@ -294,7 +294,7 @@ def test_keys_of_recipes_that_a_page_names_are_there(page: str) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("docs/methods/")])
 def test_settings_of_methods_that_a_page_describes_are_there(page: str) -> None:
     known = {field for method in METHODS.values() for field in method.Settings.model_fields}
-    for table in re.findall(r"^\| setting .*\n\|[ -|]+\n((?:\|.*\n)+)", PAGES[page], re.MULTILINE):
+    for table in re.findall(r"^\| setting .*\n\|[-| ]+\n((?:\|.*\n)+)", PAGES[page], re.MULTILINE):
         for row in table.splitlines():
             assert set(re.findall(r"`(\w+)`", row.split(" | ")[0])) <= known, row
 
@@ -324,5 +324,5 @@ def test_tables_name_every_recipe_source_method_study_command_and_public_name() 
 
 def test_the_readme_begins_with_a_screen_that_can_be_read() -> None:
     first = PAGES["README.md"].partition("\n## ")[0]
-    assert len(first.splitlines()) <= 45
+    assert len(first.splitlines()) <= 50
     assert first.count("<!-- demo:begin -->") == first.count("<!-- demo:end -->") == 1
