@@ -1,4 +1,4 @@
-"""The tables of `docs/recipes.md`, made from the code: `python tests/docs/recipe_table.py` writes them anew."""
+"""The tables of `docs/recipe_keys.md`, made from the code: `python tests/helpers/recipe_table.py` writes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from molsaki.config import model_spec as recipe_models
 from molsaki.config import recipe
 from molsaki.methods import METHODS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipe_keys.md"
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 
 PARTS: dict[str, type[BaseModel]] = {

@@ -72,7 +72,7 @@ def test_the_wheel_has_recipes_prompts_weights_and_types(tmp_path: Path) -> None
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     package = ROOT / "src/molsaki"
-    for pattern in ("py.typed", "recipes/*.yaml", "recipes/prompts/*.txt", "pocket/weights/*/*", "**/*.py"):
+    for pattern in ("py.typed", "**/recipes/*.yaml", "**/prompts/*.txt", "data/pocket/weights/*/*", "**/*.py"):
         found = [path.relative_to(package.parent).as_posix() for path in package.glob(pattern)]
         assert found
         assert set(found) <= names
