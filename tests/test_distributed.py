@@ -14,11 +14,11 @@ from launching import launch
 from molsaki import distributed as processes
 from molsaki.errors import InputError
 from molsaki.store.run_directory import RunDirectory
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_reader import SignalStore
 
 TWO = {
     **SMALL,
-    "methods": ["molsaki"],
+    "methods": ["molsaki", "molsaki-words", "logits"],
     "baseline": None,
     "attention": {"batch_tokens": 150},
     "training": {**SMALL["training"], "steps": 3, "batch_size": 8},
@@ -46,12 +46,14 @@ def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "one", folder / "two"
 
 
-def test_two_processes_write_the_store_of_one_row_for_row(one_and_two: tuple[Path, Path]) -> None:
-    one, two = (AttentionStore(folder / "attention") for folder in one_and_two)
-    assert one.ids() == two.ids()
-    assert one.fingerprint == two.fingerprint
-    for row_id, text in one.text_hashes().items():
-        assert torch.equal(one.get(row_id, text), two.get(row_id, text))
+def test_two_processes_write_the_stores_of_one_row_for_row(one_and_two: tuple[Path, Path]) -> None:
+    for name in ("steps", "words", "next-tokens"):
+        one, two = (SignalStore(folder / "attention" / name) for folder in one_and_two)
+        assert one.ids() == two.ids()
+        assert one.fingerprint == two.fingerprint
+        for row_id, text in one.text_hashes().items():
+            mine, theirs = one.get(row_id, text), two.get(row_id, text)
+            assert all(torch.equal(tensor, theirs[part]) for part, tensor in mine.items())
     first, second = (json.loads((folder / "stages/attend.json").read_text()) for folder in one_and_two)
     assert first == second
 

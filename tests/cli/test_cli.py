@@ -41,7 +41,10 @@ COMMANDS = {
         "Rationales that exist already, checked like those of a teacher: which are kept, and why others are not.",
         COMMON | {"--overwrite", "--completion", "--id", "--question", "--count"},
     ),
-    "attend": ("Rationales and a teacher to stepwise attention, layer by layer.", COMMON | {"--check"}),
+    "attend": (
+        "Rationales and a teacher to what methods compare of it: stepwise attention, next tokens.",
+        COMMON | {"--check"},
+    ),
     "train": ("Rationales and attention to students, one for each method and seed.", COMMON | {"--workers"}),
     "evaluate": (
         "Students and test sets to predictions, and accuracy with its interval.",

@@ -44,11 +44,6 @@ def test_words_are_disjoint_in_order_and_cover_all_that_is_not_space(question: s
     assert list(spans.keys) == sorted(spans.keys, key=lambda span: (span.text == "rationale", span.start))
 
 
-def test_views_are_told_apart() -> None:
+def test_views_are_three() -> None:
     assert list(VIEWS.values()) == [STEPS, HEADS, WORDS]
     assert all(VIEWS[view.name] is view for view in VIEWS.values())
-    for what in ("folder", "stage", "title"):
-        assert len({getattr(view, what) for view in VIEWS.values()}) == len(VIEWS)
-    rules = [view.rules("numbers") for view in VIEWS.values()]
-    assert len({tuple(rule.items()) for rule in rules}) == len(VIEWS)
-    assert {tuple(rule) for rule in rules} == {("keys", "span rules", "layers")}

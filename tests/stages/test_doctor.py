@@ -9,9 +9,7 @@ import pytest
 from commands import SMALL, Shown, files, molsaki, recipe, run
 
 from molsaki.models.estimates import show_bytes, show_seconds
-from molsaki.spans.views import HEADS, WORDS
-from molsaki.stages.next_tokens import FOLDER
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_reader import SignalStore
 
 OWN = {
     **SMALL,
@@ -57,10 +55,10 @@ def test_what_it_says_of_given_rationales_is_what_the_stages_do(tmp_path: Path) 
     ):
         assert part in shown.text
     assert run(path, tmp_path / "run").code == 0
-    attend = json.loads((tmp_path / "run/stages/attend.json").read_text(encoding="utf-8"))
-    assert (attend["read"], attend["kept"]) == (3, 2)
-    store = AttentionStore(tmp_path / "run/attention")
-    assert f"the store has {show_bytes(4 * store.check().values)}, 4 layers in float32" in shown.text
+    read = json.loads((tmp_path / "run/stages/attend.json").read_text(encoding="utf-8"))["signals"]["steps"]
+    assert (read["read"], read["kept"]) == (3, 2)
+    store = SignalStore(tmp_path / "run/attention/steps").check()
+    assert f"the store has {show_bytes(store.bytes)}, 4 layers" in shown.text
 
 
 def foretold_and_read(folder: Path, *settings: str) -> Shown:
@@ -79,10 +77,10 @@ def foretold_and_read(folder: Path, *settings: str) -> Shown:
 def test_each_view_of_attention_has_its_size(tmp_path: Path) -> None:
     methods = "methods=[{name: molsaki, heads: each}, attention-map]"
     shown = foretold_and_read(tmp_path, methods)
-    heads, words = (AttentionStore(tmp_path / "run" / view.folder).check() for view in (HEADS, WORDS))
-    assert not (tmp_path / "run/attention").exists()
-    assert f"the store has {show_bytes(4 * heads.values)}, 16 heads of 4 layers in float32" in shown.text
-    assert f"the store has {show_bytes(4 * words.values)}, 4 layers in float32" in shown.text
+    heads, words = (SignalStore(tmp_path / "run/attention" / name).check() for name in ("heads", "words"))
+    assert not (tmp_path / "run/attention/steps").exists()
+    assert f"the store has {show_bytes(heads.bytes)}, 16 heads of 4 layers" in shown.text
+    assert f"the store has {show_bytes(words.bytes)}, 4 layers" in shown.text
     shown = molsaki("doctor", recipe(tmp_path / "written", methods, "baseline=null"))
     for part in ("if rationales have 5 steps and 8 keys", "if rationales have 60 words and questions 60"):
         assert part in shown.text
@@ -92,12 +90,10 @@ def test_each_view_of_attention_has_its_size(tmp_path: Path) -> None:
 def test_the_teachers_next_tokens_have_their_size(top: int, tmp_path: Path) -> None:
     settings = ("methods=[{name: logits, temperature: 2}]", f"logits.top={top}")
     shown = foretold_and_read(tmp_path, *settings)
-    store = AttentionStore(tmp_path / "run" / FOLDER).check()
-    kept = json.loads((tmp_path / "run/stages/attend.json").read_text(encoding="utf-8"))["next tokens"]["fingerprint"][
-        "kept"
-    ]
-    assert (kept == str(top)) == (top == 32), "no more than there are tokens"
-    assert f"the store has about {show_bytes(4 * store.values)}, {kept} likeliest at each token" in shown.text
+    store = SignalStore(tmp_path / "run/attention/next-tokens")
+    kept = store.get(*next(iter(store.text_hashes().items())))["ids"].shape[1]
+    assert (kept == top) == (top == 32), "no more than there are tokens"
+    assert f"the store has {show_bytes(store.check().bytes)}, the {kept} likeliest at each token" in shown.text
     shown = molsaki("doctor", recipe(tmp_path / "written", *settings, "baseline=null"))
     assert f"{kept} likeliest at each token, if rationales have " in shown.text
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from commands import Shown, files, recipe, run
 
 from molsaki.errors import ArtefactError
 from molsaki.stages import pipeline
 from molsaki.stages.workspace import Workspace
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_reader import SignalStore
 
 SETTINGS = (
     "methods=[dss, molsaki, logits]",
@@ -68,14 +69,16 @@ def lose_shard(folder: Path) -> None:
         file.unlink()
 
 
-@pytest.mark.parametrize(("store", "lose"), [("attention", lose_shard), ("next_tokens", shutil.rmtree)])
+@pytest.mark.parametrize(("store", "lose"), [("steps", lose_shard), ("next-tokens", shutil.rmtree)])
 def test_rows_that_a_store_has_lost_are_read_again(
     store: str, lose: Callable[[Path], None], finished: tuple[Path, Path]
 ) -> None:
     path, out = finished
-    whole = AttentionStore(out / store)
+    folder = out / "attention" / store
+    whole = SignalStore(folder)
     expected = {row_id: whole.get(row_id, text) for row_id, text in whole.text_hashes().items()}
-    lose(out / store)
+    others = contents(out, "attention/next-tokens" if store == "steps" else "attention/steps")
+    lose(folder)
     shutil.rmtree(out / "students/molsaki-1")
     shown = run(path, out, command="train")
     assert shown.code == 2
@@ -84,9 +87,12 @@ def test_rows_that_a_store_has_lost_are_read_again(
     assert not (out / "students/molsaki-1").exists()
     assert run(path, out, command="attend").code == 0
     assert run(path, out, "--check", command="attend").code == 0
-    again = AttentionStore(out / store)
+    again = SignalStore(folder)
     assert set(again.ids()) == set(expected)
-    assert all(again.get(row_id, text).equal(expected[row_id]) for row_id, text in again.text_hashes().items())
+    for row_id, text in again.text_hashes().items():
+        for part, tensor in again.get(row_id, text).items():
+            torch.testing.assert_close(tensor, expected[row_id][part], atol=1e-6, rtol=1e-6)
+    assert contents(out, *others) == others, "what is there is left alone"
     shown = run(path, out, command="train")
     assert shown.code == 0, shown.error
     written = (out / "stages/attend.json").stat().st_mtime_ns
@@ -96,14 +102,14 @@ def test_rows_that_a_store_has_lost_are_read_again(
 
 def test_the_advice_for_a_shard_that_is_cut_leads_out(finished: tuple[Path, Path]) -> None:
     path, out = finished
-    shard = out / "attention/shard-00000.safetensors"
+    shard = out / "attention/steps/shard-00000.safetensors"
     shard.write_bytes(shard.read_bytes()[:-8])
     shutil.rmtree(out / "students/molsaki-1")
     for command in ("attend", "train"):
         shown = run(path, out, command=command)
         assert shown.code == 2
         assert "delete both files of shard-00000 and run the stage again" in said(shown)
-    lose_shard(out / "attention")
+    lose_shard(out / "attention/steps")
     shown = run(path, out)
     assert shown.code == 0, shown.error
     assert "molsaki, seed 1: trained in" in shown.text
@@ -113,12 +119,15 @@ def test_rationales_that_came_after_the_attention_was_read_are_read_too(finished
     path, out = finished
     stage = out / "stages/attend.json"
     told = json.loads(stage.read_text(encoding="utf-8"))
-    rows = len(AttentionStore(out / "attention"))
-    stage.write_text(json.dumps({**told, "read": told["read"] - 1, "kept": told["kept"] - 1}), encoding="utf-8")
+    rows = len(SignalStore(out / "attention/steps"))
+    fewer = {
+        name: {**entry, "read": entry["read"] - 1, "kept": entry["kept"] - 1} for name, entry in told["signals"].items()
+    }
+    stage.write_text(json.dumps({"signals": fewer}), encoding="utf-8")
     shown = run(path, out, command="attend")
     assert shown.code == 0, shown.error
     assert json.loads(stage.read_text(encoding="utf-8")) == told
-    assert len(AttentionStore(out / "attention")) == rows
+    assert len(SignalStore(out / "attention/steps")) == rows
 
 
 # ---- rationales ----

@@ -83,8 +83,10 @@ def test_a_run_says_what_it_was_made_with(world: tuple[Path, Path, Shown]) -> No
     manifest = json.loads((world[1] / "manifest.json").read_text(encoding="utf-8"))
     assert {"python", "torch", "transformers", "molsaki", "tokenizers"} <= set(manifest["versions"])
     attend = json.loads((world[1] / "stages/attend.json").read_text(encoding="utf-8"))
-    assert {"teacher", "prompt", "keys", "span rules", "weights", "tokenizer"} <= set(attend["fingerprint"])
-    assert attend["layers"] == 4
+    assert list(attend["signals"]) == ["steps"]
+    read = attend["signals"]["steps"]
+    assert {"signal", "teacher", "prompt", "keys", "span rules", "weights", "tokenizer"} <= set(read["fingerprint"])
+    assert read["row"] == "4 layers"
 
 
 def test_every_student_is_a_plain_model_directory(world: tuple[Path, Path, Shown]) -> None:

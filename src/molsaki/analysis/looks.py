@@ -23,13 +23,14 @@ from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.find import Spans, find_spans
 from molsaki.spans.text import Text
-from molsaki.teacher.read_attention import PreparedText, Progress, prepare_text, read_batch
+from molsaki.teacher.read_attention import PreparedText, prepare_text, read_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+Progress = Callable[[int, int], None]
 Encoder = Callable[[str, str], EncodedText]
 """From question and rationale to the tokens of one model in its own prompt."""
 
@@ -227,20 +228,24 @@ def _read_through(
     batch_size: int,
     progress: Progress | None,
 ) -> dict[str, Any]:
-    from molsaki.store.signal_reader import AttentionStore
-    from molsaki.store.signal_writer import AttentionStoreWriter
+    from molsaki.attention import find_model, layer_count
+    from molsaki.store.attention_rows import attention_row, attention_schema, pack_attention
+    from molsaki.store.signal_reader import SignalStore
+    from molsaki.store.signal_writer import SignalWriter, flush_if_due
 
     folder, fingerprint = store
-    with AttentionStoreWriter(folder, fingerprint, "float16") as writer:
+    with SignalWriter(folder, fingerprint, attention_schema(layer_count(find_model(model)), "float16")) as writer:
         there = writer.text_hashes()
-        missing = [item for item in items if item.text.id not in there]
-        hashes = {item.text.id: item.text.text_hash for item in missing}
-        for row_id, attention_LST in _read(model, tokenizer, missing, batch_size, progress):
-            writer.add(row_id, hashes[row_id], attention_LST)
+        missing = {item.text.id: item for item in items if item.text.id not in there}
+        for row_id, attention_LST in _read(model, tokenizer, list(missing.values()), batch_size, progress):
+            tokens = missing[row_id].tokens
+            row = pack_attention(attention_LST, tokens.tokens_of_steps, tokens.missing_steps)
+            writer.add(row_id, missing[row_id].text.text_hash, row)
+            flush_if_due([writer])
     if not items:
         return {}
-    kept = AttentionStore(folder, fingerprint)
-    return {item.text.id: kept.get(item.text.id, item.text.text_hash) for item in items}
+    kept = SignalStore(folder, fingerprint)
+    return {item.text.id: attention_row(kept, item.text.id, item.text.text_hash).attention_LSK for item in items}
 
 
 def _look(item: PreparedText, attention_LST: Any) -> Look:

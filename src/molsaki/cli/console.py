@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from molsaki.report.build import Report
     from molsaki.report.facts import Table as Facts
     from molsaki.report.look import LookResult
-    from molsaki.spans.views import View
-    from molsaki.stages.attend import AttentionCheck
+    from molsaki.stages.attend import SignalCheck
     from molsaki.stages.doctor import Finding
     from molsaki.stages.students import Done
     from molsaki.stages.workspace import Workspace
@@ -121,24 +120,12 @@ class Console:
             for note, n in manifest["notes"].items():
                 self.rich.print(f"  {escape(name)}: {escape(note)}: {n}")
 
-    def attention(self, manifest: Mapping[str, Any], view: View) -> None:
-        """Say how many rationales' attention was read in a view and why the others' was not."""
-        left_out = reasons(manifest)
-        mixed = ", stored mixed" if manifest.get("stored") == "mixed" else ""
-        of = f", {manifest['heads']} heads" if view.heads else ""
-        self.rich.print(
-            f"{view.title}: {manifest['kept']} of {manifest['read']} rationales read, {manifest['layers']} layers"
-            + of
-            + mixed
-            + (f"; {escape(left_out)}" if left_out else "")
-        )
-        if "next tokens" in manifest:
-            expected = manifest["next tokens"]
-            left_out = reasons(expected)
+    def signals(self, read: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say for each signal on how many rationales the teacher was read, and why not on the others."""
+        for entry in read.values():
+            left_out = f"; {escape(reasons(entry))}" if reasons(entry) else ""
             self.rich.print(
-                f"next tokens: {expected['kept']} of {expected['read']} rationales read, the "
-                f"{expected['fingerprint']['kept']} likeliest at each token"
-                + (f"; {escape(left_out)}" if left_out else "")
+                f"{entry['title']}: {entry['kept']} of {entry['read']} rationales read, {entry['row']}{left_out}"
             )
 
     def diagnosis(self, findings: Sequence[Finding]) -> bool:
@@ -158,12 +145,12 @@ class Console:
         self.rich.print(f"{errors} errors: this recipe would not run" if errors else "No errors: this recipe can run.")
         return not errors
 
-    def attention_check(self, check: AttentionCheck, what: str) -> bool:
+    def signal_check(self, check: SignalCheck) -> bool:
         """Say what a look at every row of one of the teacher's stores found; gives whether all is well."""
         store = check.store
         problems = [*check.problems, *store.problems]
         self.rich.print(
-            f"{what} store: {store.rows} rows in {store.shards} shards, {store.values} values; "
+            f"{check.title} store: {store.rows} rows in {store.shards} shards, {store.bytes} bytes; "
             + (f"[red]{len(problems)} problems[/]" if problems else "every row is as it was written and fits its text")
         )
         for problem in problems:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from molsaki.cli.console import Console
-    from molsaki.spans.views import View
     from molsaki.stages.workspace import Workspace
 
 Partial = Annotated[bool, typer.Option("--partial", help="Go on although a server gave no answer to some questions.")]
@@ -38,7 +37,7 @@ def run(
     with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
         _generate(console, workspace, partial)
-        _attend(console, workspace, pipeline.views(workspace))
+        _attend(console, workspace)
         with console.students(workspace) as each:
             pipeline.students(workspace, workers=workers, each=each)
         on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))
@@ -112,34 +111,29 @@ def attend(
         bool, typer.Option("--check", help="Read nothing; open every shard that is there and prove every row.")
     ] = False,
 ) -> None:
-    """Rationales and a teacher to stepwise attention, layer by layer."""
+    """Rationales and a teacher to what methods compare of it: stepwise attention, next tokens."""
     from molsaki.cli.console import Console
-    from molsaki.spans.views import STEPS
-    from molsaki.stages import pipeline
-    from molsaki.stages.attend import check_attention
-    from molsaki.stages.next_tokens import check_next_tokens, wants_next_tokens
+    from molsaki.stages.attend import check_signal
+    from molsaki.stages.signals import signals_to_read
 
     console = Console()
     with opened(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
-        views = pipeline.views(workspace) or [STEPS]
+        names = signals_to_read(workspace.recipe)
         if check:
-            sound = [console.attention_check(check_attention(workspace, view), view.title) for view in views]
-            if wants_next_tokens(workspace):
-                sound.append(console.attention_check(check_next_tokens(workspace), "next token"))
+            sound = [console.signal_check(check_signal(workspace, name)) for name in names]
             if not all(sound):
                 raise typer.Exit(1)
             return
-        _attend(console, workspace, views)
+        _attend(console, workspace, names)
 
 
-def _attend(console: Console, workspace: Workspace, views: Sequence[View]) -> None:
+def _attend(console: Console, workspace: Workspace, names: Sequence[str] | None = None) -> None:
     from molsaki.stages import pipeline
 
-    for view in views:
-        with console.progress("attention") as progress:
-            manifest = pipeline.attend(workspace, progress, view)
-        console.attention(manifest, view)
+    with console.progress("teacher") as progress:
+        read = pipeline.attend(workspace, progress, names=names)
+    console.signals(read)
 
 
 def train(

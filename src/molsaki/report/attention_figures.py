@@ -23,6 +23,7 @@ from molsaki.analysis.shift import estimate
 from molsaki.methods import METHODS
 from molsaki.report.charts import Chart, Series
 from molsaki.report.readings import Readings
+from molsaki.stages.signals import view_of
 from molsaki.stages.workspace import Workspace
 
 LEAST = 5
@@ -225,7 +226,7 @@ def _layer_charts(profiles: Mapping[str, list[LayerProfile]]) -> list[Chart]:
 
 def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
     charts = []
-    spec = next((m for m in workspace.recipe.methods if METHODS[m.name].reads_attention), None)
+    spec = next((m for m in workspace.recipe.methods if view_of(m) is not None), None)
     if readings.teacher and spec is not None:
         settings = METHODS[spec.name].Settings(**spec.settings).model_dump()
         temperature, normalise = settings.get("teacher_temperature", 0.1), settings.get("layer_change") != "sum"

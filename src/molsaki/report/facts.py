@@ -16,10 +16,9 @@ from molsaki.evaluation.crossed import PairedDifference
 from molsaki.evaluation.intervals import Interval, show_p
 from molsaki.evaluation.score import result_row, score
 from molsaki.report.attention_figures import Attention
-from molsaki.spans.views import VIEWS
 from molsaki.stages.pipeline import DATA, GENERATE
 from molsaki.stages.results import Mean, differences, means
-from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
+from molsaki.stages.workspace import ATTEND, TRAIN, VALIDATION, Workspace
 
 MOST_CHARACTERS = 600
 """An example that is longer is cut on the page."""
@@ -238,11 +237,11 @@ def data_tables(workspace: Workspace) -> list[Table]:
         shown = [[reason, str(n), _example(generated, reason)] for reason, n in generated["reasons"].items()]
         shown += [[note, str(n), ""] for note, n in generated["notes"].items() if n]
         tables.append(Table("Rationales of the training problems", ["verdict", "rationales", "one of them"], shown))
-    attended = [(view, workspace.stage(view.stage)) for view in VIEWS.values()]
-    shown = [[view.title, str(m["read"]), str(m["kept"]), _reasons(m)] for view, m in attended if m]
+    signals = workspace.stage(ATTEND).get("signals", {}).values()
+    shown = [[entry["title"], str(entry["read"]), str(entry["kept"]), _reasons(entry)] for entry in signals]
     if shown:
         head = ["what", "rationales that came in", "read", "left out, and what to know"]
-        tables.append(Table("The teacher's attention on them", head, shown))
+        tables.append(Table("What was read of the teacher on them", head, shown))
     tables.append(
         Table(
             "Lengths of the questions, in words", ["set", "median", "nine of ten below", "longest"], _lengths(workspace)
@@ -324,11 +323,9 @@ def rerun_tables(workspace: Workspace) -> tuple[str, str, list[Table]]:
     recipe_text = yaml.safe_dump(workspace.run.recipe, sort_keys=False, allow_unicode=True, width=100)
     command = f"molsaki run {shlex.quote(str(workspace.run.folder / 'recipe.yaml'))} --out NEW-FOLDER"
     hashes = [["recipe", str(manifest.get("recipe_hash"))]]
-    for view in VIEWS.values():
-        marks = workspace.stage(view.stage).get("fingerprint", {})
-        hashes += [
-            [f"teacher's {view.title}: {key}", str(mark)[:200]] for key, mark in marks.items() if key != "prompt"
-        ]
+    for entry in workspace.stage(ATTEND).get("signals", {}).values():
+        parts = entry["fingerprint"].items()
+        hashes += [[f"teacher's {entry['title']}: {key}", str(part)[:200]] for key, part in parts if key != "prompt"]
     for path in sorted(workspace.run.path("data").glob("*.jsonl")) if workspace.run.path("data").is_dir() else []:
         hashes.append([f"data/{path.name}", f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"])
     versions = [[name, str(version)] for name, version in manifest.get("versions", {}).items()]

@@ -12,6 +12,7 @@ from molsaki.methods import METHODS
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.text import Text
+from molsaki.stages.signals import view_of
 from molsaki.stages.workspace import Workspace
 from molsaki.teacher.read_attention import prepare_text, read_batch
 
@@ -41,7 +42,7 @@ def router_weights(
 
     spec = workspace.method(pair[0])
     path = workspace.student(*pair) / METHOD_WEIGHTS
-    if not METHODS[spec.name].reads_attention or not path.is_file():
+    if view_of(spec) is None or not path.is_file():
         return {}
     try:
         own = safetensors.torch.load_file(path)

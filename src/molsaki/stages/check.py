@@ -14,7 +14,7 @@ from molsaki.config.recipe import DataSpec, Recipe
 from molsaki.data import SOURCES
 from molsaki.errors import RecipeError
 from molsaki.methods import METHODS
-from molsaki.stages.next_tokens import require_temperatures
+from molsaki.stages.signals import needed_signals, require_temperatures, view_of
 from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
 from molsaki.store.run_directory import RunDirectory
 
@@ -268,10 +268,9 @@ def _misfits(recipe: Recipe) -> list[str]:
         found += _mixed_otherwise(recipe)
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
         found.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
-    if any(METHODS[method.name].reads_attention for method in recipe.methods) and recipe.teacher.attending is None:
-        found.append("teacher.reader: expected a model, since a method reads attention; got none")
-    elif any(METHODS[method.name].reads_logits for method in recipe.methods) and recipe.teacher.attending is None:
-        found.append("teacher.reader: expected a model, since a method reads its next tokens; got none")
+    needed = needed_signals(recipe)
+    if needed and recipe.teacher.attending is None:
+        found.append(f"teacher.reader: expected a model, since methods compare its {', '.join(needed)}; got none")
     return found
 
 
@@ -290,7 +289,7 @@ def _mixed_otherwise(recipe: Recipe) -> list[str]:
     }
     for i, spec in enumerate(recipe.methods):
         method = METHODS[spec.name]
-        if not method.reads_attention:
+        if view_of(spec) is None:
             continue
         settings = method.Settings(**spec.settings)
         if "teacher_weights" not in method.Settings.model_fields:

@@ -8,7 +8,7 @@ collected, not raised, so that all of it is said at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ from molsaki.config.recipe import Recipe
 from molsaki.encoding.chats import keeps_completions, render_template
 from molsaki.errors import MolsakiError
 from molsaki.models.estimates import (
-    BYTES,
     Machine,
     probe_machine,
     reading_memory,
@@ -32,22 +31,20 @@ from molsaki.models.estimates import (
     writing_seconds,
 )
 from molsaki.models.load import Outline, load_tokenizer, outline_model, pick_device, quiet_libraries
-from molsaki.spans.views import View
 from molsaki.stages import pipeline
 from molsaki.stages.attend import reading_prompt
 from molsaki.stages.check import open_workspace
-from molsaki.stages.next_tokens import TOLD, next_token_rules, wants_next_tokens
+from molsaki.stages.signals import make_signal, needed_signals
 from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.store.schema import row_bytes
 from molsaki.teacher.served import check_server
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from molsaki.teacher.signals import ModelSizes, Signal
+
 Level = Literal["plain", "warning", "error"]
-ASSUMED_STEPS, ASSUMED_KEYS = 5, 8
-"""Steps and keys of a rationale that nobody has written yet: about the mean of PaLM's for SVAMP."""
-ASSUMED_WORDS = 60, 120
-"""Words of such a rationale, and of it and its question together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,7 @@ def diagnose(recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> lis
             "machine": lambda: _machine(recipe, machine),
             "data": lambda: _data(workspace),
             "rationales": lambda: _rationales(workspace, machine),
-            "attention": lambda: _attention(workspace, machine),
+            "teacher": lambda: _signals(workspace, machine),
             "training": lambda: _training(workspace, machine),
         }
         for about, check in checks.items():
@@ -184,73 +181,67 @@ def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Findin
             yield Finding("rationales", f"{without} questions have no number; their rationales may have")
 
 
-def _attention(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+def _signals(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+    """What is read of the teacher: in one forward pass a batch, whatever methods compare."""
+    from molsaki.encoding.encode import require_offsets
+    from molsaki.teacher.signals import ModelSizes
+
     recipe = workspace.recipe
     spec = recipe.teacher.attending
-    views = pipeline.views(workspace)
-    if not views or spec is None:
-        yield Finding("attention", "no method reads it")
+    signals = [make_signal(workspace, name) for name in needed_signals(recipe)]
+    if not signals or spec is None:
+        yield Finding("teacher", "no method compares anything of it")
         return
-    from molsaki.encoding.encode import require_offsets
-
     model = _look_at(recipe, spec)
     require_offsets(model.tokenizer, end=False)
     yield _chat_keeps(workspace, model)
+    text = model.outline.text
+    sizes = ModelSizes(text.num_hidden_layers, text.num_hidden_layers * text.num_attention_heads, text.vocab_size)
+    written = workspace.run.stage_done(pipeline.GENERATE) is not None
+    tokens = yield from (_read_texts if written else _unwritten_texts)(workspace, model, signals, sizes)
     memory = reading_memory(model.outline, spec.dtype, max(recipe.attention.batch_tokens, 1))
-    for view in views:
-        tokens = yield from _view(workspace, spec, model, view)
-        seconds = partial(reading_seconds, model.outline, tokens)
-        yield from _needs(view.title, machine, memory, seconds)
-    if wants_next_tokens(workspace):
-        yield _next_tokens(workspace, model)
+    yield from _needs("teacher", machine, memory, partial(reading_seconds, model.outline, tokens))
 
 
-def _next_tokens(workspace: Workspace, model: _Model) -> Finding:
-    """How large the store of the teacher's next tokens is, a number for each token of each rationale times a few."""
-    from molsaki.store.next_tokens import TEMPERATURES, row_shape
-
-    if workspace.run.stage_done(pipeline.GENERATE) is None:
-        longest = workspace.recipe.rationales.max_new_tokens
-        lengths, if_so = [longest] * len(workspace.read_problems(TRAIN)), f", if rationales have {longest} tokens"
-    else:
-        texts = workspace.read_texts(TRAIN)[1].values()
-        lengths, if_so = _lengths(model.tokenizer, [text.rationale for text in texts], special_tokens=False), ""
-    top = min(workspace.recipe.logits.top, model.outline.text.vocab_size)
-    marked = next_token_rules(workspace)[TEMPERATURES]
-    size = BYTES["float32"] * sum(math.prod(row_shape(length + 1, top, marked)) for length in lengths)  # and its end
-    return Finding(TOLD, f"the store has about {show_bytes(size)}, {top} likeliest at each token{if_so}")
+def _unwritten_texts(
+    workspace: Workspace, model: _Model, signals: Sequence[Signal[Any]], sizes: ModelSizes
+) -> Generator[Finding, None, int]:
+    """About how large the stores are for rationales that nobody has written yet; gives how many tokens are read."""
+    problems, longest = workspace.read_problems(TRAIN), workspace.recipe.rationales.max_new_tokens
+    for signal in signals:
+        expected, of = signal.expected_sizes(longest)
+        size = show_bytes(row_bytes(signal.schema(sizes), expected) * len(problems))
+        text = f"the store has about {size}, {signal.describe(sizes)}, if rationales have {of}"
+        yield Finding(signal.title, text)
+    return sum(_lengths(model.tokenizer, [problem.text for problem in problems])) + len(problems) * longest
 
 
-def _view(workspace: Workspace, spec: ModelSpec, model: _Model, view: View) -> Generator[Finding, None, int]:
-    """What one view of the teacher's attention reads, skips and stores; gives how many tokens are read."""
-    from molsaki.teacher.read_attention import CUT, NO_KEYS, prepare_texts
+def _read_texts(
+    workspace: Workspace, model: _Model, signals: Sequence[Signal[Any]], sizes: ModelSizes
+) -> Generator[Finding, None, int]:
+    """What is read, skipped and stored of the rationales that are there; gives how many tokens are read."""
+    from molsaki.teacher.read_signals import prepare_texts
+    from molsaki.teacher.signals import CUT
 
-    recipe = workspace.recipe
-    layers = 1 if recipe.attention.layers == "mixed" else model.outline.text.num_hidden_layers
-    rows = layers * model.outline.text.num_attention_heads if view.heads else layers
-    width = rows * BYTES[recipe.attention.dtype]
-    if workspace.run.stage_done(pipeline.GENERATE) is None:
-        problems = workspace.read_problems(TRAIN)
-        steps, keys = ASSUMED_WORDS if view.words else (ASSUMED_STEPS, ASSUMED_KEYS)
-        of = f"{steps} words and questions {keys - steps}" if view.words else f"{steps} steps and {keys} keys"
-        size = width * steps * keys * len(problems)
-        yield Finding(view.title, f"the store has about {show_bytes(size)}, if rationales have {of}")
-        tokens = sum(_lengths(model.tokenizer, [problem.text for problem in problems]))
-        return tokens + len(problems) * recipe.rationales.max_new_tokens
-    context = model.context(recipe.attention.max_length)
+    context = model.context(workspace.recipe.attention.max_length)
     _, texts = workspace.read_texts(TRAIN)
     prompt = reading_prompt(workspace, model.tokenizer)
-    prepared, report = prepare_texts(model.tokenizer, list(texts.values()), prompt, context, view)
+    prepared, reports = prepare_texts(model.tokenizer, list(texts.values()), prompt, context, signals)
     lengths = [item.length for item in prepared]
-    size = width * sum(item.size for item in prepared)
-    yield Finding(view.title, f"{spec.name} reads {len(prepared)} texts of {_of_tokens(lengths)}; {context} fit")
-    cut = report.notes.pop(CUT, 0)
+    yield Finding("teacher", f"{model.spec.name} reads {len(prepared)} texts of {_of_tokens(lengths)}; {context} fit")
+    cut = sum(item.encoded.cut_tokens > 0 for item in prepared)
     share = 100 * cut / max(1, len(prepared))
-    yield Finding(view.title, f"{cut} are cut there ({share:.1f} %)", "warning" if cut else "plain")
-    for reason, n in {**report.skipped, **report.notes}.items():
-        yield Finding(view.title, f"{n} {reason}", "warning" if reason == NO_KEYS else "plain")
-    each = f"{rows} heads of {layers} layers" if view.heads else f"{layers} layers"
-    yield Finding(view.title, f"the store has {show_bytes(size)}, {each} in {recipe.attention.dtype}")
+    yield Finding("teacher", f"{cut} are cut there ({share:.1f} %)", "warning" if cut else "plain")
+    for signal in signals:
+        report, schema = reports[signal.name], signal.schema(sizes)
+        for reason, n in report.skipped.items():
+            yield Finding(signal.title, f"{n} {reason}", "warning")
+        for note, n in report.notes.items():
+            if note != CUT:
+                yield Finding(signal.title, f"{n} {note}")
+        items = [item.items[signal.name] for item in prepared if signal.name in item.items]
+        size = show_bytes(sum(row_bytes(schema, signal.sizes(item)) for item in items))
+        yield Finding(signal.title, f"the store has {size}, {signal.describe(sizes)}")
     return sum(lengths)
 
 
@@ -259,11 +250,11 @@ def _chat_keeps(workspace: Workspace, model: _Model) -> Finding:
     template = workspace.template("teacher")
     if not template.is_chat:
         unused = ", and the tokenizer's chat template is not used" if model.tokenizer.chat_template else ""
-        return Finding("attention", f"the prompt is plain text{unused}")
+        return Finding("teacher", f"the prompt is plain text{unused}")
     if keeps_completions(model.tokenizer, template):
-        return Finding("attention", "the chat template keeps the rationale as it was written")
+        return Finding("teacher", "the chat template keeps the rationale as it was written")
     text = "the chat template does not keep a finished answer as it was written; attention is read behind its opening"
-    return Finding("attention", f"{text} of the assistant's turn, where the model would have written it", "warning")
+    return Finding("teacher", f"{text} of the assistant's turn, where the model would have written it", "warning")
 
 
 def _training(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
     data      problems from their sources into the run directory, with counts
     generate  rationales that reach the right answer, and key words
-    attend    the teacher's attention, layer by layer, in each view that a method compares
+    attend    what methods compare of the teacher: its attention, layer by layer, and its next tokens
     students  train and evaluate every method with every seed, several at a time
     results   results.json: one row for each task, set, method and seed
 
@@ -22,7 +22,6 @@ from molsaki.data import load_problems
 from molsaki.distributed import on_main_process, process_count
 from molsaki.errors import ArtefactError, DataError, InputError
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
-from molsaki.spans.views import STEPS
 from molsaki.stages.workers import run_in_workers
 from molsaki.stages.workspace import DATA as DATA
 from molsaki.stages.workspace import GENERATE as GENERATE
@@ -32,7 +31,6 @@ from molsaki.teacher.opening import cost, open_writer, recipe_questions, show_pr
 from molsaki.teacher.rationales import GenerationReport
 
 if TYPE_CHECKING:
-    from molsaki.spans.views import View
     from molsaki.stages.import_rationales import Columns
     from molsaki.stages.students import Done, Job
 
@@ -207,48 +205,41 @@ def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapp
     return manifest
 
 
-def views(workspace: Workspace) -> list[View]:
-    """The views of the teacher's attention that the recipe's methods compare, each once; none if none reads it.
+def attend(
+    workspace: Workspace, progress: Progress | None = None, *, names: Sequence[str] | None = None
+) -> Mapping[str, Mapping[str, Any]]:
+    """Read what methods compare of the teacher on the rationales that were kept; all processes of the job take part.
 
-    The teacher's next tokens are read with its stepwise attention, so a method that compares them brings that view.
-    """
-    from molsaki.methods import METHODS
-    from molsaki.spans.views import VIEWS
+    Signals that were read before are left alone; all others are read together, in one forward pass a batch.
 
-    methods = [(METHODS[spec.name], spec.settings) for spec in workspace.recipe.methods]
-    needed = {
-        method.attention_choice(method.Settings(**settings)).view
-        for method, settings in methods
-        if method.reads_attention
-    }
-    if any(method.reads_logits for method, _ in methods):
-        needed.add(STEPS.name)
-    return [view for name, view in VIEWS.items() if name in needed]
-
-
-def attend(workspace: Workspace, progress: Progress | None = None, view: View = STEPS) -> Mapping[str, Any]:
-    """Read a view of the teacher's attention on the rationales that were kept; all processes of the job take part.
+    Args:
+        workspace: the run.
+        progress: called with how many texts are done and how many there are.
+        names: the signals; by default those that the recipe's methods compare.
 
     Returns:
-        The stage's manifest: how many rationales were read, and why the others were not.
+        For each signal how many rationales were read, and why the others were not.
     """
-    from molsaki.stages.next_tokens import TOLD, unread_rows, wants_next_tokens
-
-    done, generated = on_main_process(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
-    # A run that got a method which compares next tokens reads those too; its attention is there and is left alone.
-    if done is not None and (TOLD in done or view is not STEPS or not wants_next_tokens(workspace)):
-        unread = on_main_process(lambda: unread_rows(workspace, view))
-        if not unread:
-            return done
-        logger.warning("%d rows of the %s are missing though it was read; they are read now", unread, view.title)
-    if generated is None:
-        raise ArtefactError(
-            f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished there. Run "
-            "`molsaki generate` with this recipe and directory first."
-        )
     from molsaki.stages.attend import read_teacher
+    from molsaki.stages.signals import needed_signals, read_so_far, unread_rows
 
-    return read_teacher(workspace, progress, view)
+    names = needed_signals(workspace.recipe) if names is None else names
+    done, unread = on_main_process(
+        lambda: (read_so_far(workspace), {name: unread_rows(workspace, name) for name in names})
+    )
+    for name in names:
+        if unread[name]:
+            title = done[name]["title"]
+            logger.warning("%d rows of the %s are missing though it was read; they are read now", unread[name], title)
+    missing = [name for name in names if name not in done or unread[name]]
+    if missing:
+        if on_main_process(lambda: workspace.run.stage_done(GENERATE)) is None:
+            raise ArtefactError(
+                f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished there. Run "
+                "`molsaki generate` with this recipe and directory first."
+            )
+        done = read_teacher(workspace, missing, progress)
+    return {name: done[name] for name in names}
 
 
 def students(
@@ -281,27 +272,16 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
     Raises:
         ArtefactError: an earlier stage, some of what it left, or a student to test, is missing.
     """
-    from molsaki.stages.next_tokens import has_next_tokens, wants_next_tokens
-    from molsaki.stages.students import Job, require_all_rows
+    from molsaki.stages.students import Job, require_all_rows, require_stages
 
     recipe = workspace.recipe
     workspace.require_problems()
-    for stage in (GENERATE, *(view.stage for view in views(workspace))):
-        if train and workspace.run.stage_done(stage) is None:
-            raise ArtefactError(
-                f"Expected the {stage} stage of {workspace.run.folder} to have finished; it has not. Run "
-                f"`molsaki {stage.partition('-')[0]}` with this recipe and directory first."
-            )
-    if train and wants_next_tokens(workspace) and not has_next_tokens(workspace):
-        raise ArtefactError(
-            f"Expected the teacher's next tokens of {workspace.run.folder} to have been read; they have not, since the "
-            "run got a method that compares them after its attention was read. Run `molsaki attend` with this recipe "
-            "and directory first."
-        )
+    if train:
+        require_stages(workspace)
     pairs = [(method.label, seed) for seed in recipe.seeds for method in recipe.methods]
     missing = [pair for pair in pairs if not workspace.student(*pair).is_dir()]
     if train and missing:
-        require_all_rows(workspace, views(workspace))
+        require_all_rows(workspace)
     if missing and not train:
         raise ArtefactError(
             f"Expected {len(pairs)} trained students in {workspace.run.folder}; {len(missing)} are missing, "

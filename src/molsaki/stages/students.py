@@ -20,12 +20,18 @@ from molsaki.errors import ArtefactError, MolsakiError
 from molsaki.evaluation.score import in_order, predict, score
 from molsaki.methods import METHODS, Task
 from molsaki.models.load import load_model, load_tokenizer, model_at, pick_device, quiet_libraries, tokenizer_at
-from molsaki.spans.views import STEPS, VIEWS, View
-from molsaki.stages.attend import attention_rules
-from molsaki.stages.next_tokens import open_next_tokens, unread_rows
-from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
-from molsaki.store.fingerprints import fingerprint, require_same
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.stages.signals import (
+    NEXT_TOKENS,
+    make_signal,
+    method_signals,
+    needed_signals,
+    open_next_tokens,
+    open_store,
+    read_so_far,
+    unread_rows,
+    view_of,
+)
+from molsaki.stages.workspace import GENERATE, TRAIN, VALIDATION, Workspace
 from molsaki.store.whole_files import disk_is_full, refuse_write
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
@@ -71,14 +77,35 @@ class Done:
     notes: Mapping[str, int]
 
 
-def require_all_rows(workspace: Workspace, views: Sequence[View]) -> None:
+def require_stages(workspace: Workspace) -> None:
+    """Refuse to train students before what they learn from is there.
+
+    Raises:
+        ArtefactError: rationales are missing, or a signal that a method compares was not read.
+    """
+    if workspace.run.stage_done(GENERATE) is None:
+        raise ArtefactError(
+            f"Expected the generate stage of {workspace.run.folder} to have finished; it has not. Run "
+            "`molsaki generate` with this recipe and directory first."
+        )
+    done = read_so_far(workspace)
+    missing = [make_signal(workspace, name).title for name in needed_signals(workspace.recipe) if name not in done]
+    if missing:
+        raise ArtefactError(
+            f"Expected the teacher's {', '.join(missing)} in {workspace.run.folder}, which methods of the recipe "
+            "compare; it was not read. Run `molsaki attend` with this recipe and directory first, which reads what is "
+            "missing."
+        )
+
+
+def require_all_rows(workspace: Workspace) -> None:
     """Count what students learn from, so that all of a run learn from the same, whenever they are trained.
 
     Raises:
-        ArtefactError: rationales, or rows of the teacher's in one of these views, are missing though the stage that
-            makes them has finished.
+        ArtefactError: rationales, or rows of a signal, are missing though the stage that makes them has finished.
     """
-    lost = {"generate": workspace.lost_rationales(), "attend": sum(unread_rows(workspace, view) for view in views)}
+    unread = sum(unread_rows(workspace, name) for name in needed_signals(workspace.recipe))
+    lost = {"generate": workspace.lost_rationales(), "attend": unread}
     for stage, rows in lost.items():
         if rows:
             raise ArtefactError(
@@ -153,14 +180,16 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     tasks: set[Task] = {"predict", "explain", *method.tasks}
     templates = {task: workspace.template(task) for task in tasks}
     asked = templates[method.answers_with]
+    signals, view = method_signals(spec), view_of(spec)
     choice = method.attention_choice(settings)
-    store = open_store(workspace, VIEWS[choice.view]) if method.reads_attention else None
+    store = open_store(workspace, view) if view is not None else None
     problems, texts = workspace.read_texts(TRAIN)
     problems = problems[: spec.examples]
     examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
-    if method.reads_logits:
+    temperature = signals.get(NEXT_TOKENS)
+    if temperature is not None:
         expected, tokens = open_next_tokens(workspace, tokenizer)
-        examples = add_next_tokens(examples, texts, expected, tokens, method.temperature_of(settings), report)
+        examples = add_next_tokens(examples, texts, expected, tokens, temperature, report)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
@@ -190,9 +219,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
                 "summary": method.summary,
                 "student": recipe.student.name,
                 "writer": _named(recipe.teacher.writer, recipe.rationales.source),
-                "reader": _named(recipe.teacher.attending, "none")
-                if method.reads_attention or method.reads_logits
-                else "not read",
+                "reader": _named(recipe.teacher.attending, "none") if signals else "not read",
                 "examples": len(examples),
                 "task": recipe.data.task,
                 "steps": training.steps,
@@ -209,15 +236,6 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
 
 def _named(spec: ModelSpec | ServerSpec | None, otherwise: str) -> str:
     return otherwise if spec is None else f"`{spec.name}`"
-
-
-def open_store(workspace: Workspace, view: View = STEPS) -> AttentionStore:
-    """A view of the teacher's attention, checked against what this run would have read."""
-    store = AttentionStore(workspace.run.path(view.folder))
-    wanted = fingerprint(**attention_rules(workspace, view))
-    found = {name: store.fingerprint.get(name, "nothing") for name in wanted}
-    require_same(found, wanted, "the attention store of this run")
-    return store
 
 
 def _name(job: Job) -> str:

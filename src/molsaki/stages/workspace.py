@@ -4,8 +4,8 @@ recipe.yaml  manifest.json            what is run, with which versions
 data/<set>.jsonl                      the problems of each set
 rationales.jsonl                      the rationale of each problem, kept or not, and why
 completions.jsonl                     all that the teacher wrote for them
-attention/  attention-heads/  …       where the teacher looked, in each view that a method compares
-next_tokens/                          what it expected to write next, where a method compares that
+attention/steps/  …/heads/  …/words/  where the teacher looked, in each view that a method compares
+attention/next-tokens/                what it expected to write next, where a method compares that
 students/<label>-<seed>/              plain model directories
 predictions/<label>-<seed>/<set>.jsonl
 predictions/<label>-<seed>/explanations/<set>.jsonl
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from molsaki.spans.text import Text
 
 TRAIN, VALIDATION = "train", "validation"
-DATA, GENERATE = "data", "generate"
-"""The stages that load problems and that have rationales written."""
+DATA, GENERATE, ATTEND = "data", "generate", "attend"
+"""The stages that load problems, that have rationales written, and that read the teacher on them."""
 EXPLANATIONS = "explanations"
 """The folder beside a student's predictions, which are files, whatever a test set is called."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from molsaki.counts import reasons
 from molsaki.errors import InputError
@@ -100,14 +100,6 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
                 f"{manifest['unanswered']} have no answer yet. What was answered is kept; run the same command again."
             )
         say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {reasons(manifest)}")
-        for view in pipeline.views(workspace):
-            read = pipeline.attend(workspace, view=view)
-            say(_told(f"{name}: {view.title} on", read))
-            if "next tokens" in read:
-                say(_told(f"{name}: next tokens of", read["next tokens"]))
-
-
-def _told(what: str, read: Mapping[str, Any]) -> str:
-    """How many rationales were read, and why the others were not."""
-    left_out = reasons(read)
-    return f"{what} {read['kept']} of {read['read']} rationales read" + (f"; {left_out}" if left_out else "")
+        for entry in pipeline.attend(workspace).values():
+            left_out = f"; {reasons(entry)}" if reasons(entry) else ""
+            say(f"{name}: {entry['title']}: {entry['kept']} of {entry['read']} rationales read{left_out}")

@@ -20,14 +20,15 @@ from molsaki.answers.sentences import state_answer
 from molsaki.encoding.encode import EncodedText, encode_student, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.token_map import AgreedTokens
-from molsaki.errors import ArtefactError, InputError
+from molsaki.errors import InputError
 from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
 from molsaki.spans.align import CommonSpans, SpanAlignment, common_spans, keep_spans
 from molsaki.spans.find import Spans
 from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.attention_rows import attention_row
+from molsaki.store.signal_reader import SignalStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,7 +70,7 @@ def encode_examples(
     texts: Mapping[str, Text],
     templates: Mapping[Task, PromptTemplate],
     max_length: int,
-    store: AttentionStore | None = None,
+    store: SignalStore | None = None,
     choice: AttentionChoice | None = None,
 ) -> tuple[list[Example], RowReport]:
     """Encode problems with their rationales for a student.
@@ -88,8 +89,7 @@ def encode_examples(
 
     Raises:
         TokenizerError: the tokenizer gives no offsets.
-        ArtefactError: the store's attention was read on other text, or it does not say how many tokens the teacher's
-            steps have, and a method wants means over them.
+        ArtefactError: the store's attention was read on other text.
     """
     require_offsets(tokenizer)
     report = RowReport()
@@ -151,7 +151,7 @@ def encode_labels(
 
 
 def _attention(
-    store: AttentionStore, text: Text, explain: EncodedText, choice: AttentionChoice, report: RowReport
+    store: SignalStore, text: Text, explain: EncodedText, choice: AttentionChoice, report: RowReport
 ) -> tuple[SpanAlignment | None, Tensor | None]:
     """The teacher's attention and the student's tokens on the steps and keys that both have."""
     if text.id not in store:
@@ -159,10 +159,9 @@ def _attention(
         return None, None
     spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys)
     mine = explain.map_spans(spans)
-    theirs_LSK = store.get(text.id, text.text_hash)
-    missing_steps, missing_keys = store.missing(text.id)
+    theirs = attention_row(store, text.id, text.text_hash)
     # The teacher's tokens do not matter any more, only which steps and keys it lacked.
-    teacher = replace(mine, missing_steps=tuple(missing_steps), missing_keys=tuple(missing_keys))
+    teacher = replace(mine, missing_steps=theirs.missing_steps, missing_keys=theirs.missing_keys)
     common = common_spans(teacher, mine)
     if common.dropped_steps or common.dropped_keys:
         report.note(DROPPED)
@@ -174,23 +173,12 @@ def _attention(
         if not common.keys:
             report.note(NO_QUESTION_KEYS)
             return None, None
-    kept_LSK = theirs_LSK[:, common.steps][:, :, common.keys]
+    kept_LSK = theirs.attention_LSK[:, common.steps][:, :, common.keys]
     if choice.step_means:
-        tokens_S = torch.tensor(_step_tokens(store, text.id))[list(common.steps)]
+        tokens_S = torch.tensor(theirs.step_tokens)[list(common.steps)]
         kept_LSK = kept_LSK / tokens_S[None, :, None]
     return keep_spans(mine, common), kept_LSK
 
 
 def _of_the_question(common: CommonSpans, spans: Spans) -> CommonSpans:
     return replace(common, keys=tuple(key for key in common.keys if spans.keys[key].text == "question"))
-
-
-def _step_tokens(store: AttentionStore, row_id: str) -> tuple[int, ...]:
-    counts = store.step_tokens(row_id)
-    if not counts:
-        raise ArtefactError(
-            f"Expected the attention store {store.folder} to say how many of the teacher's tokens each step of "
-            f"{row_id!r} has; it does not. Means over them cannot be taken; read the attention again into a new "
-            "folder, or set `step_pool: sum`."
-        )
-    return counts
