@@ -20,7 +20,7 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport, hash_json
-from molsaki.spans.align import SpanAlignment
+from molsaki.spans.align import Alignment
 from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, View
 from molsaki.store.signal_writer import AttentionStoreWriter
@@ -51,7 +51,7 @@ class PreparedText:
 
     text: Text
     encoded: EncodedText
-    tokens: SpanAlignment
+    tokens: Alignment
 
     @property
     def length(self) -> int:
@@ -91,7 +91,7 @@ class LayerMix:
     temperature: float = 0.1
     normalise: bool = True
 
-    def mix(self, attention_LSK: Tensor, tokens: SpanAlignment) -> Tensor:
+    def mix(self, attention_LSK: Tensor, tokens: Alignment) -> Tensor:
         """The mixture [1, S, K]; steps and keys without a token on the teacher's side do not count in G."""
         import torch
 
@@ -233,7 +233,7 @@ def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
         return None
-    tokens = encoded.map_spans(spans)
+    tokens = encoded.align(spans)
     if encoded.cut_tokens:
         report.note(CUT)
     elif tokens.missing_steps or tokens.missing_keys:
