@@ -68,7 +68,7 @@ def align_spans(
     rationale_start: int,
     truncated: bool = True,
 ) -> Alignment:
-    """Find the step and the key of each token of a text that holds the question and the rationale.
+    r"""Find the step and the key of each token of a text that holds the question and the rationale.
 
     A token belongs to the span it overlaps. Spans start and end with visible characters, so a space that a tokenizer
     puts in front of a word (`Ġ12`, `▁12`) is no overlap. A token that overlaps several spans belongs to the one with
@@ -80,7 +80,7 @@ def align_spans(
         >>> from transformers import AutoTokenizer
         >>> from molsaki.data.pocket import STUDENT
         >>> question, rationale = "Ada has 3 pens and buys 14. How many?", "3 and 14 are 17."
-        >>> text = f"Q: {question}\\nA: {rationale}"
+        >>> text = f"Q: {question}\nA: {rationale}"
         >>> encoding = AutoTokenizer.from_pretrained(STUDENT)(text, return_offsets_mapping=True)
         >>> alignment = molsaki.align_spans(
         ...     molsaki.find_spans(question, rationale),

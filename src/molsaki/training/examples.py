@@ -71,7 +71,7 @@ def encode_examples(
     attention: AttentionStore | None = None,
     choice: AttentionChoice | None = None,
 ) -> tuple[list[Example], RowReport]:
-    """Encode problems and their rationales for a student.
+    r"""Encode problems and their rationales for a student.
 
     A step or key that the teacher or the student lacks (truncation, or a token that covers two spans) is left out on
     both sides, and counted.
@@ -83,8 +83,8 @@ def encode_examples(
         >>> problem = molsaki.Problem("a", "Ada has 3 pens and buys 14. How many?", answer="17", label="( 3 + 14 )")
         >>> texts = {"a": molsaki.Text("a", problem.text, "Ada has 3 + 14 pens.", keys="numbers")}
         >>> templates = {
-        ...     "predict": molsaki.PromptTemplate.parse("predict: {question}\\n{label}"),
-        ...     "explain": molsaki.PromptTemplate.parse("explain: {question}\\n{rationale}"),
+        ...     "predict": molsaki.PromptTemplate.parse("predict: {question}\n{label}"),
+        ...     "explain": molsaki.PromptTemplate.parse("explain: {question}\n{rationale}"),
         ... }
         >>> tokenizer = AutoTokenizer.from_pretrained(STUDENT)
         >>> examples, report = molsaki.encode_examples(tokenizer, [problem], texts, templates, max_length=128)
