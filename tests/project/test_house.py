@@ -71,6 +71,12 @@ def test_a_file_imports_only_from_folders_above_its_own(module: str) -> None:
     assert not below, f"{module} imports {', '.join(sorted(below))}, which stand below it"
 
 
+def test_training_needs_no_code_that_reads_a_teacher() -> None:
+    for module in modules():
+        if folder_of(module) == "training":
+            assert not {target for target in imports(module)[0] if folder_of(target) == "teacher"}, module
+
+
 def test_there_are_no_circles() -> None:
     # A package's __init__ stands for its own re-exports, so it may import its files, and they not it.
     TopologicalSorter({module: imports(module)[0] for module in modules()}).prepare()

@@ -179,7 +179,11 @@ def _lone_letter(plain: str, options: _Options) -> re.Match[str] | None:
     """A letter without brackets; before a space only where a choice's text follows."""
     plain = plain.lstrip(" \"'*_")
     alone = _BARE_LETTER.match(plain)
-    if alone is None and (alone := _LETTER_AND_TEXT.match(plain)) and _whole(_forms(plain[alone.end() :]), options) is None:
+    if (
+        alone is None
+        and (alone := _LETTER_AND_TEXT.match(plain))
+        and _whole(_forms(plain[alone.end() :]), options) is None
+    ):
         return None
     return alone
 

@@ -32,8 +32,20 @@ _INDEXED = re.compile(r"\d\s?_")
 _ROOT = re.compile(r"√\s?(?:\(([^()]{1,80})\)|(\d{1,12}(?:\.\d{1,9})?|[a-z]))")
 _COMMANDS = str.maketrans(
     {
-        **{"π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "∪": r"\cup ", "∩": r"\cap "},
-        **{"≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "±": r"\pm ", "−": "-", "–": "-", "θ": r"\theta "},
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "÷": r"\div ",
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "°": r"^\circ ",
+        "±": r"\pm ",
+        "−": "-",
+        "–": "-",
+        "θ": r"\theta ",
     }
 )
 

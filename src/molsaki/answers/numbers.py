@@ -44,7 +44,11 @@ _CHARACTERS = str.maketrans(
     {
         **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full-width forms
         **dict.fromkeys("‐‑‒﹣－", "-"),
-        **{"⁄": "/", "∕": "/", "\u2062": "*", "。": ".", "＄": "$"},
+        "⁄": "/",
+        "∕": "/",
+        "\u2062": "*",
+        "。": ".",
+        "＄": "$",
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
     }
 )
@@ -124,9 +128,33 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"([^()]{1,80}?)\s{1,3}\(([^()]{1,120})\)")
-_FUNCTIONS = frozenset("sin cos tan cot sec csc log ln exp arcsin arccos arctan max min gcd lcm mod det".split())
+_FUNCTIONS = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "ln",
+        "exp",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "mod",
+        "det",
+    ]
+)
 _PROSE_WORD = re.compile(r"(?<!\\)\b[^\W\d_]{3,}\b")
-_FORMULA = re.compile(r"(?<![\\$])\$(?![\s$])((?:[^$\\]|\\.){1,400}?)(?<!\s)\$(?![\d$])|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"(?<![\\$])\$(?![\s$])((?:[^$\\]|\\.){1,400}?)(?<!\s)\$(?![\d$])|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]",
+    re.DOTALL,
+)
 _SYMBOLIC = re.compile(r"\\[a-zA-Z]{2}|[√π∞]")
 _JOINING = re.compile(r"(?<![\w\\])(?:or|and|is|of|in|to)(?!\w)|[?]")
 _PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
@@ -165,7 +193,9 @@ def plain_text(text: str) -> str:
     plain = _FRACTION_UNIT.sub(r" \1/\2", to_plain(text))
     if not plain.isascii():
         plain = _SUPERSCRIPT.sub(lambda match: f"^({unicodedata.normalize('NFKC', match[0])})", plain)
-        plain = _VULGAR.sub(lambda match: "(({})/({}))".format(*unicodedata.normalize("NFKC", match[0]).split("⁄")), plain)
+        plain = _VULGAR.sub(
+            lambda match: "(({})/({}))".format(*unicodedata.normalize("NFKC", match[0]).split("⁄")), plain
+        )
         plain = _THIN_SPACE.sub(",", plain).translate(_CHARACTERS)
     return plain
 
@@ -388,7 +418,9 @@ def _only_formula(region: str) -> str | None:
 def is_expression(content: str) -> bool:
     """Whether a text can be a LaTeX value: letters and digits, no words but those of functions, braces that match."""
     plain = to_plain(content)
-    if not 0 < len(content) <= MAX_EXPRESSION or plain.count("(") + plain.count("[") != plain.count(")") + plain.count("]"):
+    if not 0 < len(content) <= MAX_EXPRESSION or plain.count("(") + plain.count("[") != plain.count(")") + plain.count(
+        "]"
+    ):
         return False
     if plain == content and "{" in content.replace("\\{", ""):
         return False

@@ -77,12 +77,21 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
-_AFTER_MARKER = re.compile(r"(?:\s{0,4}[:：])?(?:[\s*]|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}(?:(?:therefore|thus|then|hence|simply|indeed|clearly),?\s)?")
-_PURE_HEADING = re.compile(r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)")
-_NUMBERED_HEADING = re.compile(r"[ \t]{0,3}\*{0,2}(?:\d{1,3}(?:[.)]|:)\s|(?:step|part|case|method|phase|problem|question|solution)\b)", re.IGNORECASE)
+_AFTER_MARKER = re.compile(
+    r"(?:\s{0,4}[:：])?(?:[\s*]|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}(?:(?:therefore|thus|then|hence|simply|indeed|clearly),?\s)?"
+)
+_PURE_HEADING = re.compile(
+    r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)"
+)
+_NUMBERED_HEADING = re.compile(
+    r"[ \t]{0,3}\*{0,2}(?:\d{1,3}(?:[.)]|:)\s|(?:step|part|case|method|phase|problem|question|solution)\b)",
+    re.IGNORECASE,
+)
 _BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|\n")
 _PARAGRAPH = re.compile(r"\n[ \t\r]{0,8}\n")
-_LEFT_OVER = re.compile(r"(?:\s|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|<(?:final_?)?answer>|[,;])+\Z", re.IGNORECASE)
+_LEFT_OVER = re.compile(
+    r"(?:\s|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|<(?:final_?)?answer>|[,;])+\Z", re.IGNORECASE
+)
 _CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|<\|(?:begin|end)_of_box\|>", re.IGNORECASE)
 
@@ -164,9 +173,7 @@ def _end_of_restated(text: str) -> int:
     return ending.start() if ending else len(text) if newline < 0 else newline
 
 
-def _sentence_at(
-    text: str, match: re.Match[str], strong: list[AnswerSentence]
-) -> tuple[AnswerSentence | None, bool]:
+def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) -> tuple[AnswerSentence | None, bool]:
     """The sentence of a marker, and whether it is certain that it states an answer."""
     if match["hashes"]:
         return _heading(text, match)

@@ -10,16 +10,16 @@ import numpy as np
 from molsaki.analysis import (
     Agreement,
     LayerProfile,
-    Look,
     Shift,
+    TextAttention,
     agreement,
     layer_profile,
     layer_weights,
     progressive_shift,
     step_facts,
 )
-from molsaki.analysis.looks import Floats
 from molsaki.analysis.shift import estimate
+from molsaki.analysis.text_attention import Floats
 from molsaki.methods import METHODS
 from molsaki.report.charts import Chart, Series
 from molsaki.report.readings import Readings
@@ -78,7 +78,7 @@ def find_attention(workspace: Workspace, readings: Readings) -> Attention:
     return found
 
 
-def models_of(workspace: Workspace, readings: Readings) -> dict[str, list[dict[str, dict[str, Look]]]]:
+def models_of(workspace: Workspace, readings: Readings) -> dict[str, list[dict[str, dict[str, TextAttention]]]]:
     """Every model that was read, with its runs: one for each seed of a method."""
     models = {}
     if readings.teacher:
@@ -92,7 +92,7 @@ def models_of(workspace: Workspace, readings: Readings) -> dict[str, list[dict[s
     return models
 
 
-def _try_agreement(teacher: Mapping[str, Look], runs: list[dict[str, Look]]) -> Agreement | None:
+def _try_agreement(teacher: Mapping[str, TextAttention], runs: list[dict[str, TextAttention]]) -> Agreement | None:
     from molsaki.errors import EvaluationError
 
     try:
@@ -140,7 +140,7 @@ def _shift_charts(found: Attention) -> list[Chart]:
     ]
 
 
-def _row_charts(looks: Mapping[str, list[dict[str, Look]]]) -> list[Chart]:
+def _row_charts(looks: Mapping[str, list[dict[str, TextAttention]]]) -> list[Chart]:
     entropies, places = [], []
     for model, runs in looks.items():
         facts = [step_facts(look) for run in runs for look in run.values()]
@@ -231,7 +231,7 @@ def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
         settings = METHODS[spec.name].Settings(**spec.settings).model_dump()
         temperature, normalise = settings.get("teacher_temperature", 0.1), settings.get("layer_change") != "sum"
 
-        def weigh(looks: Mapping[str, Look]) -> dict[str, Floats]:
+        def weigh(looks: Mapping[str, TextAttention]) -> dict[str, Floats]:
             return dict(zip(*layer_weights(looks, temperature, normalise=normalise), strict=True))
 
         charts.append(
@@ -251,7 +251,9 @@ def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
             shared = set.intersection(*(set(run.get(name, {})) for run in mine))
             by_id[name] = {row_id: np.mean([run[name][row_id] for run in mine], axis=0) for row_id in shared}
 
-        def routed(looks: Mapping[str, Look], by_id: dict[str, dict[str, Floats]] = by_id) -> dict[str, Floats]:
+        def routed(
+            looks: Mapping[str, TextAttention], by_id: dict[str, dict[str, Floats]] = by_id
+        ) -> dict[str, Floats]:
             return {row_id: rows[row_id] for rows in by_id.values() for row_id in looks if row_id in rows}
 
         charts.append(
@@ -267,7 +269,11 @@ def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
 
 
 def _by_type(
-    name: str, title: str, note: str, readings: Readings, weigh: Callable[[Mapping[str, Look]], dict[str, Floats]]
+    name: str,
+    title: str,
+    note: str,
+    readings: Readings,
+    weigh: Callable[[Mapping[str, TextAttention]], dict[str, Floats]],
 ) -> Chart:
     """Mean layer weights of each set, and of each number of sentences within the first."""
     looks = readings.teacher or readings.before
@@ -293,8 +299,8 @@ def _by_type(
     return Chart(name, title, explained, "layer (1 is next to the words)", "weight", series[:8], "dots", ticks)
 
 
-def _types(looks: Mapping[str, Mapping[str, Look]]) -> dict[str, dict[str, Look]]:
-    groups: dict[str, dict[str, Look]] = {}
+def _types(looks: Mapping[str, Mapping[str, TextAttention]]) -> dict[str, dict[str, TextAttention]]:
+    groups: dict[str, dict[str, TextAttention]] = {}
     for i, (name, members) in enumerate(looks.items()):
         if members:
             groups[name] = dict(members)

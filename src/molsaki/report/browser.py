@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from molsaki.analysis import Look, step_facts
+from molsaki.analysis import TextAttention, step_facts
 from molsaki.records import Problem, hash_text
 from molsaki.report.attention_figures import BEFORE, TEACHER
 from molsaki.report.readings import Readings
@@ -79,7 +79,7 @@ def browser_data(
     }, notes
 
 
-def look_data(look: Look, model: str, answer: str) -> dict[str, Any]:
+def look_data(look: TextAttention, model: str, answer: str) -> dict[str, Any]:
     """The JSON value for one text that one model looks at; for `molsaki look`."""
     question = look.text.question
     return {
@@ -152,7 +152,7 @@ def _looks(readings: Readings, name: str, row_id: str) -> dict[str, Any]:
     return _one([looks[name][row_id] for looks in everyone])
 
 
-def _one(looks: Sequence[Look]) -> dict[str, Any]:
+def _one(looks: Sequence[TextAttention]) -> dict[str, Any]:
     first = looks[0]
     return {
         "rationale": first.text.rationale,
@@ -167,7 +167,7 @@ def _place(span: Any) -> list[int]:
     return [int(span.text == "rationale"), span.start, span.end]
 
 
-def _rows(look: Look) -> list[list[int]]:
+def _rows(look: TextAttention) -> list[list[int]]:
     """A token's attention on each key, in hundredths of a percent, layers averaged; -1 for a key out of sight."""
     per_token_SK = look.keys_SK() / look.tokens_S.clip(1)[:, None]
     return [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from molsaki.analysis import Look, StepFacts, read_looks, step_facts, student_encoder, teacher_encoder
+from molsaki.analysis import StepFacts, TextAttention, read_text_attention, step_facts, student_encoder, teacher_encoder
 from molsaki.answers.parse import parse_answer
 from molsaki.config.model_spec import ModelSpec
 from molsaki.encoding import prompts
@@ -41,7 +41,7 @@ class LookResult:
 
     model: str
     prompt: str
-    look: Look
+    look: TextAttention
     answer: str
     shares: list[list[float | None]]
     facts: list[StepFacts | None]
@@ -106,7 +106,7 @@ def look_at(
     max_length = context_length(tokenizer, loaded.config)
     # A distilled student reads prompt and rationale as it was trained to: tokenized apart.
     encoder = student_encoder if _is_student(model) else teacher_encoder
-    looks, _ = read_looks(loaded, tokenizer, [text], encoder(tokenizer, template, max_length))
+    looks, _ = read_text_attention(loaded, tokenizer, [text], encoder(tokenizer, template, max_length))
     if not looks:
         raise InputError(
             f"Expected a key in the question or the rationale; there is none in {question[:200]!r}. There is nothing "

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.analysis import Look, read_looks, student_encoder, teacher_encoder
+from molsaki.analysis import TextAttention, read_text_attention, student_encoder, teacher_encoder
 from molsaki.config.model_spec import ModelSpec
 from molsaki.encoding.encode import context_length, tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
@@ -42,13 +42,13 @@ from molsaki.teacher.rationales import read_rationales
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from molsaki.analysis.looks import Floats
+    from molsaki.analysis.text_attention import Floats
     from molsaki.encoding.prompts import PromptTemplate
     from molsaki.teacher.writer import Writer
 
 FOLDER = "report"
 Say = Callable[[str], None]
-Looks = dict[str, dict[str, Look]]
+Looks = dict[str, dict[str, TextAttention]]
 """Looks by set and problem id."""
 
 
@@ -238,7 +238,7 @@ def _read_sets(
     for name, texts in readings.texts.items():
         for again in (False, True):
             try:
-                found[name], _ = read_looks(
+                found[name], _ = read_text_attention(
                     model, tokenizer, list(texts.values()), encode, store=(folder / name, made_from)
                 )
                 break

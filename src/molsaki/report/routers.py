@@ -17,7 +17,7 @@ from molsaki.stages.workspace import Workspace
 from molsaki.teacher.read_attention import prepare_text, read_batch
 
 if TYPE_CHECKING:
-    from molsaki.analysis.looks import Encoder, Floats
+    from molsaki.analysis.text_attention import Encoder, Floats
 
 ROWS = 24
 """Texts of each set; a mean of layer weights needs no more."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from molsaki.analysis import WhenWrong, agreement, agreement_by_problem, when_wrong
+from molsaki.analysis import ErrorGap, agreement, agreement_by_problem, error_gap
 from molsaki.analysis.shift import Estimate
 from molsaki.errors import EvaluationError
 from molsaki.report.facts import Table
@@ -83,7 +83,7 @@ def attention_table(
     return Table(caption, head, rows), figures
 
 
-def _gap(workspace: Workspace, readings: Readings, test: str, label: str) -> WhenWrong:
+def _gap(workspace: Workspace, readings: Readings, test: str, label: str) -> ErrorGap:
     """How much larger the divergence is where students are wrong.
 
     Raises:
@@ -104,7 +104,7 @@ def _gap(workspace: Workspace, readings: Readings, test: str, label: str) -> Whe
                 f"{len(missing)} have none, since training problems are shown or this student was not tested."
             )
         right.append([marks[row_id] for row_id in ids])
-    return when_wrong(table[:, :, 0], np.array(right))
+    return error_gap(table[:, :, 0], np.array(right))
 
 
 def _shown(found: Estimate) -> str:
