@@ -144,9 +144,7 @@ def test_degenerate_tables_have_a_defined_result() -> None:
     assert (equal.difference, equal.interval, equal.p_value) == (0.0, Interval(0.0, 0.0), 1.0)
     always = paired_difference(same, same * 0)
     assert (always.interval, always.p_value) == (Interval(1.0, 1.0), 2.0**-2)
-    assert paired_difference([[1, 1, 1]], [[0, 0, 0]]).p_value == 2.0**-2, (
-        "one seed: a sign test over problems"
-    )
+    assert paired_difference([[1, 1, 1]], [[0, 0, 0]]).p_value == 2.0**-2, "one seed: a sign test over problems"
     single = paired_difference([[1]], [[0]])
     assert (single.difference, single.interval, single.p_value) == (1.0, Interval(-1.0, 1.0), 1.0)
     several = paired_difference_over_sets([[[1]], [[1]]], [[[0]], [[1]]])

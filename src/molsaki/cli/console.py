@@ -13,7 +13,7 @@ import rich.markup
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from molsaki.counts import reasons
+from molsaki.counts import format_counts
 from molsaki.distributed import is_main
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Console:
         """Say how many problems of each set are used and why the others are not."""
         table = Table("set", "rows", "used", "left out, and what to know", title="problems", title_justify="left")
         for name, report in manifest.items():
-            table.add_row(escape(name), str(report["read"]), str(report["kept"]), escape(reasons(report)))
+            table.add_row(escape(name), str(report["read"]), str(report["kept"]), escape(format_counts(report)))
         self.rich.print(table)
 
     def rationales(self, manifest: Mapping[str, Any]) -> None:
@@ -123,7 +123,7 @@ class Console:
 
     def attention(self, manifest: Mapping[str, Any], view: View) -> None:
         """Say how many rationales' attention was read in a view and why the others' was not."""
-        left_out = reasons(manifest)
+        left_out = format_counts(manifest)
         mixed = ", stored mixed" if manifest.get("stored") == "mixed" else ""
         of = f", {manifest['heads']} heads" if view.heads else ""
         self.rich.print(
@@ -134,7 +134,7 @@ class Console:
         )
         if "next tokens" in manifest:
             expected = manifest["next tokens"]
-            left_out = reasons(expected)
+            left_out = format_counts(expected)
             self.rich.print(
                 f"next tokens: {expected['kept']} of {expected['read']} rationales read, the "
                 f"{expected['fingerprint']['kept']} likeliest at each token"

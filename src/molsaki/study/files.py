@@ -14,8 +14,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from molsaki.config.load import describe, override, raise_all, read_keys, read_prompts, recipe_names
 from molsaki.config.load import find_recipe as recipe_file
+from molsaki.config.load import list_errors, override, raise_problems, read_prompts, read_yaml_file, recipe_names
 from molsaki.config.model_spec import RecipePart
 from molsaki.config.recipe import Count, MethodSpec, Name, Recipe, Seed
 from molsaki.errors import RecipeError
@@ -165,17 +165,11 @@ def read_study(name_or_path: str, settings: Sequence[str] = ()) -> tuple[Study, 
         RecipeError: it cannot be read, or all that is wrong with it at once.
     """
     path = find_study(name_or_path)
-    values = override(read_keys(path, f"a study's name ({', '.join(study_names())})"), settings)
+    values = override(read_yaml_file(path, f"a study's name ({', '.join(study_names())})"), settings)
     try:
         return Study.model_validate(values), path
     except ValidationError as error:
-        raise_all(
-            [
-                f"{'.'.join(map(str, problem['loc'])) or path.name}: {describe(problem)}"
-                for problem in error.errors(include_url=False)
-            ],
-            "study",
-        )
+        raise_problems(list_errors(error, top=path.name), "study")
         raise AssertionError from error
 
 
@@ -199,7 +193,7 @@ def study_recipe(
     file = recipe_file(entry.recipe)
     if entry.recipe not in recipe_names():
         file = path.parent / entry.recipe
-    values = read_prompts(read_keys(file, f"a recipe's name ({', '.join(recipe_names())})"), file)
+    values = read_prompts(read_yaml_file(file, f"a recipe's name ({', '.join(recipe_names())})"), file)
     values = override(values, [*study.set, *entry.set])
     by_label = {method.label: method for method in study.methods}
     entries = []
@@ -217,7 +211,7 @@ def study_recipe(
         raise RecipeError(f"The study {study.name!r}, recipe {name!r}. {error}") from error
     known = [*recipe.data.tests, MEAN]
     beside = {test for cells in study.published.get(name, {}).values() for test in cells}
-    raise_all(
+    raise_problems(
         [f"published.{name}: expected test sets of {known}, got {test!r}" for test in sorted(beside - set(known))],
         "study",
     )

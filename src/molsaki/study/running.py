@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.counts import reasons
+from molsaki.counts import format_counts
 from molsaki.errors import InputError
 from molsaki.stages.check import open_workspace
 from molsaki.stages.workspace import Workspace
@@ -91,7 +91,7 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
 
     for name, workspace in runs.items():
         for test, report in pipeline.load_data(workspace).items():
-            if left_out := reasons(report):
+            if left_out := format_counts(report):
                 say(f"{name}: {test}: {report['kept']} of {report['read']} problems used; {left_out}")
         manifest = pipeline.generate(workspace)
         if manifest["unanswered"]:
@@ -99,7 +99,7 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
                 f"Expected the teacher to answer all {manifest['problems']} questions of {name}; "
                 f"{manifest['unanswered']} have no answer yet. What was answered is kept; run the same command again."
             )
-        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {reasons(manifest)}")
+        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {format_counts(manifest)}")
         for view in pipeline.views(workspace):
             read = pipeline.attend(workspace, view=view)
             say(_told(f"{name}: {view.title} on", read))
@@ -109,5 +109,5 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
 
 def _told(what: str, read: Mapping[str, Any]) -> str:
     """How many rationales were read, and why the others were not."""
-    left_out = reasons(read)
+    left_out = format_counts(read)
     return f"{what} {read['kept']} of {read['read']} rationales read" + (f"; {left_out}" if left_out else "")
