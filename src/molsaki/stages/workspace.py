@@ -31,7 +31,7 @@ from molsaki.errors import ArtefactError, EvaluationError
 from molsaki.records import Problem, hash_text
 from molsaki.store.row_log import RowLog
 from molsaki.store.run_directory import RunDirectory
-from molsaki.store.whole_files import write_whole
+from molsaki.store.whole_files import read_json, write_whole
 from molsaki.teacher.rationales import RationaleRow, read_rationales
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 DATA, GENERATE = "data", "generate"
 """The names of two stages: loading problems, and generating rationales."""
+METRICS = "metrics.json"
+"""The file of a student's directory with the metrics of its training."""
 EXPLANATIONS = "explanations"
 """The folder of explanations. It is a folder beside the files of predictions, so no name of a test set can clash."""
 
@@ -173,6 +175,12 @@ class Workspace:
     def student(self, label: str, seed: int) -> Path:
         """The directory of a student."""
         return self.run.path("students", f"{label}-{seed}")
+
+    def read_metrics(self, label: str, seed: int) -> dict[str, Any]:
+        """The metrics of a student's training; empty if there are none."""
+        path = self.student(label, seed) / METRICS
+        metrics = read_json(path, "the metrics of a training") if path.is_file() else {}
+        return metrics if isinstance(metrics, dict) else {}
 
     def predictions(self, label: str, seed: int, test: str) -> Path:
         """The file of a student's predictions for a test set."""
