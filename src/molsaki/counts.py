@@ -20,3 +20,10 @@ def format_counts(manifest: Mapping[str, Any]) -> str:
     """
     counts = manifest["skipped"] if "skipped" in manifest else manifest["reasons"]
     return "; ".join(f"{n} {reason}" for reason, n in [*counts.items(), *manifest["notes"].items()] if n)
+
+
+def format_reading(manifest: Mapping[str, Any], detail: str = "") -> str:
+    """How many rationales the teacher read, and why others were left out."""
+    left_out = format_counts(manifest)
+    read = f"{manifest['kept']} of {manifest['read']} rationales read{detail}"
+    return f"{read}; {left_out}" if left_out else read

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from molsaki.cli.terminal import escape
-from molsaki.counts import format_counts, plural
+from molsaki.counts import format_counts, format_reading, plural
 from molsaki.distributed import is_main
 
 if TYPE_CHECKING:
@@ -95,15 +95,12 @@ class Console:
         """Print how many rationales were read in a view, and why others were not."""
         heads = f", {manifest['heads']} heads" if view.heads else ""
         mixed = ", stored mixed" if manifest.get("stored") == "mixed" else ""
-        self._read(view.title, manifest, f"{plural(manifest['layers'], 'layer')}{heads}{mixed}")
+        layers = plural(manifest["layers"], "layer")
+        self.line(f"{view.title}: {format_reading(manifest, f', {layers}{heads}{mixed}')}")
         if "next tokens" in manifest:
             tokens = manifest["next tokens"]
-            self._read("next tokens", tokens, f"the {tokens['fingerprint']['kept']} most likely at each token")
-
-    def _read(self, subject: str, manifest: Mapping[str, Any], stored: str) -> None:
-        left_out = format_counts(manifest)
-        text = f"{subject}: {manifest['kept']} of {manifest['read']} rationales read, {stored}"
-        self.line(f"{text}; {left_out}" if left_out else text)
+            detail = f", the {tokens['fingerprint']['kept']} most likely at each token"
+            self.line(f"next tokens: {format_reading(tokens, detail)}")
 
     def results(self, workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print accuracies and differences to the baseline, and how many answers could not be parsed.

@@ -20,7 +20,16 @@ import numpy as np
 import numpy.typing as npt
 
 from molsaki.errors import EvaluationError
-from molsaki.evaluation.intervals import Floats, Interval, check_level, checked_values
+from molsaki.evaluation.intervals import (
+    Floats,
+    Interval,
+    MeanAccuracy,
+    check_level,
+    checked_values,
+    mean_accuracy,
+    seed_interval,
+    wilson_interval,
+)
 
 Table = Sequence[Sequence[float]] | npt.NDArray[Any]
 """[S, P]: one row per seed, one column per problem."""
@@ -111,6 +120,35 @@ def paired_difference_over_sets(a: Sequence[Table], b: Sequence[Table], level: f
     problems = sum(table.shape[1] for table in tables)
     interval = _student_interval(mean, variance, level, (-1.0, 1.0))
     return PairedDifference(mean, interval, _p_value(mean, variance, seeds if seeds > 1 else problems), seeds, problems)
+
+
+def mean_accuracy_over_sets(tables: Sequence[Table]) -> MeanAccuracy:
+    """The mean accuracy of a method over several test sets, with equal weights.
+
+    See `mean_accuracy`, which is the case of one set. The 95 % interval is Student's t over the seeds' means. One seed,
+    or seeds with equal means, say nothing about the variation between seeds; the interval is then over the problems of
+    all sets, as in `paired_difference_over_sets`. If all answers are right, or all are wrong, it is Wilson's interval
+    of the pooled problems.
+
+    Args:
+        tables: one table [S, P_k] per set, 1 for a right answer and 0 for a wrong one.
+
+    Raises:
+        EvaluationError: there are no seeds or no problems.
+    """
+    arrays = [np.asarray(table, dtype=np.float64) for table in tables]
+    if len(arrays) == 1:
+        return mean_accuracy([int(correct) for correct in arrays[0].sum(1)], arrays[0].shape[1])
+    means_S = checked_values(np.mean([table.mean(1) for table in arrays], axis=0), "accuracies", (0.0, 1.0))
+    mean, bounds = float(means_S.mean()), (0.0, 1.0)
+    if np.ptp(means_S) > math.sqrt(_ROUNDING):
+        return MeanAccuracy(mean, seed_interval(means_S.tolist()), len(means_S))
+    per_problem = [table.mean(0, keepdims=True) for table in arrays]
+    variance = _variance_of_mean(per_problem)
+    if variance is not None and variance.value > _ROUNDING:
+        return MeanAccuracy(mean, _student_interval(mean, variance, 0.95, bounds), len(means_S))
+    correct, n = sum(float(row.sum()) for row in per_problem), sum(row.size for row in per_problem)
+    return MeanAccuracy(mean, wilson_interval(round(correct), n), len(means_S))
 
 
 def crossed_interval(values: Table, level: float = 0.95, bounds: tuple[float, float] = (-1.0, 1.0)) -> Interval:

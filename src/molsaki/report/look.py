@@ -100,8 +100,8 @@ def look_at(
     looks, _ = read_looks(loaded, tokenizer, [text], encoder(tokenizer, template, max_length))
     if not looks:
         raise InputError(
-            f"Expected a key in the question or the rationale; there is none in {question[:200]!r}. There is nothing to "
-            "show. Name key words with --key, or ask a question with numbers."
+            f"Expected a key in the question or the rationale; there is none in {question[:200]!r}. Nothing was "
+            "read. Name key words with --key, or ask a question with numbers."
         )
     look = looks[TEXT_ID]
     if page is not None:

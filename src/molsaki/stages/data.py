@@ -30,9 +30,7 @@ def load_sets(workspace: Workspace) -> dict[str, RowReport]:
         problems, reports[name] = load_set(recipe, spec)
         workspace.write_problems(name, problems)
         test_texts |= {_text_hash(problem) for problem in problems}
-    for name, spec in {TRAIN: data.train, VALIDATION: data.validation}.items():
-        if spec is None:
-            continue
+    for name, spec in ((TRAIN, data.train), *([(VALIDATION, data.validation)] if data.validation else [])):
         problems, report = load_set(recipe, spec)
         reports[name] = report
         problems = _remove_test_texts(problems, test_texts, report)
