@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from molsaki.data.pocket import words
-from molsaki.data.pocket.commonsense import ANIMALS, PLACES, SIGHTS, ask, facts
-from molsaki.data.pocket.word_problems import Setting, pool_of, tell
+from molsaki.data.pocket.commonsense import ANIMALS, PLACES, SIGHTS, draw_question, facts
+from molsaki.data.pocket.word_problems import Setting, draw_story, pool_of
 
 Writer: TypeAlias = Callable[[random.Random], str]
 """Makes one piece of text."""
@@ -43,7 +43,7 @@ def world_text(rng: random.Random) -> str:
 
 
 def _story(rng: random.Random) -> str:
-    story = tell(rng, rng.choice(_EVERYTHING))
+    story = draw_story(rng, rng.choice(_EVERYTHING))
     sentences = list(story.sentences)
     if rng.random() < ECHO_SHARE:
         sentences.append(_echo(rng, sentences))
@@ -59,9 +59,9 @@ def _echo(rng: random.Random, sentences: list[str]) -> str:
 
 def _question(rng: random.Random) -> str:
     if rng.random() < 0.5:
-        quiz = ask(rng)
+        quiz = draw_question(rng)
         return quiz.question
-    return tell(rng, rng.choice(_EVERYTHING)).question
+    return draw_story(rng, rng.choice(_EVERYTHING)).question
 
 
 def facts_text(rng: random.Random) -> str:
@@ -94,7 +94,7 @@ def math_lesson(rng: random.Random) -> str:
     """One solved word problem in the form that the teacher answers in; never one of a validation or test pool."""
     setting = rng.choices(_LESSONS, weights=(4, 2, 3, 4))[0]
     while True:
-        story = tell(rng, setting)
+        story = draw_story(rng, setting)
         if pool_of(story.text) == "train":
             return f"Q: {story.text}\nA: {story.rationale} The answer is {story.equation}."
 
@@ -102,7 +102,7 @@ def math_lesson(rng: random.Random) -> str:
 def commonsense_lesson(rng: random.Random) -> str:
     """One answered multiple-choice question, or its key words."""
     while True:
-        quiz = ask(rng)
+        quiz = draw_question(rng)
         if pool_of(" ".join((quiz.question, *quiz.choices))) == "train":
             break
     lettered = "\n".join(f"({letter}) {choice}" for letter, choice in zip("abcde", quiz.choices, strict=True))

@@ -11,8 +11,8 @@ from commands import SMALL
 
 from molsaki.config.load import override, recipe_names
 from molsaki.config.recipe import Recipe
+from molsaki.config.tiny import TINY_GENERATED_ROWS, TINY_OVERRIDES
 from molsaki.errors import RecipeError
-from molsaki.stages.check import TINY_GENERATED_ROWS, TINY_OVERRIDES
 from molsaki.study.files import STUDIES, Cell, Group, Study, find_study, read_study, study_names, study_recipe
 
 NEEDS_NO_FILES = {

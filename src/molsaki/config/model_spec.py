@@ -1,4 +1,4 @@
-"""The models that a recipe names: local ones, and those behind a server."""
+"""Models in a recipe: local ones, and those behind a server."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ POCKET_MODELS = ("pocket:teacher", "pocket:student")
 
 
 class RecipePart(BaseModel):
-    """A part of a recipe: unknown keys are refused, values are fixed once read."""
+    """A part of a recipe. It refuses unknown keys and cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelSpec(RecipePart):
-    """A model: a directory, a hub name, `pocket:teacher` or `pocket:student`.
+    """A local model.
 
     Attributes:
-        name: where the model is.
-        tokenizer: where its tokenizer is, if not with it.
-        revision: the hub's revision; a name without one means the newest at the time, which the manifest keeps.
+        name: a directory, a hub name, `pocket:teacher` or `pocket:student`.
+        tokenizer: the directory or hub name of the tokenizer; by default the model's.
+        revision: the hub revision; by default the newest, which the manifest records.
         dtype: precision of the weights in memory.
-        device_map: how a model that is too large for one device is spread over all of them, as accelerate has it;
-            by default it is on one.
-        architecture: transformers' model type, from which `--tiny` builds a small random model.
-        tiny_tokenizer: a folder under the data root whose tokenizer such a model takes, if it is there; else the
-            model's own.
-        trust_remote_code: run code that comes with the model; off unless asked for here by name.
+        device_map: how accelerate places a model that is too large for one device; one device by default.
+        architecture: the transformers model type of the small random model that `--tiny` builds.
+        tiny_tokenizer: a folder under the data root with the tokenizer of that model; by default, and if it is
+            missing, the model's own tokenizer.
+        trust_remote_code: run code that comes with the model.
     """
 
     name: str
@@ -44,21 +43,20 @@ class ModelSpec(RecipePart):
 
 
 class ServerSpec(RecipePart):
-    """A teacher behind a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, a commercial one.
+    """A teacher behind a server with OpenAI's API, such as vLLM, SGLang, llama.cpp or a commercial one.
 
     Attributes:
-        base_url: where it is, up to what `/chat/completions` or `/completions` is put behind, such as
-            `http://localhost:8000/v1`.
-        model: the model's name there.
+        base_url: the address before `/chat/completions` or `/completions`, such as `http://localhost:8000/v1`.
+        model: the name of the model on the server.
         protocol: "chat" sends turns, which the server renders with the model's chat template; "completions" sends
             text.
-        api_key_env: the environment variable that holds the key; none is sent without one. The key itself is
-            neither in a recipe nor in anything that is written.
-        max_in_flight: how many requests may wait for their answers at a time.
-        timeout: how many seconds a request may take until its answer is whole.
-        retries: how often a request is repeated that came to nothing for a reason that may pass: 408, 409, 425, 429,
-            5xx, no connection, no answer in time, an answer that is cut or not of the protocol.
-        input_price, output_price: for a million tokens that are sent, and that are written; in any currency.
+        api_key_env: the environment variable with the API key; without one, no key is sent. The key itself is in no
+            recipe and is never written to a file.
+        max_in_flight: maximum number of concurrent requests.
+        timeout: seconds until a request must be complete.
+        retries: how often a request is repeated after an error that may be temporary: 408, 409, 425, 429, 5xx, no
+            connection, a timeout, or a response that is truncated or malformed.
+        input_price, output_price: price of a million input tokens and of a million output tokens, in any currency.
     """
 
     base_url: str
@@ -78,32 +76,32 @@ class ServerSpec(RecipePart):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("expected an address such as http://localhost:8000/v1")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("expected an address without a user or a key in it; name a variable as api_key_env")
-        _ = parts.port  # raises for one that is no number
+            raise ValueError("expected an address without a user or a password; use api_key_env for a key")
+        _ = parts.port  # raises ValueError for a port that is no number
         import httpx2
 
         try:
-            httpx2.URL(value)  # requests are sent with it, and it refuses more than what was split above
+            httpx2.URL(value)  # the client refuses more addresses than urlsplit
         except httpx2.InvalidURL as error:
-            raise ValueError(f"expected an address that requests can be sent to: {error}") from error
+            raise ValueError(f"expected a valid address: {error}") from error
         return value.rstrip("/")
 
     @property
     def name(self) -> str:
-        """The model's name and where it is served."""
+        """The name of the model and the address of its server."""
         return f"{self.model} at {self.base_url}"
 
 
 WRITER_TAGS = ("<local model>", "<server>")
-"""What pydantic puts into the place of a mistake in a writer, and a message leaves out."""
+"""Tags in the locations of pydantic's errors. Messages omit them."""
 
 
-def _kind_of_writer(value: Any) -> str:
+def _writer_tag(value: Any) -> str:
     served = "base_url" in value if isinstance(value, Mapping) else isinstance(value, ServerSpec)
     return WRITER_TAGS[served]
 
 
 WriterSpec = Annotated[
     Annotated[ModelSpec, Tag(WRITER_TAGS[0])] | Annotated[ServerSpec, Tag(WRITER_TAGS[1])],
-    Discriminator(_kind_of_writer),
+    Discriminator(_writer_tag),
 ]
