@@ -51,7 +51,7 @@ class AttentionStoreWriter:
 
     Args:
         folder: the store; a missing or empty folder becomes one.
-        fingerprint: what the rows are made from (see `molsaki.artefacts.fingerprint`).
+        fingerprint: what the rows are made from (see `molsaki.store.fingerprints.fingerprint`).
         dtype: `"float32"`, or `"float16"` at half the size (values up to 65504, about three digits; values
             below 6e-8 become 0).
         shard_rows: rows per shard.
