@@ -1,9 +1,13 @@
 """A teacher behind a server that speaks OpenAI's protocol.
 
-A bounded number of requests is in flight; each is repeated with growing pauses when it comes to nothing for a reason
-that may pass, for as long as the server asks with `Retry-After`, and completions are handed on as they arrive. A
-question without an answer in the end is handed on too, with the reason, so that it can be counted and asked again by
-the next run. What is of no use to repeat for every question (a refused key, a wrong address) stops at once.
+At most `max_in_flight` requests are open at a time. A request that fails for a reason that may pass is repeated with
+growing pauses, or after the pause that the server asks for with `Retry-After`. Completions are yielded as they arrive.
+A question without a completion in the end is yielded too, with the reason, so that it is counted, and the next run
+asks it again. An error that every request would get (a refused key, a wrong address) stops the run at once.
+
+The `openai` client is not used: it does not repeat answers with status 200 that hold no completion, has no limit on a
+request's total time, gives up at a `Retry-After` above 120 s, does not count its repeats, and sends the environment's
+OPENAI_ORG_ID to any server; with our own loop for these around it, nothing here could be deleted.
 """
 
 from __future__ import annotations
