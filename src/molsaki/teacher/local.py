@@ -53,7 +53,7 @@ class LocalWriter:
     ) -> Iterator[list[Completion]]:
         """Yield completions batch by batch, the longest prompts first; see `decode_batches`."""
         assert self.model is not None, "a writer without a model only shows prompts"
-        # Prompts that are decoded together share their stop strings, and either all or none have special tokens already.
+        # Prompts that are decoded together have the same stop strings, and are all texts or all rendered chats.
         groups: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault((bool(request.prompt.messages), request.prompt.stop_strings), []).append(i)
