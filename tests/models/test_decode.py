@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -145,6 +147,34 @@ def test_only_special_tokens_of_the_config_end_a_text(model, tokenizer):
     assert end_tokens(model, tokenizer) == [0], "2 is the ordinary token of some byte"
     model.generation_config.eos_token_id = None
     assert end_tokens(model, tokenizer) == [0]
+
+
+def stopping(model, tokenizer, stop_strings, **more):
+    batches = decode_batches(
+        model, tokenizer, PROMPTS, max_new_tokens=20, batch_size=4, stop_strings=stop_strings, **more
+    )
+    return sorted((c for batch in batches for c in batch), key=lambda c: c.index)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_text_ends_before_a_stop_string_and_no_later_token_is_generated(model, tokenizer, temperature):
+    """The tokens are bytes, so stop strings of several characters span tokens."""
+    whole = stopping(model, tokenizer, (), temperature=temperature)
+    plain = [match[0] for c in whole for match in re.finditer(r"[ -~]{2}", c.text[2:])]
+    stop_strings = (*plain[:2], "never written")
+    found = stopping(model, tokenizer, stop_strings, temperature=temperature)
+    stopped = 0
+    for before, after in zip(whole, found, strict=True):
+        places = [before.text.find(string) for string in stop_strings if string in before.text]
+        assert after.text == before.text[: min(places, default=None)]
+        assert after.cut == (before.cut and not places)
+        assert after.tokens < before.tokens or not places or before.text.endswith(stop_strings)
+        stopped += bool(places)
+    assert stopped
+
+
+def test_stop_strings_leave_a_text_that_has_none_as_it_was(model, tokenizer):
+    assert stopping(model, tokenizer, ("never written", "\nQ:")) == stopping(model, tokenizer, ())
 
 
 def test_invalid_arguments_are_refused(model, tokenizer):

@@ -1,35 +1,44 @@
-"""Models in a recipe: local ones, and those behind a server."""
+"""The models that a recipe names: local models, and models behind a server."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 POCKET_MODELS = ("pocket:teacher", "pocket:student")
 
 
+SentField = Literal["max_tokens", "temperature", "seed", "stop"]
+"""The fields of a request that a recipe can rename or leave out."""
+FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
+_OURS = frozenset({"model", "messages", "prompt", "stream", "n"})
+"""Fields that would change what an answer is."""
+
+
 class RecipePart(BaseModel):
-    """A part of a recipe. It refuses unknown keys and cannot be changed."""
+    """A part of a recipe: unknown keys are refused, values are fixed once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelSpec(RecipePart):
-    """A local model.
+    """A model: a directory, a hub name, `pocket:teacher` or `pocket:student`.
 
     Attributes:
-        name: a directory, a hub name, `pocket:teacher` or `pocket:student`.
-        tokenizer: the directory or hub name of the tokenizer; by default the model's.
-        revision: the hub revision; by default the newest, which the manifest records.
+        name: where the model is.
+        tokenizer: where its tokenizer is, if not with it.
+        revision: the hub's revision; a name without one means the newest at the time, which the manifest keeps.
         dtype: precision of the weights in memory.
-        device_map: how accelerate places a model that is too large for one device; one device by default.
-        architecture: the transformers model type of the small random model that `--tiny` builds.
-        tiny_tokenizer: a folder under the data root with the tokenizer of that model; by default, and if it is
-            missing, the model's own tokenizer.
-        trust_remote_code: run code that comes with the model.
+        device_map: how a model that is too large for one device is spread over all of them, as accelerate has it;
+            by default it is on one.
+        architecture: transformers' model type, from which `--tiny` builds a small random model.
+        tiny_tokenizer: a folder under the data root whose tokenizer such a model takes, if it is there; else the
+            model's own.
+        trust_remote_code: run code that comes with the model; off unless asked for here by name.
     """
 
     name: str
@@ -43,20 +52,23 @@ class ModelSpec(RecipePart):
 
 
 class ServerSpec(RecipePart):
-    """A teacher behind a server with OpenAI's API, such as vLLM, SGLang, llama.cpp or a commercial one.
+    """A teacher behind a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, a commercial one.
 
     Attributes:
         base_url: the address before `/chat/completions` or `/completions`, such as `http://localhost:8000/v1`.
-        model: the name of the model on the server.
+        model: the model's name on the server.
         protocol: "chat" sends turns, which the server renders with the model's chat template; "completions" sends
             text.
-        api_key_env: the environment variable with the API key; without one, no key is sent. The key itself is in no
-            recipe and is never written to a file.
-        max_in_flight: maximum number of concurrent requests.
-        timeout: seconds until a request must be complete.
-        retries: how often a request is repeated after an error that may be temporary: 408, 409, 425, 429, 5xx, no
-            connection, a timeout, or a response that is truncated or malformed.
-        input_price, output_price: price of a million input tokens and of a million output tokens, in any currency.
+        api_key_env: the environment variable that holds the key; without one no key is sent. The key itself is never
+            written to a recipe, a log or any other file.
+        max_in_flight: how many requests may be open at a time.
+        timeout: how many seconds a request may take, from sending it to the end of its answer.
+        retries: how often a request is repeated that failed for a reason that may pass: 408, 409, 425, 429, 5xx, no
+            connection, a time-out, an answer that breaks off, is not of the protocol, or ends with an error.
+        field_names: the server's names for `max_tokens`, `temperature`, `seed` and `stop` where they differ, such as
+            `{max_tokens: max_completion_tokens}`; null leaves a field out, as in `{temperature: null}`.
+        extra_body: more fields for every request, such as `{reasoning_effort: low}`.
+        input_price, output_price: per million tokens that are sent, and that are generated; in any currency.
     """
 
     base_url: str
@@ -66,6 +78,8 @@ class ServerSpec(RecipePart):
     max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
     retries: Annotated[int, Field(ge=0, le=100)] = 6
+    field_names: dict[SentField, FieldName | None] = {}
+    extra_body: dict[FieldName, JsonValue] = {}
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None
 
@@ -76,32 +90,48 @@ class ServerSpec(RecipePart):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("expected an address such as http://localhost:8000/v1")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("expected an address without a user or a password; use api_key_env for a key")
-        _ = parts.port  # raises ValueError for a port that is no number
+            raise ValueError(
+                "expected an address without a user or a key in it; name the key's variable as api_key_env"
+            )
+        _ = parts.port  # raises if it is no number
         import httpx2
 
         try:
-            httpx2.URL(value)  # the client refuses more addresses than urlsplit
+            httpx2.URL(value)  # stricter than urlsplit, and requests are sent with it
         except httpx2.InvalidURL as error:
-            raise ValueError(f"expected a valid address: {error}") from error
+            raise ValueError(f"expected an address that requests can be sent to: {error}") from error
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _no_field_twice(self) -> Self:
+        sent = Counter(self.field_names.get(name, name) for name in get_args(SentField))
+        sent.pop(None, None)
+        twice = {name for name, n in sent.items() if n > 1 or name in _OURS}
+        twice |= self.extra_body.keys() & (sent.keys() | _OURS)
+        if twice:
+            raise ValueError(
+                f"expected each field of a request once; got {', '.join(sorted(map(str, twice)))} again in "
+                "`field_names` or `extra_body`. Leave it out there, or set it to null in `field_names` and send it "
+                "with `extra_body`"
+            )
+        return self
 
     @property
     def name(self) -> str:
-        """The name of the model and the address of its server."""
+        """The model's name and its address."""
         return f"{self.model} at {self.base_url}"
 
 
 WRITER_TAGS = ("<local model>", "<server>")
-"""Tags in the locations of pydantic's errors. Messages omit them."""
+"""pydantic adds these to the path of an error in a writer; messages leave them out."""
 
 
-def _writer_tag(value: Any) -> str:
+def _kind_of_writer(value: Any) -> str:
     served = "base_url" in value if isinstance(value, Mapping) else isinstance(value, ServerSpec)
     return WRITER_TAGS[served]
 
 
 WriterSpec = Annotated[
     Annotated[ModelSpec, Tag(WRITER_TAGS[0])] | Annotated[ServerSpec, Tag(WRITER_TAGS[1])],
-    Discriminator(_writer_tag),
+    Discriminator(_kind_of_writer),
 ]

@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from molsaki.errors import RecipeError
-from molsaki.records import hash_json
+from molsaki.records import CHOICE_LETTERS, hash_json
 
 Slot = Literal["label", "rationale", "reasoning", "keywords"]
 _SLOTS: tuple[Slot, ...] = ("label", "rationale", "reasoning", "keywords")
 _ANSWER = "{answer}"
+_MAX_LABEL = 40
+_STATES = re.compile("answer|solution|result", re.IGNORECASE)
+_CHOICES = tuple(CHOICE_LETTERS[:10])
 _ROLE = re.compile(r"^\[(system|user|assistant)\][ \t]*\n", re.MULTILINE)
 
 PREDICT = "predict: {question}\n{label}"
@@ -48,10 +51,12 @@ class Prompt:
     Attributes:
         text: the text; empty for a chat.
         messages: the turns; empty for a text.
+        stop_strings: where a completion ends; see `PromptTemplate.stop_strings`.
     """
 
     text: str = ""
     messages: tuple[Message, ...] = ()
+    stop_strings: tuple[str, ...] = ()
 
     @property
     def hash(self) -> str:
@@ -124,6 +129,24 @@ class PromptTemplate:
         """Whether it has one `{answer}` between the question and the slot."""
         return self.after.count(_ANSWER) == 1
 
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """Where a completion would go on with another question or answer, as base models do: at most three strings.
+
+        They are the label of the question (`Q:`), the label of the completion (`Key words:`) and, between examples, a
+        line of punctuation (`###`), each at the beginning of a line. A label that may be a choice (`A:`) or that may
+        state the answer (`Answer:`) is no stop string. A chat has none, since its turns end with a token.
+        """
+        if self.is_chat or not self.special_tokens:
+            return ()
+        *examples, question = self.before.rstrip().split("\n") if self.before.strip() else [""]
+        separator = examples[-1].strip() if examples else ""
+        labels = (_label(question), _label(self.after.rstrip().rpartition("\n")[2]))
+        found = [f"\n{label}" for label in labels if label]
+        if len(separator) > 2 and not any(map(str.isalnum, separator)):
+            found.insert(1, f"\n{separator}\n")
+        return tuple(dict.fromkeys(found))
+
     def given(self, answer: str) -> Self:
         """The template with the right answer filled in."""
         return dataclasses.replace(self, after=self.after.replace(_ANSWER, answer))
@@ -131,7 +154,7 @@ class PromptTemplate:
     def ask(self, question: str) -> Prompt:
         """The prompt with the question filled in, as text or as turns."""
         if not self.is_chat:
-            return Prompt(text=self.prompt(question))
+            return Prompt(self.prompt(question), stop_strings=self.stop_strings)
         *earlier, (role, opening) = _turns(self.before)
         rest = self.after.rpartition("[assistant]")[0]
         turns = [*earlier, (role, f"{opening}{question}{rest}")]
@@ -166,6 +189,14 @@ class PromptTemplate:
 
     def __str__(self) -> str:
         return f"{self.before}{{question}}{self.after}{self.gap}{{{self.slot}}}"
+
+
+def _label(line: str) -> str:
+    """The label that a line of a template consists of, without a number in it; empty where it is something else."""
+    label = re.split(r"\d", line.strip())[0].rstrip()
+    letters = "".join(filter(str.isalpha, label)).lower()
+    is_label = line.strip().endswith((":", "]", ">")) and len(label) <= _MAX_LABEL
+    return label if is_label and letters and letters not in _CHOICES and not _STATES.search(label) else ""
 
 
 def _turns(text: str) -> list[tuple[str, str]]:

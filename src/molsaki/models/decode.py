@@ -9,6 +9,7 @@ common.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from molsaki.models.modes import eval_mode
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Progress = Callable[[int, int], None]
@@ -38,6 +40,9 @@ class Completion:
         too_long: whether the prompt fills the model's context, so that nothing was generated.
         prompt_tokens: number of tokens of the prompt.
         failure: why a server returned no completion; empty otherwise.
+        thinking: what a server sent as reasoning beside the text.
+        finish: the server's `finish_reason`; empty for a local model.
+        filtered: whether the server's content filter withheld or ended the text.
     """
 
     index: int
@@ -47,6 +52,9 @@ class Completion:
     too_long: bool = False
     prompt_tokens: int = 0
     failure: str = ""
+    thinking: str = ""
+    finish: str = ""
+    filtered: bool = False
 
 
 def decode_batches(
@@ -59,6 +67,7 @@ def decode_batches(
     special_tokens: bool = True,
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
+    stop_strings: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Iterator[list[Completion]]:
     """Yield completions batch by batch. A batch holds prompts of similar length, the longest come first.
@@ -75,6 +84,7 @@ def decode_batches(
         special_tokens: whether the tokenizer adds its special tokens. A rendered chat already has them.
         temperature: 0 decodes greedily; above 0, tokens are sampled from softmax(logits / temperature).
         seeds: one number per prompt, all 0 by default. The same batch with the same seeds gets the same samples.
+        stop_strings: a text ends before the first of these, as at an end token; what follows is dropped.
         progress: called after each batch.
 
     Raises:
@@ -95,12 +105,46 @@ def decode_batches(
             batch = [Completion(i, "", 0, cut=False, too_long=True, prompt_tokens=len(ids[i])) for i in indices]
         else:
             seed = int(hash_text(*(str(seeds[i] if seeds else 0) for i in indices)), 16)
-            generated = _generate(model, [ids[index] for index in indices], ends, budget, temperature, seed)
-            batch = _completions(tokenizer, indices, generated, frozenset(ends), [len(ids[i]) for i in indices])
+            stop = StopAtStrings(tokenizer, stop_strings, width=max(len(ids[index]) for index in indices))
+            generated = _generate(model, [ids[index] for index in indices], ends, stop, budget, temperature, seed)
+            batch = _completions(tokenizer, indices, generated, frozenset(ends), stop, [len(ids[i]) for i in indices])
         done += len(batch)
         yield batch
         if progress is not None:
             progress(done, len(prompts))
+
+
+class StopAtStrings:
+    """A stopping criterion of `generate`: a row is done once its generated text contains a stop string.
+
+    Only the last tokens are decoded at each step. A stop string ends in the newest token, since the row would have
+    been done before, and each of its UTF-8 bytes takes at most one token.
+
+    Args:
+        tokenizer: the tokenizer.
+        strings: the stop strings.
+        width: how many tokens the (padded) prompts have.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], width: int) -> None:
+        self.tokenizer = tokenizer
+        self.strings = strings
+        self.width = width
+        self._window = max((len(string.encode()) for string in strings), default=0)
+
+    def __call__(self, input_ids: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Which rows of [B, T] token ids are done: [B] bools."""
+        import torch
+
+        tail = input_ids[:, max(self.width, input_ids.shape[1] - self._window) :]
+        texts = self.tokenizer.batch_decode(tail, clean_up_tokenization_spaces=False)
+        done = [any(string in text for string in self.strings) for text in texts]
+        return torch.tensor(done, device=input_ids.device)
+
+    def cut(self, text: str) -> str:
+        """The text before the first stop string."""
+        ends = [text.find(string) for string in self.strings if string in text]
+        return text[: min(ends, default=len(text))]
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -164,13 +208,14 @@ def _generate(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     ends: list[int],
+    stop: StopAtStrings,
     budget: int,
     temperature: float,
     seed: int,
 ) -> list[list[int]]:
     """Token ids generated for a batch of prompts. Rows that end early are padded with an end token."""
     import torch
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, StoppingCriteriaList
 
     width = max(len(row) for row in prompts)
     pad = ends[0]
@@ -190,7 +235,12 @@ def _generate(
     with eval_mode(model), _own_config_hidden(model), torch.inference_mode(), torch.random.fork_rng(devices=devices):
         if temperature:
             torch.manual_seed(seed)
-        sequences = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=config)
+        sequences = model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([stop] if stop.strings else []),
+        )
     generated: list[list[int]] = sequences[:, width:].tolist()
     return generated
 
@@ -200,19 +250,17 @@ def _completions(
     indices: list[int],
     generated: list[list[int]],
     ends: frozenset[int],
+    stop: StopAtStrings,
     prompt_tokens: list[int],
 ) -> list[Completion]:
-    kept: list[list[int]] = []
-    cut: list[bool] = []
-    for row in generated:
-        end = next((position for position, token in enumerate(row) if token in ends), None)
-        kept.append(row if end is None else row[:end])
-        cut.append(end is None)
+    kept = [list(itertools.takewhile(lambda token: token not in ends, row)) for row in generated]
     texts: list[str] = tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [
-        Completion(index, text, len(row), was_cut, prompt_tokens=n_prompt)
-        for index, text, row, was_cut, n_prompt in zip(indices, texts, kept, cut, prompt_tokens, strict=True)
-    ]
+    completions = []
+    for index, row, ids, text, n_prompt in zip(indices, generated, kept, texts, prompt_tokens, strict=True):
+        before = stop.cut(text)
+        at_limit = len(ids) == len(row) and before == text
+        completions.append(Completion(index, before, len(ids), at_limit, prompt_tokens=n_prompt))
+    return completions
 
 
 @contextmanager
