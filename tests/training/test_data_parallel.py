@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import small_world
 import torch
 from launching import launch_script
 from small_world import make_examples, train
@@ -34,7 +35,7 @@ print("process done", metrics["steps"])
 def test_two_processes_are_one(tmp_path):
     examples = make_examples(tmp_path / "attention")
     train(tmp_path / "one", examples, batch_size=8, accumulation=1, steps=3, log_every=1, model="llama")
-    launch_script(SCRIPT, [str(Path(__file__).parent), str(tmp_path)], tmp_path)
+    launch_script(SCRIPT, [str(Path(small_world.__file__).parent), str(tmp_path)], tmp_path)
     one, two = (
         [entry for entry in json.loads((tmp_path / name / "metrics.json").read_text())["history"] if "loss" in entry]
         for name in ("one", "two")

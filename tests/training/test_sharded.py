@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import small_world
 from launching import launch_script
 from small_world import make_examples
 
@@ -17,7 +18,7 @@ torch.set_num_threads(1)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from small_world import CONTEXT, TEMPLATES, make_llama, make_problems, make_texts, make_tokenizer
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, terms_of
 from molsaki.store.signal_reader import AttentionStore
 from molsaki.training import Collator, encode_examples, make_method
 from molsaki.training.model import DistillationModel
@@ -34,8 +35,8 @@ def build():
     return DistillationModel(student, make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(), student))
 
 for recomputes in (False, True):
-    for apart in (False, True):
-        collate = Collator(tokenizer, ("predict", "explain"), True, apart)
+    for separate in (False, True):
+        collate = Collator(tokenizer, terms_of("molsaki", {}), separate)
         whole = build()
         expected = whole(**collate(examples))["loss"]
         expected.backward()
@@ -48,7 +49,7 @@ for recomputes in (False, True):
             fully_shard(layer, mesh=mesh)
         fully_shard(sharded, mesh=mesh)
         mine = collate(examples[dist.get_rank() :: 2])
-        loss = sharded(**mine, totals=collate(examples)["counts"])["loss"]
+        loss = sharded(**mine, totals=collate(examples)["batch"].counts)["loss"]
         (loss * 2).backward()  # the mean over two processes
         together = loss.detach().clone()
         dist.all_reduce(together)
@@ -66,4 +67,4 @@ dist.destroy_process_group()
 
 def test_a_sharded_student_has_the_same_loss_and_gradients(tmp_path):
     make_examples(tmp_path / "attention")
-    launch_script(SCRIPT, [str(Path(__file__).parent), str(tmp_path)], tmp_path)
+    launch_script(SCRIPT, [str(Path(small_world.__file__).parent), str(tmp_path)], tmp_path)

@@ -20,7 +20,7 @@ from molsaki.analysis import (
 )
 from molsaki.analysis.looks import Floats
 from molsaki.analysis.shift import estimate
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, terms_of
 from molsaki.report.charts import Chart, Series
 from molsaki.report.readings import Readings
 from molsaki.stages.workspace import Workspace
@@ -225,7 +225,7 @@ def _layer_charts(profiles: Mapping[str, list[LayerProfile]]) -> list[Chart]:
 
 def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
     charts = []
-    spec = next((m for m in workspace.recipe.methods if METHODS[m.name].reads_attention), None)
+    spec = next((m for m in workspace.recipe.methods if terms_of(m.name, m.settings).attention), None)
     if readings.teacher and spec is not None:
         settings = METHODS[spec.name].Settings(**spec.settings).model_dump()
         temperature, normalise = settings.get("teacher_temperature", 0.1), settings.get("layer_change") != "sum"

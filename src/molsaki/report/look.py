@@ -138,7 +138,7 @@ def _default_prompt(model: str) -> str:
             f"its methods {', '.join(labels)}; it is not. In which prompt it learned to write is not known; give one "
             "with --prompt, or the directory its own name again."
         )
-    return str(workspace.template(METHODS[workspace.method(label).name].explains_after()))
+    return str(workspace.template(METHODS[workspace.method(label).name].explains_with))
 
 
 def _is_student(model: str) -> bool:

@@ -198,7 +198,7 @@ def _read_student(workspace: Workspace, readings: Readings, pair: tuple[str, int
     spec = None if pair is None else workspace.method(pair[0])
     training = recipe.training if spec is None else recipe.training_of(spec)
     max_length = context_length(tokenizer, model.config, training.max_length)
-    prompt = workspace.template("explain" if spec is None else METHODS[spec.name].explains_after())
+    prompt = workspace.template("explain" if spec is None else METHODS[spec.name].explains_with)
     encode = student_encoder(tokenizer, prompt, max_length)
     made_from = _made_from(workspace, prompt, recipe.student, model, tokenizer, max_length)
     looks = _read_sets(folder, made_from, readings, model, tokenizer, encode)

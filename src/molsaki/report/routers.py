@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from molsaki.errors import InputError
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, terms_of
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.text import Text
@@ -41,7 +41,7 @@ def router_weights(
 
     spec = workspace.method(pair[0])
     path = workspace.student(*pair) / METHOD_WEIGHTS
-    if not METHODS[spec.name].reads_attention or not path.is_file():
+    if terms_of(spec.name, spec.settings).attention is None or not path.is_file():
         return {}
     try:
         own = safetensors.torch.load_file(path)

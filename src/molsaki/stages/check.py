@@ -13,7 +13,7 @@ from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
 from molsaki.config.recipe import DataSpec, Recipe
 from molsaki.data import SOURCES
 from molsaki.errors import RecipeError
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, terms_of
 from molsaki.stages.next_tokens import require_temperatures
 from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
 from molsaki.store.run_directory import RunDirectory
@@ -268,9 +268,10 @@ def _misfits(recipe: Recipe) -> list[str]:
         found += _mixed_otherwise(recipe)
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
         found.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
-    if any(METHODS[method.name].reads_attention for method in recipe.methods) and recipe.teacher.attending is None:
+    terms = [terms_of(method.name, method.settings) for method in recipe.methods]
+    if recipe.teacher.attending is None and any(of_method.attention for of_method in terms):
         found.append("teacher.reader: expected a model, since a method reads attention; got none")
-    elif any(METHODS[method.name].reads_logits for method in recipe.methods) and recipe.teacher.attending is None:
+    elif recipe.teacher.attending is None and any(of_method.next_tokens for of_method in terms):
         found.append("teacher.reader: expected a model, since a method reads its next tokens; got none")
     return found
 
@@ -290,9 +291,9 @@ def _mixed_otherwise(recipe: Recipe) -> list[str]:
     }
     for i, spec in enumerate(recipe.methods):
         method = METHODS[spec.name]
-        if not method.reads_attention:
-            continue
         settings = method.Settings(**spec.settings)
+        if method.terms_of(settings).attention is None:
+            continue
         if "teacher_weights" not in method.Settings.model_fields:
             found.append(
                 f"methods.{i}.name: expected a method that mixes the teacher's layers, as they are stored mixed "

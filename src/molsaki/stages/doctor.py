@@ -269,7 +269,7 @@ def _chat_keeps(workspace: Workspace, model: _Model) -> Finding:
 def _training(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
     from molsaki.encoding.encode import require_offsets
     from molsaki.encoding.prompts import PromptTemplate
-    from molsaki.methods import METHODS, Task
+    from molsaki.methods import METHODS, Task, terms_of
     from molsaki.training import encode_examples
 
     recipe, settings = workspace.recipe, workspace.recipe.training
@@ -298,7 +298,7 @@ def _training(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]
         for reason, n in report.skipped.items():
             yield Finding("training", f"{n} {reason}", "warning")
     mean = sum(lengths) / max(1, len(lengths))
-    tasks = max(len(METHODS[method.name].tasks) for method in recipe.methods)
+    tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
     students = len(recipe.methods) * len(recipe.seeds)
     tokens = int(settings.steps * settings.accumulation * settings.batch_size * tasks * mean)
     longest = settings.batch_size * tasks * max(lengths, default=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.config.recipe import Recipe
 from molsaki.errors import ArtefactError
-from molsaki.methods import METHODS
+from molsaki.methods import terms_of
 from molsaki.spans.views import STEPS, View
 from molsaki.stages.attend import READ_AS, AttentionCheck, made_on_main_process, reader_of, reading_prompt
 from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
@@ -32,7 +32,7 @@ KEPT, VOCABULARY = "kept", "vocabulary"
 
 def wants_next_tokens(workspace: Workspace) -> bool:
     """Whether any method of the recipe compares next tokens."""
-    return any(METHODS[method.name].reads_logits for method in workspace.recipe.methods)
+    return any(terms_of(method.name, method.settings).next_tokens for method in workspace.recipe.methods)
 
 
 def has_next_tokens(workspace: Workspace) -> bool:
@@ -102,8 +102,8 @@ def _wanted_temperatures(recipe: Recipe) -> list[str]:
     """The marks of all temperatures that the recipe's methods ask for; none without such a method."""
     from molsaki.store.next_tokens import temperature_marks
 
-    readers = [(METHODS[spec.name], spec.settings) for spec in recipe.methods if METHODS[spec.name].reads_logits]
-    temperatures = [method.temperature_of(method.Settings(**settings)) for method, settings in readers]
+    needs = [terms_of(spec.name, spec.settings).next_tokens for spec in recipe.methods]
+    temperatures = [need.temperature for need in needs if need is not None]
     return temperature_marks(temperatures).split() if temperatures else []
 
 

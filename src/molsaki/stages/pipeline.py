@@ -212,16 +212,12 @@ def views(workspace: Workspace) -> list[View]:
 
     The teacher's next tokens are read with its stepwise attention, so a method that compares them brings that view.
     """
-    from molsaki.methods import METHODS
+    from molsaki.methods import terms_of
     from molsaki.spans.views import VIEWS
 
-    methods = [(METHODS[spec.name], spec.settings) for spec in workspace.recipe.methods]
-    needed = {
-        method.attention_choice(method.Settings(**settings)).view
-        for method, settings in methods
-        if method.reads_attention
-    }
-    if any(method.reads_logits for method, _ in methods):
+    methods = [terms_of(spec.name, spec.settings) for spec in workspace.recipe.methods]
+    needed: set[str] = {terms.attention.view for terms in methods if terms.attention is not None}
+    if any(terms.next_tokens for terms in methods):
         needed.add(STEPS.name)
     return [view for name, view in VIEWS.items() if name in needed]
 

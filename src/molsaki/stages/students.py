@@ -150,17 +150,18 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     tokenizer = load_tokenizer(recipe, recipe.student)
     student = load_model(recipe, recipe.student, tokenizer).to(pick_device())
     max_length = context_length(tokenizer, student.config, training.max_length)
-    tasks: set[Task] = {"predict", "explain", *method.tasks}
+    terms = method.terms_of(settings)
+    tasks: set[Task] = {"predict", "explain", *terms.tasks}
     templates = {task: workspace.template(task) for task in tasks}
     asked = templates[method.answers_with]
-    choice = method.attention_choice(settings)
-    store = open_store(workspace, VIEWS[choice.view]) if method.reads_attention else None
+    choice = terms.attention
+    store = None if choice is None else open_store(workspace, VIEWS[choice.view])
     problems, texts = workspace.read_texts(TRAIN)
     problems = problems[: spec.examples]
     examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
-    if method.reads_logits:
+    if terms.next_tokens is not None:
         expected, tokens = open_next_tokens(workspace, tokenizer)
-        examples = add_next_tokens(examples, texts, expected, tokens, method.temperature_of(settings), report)
+        examples = add_next_tokens(examples, texts, expected, tokens, terms.next_tokens.temperature, report)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
@@ -191,7 +192,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
                 "student": recipe.student.name,
                 "writer": _named(recipe.teacher.writer, recipe.rationales.source),
                 "reader": _named(recipe.teacher.attending, "none")
-                if method.reads_attention or method.reads_logits
+                if terms.attention or terms.next_tokens
                 else "not read",
                 "examples": len(examples),
                 "task": recipe.data.task,
