@@ -15,7 +15,7 @@ from molsaki.config.load import LONGEST_SHOWN, list_errors
 from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
 from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
 from molsaki.data import SOURCES
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, terms_of
 
 TRACKER_CHECKS = {"azure_ml": "azureml", "comet_ml": "comet", "flyte": "flytekit"}
 """Trackers whose check in transformers has another name: `is_comet_available` for `comet_ml`."""
@@ -153,10 +153,10 @@ def check_consistency(recipe: Recipe) -> list[str]:
         problems += _check_mixed_layers(recipe)
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
         problems.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
-    methods = [METHODS[spec.name] for spec in recipe.methods]
-    if recipe.teacher.attending is None and any(method.reads_attention for method in methods):
+    methods = [terms_of(spec.name, spec.settings) for spec in recipe.methods]
+    if recipe.teacher.attending is None and any(terms.attention for terms in methods):
         problems.append("teacher.reader: expected a model, since a method compares attention; got none")
-    elif recipe.teacher.attending is None and any(method.reads_logits for method in methods):
+    elif recipe.teacher.attending is None and any(terms.next_tokens for terms in methods):
         problems.append("teacher.reader: expected a model, since a method compares next tokens; got none")
     return problems
 
@@ -176,9 +176,9 @@ def _check_mixed_layers(recipe: Recipe) -> list[str]:
     }
     for i, spec in enumerate(recipe.methods):
         method = METHODS[spec.name]
-        if not method.reads_attention:
-            continue
         settings = method.Settings(**spec.settings)
+        if method.terms_of(settings).attention is None:
+            continue
         if "teacher_weights" not in method.Settings.model_fields:
             problems.append(
                 f"methods.{i}.name: expected a method that mixes the teacher's layers, since attention.layers is "

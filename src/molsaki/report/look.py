@@ -142,7 +142,7 @@ def _default_prompt(model: str) -> str:
             f"{', '.join(labels)}; got {folder.name!r}. Its prompt is unknown. Give one with --prompt, or rename the "
             "directory back."
         )
-    return str(workspace.template(METHODS[workspace.method(label).name].explains_after()))
+    return str(workspace.template(METHODS[workspace.method(label).name].explains_with))
 
 
 def _is_student(model: str) -> bool:

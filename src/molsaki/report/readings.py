@@ -194,7 +194,7 @@ def _read_student(workspace: Workspace, readings: Readings, say: Say, pair: tupl
     spec = None if pair is None else workspace.method(pair[0])
     training = recipe.training if spec is None else recipe.training_of(spec)
     max_length = context_length(tokenizer, model.config, training.max_length)
-    prompt = workspace.template("explain" if spec is None else METHODS[spec.name].explains_after())
+    prompt = workspace.template("explain" if spec is None else METHODS[spec.name].explains_with)
     encode = student_encoder(tokenizer, prompt, max_length)
     rules = _store_rules(workspace, prompt, recipe.student, model, tokenizer, max_length)
     attentions = _read_sets(folder, rules, readings, model, tokenizer, encode)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from molsaki.counts import plural
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.prompts import PromptTemplate
-from molsaki.methods import METHODS, Task
+from molsaki.methods import METHODS, Task, terms_of
 from molsaki.models.estimates import Machine, training_memory, training_seconds, writing_seconds
 from molsaki.stages.findings import Finding, Level, ModelOutline, count_tokens, describe_lengths, estimate_cost
 from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
@@ -27,7 +27,7 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
         "training", f"{plural(students, 'student')} of {model.outline.parameters / 1e6:.3g} million parameters"
     )
     # An example has one sequence per task; the estimate takes the `explain` sequence, the longest, for each.
-    tasks = max(len(METHODS[method.name].tasks) for method in recipe.methods)
+    tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks
     tokens = int(settings.steps * settings.accumulation * sequences * sum(lengths) / max(1, len(lengths)))
     batch_tokens = sequences * min(max(lengths, default=1), context)

@@ -23,7 +23,6 @@ from molsaki.methods import METHODS, Task
 from molsaki.models.load import load_model, load_tokenizer, model_at, pick_device, quiet_libraries, tokenizer_at
 from molsaki.records import Problem
 from molsaki.stages.signals import (
-    NEXT_TOKENS,
     make_signal,
     method_signals,
     needed_signals,
@@ -31,7 +30,6 @@ from molsaki.stages.signals import (
     open_store,
     read_so_far,
     unread_rows,
-    view_of,
 )
 from molsaki.stages.workers import run_in_workers
 from molsaki.stages.workspace import GENERATE, TRAIN, VALIDATION, Workspace
@@ -204,19 +202,17 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     tokenizer = load_tokenizer(recipe, recipe.student)
     student = load_model(recipe, recipe.student, tokenizer).to(pick_device())
     max_length = context_length(tokenizer, student.config, training.max_length)
-    tasks: set[Task] = {"predict", "explain", *method.tasks}
+    terms = method.terms_of(settings)
+    tasks: set[Task] = {"predict", "explain", *terms.tasks}
     templates = {task: workspace.template(task) for task in tasks}
     test_prompt = templates[method.answers_with]
-    signals, view = method_signals(spec), view_of(spec)
-    choice = method.attention_choice(settings)
-    store = open_store(workspace, view) if view is not None else None
+    store = None if terms.attention is None else open_store(workspace, terms.attention.view)
     problems, texts = workspace.read_texts(TRAIN)
     problems = problems[: spec.examples]
-    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
-    temperature = signals.get(NEXT_TOKENS)
-    if temperature is not None:
-        expected, tokens = open_next_tokens(workspace, tokenizer)
-        examples = add_next_tokens(examples, texts, expected, tokens, temperature, report)
+    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, terms.attention)
+    if terms.next_tokens is not None:
+        stored, tokens = open_next_tokens(workspace, tokenizer)
+        examples = add_next_tokens(examples, texts, stored, tokens, terms.next_tokens.temperature, report)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
