@@ -18,19 +18,24 @@ if TYPE_CHECKING:
     from molsaki.data import load_problems
     from molsaki.encoding.prompts import PromptTemplate
     from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
-    from molsaki.methods.losses import attention_loss, distillation_loss
+    from molsaki.methods.losses import attention_loss, distillation_loss, visible_keys
     from molsaki.records import Problem
     from molsaki.spans.align import align_spans
     from molsaki.spans.find import find_spans
     from molsaki.spans.text import Text
     from molsaki.spans.words import find_words
-    from molsaki.training import DistillationTrainer, encode_examples
+    from molsaki.stages.load_signals import load_signals
+    from molsaki.training import DistillationTrainer, encode_examples, make_method
+    from molsaki.training.loop import Signals, SpanCollator, StepwiseAttentionLoss
 
 _HOME = {
     "DistillationTrainer": "molsaki.training",
     "LayerRouter": "molsaki.methods.layers",
     "Problem": "molsaki.records",
     "PromptTemplate": "molsaki.encoding.prompts",
+    "Signals": "molsaki.training.loop",
+    "SpanCollator": "molsaki.training.loop",
+    "StepwiseAttentionLoss": "molsaki.training.loop",
     "Text": "molsaki.spans.text",
     "align_spans": "molsaki.spans.align",
     "attention_loss": "molsaki.methods.losses",
@@ -39,12 +44,15 @@ _HOME = {
     "find_spans": "molsaki.spans.find",
     "find_words": "molsaki.spans.words",
     "load_problems": "molsaki.data",
+    "load_signals": "molsaki.stages.load_signals",
+    "make_method": "molsaki.training",
     "mix_layers": "molsaki.methods.layers",
     "parse_answer": "molsaki.answers.parse",
     "read_attention": "molsaki.attention",
     "solve": "molsaki.answers.arithmetic",
     "stepwise_attention": "molsaki.attention",
     "teacher_layer_weights": "molsaki.methods.layers",
+    "visible_keys": "molsaki.methods.losses",
 }
 
 __all__ = [
@@ -52,6 +60,9 @@ __all__ = [
     "LayerRouter",
     "Problem",
     "PromptTemplate",
+    "Signals",
+    "SpanCollator",
+    "StepwiseAttentionLoss",
     "Text",
     "__version__",
     "align_spans",
@@ -61,12 +72,15 @@ __all__ = [
     "find_spans",
     "find_words",
     "load_problems",
+    "load_signals",
+    "make_method",
     "mix_layers",
     "parse_answer",
     "read_attention",
     "solve",
     "stepwise_attention",
     "teacher_layer_weights",
+    "visible_keys",
 ]
 
 

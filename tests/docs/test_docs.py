@@ -91,8 +91,11 @@ def small_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("page", "number"), [(page, i) for page in PAGES if page != QUICK_START for i in range(len(blocks(page, "python")))]
 )
-def test_python_on_the_pages_runs(page: str, number: int) -> None:
-    execute(blocks(page, "python")[number], page)
+def test_python_on_the_pages_runs(page: str, number: int, request: pytest.FixtureRequest) -> None:
+    code = blocks(page, "python")[number]
+    if "load_signals" in code:
+        request.getfixturevalue("beside_a_run")
+    execute(code, page)
 
 
 @pytest.mark.usefixtures("small_recipes")

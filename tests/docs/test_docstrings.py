@@ -16,6 +16,7 @@ def examples(name: str) -> list[doctest.DocTest]:
     return [test for test in found if test.examples]
 
 
+@pytest.mark.usefixtures("beside_a_run")
 @pytest.mark.parametrize("name", [name for name in molsaki.__all__ if not name.startswith("_")])
 def test_examples_run(name: str) -> None:
     runner = doctest.DocTestRunner(verbose=False)

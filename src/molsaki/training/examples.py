@@ -9,7 +9,7 @@ Legend: L layers (or the heads of all of them), S steps, K keys.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
 from molsaki.spans.align import Alignment
+from molsaki.spans.find import Spans
 from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
 from molsaki.store.attention_rows import attention_row
@@ -131,7 +132,7 @@ def encode_examples(
             report.note(CUT_REASONING)
         shared = None
         if attention is not None:
-            shared = _shared_attention(attention, text, explain, choice or AttentionChoice(), report)
+            shared = shared_attention(attention, text, explain.align, choice or AttentionChoice(), report)
         examples.append(Example(problem.id, sequences, *(shared or ())))
     return examples, report
 
@@ -205,18 +206,33 @@ def _encode_tasks(
     }
 
 
-def _shared_attention(
-    store: SignalStore, text: Text, explain: EncodedText, choice: AttentionChoice, report: RowReport
+def shared_attention(
+    store: SignalStore,
+    text: Text,
+    align: Callable[[Spans], Alignment],
+    choice: AttentionChoice,
+    report: RowReport,
 ) -> tuple[Alignment, Tensor] | None:
     """The student's tokens and the teacher's attention on the steps and keys that both sides have.
 
-    None where nothing is left to compare; the report counts why.
+    Args:
+        store: the teacher's attention in the view of `choice`.
+        text: question and rationale.
+        align: finds the student's tokens of spans.
+        choice: the part of the attention to compare.
+        report: counts what is left out, with reasons.
+
+    Returns:
+        None if nothing is left to compare.
+
+    Raises:
+        ArtefactError: the row was read on another text or other spans.
     """
     if text.id not in store:
         report.note(NO_ATTENTION)
         return None
     spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys)
-    student = explain.align(spans)
+    student = align(spans)
     teacher = attention_row(store, text.id, text.text_hash)
     _require_shape(store, text, teacher.attention_LSK, student)
     # Rows and columns that the teacher has no token for are 0 in its attention, which is no reading.
