@@ -182,7 +182,7 @@ def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Findin
 
 
 def _signals(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
-    """What is read of the teacher: in one forward pass a batch, whatever methods compare."""
+    """What is read of the teacher in one forward pass a batch."""
     from molsaki.encoding.encode import require_offsets
     from molsaki.teacher.signals import ModelSizes
 
@@ -206,7 +206,7 @@ def _signals(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
 def _unwritten_texts(
     workspace: Workspace, model: _Model, signals: Sequence[Signal[Any]], sizes: ModelSizes
 ) -> Generator[Finding, None, int]:
-    """About how large the stores are for rationales that nobody has written yet; gives how many tokens are read."""
+    """About how large the stores are for rationales that are not written yet; gives how many tokens are read."""
     problems, longest = workspace.read_problems(TRAIN), workspace.recipe.rationales.max_new_tokens
     for signal in signals:
         expected, of = signal.expected_sizes(longest)
