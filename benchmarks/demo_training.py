@@ -32,7 +32,7 @@ class Ungrouped(DistillationTrainer):
     """The trainer without what is measured here."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:  # noqa: ARG002
-        self.data_collator.apart = False
+        self.data_collator.separate = False
         return RandomSampler(self.train_dataset)
 
 
@@ -47,7 +47,7 @@ def seconds_of(trainer: type[DistillationTrainer], workspace: Workspace, name: s
         "predict": workspace.template("predict"),
         "explain": workspace.template("explain"),
     }
-    store = open_store(workspace) if method.reads_attention else None
+    store = open_store(workspace) if method.terms_of(method.Settings()).attention else None
     examples, _ = encode_examples(tokenizer, problems, texts, templates, 512, store)
     settings = recipe.training.model_copy(update={"steps": steps})
     with tempfile.TemporaryDirectory() as folder:

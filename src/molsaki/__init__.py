@@ -16,19 +16,28 @@ if TYPE_CHECKING:
     from molsaki.answers.parse import parse_answer
     from molsaki.attention import read_attention, stepwise_attention
     from molsaki.data import load_problems
+    from molsaki.encoding.prompts import PromptTemplate
     from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
     from molsaki.methods.losses import attention_loss, distillation_loss
     from molsaki.records import Problem
+    from molsaki.spans.align import align_spans
     from molsaki.spans.find import find_spans
-    from molsaki.training import DistillationTrainer
+    from molsaki.spans.text import Text
+    from molsaki.spans.words import find_words
+    from molsaki.training import DistillationTrainer, encode_examples
 
 _HOME = {
     "DistillationTrainer": "molsaki.training",
     "LayerRouter": "molsaki.methods.layers",
     "Problem": "molsaki.records",
+    "PromptTemplate": "molsaki.encoding.prompts",
+    "Text": "molsaki.spans.text",
+    "align_spans": "molsaki.spans.align",
     "attention_loss": "molsaki.methods.losses",
     "distillation_loss": "molsaki.methods.losses",
+    "encode_examples": "molsaki.training",
     "find_spans": "molsaki.spans.find",
+    "find_words": "molsaki.spans.words",
     "load_problems": "molsaki.data",
     "mix_layers": "molsaki.methods.layers",
     "parse_answer": "molsaki.answers.parse",
@@ -42,10 +51,15 @@ __all__ = [
     "DistillationTrainer",
     "LayerRouter",
     "Problem",
+    "PromptTemplate",
+    "Text",
     "__version__",
+    "align_spans",
     "attention_loss",
     "distillation_loss",
+    "encode_examples",
     "find_spans",
+    "find_words",
     "load_problems",
     "mix_layers",
     "parse_answer",

@@ -51,7 +51,7 @@ def test_loss_and_gradients_are_those_of_the_model_with_labels(monkeypatch, name
         Example(str(i), {"predict": EncodedText(row, ((0, 0),) * len(row), 4, 0, 0, 0)}) for i, row in enumerate(rows)
     ]
     method = make_method(METHODS["label-only"], METHODS["label-only"].Settings(), student)
-    got = model.DistillationModel(student, method)(**Collator(Tokenizer(), ("predict",), False)(examples))["loss"]
+    got = model.DistillationModel(student, method)(**Collator(Tokenizer(), method.terms)(examples))["loss"]
     got.backward()
     torch.testing.assert_close(got, expected)
     for key, parameter in student.named_parameters():

@@ -15,7 +15,7 @@ from molsaki.encoding.token_map import AgreedTokens, NextTokens, TokenMap, ratio
 from molsaki.methods import METHODS, MethodInputs, NextTokenPair, StudentShape
 from molsaki.methods.logits import next_token_divergence
 from molsaki.store.next_tokens import pack_next_tokens, temperature_names, unpack_next_tokens
-from molsaki.training.next_tokens import batch_next_tokens, meet
+from molsaki.training.next_tokens import batch_next_tokens, next_token_pair
 
 POSITIONS, WORDS = 6, 40
 
@@ -29,7 +29,7 @@ def both(top, temperature, scale=3.0):
     row = pack_next_tokens(teacher, [(i, i + 1) for i in range(POSITIONS)], top, names)
     stored = unpack_next_tokens(row, names, temperature)
     agreed = AgreedTokens(torch.arange(POSITIONS), stored.ids_PC, stored.log_probs_PC)
-    pair = meet(student, batch_next_tokens([(0, agreed)]), temperature, 1.0)
+    pair = next_token_pair(student, batch_next_tokens([(0, agreed)]), temperature, 1.0)
     p = torch.log_softmax(teacher.double() / temperature, 1)
     q = torch.log_softmax(student.double() / temperature, 1)
     return next_token_divergence(pair), p, q, stored, student
@@ -76,11 +76,12 @@ def test_the_method_weighs_its_terms_and_shares():
     teacher, student = torch.randn(2, 3, 5).log_softmax(2)
     pair = NextTokenPair(teacher[:, :3], student[:, :3], student[:, 3:].logsumexp(1), 0.25)
     one = torch.tensor(1.0)
-    parts = method(MethodInputs(one, one, logits=pair))
+    losses = {"predict": one, "explain": one}
+    parts = method(MethodInputs(losses, next_tokens=pair))
     expected = 4 * next_token_divergence(pair).mean() * 0.25
     torch.testing.assert_close(parts.total, 1 + 0.5 * expected)
     torch.testing.assert_close(parts.terms["logits"], expected)
-    assert method(MethodInputs(one, one)).terms["logits"].item() == 0
+    assert method(MethodInputs(losses)).terms["logits"].item() == 0
 
 
 def made(*words):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
 from molsaki.errors import InputError
-from molsaki.methods import METHODS, TERMS, AttentionPair, MethodInputs, OutputPair, StudentShape
+from molsaki.methods import METHODS, AttentionPair, MethodInputs, OutputPair, StudentShape
 from molsaki.methods.layers import teacher_layer_weights
 from molsaki.methods.losses import attention_loss
 
@@ -36,6 +36,10 @@ def pair(seed=0, share=1.0, count=B):
     )
 
 
+def losses():
+    return {"predict": torch.tensor(2.0), "explain": torch.tensor(4.0)}
+
+
 def make(name, **settings):
     return METHODS[name](METHODS[name].Settings(**settings), StudentShape((D,) * L, teacher_layers=3))
 
@@ -45,8 +49,9 @@ def test_every_method_says_what_it_is(name):
     method = METHODS[name]
     assert method.name == name
     assert method.summary
-    assert method.answers_with in method.tasks
-    assert set(method.terms()) <= set(TERMS)
+    terms = method.terms_of(method.Settings())
+    assert {method.answers_with, method.explains_with} <= {*terms.tasks, "explain"}
+    assert len({term.name for term in terms}) == len(terms)
     assert method.__doc__
 
 
@@ -70,21 +75,21 @@ def test_the_defaults_are_the_papers():
 
 
 def test_label_only_is_the_labels_loss():
-    parts = make("label-only")(MethodInputs(torch.tensor(2.0)))
+    parts = make("label-only")(MethodInputs({"predict": torch.tensor(2.0)}))
     assert parts.total == 2.0
     assert parts.shares["label"] == 1.0
     assert not list(make("label-only").parameters())
 
 
 def test_dss_weighs_two_losses():
-    parts = make("dss", alpha=0.25)(MethodInputs(torch.tensor(2.0), torch.tensor(4.0)))
+    parts = make("dss", alpha=0.25)(MethodInputs(losses()))
     assert parts.total == 0.25 * 2 + 0.75 * 4
 
 
 def test_molsaki_adds_the_attention_loss():
     method = make("molsaki", alpha=0.25, beta=2.0)
     seen = pair()
-    parts = method(MethodInputs(torch.tensor(2.0), torch.tensor(4.0), seen))
+    parts = method(MethodInputs(losses(), seen))
     assert parts.terms["attention"] > 0
     assert parts.total.item() == pytest.approx(3.5 + 2 * parts.terms["attention"].item())
     parts.total.backward()
@@ -93,7 +98,7 @@ def test_molsaki_adds_the_attention_loss():
 
 
 def test_molsaki_without_attention_is_dss():
-    seen = MethodInputs(torch.tensor(2.0), torch.tensor(4.0))
+    seen = MethodInputs(losses())
     assert make("molsaki", alpha=0.25)(seen).total == make("dss", alpha=0.25)(seen).total
 
 
@@ -140,7 +145,7 @@ def test_equal_attention_has_no_loss():
 
 
 def seen_with(attention, progress=0.0):
-    return MethodInputs(torch.tensor(2.0), torch.tensor(4.0), attention, progress=progress)
+    return MethodInputs(losses(), attention, progress=progress)
 
 
 @pytest.mark.parametrize("name", ["single-layer", "attention-map", "molsaki", "molsaki-words"])
@@ -192,7 +197,7 @@ def test_means_over_a_steps_tokens_are_those_of_its_sums():
 def test_uniform_layers_are_their_mean_and_have_no_router():
     method = make("molsaki", teacher_weights="uniform", student_weights="uniform")
     assert not list(method.parameters())
-    assert not method.wants_values
+    assert not method.terms.attention.values
     seen = pair()
     every = make("single-layer", teacher_layers=(0, 1, 2), student_layers=(0, 1))
     torch.testing.assert_close(
@@ -207,7 +212,7 @@ def test_learned_teacher_weights_start_uniform_and_get_a_gradient():
     torch.testing.assert_close(loss, make("molsaki", teacher_weights="uniform").attention_loss(seen))
     loss.backward()
     assert method.teacher_logits.grad.abs().sum() > 0
-    assert not make("molsaki").teacher_learns
+    assert make("molsaki").teacher_logits is None
     with pytest.raises(InputError, match="number of the teacher's layers"):
         METHODS["molsaki"](METHODS["molsaki"].Settings(teacher_weights="learned"), StudentShape((D,) * L))
 
@@ -217,9 +222,8 @@ def test_heads_stand_in_the_layers_place(gate):
     """Six heads of the teacher and three of each of the student's layers, each weighed on its own."""
     settings = METHODS["molsaki"].Settings(heads="each", gate=gate)
     method = METHODS["molsaki"](settings, StudentShape((D,) * L, teacher_layers=6, heads=(3,) * L))
-    assert METHODS["molsaki"].attention_choice(settings).view == "heads"
-    assert METHODS["molsaki"].attention_choice(METHODS["molsaki"].Settings()).view == "steps"
-    assert (method.wants_heads, make("molsaki").wants_heads) == (True, False)
+    assert method.terms.attention.view == "heads"
+    assert make("molsaki").terms.attention.view == "steps"
     generator = torch.Generator().manual_seed(1)
     torch.nn.init.normal_(method.router.weight, std=0.5, generator=generator)
     teacher, student = torch.rand(B, 6, S, K, generator=generator), torch.rand(B, 6, S, K, generator=generator)
@@ -235,9 +239,9 @@ def test_heads_stand_in_the_layers_place(gate):
     loss.backward()
     assert method.router.weight.grad.abs().sum() > 0
     assert (student.grad.abs().flatten(2).sum(2) > 0).all()
-    log_metrics = method.log_metrics()
-    assert list(log_metrics) == ["layer_weight_0", "layer_weight_1"]
-    assert log_metrics["layer_weight_0"] == pytest.approx(weights[:, :3].sum(1).mean().item())
+    logged = method.log_metrics()
+    assert list(logged) == ["layer_weight_0", "layer_weight_1"]
+    assert logged["layer_weight_0"] == pytest.approx(weights[:, :3].sum(1).mean().item())
 
 
 def test_single_layers_are_those_that_were_chosen():
@@ -257,7 +261,7 @@ def test_attention_maps_are_the_divergence_of_their_rows_over_what_they_see():
     seen = pair()
     seen.visible_BSK[:, 0, 2:] = False
     method = make("attention-map", alpha=0.25, beta=2.0)
-    assert method.attention_choice(method.settings).view == "words"
+    assert method.terms.attention.view == "words"
     losses = []
     for b in range(B):
         for s in range(S):
@@ -283,15 +287,15 @@ def test_molsaki_over_words_mixes_what_attention_maps_compare():
     seen = pair()
     seen.visible_BSK[:, 0, 2:] = False
     method = make("molsaki-words")
-    assert method.attention_choice(method.settings).view == "words"
-    assert not method.wants_values
+    assert method.terms.attention.view == "words"
+    assert not method.terms.attention.values
     assert not list(method.parameters())
     single = replace(seen, teacher_BLSK=seen.teacher_BLSK[:, 1:2], student_BLSK=seen.student_BLSK[:, :1])
     first = make("attention-map", teacher_layers=(1,), student_layers=(0,)).attention_loss(seen)
     torch.testing.assert_close(method.attention_loss(single), first)
     assert abs(method.attention_loss(seen) - first) > 1e-4
     routed = make("molsaki-words", student_weights="router")
-    assert routed.wants_values
+    assert routed.terms.attention.values
     torch.testing.assert_close(routed.attention_loss(seen), method.attention_loss(seen))  # a router starts uniform
     with pytest.raises(ValidationError, match="heads"):
         METHODS["molsaki-words"].Settings(heads="each")
@@ -337,7 +341,7 @@ def test_mmi_adds_the_cross_entropy_between_the_pooled_branches():
     """As the released code of MMI computes it: the maxima themselves as logits and as targets."""
     pooled = outputs()
     expected = cross_entropy(pooled.rationale_EV.exp(), pooled.label_EV.exp())
-    parts = make("mmi", alpha=0.25, beta=2.0)(MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
+    parts = make("mmi", alpha=0.25, beta=2.0)(MethodInputs(losses(), outputs=pooled))
     torch.testing.assert_close(parts.terms["mutual"], expected)
     assert parts.total.item() == pytest.approx(3.5 + 2 * expected.item())
     parts.total.backward()
@@ -349,21 +353,21 @@ def test_mmi_can_pull_both_branches_and_read_maxima_as_shares():
     pooled = outputs()
     label, rationale = (x.exp() / x.exp().sum(1, keepdim=True) for x in (pooled.label_EV, pooled.rationale_EV))
     method = make("mmi", pooled="sum", detach_labels=False)
-    parts = method(MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=pooled))
+    parts = method(MethodInputs(losses(), outputs=pooled))
     torch.testing.assert_close(parts.terms["mutual"], -(label * rationale.log()).sum(1).mean())
     parts.total.backward()
     assert pooled.label_EV.grad.abs().sum() > 0
 
 
 def test_mmi_of_a_share_of_the_step_is_that_share_and_without_both_tasks_dss():
-    seen = MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs(share=0.25))
-    whole = MethodInputs(torch.tensor(2.0), torch.tensor(4.0), outputs=outputs())
+    seen = MethodInputs(losses(), outputs=outputs(share=0.25))
+    whole = MethodInputs(losses(), outputs=outputs())
     torch.testing.assert_close(make("mmi")(seen).terms["mutual"] * 4, make("mmi")(whole).terms["mutual"])
-    bare = MethodInputs(torch.tensor(2.0), torch.tensor(4.0))
+    bare = MethodInputs(losses())
     assert make("mmi")(bare).total == make("dss")(bare).total
 
 
 def test_cot_is_the_loss_of_its_one_sequence():
-    parts = make("cot")(MethodInputs(reasoning_loss=torch.tensor(2.5)))
+    parts = make("cot")(MethodInputs({"reason": torch.tensor(2.5)}))
     assert parts.total == 2.5
     assert list(parts.terms) == ["reasoning"]

@@ -96,13 +96,13 @@ def test_the_browser_has_every_problem_and_what_was_read(world: tuple[Path, Show
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_second_report_neither_writes_nor_reads_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from molsaki.analysis import looks
+    from molsaki.analysis import text_attention
     from molsaki.report import readings
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("this was done before")
 
-    monkeypatch.setattr(looks, "read_batch", refuse)
+    monkeypatch.setattr(text_attention, "read_batch", refuse)
     monkeypatch.setattr(readings, "generate_rationales", refuse)
     before = page_data(run)
     write_report(Workspace.open(run))

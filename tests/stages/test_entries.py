@@ -12,9 +12,10 @@ import yaml
 from commands import SMALL, Shown, recipe, run
 
 from molsaki.config.load import override, parse_recipe
+from molsaki.config.tiny import TINY_OVERRIDES
 from molsaki.errors import ArtefactError, DataError, RecipeError
 from molsaki.stages import pipeline, students
-from molsaki.stages.check import TINY_OVERRIDES, open_workspace, prepare_recipe, prepare_values
+from molsaki.stages.check import open_workspace, prepare_recipe, prepare_values
 from molsaki.stages.students import FEWER, open_store
 from molsaki.stages.workspace import Workspace
 from molsaki.training import encode_examples

@@ -13,7 +13,7 @@ from commands import SMALL, Shown, files, recipe, run
 
 from molsaki.config.load import override, parse_recipe
 from molsaki.records import hash_json
-from molsaki.stages.check import with_more
+from molsaki.stages.check import merge_recipes
 from molsaki.store.run_directory import RunDirectory
 
 ONE = ("methods=[label-only]", "baseline=null", "training.steps=2", "data.tests.chains.limit=4")
@@ -33,13 +33,13 @@ def trained(shown: Shown) -> list[str]:
 
 def test_methods_and_seeds_are_added_behind_those_that_are_there() -> None:
     there = resolved("seeds=[1, 2]", "methods=[dss, molsaki]")
-    found = with_more(there, resolved("seeds=[3, 1]", "methods=[cot, dss]", "description=again", "baseline=cot"))
+    found = merge_recipes(there, resolved("seeds=[3, 1]", "methods=[cot, dss]", "description=again", "baseline=cot"))
     assert found is not None
     assert [method["label"] for method in found["methods"]] == ["dss", "molsaki", "cot"]
     assert found["seeds"] == [1, 2, 3]
     assert (found["description"], found["baseline"]) == ("again", "cot")
-    assert with_more(there, there) == there
-    assert with_more(there, resolved("seeds=[1]", "methods=[dss]")) == there, "nothing is taken away"
+    assert merge_recipes(there, there) == there
+    assert merge_recipes(there, resolved("seeds=[1]", "methods=[dss]")) == there, "nothing is taken away"
 
 
 @pytest.mark.parametrize(
@@ -65,16 +65,16 @@ def test_methods_and_seeds_are_added_behind_those_that_are_there() -> None:
 )
 def test_whatever_else_differs_does_not_meet(setting: str) -> None:
     there = resolved("methods=[dss, molsaki]")
-    assert with_more(there, resolved("methods=[dss, molsaki]", "seeds=[5]", setting)) is None
+    assert merge_recipes(there, resolved("methods=[dss, molsaki]", "seeds=[5]", setting)) is None
 
 
 def test_keys_that_are_new_have_their_defaults_and_unknown_ones_do_not_meet() -> None:
     there = resolved("methods=[dss]")
     old = {key: value for key, value in there.items() if key not in ("logits", "tiny")}
     old["methods"] = [{key: value for key, value in there["methods"][0].items() if key != "examples"}]
-    assert with_more(old, there) == there
-    assert with_more(old, resolved("methods=[dss]", "logits.top=9")) is None, "it was run with the default"
-    assert with_more({**there, "gone": 1}, there) is None
+    assert merge_recipes(old, there) == there
+    assert merge_recipes(old, resolved("methods=[dss]", "logits.top=9")) is None, "it was run with the default"
+    assert merge_recipes({**there, "gone": 1}, there) is None
 
 
 # ---- as a command ----

@@ -11,7 +11,7 @@ import pytest
 from commands import Shown, files, molsaki, recipe, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from molsaki.analysis.looks import student_encoder
+from molsaki.analysis import student_encoder
 from molsaki.answers.parse import parse_answer
 from molsaki.config.load import parse_recipe
 from molsaki.config.recipe import EvaluationSettings, PromptSettings

@@ -63,7 +63,7 @@ def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
     for text in texts:
         spans = find_spans(text.question, text.rationale, "numbers")
         encoded = encode_teacher(tokenizer, TEMPLATE, text.question, text.rationale, 200)
-        tokens = encoded.map_spans(spans)
+        tokens = encoded.align(spans)
         ids, steps, keys = (
             torch.tensor([row]) for row in (encoded.input_ids, tokens.step_of_token, tokens.key_of_token)
         )
@@ -99,7 +99,7 @@ def test_words_are_read_as_the_whole_matrix_has_them(teacher, tmp_path):
     model.set_attn_implementation("eager")
     for text in texts:
         encoded = encode_teacher(tokenizer, TEMPLATE, text.question, text.rationale, 200)
-        tokens = encoded.map_spans(find_words(text.question, text.rationale))
+        tokens = encoded.align(find_words(text.question, text.rationale))
         with torch.no_grad():
             maps = model(torch.tensor([encoded.input_ids]), output_attentions=True).attentions
         rows_ST = torch.tensor(tokens.step_of_token) == torch.arange(tokens.n_steps)[:, None]

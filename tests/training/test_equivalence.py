@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from molsaki.attention import read_attention
 from molsaki.config.recipe import TrainingSettings
-from molsaki.methods import METHODS, TERMS
+from molsaki.methods import METHODS, terms_of
 from molsaki.methods.layers import teacher_layer_weights
 from molsaki.training import Collator, DistillationTrainer, make_method
 from molsaki.training.arguments import training_arguments
@@ -45,8 +45,8 @@ pytestmark = pytest.mark.parametrize(("name", "settings"), CASES.values(), ids=C
 @pytest.fixture
 def examples(tmp_path, name, settings):
     """Eight examples, two of them without the teacher's attention."""
-    chosen = METHODS[name].attention_choice(METHODS[name].Settings(**settings))
-    return make_examples(tmp_path / "attention", tasks=METHODS[name].tasks, choice=chosen)
+    terms = terms_of(name, settings)
+    return make_examples(tmp_path / "attention", tasks=terms.tasks, choice=terms.attention)
 
 
 def build(model, name, settings):
@@ -106,19 +106,19 @@ def test_checkpointing_changes_nothing(tmp_path, examples, tokenizer, model, nam
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 def test_alone_or_padded_in_a_batch_are_the_same(examples, tokenizer, model, name, settings):
     student, method = build(model, name, settings)
-    collate = Collator(tokenizer, method.tasks, method.reads_attention, reads_logits=method.reads_logits)
+    collate = Collator(tokenizer, method.terms)
     distilled = DistillationModel(student, method)
-    totals = collate(examples)["counts"]
+    totals = collate(examples)["batch"].counts
     together = distilled(**collate(examples), totals=totals)
     alone = [distilled(**collate([example]), totals=totals) for example in examples]
-    for key in ("loss", *(f"{term}_loss" for term in TERMS)):
+    for key in ("loss", *(f"{term.name}_loss" for term in method.terms)):
         torch.testing.assert_close(together[key], sum(outputs[key] for outputs in alone), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", ["llama", "gpt2"])
 def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, settings):
     student, method = build(model, name, settings)
-    collate = Collator(tokenizer, method.tasks, method.reads_attention, reads_logits=method.reads_logits)
+    collate = Collator(tokenizer, method.terms)
     got = DistillationModel(student, method)(**collate(examples))
     if name == "cot":
         reasoning = mean_cross_entropy(student, [example.sequences["reason"] for example in examples])
@@ -139,7 +139,7 @@ def test_the_loss_is_that_of_a_slow_reference(examples, tokenizer, model, name, 
         losses = [loss for example in examples for loss in slow_divergences(student, example, settings)]
         expected = expected + beta * sum(losses) / len(losses)
         assert got["logits_loss"].item() == pytest.approx((sum(losses) / len(losses)).item(), rel=1e-5)
-    if METHODS[name].reads_attention:
+    if method.terms.attention:
         losses = [slow_attention_loss(student, method, e, settings) for e in examples if e.teacher_LSK is not None]
         assert len(losses) == 6
         expected = expected + beta * sum(losses) / len(losses)

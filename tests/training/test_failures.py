@@ -21,7 +21,7 @@ from small_world import (
 from transformers import TrainingArguments
 
 from molsaki.errors import ArtefactError, InputError, MolsakiError, StageError, TokenizerError, UnreadableModelError
-from molsaki.methods import METHODS, StudentShape
+from molsaki.methods import METHODS, StudentShape, terms_of
 from molsaki.records import Problem
 from molsaki.spans.text import Text
 from molsaki.store.attention_rows import attention_schema, pack_attention
@@ -184,14 +184,13 @@ def test_a_tokenizer_without_an_end():
 
 def test_a_tokenizer_without_padding_pads_with_its_end_and_hides_it(examples, tokenizer):
     assert tokenizer.pad_token is None
-    batch = Collator(tokenizer, ("predict",), False)(examples)
-    (one,) = batch["passes"]
+    (one,) = Collator(tokenizer, terms_of("label-only", {}))(examples)["batch"].passes
     lengths = [len(example.sequences["predict"].input_ids) for example in examples]
     behind = torch.arange(max(lengths)) >= torch.tensor(lengths)[:, None]
     assert behind.any()
-    assert set(one["input_ids"][behind].tolist()) == {tokenizer.eos_token_id}
-    assert len(one["targets"]) == sum(sum(label >= 0 for label in e.sequences["predict"].labels) for e in examples)
-    assert (one["targets"] == tokenizer.eos_token_id).sum() == len(examples)  # the ends themselves are learned
+    assert set(one.input_ids_RT[behind].tolist()) == {tokenizer.eos_token_id}
+    assert len(one.targets_N) == sum(sum(label >= 0 for label in e.sequences["predict"].labels) for e in examples)
+    assert (one.targets_N == tokenizer.eos_token_id).sum() == len(examples)  # the ends themselves are learned
 
 
 def test_examples_of_another_models_tokenizer(tmp_path, examples):

@@ -69,11 +69,12 @@ def test_the_note_is_taken():
 def test_forward_and_backward_never_look(tmp_path, tokenizer, model, name, settings, apart):
     student = MODELS[model]().train()
     chosen = METHODS[name].Settings(**settings)
-    examples = make_examples(tmp_path, tasks=METHODS[name].tasks, choice=METHODS[name].attention_choice(chosen))
+    terms = METHODS[name].terms_of(chosen)
+    examples = make_examples(tmp_path, tasks=terms.tasks, choice=terms.attention)
     method = make_method(METHODS[name], chosen, student, teacher_layers=3)
     method.train()
     distilled = DistillationModel(student, method)
-    batch = Collator(tokenizer, method.tasks, method.reads_attention, apart, method.reads_logits)(examples)
+    batch = Collator(tokenizer, terms, apart)(examples)
     with Waits() as waits:
         distilled(**batch)["loss"].backward()
     assert waits.seen == []

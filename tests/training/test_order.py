@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from small_world import train
 
 from molsaki.encoding.encode import EncodedText
+from molsaki.methods import terms_of
 from molsaki.training import Collator, Example
 from molsaki.training.order import PADDING_ALLOWED, LengthGrouped, plan_passes
 
@@ -53,16 +54,16 @@ def test_labels_and_rationales_run_apart_where_one_pass_would_be_padding():
     examples = make(400, longer=60)
     order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
     plan = plan_passes(examples, ("predict", "explain"), 16, order)
-    assert plan.apart
+    assert plan.separate
     assert plan.padding < PADDING_ALLOWED
-    assert not plan_passes(examples, ("predict",), 16, order).apart
+    assert not plan_passes(examples, ("predict",), 16, order).separate
 
 
 def test_one_pass_where_both_tasks_are_about_as_long():
     examples = make(400, longer=4)
     order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
     plan = plan_passes(examples, ("predict", "explain"), 16, order)
-    assert not plan.apart
+    assert not plan.separate
     assert plan.padding < PADDING_ALLOWED
 
 
@@ -70,9 +71,9 @@ def test_the_padding_that_is_told_is_that_of_the_batches():
     examples = make(70, longer=60)
     order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
     plan = plan_passes(examples, ("predict", "explain"), 16, order)
-    collate = Collator(Tokenizer(), ("predict", "explain"), False, plan.apart)
+    collate = Collator(Tokenizer(), terms_of("dss", {}), plan.separate)
     batches = [collate([examples[i] for i in order[start : start + 16]]) for start in range(0, 70, 16)]
-    passes = [one["input_ids"] for batch in batches for one in batch["passes"]]
+    passes = [one.input_ids_RT for batch in batches for one in batch["batch"].passes]
     real, run = sum(int((ids == 7).sum()) for ids in passes), sum(ids.numel() for ids in passes)
     assert plan.padding == 1 - real / run
 

@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from small_world import CONTEXT, TEMPLATES, make_llama, make_problems, make_texts, make_tokenizer
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, terms_of
 from molsaki.store.signal_reader import SignalStore
 from molsaki.training import Collator, encode_examples, make_method
 from molsaki.training.model import DistillationModel
@@ -35,8 +35,8 @@ def build():
     return DistillationModel(student, make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(), student))
 
 for recomputes in (False, True):
-    for apart in (False, True):
-        collate = Collator(tokenizer, ("predict", "explain"), True, apart)
+    for separate in (False, True):
+        collate = Collator(tokenizer, terms_of("molsaki", {}), separate)
         whole = build()
         expected = whole(**collate(examples))["loss"]
         expected.backward()
@@ -49,7 +49,7 @@ for recomputes in (False, True):
             fully_shard(layer, mesh=mesh)
         fully_shard(sharded, mesh=mesh)
         mine = collate(examples[dist.get_rank() :: 2])
-        loss = sharded(**mine, totals=collate(examples)["counts"])["loss"]
+        loss = sharded(**mine, totals=collate(examples)["batch"].counts)["loss"]
         (loss * 2).backward()  # the mean over two processes
         together = loss.detach().clone()
         dist.all_reduce(together)

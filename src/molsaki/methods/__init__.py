@@ -1,24 +1,29 @@
 """The methods of distillation, by name; one small file each.
 
-A method says which sequences it trains on, whether it reads attention, and what its loss is. Data, seeds, steps
-and everything else are the same for all, so what a comparison shows is the method.
+A method declares the terms of its loss and what each of them needs. Data, seeds, steps and everything else are the
+same for all methods of a recipe, so a comparison shows the method alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from molsaki.methods.attention_map import AttentionMap
 from molsaki.methods.base import (
-    TERM_OF_TASK,
-    TERMS,
     AttentionChoice,
     AttentionPair,
     Method,
     MethodInputs,
     MethodSettings,
     NextTokenPair,
+    NextTokens,
     OutputPair,
+    PooledOutputs,
     StudentShape,
     Task,
+    Term,
+    Terms,
 )
 from molsaki.methods.cot import ChainOfThought
 from molsaki.methods.dss import DistillingStepByStep
@@ -29,7 +34,7 @@ from molsaki.methods.molsaki import MoLSAKI
 from molsaki.methods.molsaki_words import MoLSAKIWords
 from molsaki.methods.single_layer import SingleLayer
 
-METHODS: dict[str, type[Method]] = {
+METHODS: dict[str, type[Method[Any]]] = {
     method.name: method
     for method in (
         LabelOnly,
@@ -44,17 +49,31 @@ METHODS: dict[str, type[Method]] = {
     )
 }
 
+
+def terms_of(name: str, settings: Mapping[str, Any]) -> Terms:
+    """The terms of a method's loss, by the method's name and its settings as in a recipe.
+
+    Raises:
+        pydantic.ValidationError: a setting is unknown or impossible.
+    """
+    method = METHODS[name]
+    return method.terms_of(method.Settings(**settings))
+
+
 __all__ = [
     "METHODS",
-    "TERMS",
-    "TERM_OF_TASK",
     "AttentionChoice",
     "AttentionPair",
     "Method",
     "MethodInputs",
     "MethodSettings",
     "NextTokenPair",
+    "NextTokens",
     "OutputPair",
+    "PooledOutputs",
     "StudentShape",
     "Task",
+    "Term",
+    "Terms",
+    "terms_of",
 ]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor
 
-from molsaki.methods.attention import WeightSettings, WithAttention
-from molsaki.methods.base import AttentionChoice, AttentionPair, MethodSettings, StudentShape
-from molsaki.methods.losses import attention_loss_parts
+from molsaki.methods.attention import AttentionSettings, attention_divergence, attention_terms
+from molsaki.methods.base import AttentionChoice, AttentionPair, Method, StudentShape, Terms
 from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
 
 
-class AttentionMapSettings(WeightSettings):
+class AttentionMapSettings(AttentionSettings):
     """Settings of attention-map distillation.
 
     Attributes:
@@ -25,7 +22,7 @@ class AttentionMapSettings(WeightSettings):
     student_layers: Layers = (-1,)
 
 
-class AttentionMap(WithAttention):
+class AttentionMap(Method[AttentionMapSettings]):
     """L = α·L_pre + (1 − α)·L_exp + β·L_map, L_map = (1/|w|) Σ_w KL( P^t[w, :] ‖ P^s[w, :] ).
 
     The term of Wang et al., NeurIPS 2020, "MiniLM: Deep Self-Attention Distillation" (arXiv 2002.10957): the
@@ -49,26 +46,21 @@ class AttentionMap(WithAttention):
     summary = "answer, rationale, and where every word of the rationale looks, in chosen layers"
     Settings = AttentionMapSettings
 
-    def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
+    def __init__(self, settings: AttentionMapSettings, student: StudentShape) -> None:
         super().__init__(settings, student)
-        chosen = cast(AttentionMapSettings, settings)
-        self.teacher_layers = find_layers("teacher", chosen.teacher_layers, student.teacher_layers)
-        self.student_layers = find_layers("student", chosen.student_layers, len(student.value_sizes))
+        self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_layers)
+        self.student_layers = find_layers("student", settings.student_layers, len(student.value_sizes))
 
     @classmethod
-    def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:  # noqa: ARG003 - the interface's
-        """Words by words."""
-        return AttentionChoice(view="words")
+    def terms_of(cls, settings: AttentionMapSettings) -> Terms:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_map."""
+        return attention_terms(settings, AttentionChoice(view="words"))
 
     def attention_loss(self, pair: AttentionPair) -> Tensor:
-        """L_map, the mean over all examples with attention; their steps and keys are words."""
-        parts = attention_loss_parts(
+        """L_map; the pair's steps and keys are words."""
+        return attention_divergence(
             mean_of_layers(pair.teacher_BLSK, self.teacher_layers),
             mean_of_layers(pair.student_BLSK, self.student_layers),
-            pair.step_mask_BS,
-            pair.key_mask_BK,
+            pair,
             normalisation="visible",
-            visible_BSK=pair.visible_BSK,
-            check=False,
         )
-        return parts.per_example_B.mean() * pair.share

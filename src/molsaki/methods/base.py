@@ -1,42 +1,130 @@
-"""What every method of distillation is: a module from what one forward pass shows to a loss and its parts.
+"""What a distillation method is: terms that declare what they need, and a module that computes their losses.
 
-Legend: B examples whose attention is compared, E examples, T tokens, L layers, S steps, K keys, D width of a value
-state, V vocabulary; M positions where next tokens are compared, there K tokens that are told apart.
+Legend: B examples with attention, E examples, T tokens, L layers, S steps, K keys, D width of a value state, V
+vocabulary; M positions at which next tokens are compared, there K tokens with a probability of their own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from molsaki.methods.losses import LossParts
+from molsaki.methods.losses import LossParts, weighted_loss
 from molsaki.spans.views import ViewName
 
 Task = Literal["predict", "explain", "reason"]
-TERM_OF_TASK: dict[Task, str] = {"predict": "label", "explain": "rationale", "reason": "reasoning"}
-TERMS = (*TERM_OF_TASK.values(), "attention", "mutual", "logits")
-"""The names of all terms that a method's loss may have, in the order in which their items are counted."""
+"""A sequence that a student trains on, by its prompt: the label, the rationale, or both in one."""
+Schedule = Literal["constant", "falling", "rising"]
 
 
 class MethodSettings(BaseModel):
-    """Base of a method's own settings: unknown keys are refused, values are fixed once read."""
+    """Base of a method's settings. Unknown keys are refused, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+S = TypeVar("S", bound=MethodSettings)
+
+
 @dataclass(frozen=True, slots=True)
-class StudentShape:
-    """What a method may need to know of the student, and of its teacher's attention, to build its own parameters.
+class AttentionChoice:
+    """A term that needs the stepwise attention of teacher and student: which part of it.
 
     Attributes:
-        value_sizes: width of the value states of every layer, all value heads side by side.
-        teacher_layers: how many layers of the teacher (or heads of all its layers, where each is read) the stored
-            attention has; 0 where none is read.
-        heads: how many attention heads every layer of the student has.
+        question_keys: only the keys of the question.
+        step_means: means over the tokens of a step instead of sums, on each side over its own tokens.
+        view: rows and columns, by a name of `molsaki.spans.views`. If the view keeps heads apart, the heads of all
+            layers take the place of the layers.
+        values: the student's value states too.
+    """
+
+    question_keys: bool = False
+    step_means: bool = False
+    view: ViewName = "steps"
+    values: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NextTokens:
+    """A term that needs the next-token distributions of teacher and student, at this temperature."""
+
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PooledOutputs:
+    """A term that needs the student's output distributions in two tasks, pooled over positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term of a method's loss: its weight, and what it needs.
+
+    Attributes:
+        name: its name in logs, unique within a method.
+        weight: its weight in the loss.
+        tasks: the sequences that it is computed from.
+        needs: what it compares; None for the cross-entropy of its task's tokens.
+        schedule: over the training steps the weight is "constant", "falling" linearly to 0, or "rising" from 0.
+    """
+
+    name: str
+    weight: float
+    tasks: tuple[Task, ...]
+    needs: AttentionChoice | NextTokens | PooledOutputs | None = None
+    schedule: Schedule = "constant"
+
+    def weight_at(self, progress: float) -> float:
+        """The weight after this share of the training steps, from 0 to 1."""
+        scale = {"constant": 1.0, "falling": 1.0 - progress, "rising": progress}[self.schedule]
+        return self.weight * scale
+
+
+class Terms(tuple[Term, ...]):
+    """The terms of a method's loss, and what they need together."""
+
+    __slots__ = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The sequences that the student trains on."""
+        return tuple(dict.fromkeys(task for term in self for task in term.tasks))
+
+    @property
+    def attention(self) -> AttentionChoice | None:
+        """The part of the attention that is compared, if any."""
+        return next((term.needs for term in self if isinstance(term.needs, AttentionChoice)), None)
+
+    @property
+    def next_tokens(self) -> NextTokens | None:
+        """The next tokens that are compared, if any."""
+        return next((term.needs for term in self if isinstance(term.needs, NextTokens)), None)
+
+    @property
+    def pooled_outputs(self) -> PooledOutputs | None:
+        """The pooled outputs that are compared, if any."""
+        return next((term.needs for term in self if isinstance(term.needs, PooledOutputs)), None)
+
+
+def label_and_rationale(alpha: float) -> tuple[Term, Term]:
+    """α·L_pre + (1 − α)·L_exp: answer after `predict:`, rationale after `explain:` (Distilling step-by-step)."""
+    return Term("label", alpha, ("predict",)), Term("rationale", 1 - alpha, ("explain",))
+
+
+@dataclass(frozen=True, slots=True)
+class StudentShape:
+    """What a method may need to know to create its own parameters.
+
+    Attributes:
+        value_sizes: width of the value states of each of the student's layers, all value heads side by side.
+        teacher_layers: number of layers in the stored attention of the teacher (of heads of all layers, if heads are
+            kept apart); 0 if none is read.
+        heads: number of attention heads of each of the student's layers.
     """
 
     value_sizes: tuple[int, ...]
@@ -45,36 +133,20 @@ class StudentShape:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionChoice:
-    """Which part of the attention a method compares.
-
-    Attributes:
-        question_keys: only the keys of the question.
-        step_means: means over each step's tokens instead of sums, on either side over its own tokens.
-        view: which of `molsaki.spans.views` it compares; where that keeps heads apart, the heads of all layers take the
-            place of layers.
-    """
-
-    question_keys: bool = False
-    step_means: bool = False
-    view: ViewName = "steps"
-
-
-@dataclass(frozen=True, slots=True)
 class AttentionPair:
-    """Teacher's and student's stepwise attention on the same steps and keys of the same examples.
+    """Stepwise attention of teacher and student on the same steps and keys of the same examples.
 
     Attributes:
-        teacher_BLSK: the teacher's, of all its layers; sums over each step's tokens, or means where the method's
-            `AttentionChoice` wants them.
-        student_BLSK: the student's sums, of all its layers, with gradient.
-        values: the student's value states [B, T, D] of every layer; none for a method that does not want them.
+        teacher_BLSK: the teacher's, all layers; sums over the tokens of a step, or means if the term's
+            `AttentionChoice` says so.
+        student_BLSK: the student's sums, all layers, with gradient.
+        values: the student's value states [B, T, D] of each layer; empty if no term needs them.
         token_mask_BT: True at real tokens.
         step_mask_BS, key_mask_BK: True at real steps and keys.
         visible_BSK: True where a step can see a key.
-        step_tokens_BS: how many tokens each step has on the student's side; 1 where there is no step.
-        share: these examples over all examples with attention of the optimiser step; less than 1 where gradients
-            are accumulated, so that the step's loss is the mean over all of them.
+        step_tokens_BS: the student's number of tokens of each step; 1 where there is no step.
+        share: number of these examples over the number of examples with attention in the optimiser step; below 1 if
+            gradients are accumulated, so that the step's loss is the mean over all of them.
     """
 
     teacher_BLSK: Tensor
@@ -90,12 +162,12 @@ class AttentionPair:
 
 @dataclass(frozen=True, slots=True)
 class OutputPair:
-    """What the student says after `predict:` and after `explain:` about the same examples.
+    """The student's output distributions after `predict:` and after `explain:`, for the same examples.
 
     Attributes:
-        label_EV: log of the largest probability that each token of the vocabulary has at any position of the label.
+        label_EV: log of the largest probability of each token of the vocabulary over the positions of the label.
         rationale_EV: the same over the positions of the rationale.
-        share: these examples over all such examples of the optimiser step.
+        share: number of these examples over that of the optimiser step.
     """
 
     label_EV: Tensor
@@ -105,13 +177,13 @@ class OutputPair:
 
 @dataclass(frozen=True, slots=True)
 class NextTokenPair:
-    """Teacher's and student's distributions of the next token, where both tokenizers agree; logarithms.
+    """Log-probabilities of the next token by teacher and student, where both tokenizers agree.
 
     Attributes:
-        teacher_MK: the teacher's probabilities of the tokens that are told apart; −inf behind a position's last one.
-        student_MK: the student's probabilities of the same tokens, with gradient.
-        student_rest_M: the student's probability of all other tokens together, with gradient.
-        share: these positions over all of the optimiser step.
+        teacher_MK: the teacher's, of the tokens that it has stored; −inf behind a position's last one.
+        student_MK: the student's, of the same tokens, with gradient.
+        student_rest_M: the student's, of all other tokens together, with gradient.
+        share: number of these positions over that of the optimiser step.
     """
 
     teacher_MK: Tensor
@@ -122,89 +194,95 @@ class NextTokenPair:
 
 @dataclass(frozen=True, slots=True)
 class MethodInputs:
-    """What one batch shows; what belongs to no task of the method is None.
+    """What the forward passes over one batch give to a method.
 
     Attributes:
-        label_loss: mean cross-entropy of the labels' tokens after `predict:`; scalar.
-        rationale_loss: mean cross-entropy of the rationales' tokens after `explain:`; scalar.
-        attention: stepwise attention of both sides, or None where no example of the batch has it.
-        reasoning_loss: mean cross-entropy of the tokens of rationale and answer after `reason:`; scalar.
-        outputs: the two tasks' pooled outputs, for a method that asks for them.
-        progress: the share of the training's steps that are done.
-        logits: both sides' next tokens, or None where no example of the batch has a position to compare.
+        cross_entropies: for each term without needs, by its task, the mean cross-entropy of the completions' tokens
+            (scalar); a method has at least one such term.
+        attention: None if no example of the batch has the teacher's attention.
+        outputs: None if no term needs them.
+        next_tokens: None if no example of the batch has a position to compare.
+        progress: share of the training steps that are done.
     """
 
-    label_loss: Tensor | None = None
-    rationale_loss: Tensor | None = None
+    cross_entropies: Mapping[Task, Tensor]
     attention: AttentionPair | None = None
-    reasoning_loss: Tensor | None = None
     outputs: OutputPair | None = None
+    next_tokens: NextTokenPair | None = None
     progress: float = 0.0
-    logits: NextTokenPair | None = None
 
 
-class Method(nn.Module, ABC):
-    """One way to distil.
+class Method(nn.Module, ABC, Generic[S]):
+    """A way to distil: L = Σ weight · term over the terms of `terms_of`.
 
-    Subclasses set the class attributes and define `forward`. Parameters of their own (a router) are trained with
-    the student's and saved in a file of their own beside it, which nobody needs who only asks the student.
+    A subclass sets the class attributes, defines `terms_of`, and defines the loss of each of its terms that is no
+    cross-entropy: `attention_loss`, `output_loss` or `next_token_loss`. Parameters of its own (a router) are trained
+    with the student and saved in a separate file beside it, which inference does not need.
+
+    Args:
+        settings: the method's settings.
+        student: the student's shape.
 
     Attributes:
-        name: in recipes.
-        summary: in a line.
-        tasks: the sequences that it trains on.
+        name: its name in recipes.
+        summary: one line.
+        Settings: the class of its settings.
         answers_with: the prompt that its students are tested with.
-        reads_attention: whether teacher's and student's stepwise attention are compared.
-        pools_outputs: whether it wants `MethodInputs.outputs`.
-        reads_logits: whether teacher's and student's next tokens are compared, `MethodInputs.logits`.
-        wants_values: whether it wants the student's value states with its attention.
-        wants_heads: whether it wants each head of the student's layers instead of their mean.
-        Settings: its own settings.
+        explains_with: the prompt after which its students write a rationale.
+        terms: the terms of its loss.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    tasks: ClassVar[tuple[Task, ...]]
+    Settings: ClassVar[type[MethodSettings]]
     answers_with: ClassVar[Literal["predict", "reason"]] = "predict"
-    reads_attention: ClassVar[bool] = False
-    pools_outputs: ClassVar[bool] = False
-    reads_logits: ClassVar[bool] = False
-    wants_values: bool = False
-    wants_heads: bool = False
-    Settings: ClassVar[type[MethodSettings]] = MethodSettings
+    explains_with: ClassVar[Literal["explain", "reason"]] = "explain"
 
-    def __init__(self, settings: MethodSettings, student: StudentShape) -> None:  # noqa: ARG002 - for subclasses
+    settings: S
+    terms: Terms
+
+    def __init__(self, settings: S, student: StudentShape) -> None:  # noqa: ARG002 - for subclasses
         super().__init__()
         self.settings = settings
+        self.terms = self.terms_of(settings)
 
     @classmethod
-    def terms(cls) -> tuple[str, ...]:
-        """Which of `TERMS` its loss has."""
-        more = {"attention": cls.reads_attention, "mutual": cls.pools_outputs, "logits": cls.reads_logits}
-        return (*(TERM_OF_TASK[task] for task in cls.tasks), *(term for term, has in more.items() if has))
-
-    @classmethod
-    def explains_after(cls) -> Task:
-        """The prompt after which its students write a rationale, where they are shown and compared with the teacher.
-
-        It is `explain:` unless they learned rationales after `reason:` alone; so too where they learned none.
-        """
-        return "reason" if "reason" in cls.tasks and "explain" not in cls.tasks else "explain"
-
-    @classmethod
-    def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:  # noqa: ARG003 - for subclasses
-        """Which part of the attention it compares with these settings."""
-        return AttentionChoice()
-
-    @classmethod
-    def temperature_of(cls, settings: MethodSettings) -> float:  # noqa: ARG003 - for subclasses
-        """The temperature of the next tokens that it compares with these settings."""
-        return 1.0
-
     @abstractmethod
+    def terms_of(cls, settings: S) -> Terms:
+        """The terms of its loss with these settings."""
+
     def forward(self, inputs: MethodInputs) -> LossParts:
-        """The loss of one batch and its parts."""
+        """The loss of one batch and its terms. A term that the batch has nothing for is 0."""
+        zero = next(iter(inputs.cross_entropies.values())).new_zeros(())
+        weighted = {}
+        for term in self.terms:
+            loss = self._loss(term, inputs)
+            weighted[term.name] = (term.weight_at(inputs.progress), zero if loss is None else loss)
+        return weighted_loss(weighted)
+
+    def attention_loss(self, pair: AttentionPair) -> Tensor:
+        """The loss of the term that compares attention: this batch's share of the optimiser step's mean."""
+        raise NotImplementedError
+
+    def output_loss(self, outputs: OutputPair) -> Tensor:
+        """The loss of the term that compares pooled outputs: this batch's share of the optimiser step's mean."""
+        raise NotImplementedError
+
+    def next_token_loss(self, pair: NextTokenPair) -> Tensor:
+        """The loss of the term that compares next tokens: this batch's share of the optimiser step's mean."""
+        raise NotImplementedError
 
     def log_metrics(self) -> dict[str, float]:
-        """What else belongs into a line of the training's log, over the batches since the last; nothing here."""
+        """Further metrics for a line of the training log, over the batches since the last line."""
         return {}
+
+    def _loss(self, term: Term, inputs: MethodInputs) -> Tensor | None:
+        match term.needs:
+            case AttentionChoice():
+                return None if inputs.attention is None else self.attention_loss(inputs.attention)
+            case PooledOutputs():
+                return None if inputs.outputs is None else self.output_loss(inputs.outputs)
+            case NextTokens():
+                return None if inputs.next_tokens is None else self.next_token_loss(inputs.next_tokens)
+            case None:
+                return inputs.cross_entropies[term.tasks[0]]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from molsaki.methods.base import Method, MethodInputs
-from molsaki.methods.losses import LossParts, weighted_loss
+from molsaki.methods.base import Method, MethodSettings, Term, Terms
 
 
-class ChainOfThought(Method):
+class ChainOfThought(Method[MethodSettings]):
     """L = −(1/N) Σ_n log p(z_n | q, z_<n), z the rationale and its answer sentence after `reason:`, N tokens of them.
 
     Ho et al., "Large Language Models Are Reasoning Teachers", ACL 2023; Magister et al., "Teaching Small Language
@@ -16,10 +15,11 @@ class ChainOfThought(Method):
 
     name = "cot"
     summary = "rationale, then answer, in one sequence (chain-of-thought fine-tuning)"
-    tasks = ("reason",)
+    Settings = MethodSettings
     answers_with = "reason"
+    explains_with = "reason"
 
-    def forward(self, inputs: MethodInputs) -> LossParts:
+    @classmethod
+    def terms_of(cls, settings: MethodSettings) -> Terms:  # noqa: ARG003 - there are none
         """The cross-entropy of rationale and answer."""
-        assert inputs.reasoning_loss is not None, "the reason task was not batched"
-        return weighted_loss({"reasoning": (1.0, inputs.reasoning_loss)})
+        return Terms([Term("reasoning", 1.0, ("reason",))])

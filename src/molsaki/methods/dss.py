@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from pydantic import Field
 
-from molsaki.methods.base import Method, MethodInputs, MethodSettings
-from molsaki.methods.losses import LossParts, weighted_loss
+from molsaki.methods.base import Method, MethodSettings, Terms, label_and_rationale
 
 
 class DistillingStepByStepSettings(MethodSettings):
@@ -20,7 +17,7 @@ class DistillingStepByStepSettings(MethodSettings):
     alpha: float = Field(default=0.5, ge=0, le=1)
 
 
-class DistillingStepByStep(Method):
+class DistillingStepByStep(Method[DistillingStepByStepSettings]):
     """L = α·L_pre + (1 − α)·L_exp: write the answer after `predict:`, the rationale after `explain:`.
 
     Hsieh et al., "Distilling Step-by-Step!", Findings of ACL 2023; the weights as in the MoLSAKI paper (Eq. 8
@@ -29,14 +26,9 @@ class DistillingStepByStep(Method):
 
     name = "dss"
     summary = "answer and rationale as two tasks (Distilling step-by-step)"
-    tasks = ("predict", "explain")
     Settings = DistillingStepByStepSettings
 
-    def forward(self, inputs: MethodInputs) -> LossParts:
+    @classmethod
+    def terms_of(cls, settings: DistillingStepByStepSettings) -> Terms:
         """L = α·L_pre + (1 − α)·L_exp."""
-        settings = cast(DistillingStepByStepSettings, self.settings)
-        assert inputs.label_loss is not None, "the predict task was not batched"
-        assert inputs.rationale_loss is not None, "the explain task was not batched"
-        return weighted_loss(
-            {"label": (settings.alpha, inputs.label_loss), "rationale": (1 - settings.alpha, inputs.rationale_loss)}
-        )
+        return Terms(label_and_rationale(settings.alpha))

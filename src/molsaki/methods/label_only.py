@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from molsaki.methods.base import Method, MethodInputs
-from molsaki.methods.losses import LossParts, weighted_loss
+from molsaki.methods.base import Method, MethodSettings, Term, Terms
 
 
-class LabelOnly(Method):
+class LabelOnly(Method[MethodSettings]):
     """Vanilla fine-tuning: L = L_pre, the cross-entropy of the answer after `predict:`."""
 
     name = "label-only"
     summary = "question → answer, no rationale"
-    tasks = ("predict",)
+    Settings = MethodSettings
 
-    def forward(self, inputs: MethodInputs) -> LossParts:
+    @classmethod
+    def terms_of(cls, settings: MethodSettings) -> Terms:  # noqa: ARG003 - there are none
         """L = L_pre."""
-        assert inputs.label_loss is not None, "the predict task was not batched"
-        return weighted_loss({"label": (1.0, inputs.label_loss)})
+        return Terms([Term("label", 1.0, ("predict",))])

@@ -1,10 +1,10 @@
-"""Mixture of Layers: which layers' attention to compare, and how much each of them counts.
+"""Mixture of Layers: the weight of each layer's attention in the comparison of teacher and student.
 
-The teacher's layers are weighed by a rule without parameters (Eq. 4), the student's by a small router that reads
+The teacher's layers are weighted by a rule without parameters (Eq. 4), the student's by a small router that reads
 its value states and is trained with it (Eq. 5). Fixed pairs of layers do worse (the paper's ablation: 35.8
-against 37.5 on average). Everything here is tensors in, tensors out.
+against 37.5 on average). Everything here is a function of tensors.
 
-Where each head is mixed apart, the heads of all layers stand in the layers' place, the first layer's heads first.
+If heads are mixed one by one, the heads of all layers take the place of the layers, the first layer's heads first.
 
 Legend: B batch, T tokens, L layers (or the heads of all of them), H heads of a layer, S steps, K keys, D width of a
 layer's value states.
@@ -32,19 +32,18 @@ def teacher_layer_weights(
     normalise: bool = True,
     check: bool = True,
 ) -> Tensor:
-    """Weigh the teacher's layers by how much their stepwise attention changes from key to key.
+    """Weight the teacher's layers by how much their stepwise attention changes from key to key.
 
     Eq. 4: G_l = Σ_s Σ_k |A_l[s, k+1] − A_l[s, k]| / (|steps| · (|keys| − 1)), p = softmax(G / τ1) over layers.
 
     Args:
         attention_BLSK: stepwise attention of every layer, at least 0.
-        step_mask_BS: True where a step is real; what stands at the others changes nothing.
+        step_mask_BS: True where a step is real; the others are ignored.
         key_mask_BK: True where a key is real; neighbours are the real keys in their order.
         temperature: τ1; the paper's 0.1. The larger, the more even the weights.
         normalise: divide by |steps| · (|keys| − 1) as the paper does; False sums only, as the released code
-            does, so that long rationales with many keys pick one layer more sharply.
-        check: look at the values and refuse what is impossible. False where that was done before: on an accelerator
-            the processor would wait for them.
+            does, so that weights are sharper for long rationales with many keys.
+        check: check the values too. On an accelerator that forces a device sync, so False if they are checked already.
 
     Returns:
         Weights [B, L] that sum to 1. With a single key Eq. 4 is 0 / 0; the weights are then uniform.
@@ -57,8 +56,10 @@ def teacher_layer_weights(
     if check:
         check_attention(attention_BLSK, step_mask_BS, key_mask_BK, "attention")
     step_mask_BS, key_mask_BK = step_mask_BS.bool(), key_mask_BK.bool()
+    # Real keys to the front of the last axis, in their order, so that each has its real neighbour beside it.
     real_keys_first_BK = torch.argsort(~key_mask_BK, dim=1, stable=True)
     index_BLSK = real_keys_first_BK[:, None, None, :].expand(attention_BLSK.shape)
+    # |A[s, k+1] − A[s, k]|, K − 1 of them for each step; of an example with n keys the first n − 1 count.
     change_BLSK = attention_BLSK.gather(3, index_BLSK).diff(dim=3).abs()
     key_count_B = key_mask_BK.sum(1)
     pair_mask_BK = torch.arange(change_BLSK.shape[3], device=key_mask_BK.device) < (key_count_B - 1)[:, None]
@@ -70,7 +71,7 @@ def teacher_layer_weights(
 
 
 def mix_layers(attention_BLSK: Tensor, weights_BL: Tensor) -> Tensor:
-    """Mix the layers' stepwise attention with the layers' weights.
+    """Mix the stepwise attention of all layers by the layers' weights.
 
     A = Σ_l p_l · A_l, for the teacher and for the student alike (§3.3 of the paper).
 
@@ -94,11 +95,11 @@ def mix_layers(attention_BLSK: Tensor, weights_BL: Tensor) -> Tensor:
 
 
 class LayerRouter(nn.Module):
-    """Learns how much each of the student's layers counts, from what the layers' value states hold.
+    """Weights the student's layers by their value states; trained with the student.
 
     Eq. 5: h_l = Σ_i RMSNorm(V_l)[i, :], H = [h_1; …; h_L], p = softmax((H·W + b) / τ2) over layers, where V_l is
-    [T, D_l], all value heads of layer l side by side. The sum is over real tokens: padding is left out, or the
-    same example would be mixed differently in another batch.
+    [T, D_l], all value heads of layer l side by side. The sum is over real tokens, so that the weights of an example
+    do not depend on its batch.
 
     The norm has no gain of its own, which W would absorb. W and b start at zero, so training starts from uniform
     weights whatever the scale of H. That scale matters: a sum over T rows of unit root mean square has entries
@@ -116,9 +117,10 @@ class LayerRouter(nn.Module):
             h_l alone, W_l [D_l] and b [L]; "shared": one W [D] for all layers and no b, which softmax cancels.
             With heads L is Σ H_l; W_l is [D_l, H_l]; the shared W is [D, H], and b [H].
         normalise: "before": RMSNorm of every token's values, then the sum; "after": the sum, then RMSNorm.
-        pool: "sum", or "mean" over the real tokens, which keeps H's scale apart from the text's length.
-        detach_values: the router learns but does not push on the student's value states.
-        heads: H_l, how many heads of every layer to weigh one by one; None weighs whole layers, as the paper does.
+        pool: "sum", or "mean" over the real tokens, so that H's scale does not depend on the text's length.
+        detach_values: no gradient goes from the router to the student's value states.
+        heads: H_l, the number of heads of each layer, to weight heads one by one; None weights whole layers, as the
+            paper does.
         eps: inside the root of RMSNorm.
 
     Raises:
@@ -171,23 +173,23 @@ class LayerRouter(nn.Module):
         self.bias = nn.Parameter(torch.zeros(biases)) if biases else None
 
     def forward(self, values: Sequence[Tensor], token_mask_BT: Tensor, *, check: bool = True) -> Tensor:
-        """Weigh the layers of a batch.
+        """The layers' weights for a batch.
 
         Args:
             values: value states [B, T, D_l] of every layer in order.
             token_mask_BT: True (or 1) at real tokens.
-            check: look for examples without a token; False where that was done before.
+            check: check that every example has a token; a device sync on an accelerator.
 
         Returns:
             Weights [B, L] that sum to 1, in the router's precision; [B, Σ H_l] with heads.
 
         Raises:
-            InputError: layers, widths or tokens are not those the router was made for, or an example has no
-                token.
+            InputError: the layers or their widths are not the router's, or an example has no token.
         """
         self._check(values, token_mask_BT, look=check)
         token_mask_BT = token_mask_BT.bool()
         with torch.autocast(token_mask_BT.device.type, enabled=False):
+            # h_l [B, D_l] of each layer, then one logit for each layer (or head).
             pooled = [self._pool(values_BTD, token_mask_BT) for values_BTD in values]
             if self.gate == "concatenated":
                 logits_BL = torch.cat(pooled, dim=1) @ self.weight
@@ -202,13 +204,13 @@ class LayerRouter(nn.Module):
             return torch.softmax(logits_BL.flatten(1) / self.temperature, dim=1)
 
     def by_layer(self, weights_BI: Tensor) -> Tensor:
-        """The weight of each layer [B, L], all its heads together, from what `forward` gives."""
+        """The weight of each layer [B, L], summed over its heads, from the output of `forward`."""
         if self.heads is None:
             return weights_BI
         return torch.stack([layer_BH.sum(1) for layer_BH in torch.split(weights_BI, list(self.heads), dim=1)], dim=1)
 
     def extra_repr(self) -> str:
-        """What the router was made with, for `print(model)`."""
+        """The router's arguments, for `print(model)`."""
         return (
             f"layers={len(self.value_sizes)}, temperature={self.temperature}, gate={self.gate}, "
             f"normalise={self.normalise}, pool={self.pool}, detach_values={self.detach_values}, heads={self.heads}"
@@ -216,6 +218,7 @@ class LayerRouter(nn.Module):
 
     def _pool(self, values_BTD: Tensor, token_mask_BT: Tensor) -> Tensor:
         values_BTD = (values_BTD.detach() if self.detach_values else values_BTD).to(self.weight.dtype)
+        # Norm, mask and mean are one factor for each token, so that no second [B, T, D] is held.
         share_BT = token_mask_BT.to(values_BTD.dtype)
         if self.normalise == "before":
             share_BT = share_BT * self._inverse_rms(values_BTD)
@@ -232,7 +235,7 @@ class LayerRouter(nn.Module):
         if got != self.value_sizes:
             raise InputError(
                 f"Expected value states of {len(self.value_sizes)} layers of widths {self.value_sizes}; got "
-                f"{len(got)} of widths {got}. The router was made for another model; make one for this model."
+                f"{len(got)} of widths {got}. The router belongs to another model; create one for this model."
             )
         if any(layer.shape[:-1] != token_mask_BT.shape for layer in values):
             raise InputError(
@@ -245,13 +248,13 @@ class LayerRouter(nn.Module):
 
 
 def check_attention(attention: Tensor, step_mask_BS: Tensor, key_mask_BK: Tensor, name: str) -> None:
-    """Refuse stepwise attention that would make a mean over nothing or a NaN, naming the example.
+    """Check that every example has a step and a key, and finite attention on them.
 
     Args:
         attention: [B, …, S, K].
         step_mask_BS: True at real steps.
         key_mask_BK: True at real keys.
-        name: how the message calls the attention.
+        name: of the attention, for the message.
 
     Raises:
         InputError: shapes disagree, an example has no step or no key, or a real entry is not finite.
@@ -260,8 +263,8 @@ def check_attention(attention: Tensor, step_mask_BS: Tensor, key_mask_BK: Tensor
     if step_mask_BS.shape != (B, S) or key_mask_BK.shape != (B, K):
         raise InputError(
             f"Expected a step mask {[B, S]} and a key mask {[B, K]} for {name} {list(attention.shape)}; got "
-            f"{list(step_mask_BS.shape)} and {list(key_mask_BK.shape)}. Steps and keys would be taken for others; "
-            f"build the masks from the same spans."
+            f"{list(step_mask_BS.shape)} and {list(key_mask_BK.shape)}. Steps and keys would be mixed up; "
+            f"create the masks from the same spans."
         )
     steps_BS, keys_BK = step_mask_BS.bool(), key_mask_BK.bool()
     real = (steps_BS[:, :, None] & keys_BK[:, None, :]).view(B, *(1,) * (attention.dim() - 3), S, K)

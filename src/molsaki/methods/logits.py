@@ -1,15 +1,12 @@
-"""Logits: what the teacher expected to write next, token by token, beside its rationale."""
+"""Logits: the teacher's distribution of its next token, at each token of its rationale."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import Method, MethodInputs, MethodSettings, NextTokenPair
-from molsaki.methods.losses import LossParts, weighted_loss
+from molsaki.methods.base import Method, MethodSettings, NextTokenPair, NextTokens, Term, Terms, label_and_rationale
 
 
 class LogitsSettings(MethodSettings):
@@ -27,7 +24,7 @@ class LogitsSettings(MethodSettings):
     temperature: float = Field(default=1.0, gt=0)
 
 
-class Logits(Method):
+class Logits(Method[LogitsSettings]):
     """L = α·L_pre + (1 − α)·L_exp + β·L_kd, L_kd = τ² · mean over positions of KL(p^t ‖ p^s).
 
     p is the distribution of the next token of the rationale, softmax(z / τ): Hinton, Vinyals, Dean, "Distilling the
@@ -43,35 +40,22 @@ class Logits(Method):
 
     name = "logits"
     summary = "answer, rationale, and the teacher's distribution of its next token (logit distillation)"
-    tasks = ("predict", "explain")
-    reads_logits = True
     Settings = LogitsSettings
 
     @classmethod
-    def temperature_of(cls, settings: MethodSettings) -> float:
-        """τ with these settings."""
-        return cast(LogitsSettings, settings).temperature
+    def terms_of(cls, settings: LogitsSettings) -> Terms:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_kd."""
+        divergence = Term("logits", settings.beta, ("explain",), NextTokens(settings.temperature))
+        return Terms([*label_and_rationale(settings.alpha), divergence])
 
-    def forward(self, inputs: MethodInputs) -> LossParts:
-        """L = α·L_pre + (1 − α)·L_exp + β·L_kd; a batch without a position has L_kd = 0."""
-        settings = cast(LogitsSettings, self.settings)
-        assert inputs.label_loss is not None, "the predict task was not batched"
-        assert inputs.rationale_loss is not None, "the explain task was not batched"
-        divergence = inputs.label_loss.new_zeros(())
-        if inputs.logits is not None:
-            mean = next_token_divergence(inputs.logits).mean()
-            divergence = settings.temperature**2 * mean * inputs.logits.share
-        return weighted_loss(
-            {
-                "label": (settings.alpha, inputs.label_loss),
-                "rationale": (1 - settings.alpha, inputs.rationale_loss),
-                "logits": (settings.beta, divergence),
-            }
-        )
+    def next_token_loss(self, pair: NextTokenPair) -> Tensor:
+        """L_kd."""
+        mean: Tensor = next_token_divergence(pair).mean()
+        return self.settings.temperature**2 * mean * pair.share
 
 
 def next_token_divergence(pair: NextTokenPair) -> Tensor:
-    """KL(p^t ‖ p^s) at each position [M], over the tokens that are told apart and one cell of all else.
+    """KL(p^t ‖ p^s) at each position [M], over the tokens with a probability of their own and one cell of all else.
 
     Σ_k p^t_k · (log p^t_k − log p^s_k) + r^t · (log r^t − log r^s), r = 1 − Σ_k p_k. A cell in which the teacher has
     nothing adds nothing, whatever the student has there, and sends no gradient.

@@ -1,7 +1,7 @@
-"""The objectives of distillation: where the student should look, and the whole of what it is trained for.
+"""The losses: of the attention, and of all terms together.
 
-Pure functions: tensors in, a scalar and its named parts out. A mean over nothing, a NaN or a mask of another
-batch raises and names the example, because each of them looks like training that works.
+Pure functions of tensors. A mean over nothing, a NaN or a mask of another batch raises an error that names the
+example, since training would go on as if it worked.
 
 Legend: B batch, T tokens, S steps, K keys.
 """
@@ -27,13 +27,13 @@ _SMALLEST_SHARE = 1e-30
 
 @dataclass(frozen=True)
 class AttentionLossParts:
-    """The attention loss and what it is made of.
+    """The attention loss and its parts.
 
     Attributes:
         loss: scalar; the mean over the examples that count of the mean over their rows that count.
         per_example_B: each example's mean over its rows; 0 for an example without such a row.
-        rows_B: how many steps of each example count.
-        excluded_B: how many real steps of each example do not, since they see no key or have no attention on one.
+        rows_B: number of steps of each example that count.
+        excluded_B: number of real steps of each example that do not, since they see no key or have no attention on one.
     """
 
     loss: Tensor
@@ -44,11 +44,11 @@ class AttentionLossParts:
 
 @dataclass(frozen=True)
 class LossParts:
-    """An objective and its terms before weighing, with each term's share of the whole.
+    """A loss and its terms.
 
     Attributes:
-        total: the weighted terms' sum.
-        terms: by name, such as "label" (L_pre), "rationale" (L_exp) and "attention" (L_att).
+        total: the sum of the weighted terms.
+        terms: the terms before weighting, by name, such as "label" (L_pre), "rationale" (L_exp), "attention" (L_att).
         shares: weighted term / total by the same names, detached; they sum to 1.
     """
 
@@ -66,10 +66,10 @@ def attention_loss(
     normalisation: Normalisation = "softmax",
     visible_BSK: Tensor | None = None,
 ) -> Tensor:
-    """How far the student's stepwise attention is from the teacher's.
+    """The divergence of the student's stepwise attention from the teacher's.
 
     Eq. 6, 7: mean over examples of (1/|steps|) Σ_s KL(softmax(A^t[s, :] / τ) ‖ softmax(A^s[s, :] / τ)).
-    Arguments, what is raised and departures are those of `attention_loss_parts`, which also gives the parts.
+    Arguments, errors and departures are those of `attention_loss_parts`, which also returns the parts.
 
     Returns:
         A scalar with the student's gradient.
@@ -98,7 +98,7 @@ def attention_loss_parts(
     keys, so a key that a step cannot see yet (A = 0) has a share of exp(0); and A sums over a step's tokens, so
     long steps are sharper than short ones.
 
-    Departures from the paper, both by name:
+    Departures from the paper, by argument:
         `temperature`: the paper has τ = 1; the released code divides by 0.1 on both sides.
         `normalisation="visible"`: KL(A^t[s, :] / Σ A^t[s, :] ‖ A^s[s, :] / Σ A^s[s, :]) with the sums over the
         keys that step s can see. It depends on neither of the above. A row that sees no key, or on whose keys one
@@ -115,8 +115,7 @@ def attention_loss_parts(
         normalisation: "softmax" or "visible".
         visible_BSK: with "visible", True where the step sees the key at all; see `visible_keys`.
         teacher_learns: let the gradient through to the teacher's mixture, for weights of its layers that are learned.
-        check: look at the values and refuse what is impossible. False where the teacher's were looked at before and
-            the loss will be: on an accelerator the processor would wait for them.
+        check: check the values too. On an accelerator that forces a device sync, so False if they are checked already.
 
     Raises:
         InputError: shapes disagree, an example has no step or no key, a real entry of either side is NaN or
@@ -136,7 +135,7 @@ def attention_loss_parts(
         check_attention(teacher_BSK, step_mask_BS, key_mask_BK, "teacher's attention")
         check_attention(student_BSK, step_mask_BS, key_mask_BK, "student's attention")
     rows_BS = step_mask_BS.bool()
-    # What stands at padding must not reach a gradient either.
+    # Padding is set to 0 on both sides, so that not even a NaN there reaches a gradient.
     padded_BSK = ~(rows_BS[:, :, None] & key_mask_BK.bool()[:, None, :])
     teacher_BSK, student_BSK = teacher_BSK.masked_fill(padded_BSK, 0.0), student_BSK.masked_fill(padded_BSK, 0.0)
     if normalisation == "softmax":
@@ -190,7 +189,7 @@ def distillation_loss(
     alpha: float = 0.5,
     beta: float = 1.0,
 ) -> LossParts:
-    """The whole objective, L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8 of the paper; without L_att it is DSS).
+    """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8 of the paper; without L_att it is DSS).
 
     Args:
         label_loss: L_pre, scalar.
@@ -216,7 +215,7 @@ def distillation_loss(
 
 
 def weighted_loss(terms: Mapping[str, tuple[float, Tensor]]) -> LossParts:
-    """An objective of any terms, L = Σ weight · term.
+    """The sum of any terms, L = Σ weight · term.
 
     Args:
         terms: by name, the weight and the scalar.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import Method, MethodInputs, MethodSettings, OutputPair
-from molsaki.methods.losses import LossParts, weighted_loss
+from molsaki.methods.base import Method, MethodSettings, OutputPair, PooledOutputs, Term, Terms, label_and_rationale
 
 
 class MaximisedMutualInformationSettings(MethodSettings):
@@ -28,7 +27,7 @@ class MaximisedMutualInformationSettings(MethodSettings):
     detach_labels: bool = True
 
 
-class MaximisedMutualInformation(Method):
+class MaximisedMutualInformation(Method[MaximisedMutualInformationSettings]):
     """L = α·L_pre + (1 − α)·L_exp + β·L_mutual, L_mutual = −mean over examples of Σ_v P[v] · log Q[v].
 
     P and Q are the output distributions of the two branches, pooled over the positions i of what is written by a
@@ -42,25 +41,17 @@ class MaximisedMutualInformation(Method):
 
     name = "mmi"
     summary = "answer and rationale as two tasks that share information (MMI loss)"
-    tasks = ("predict", "explain")
-    pools_outputs = True
     Settings = MaximisedMutualInformationSettings
 
-    def forward(self, inputs: MethodInputs) -> LossParts:
-        """L = α·L_pre + (1 − α)·L_exp + β·L_mutual; a batch without both tasks has L_mutual = 0."""
-        settings = cast(MaximisedMutualInformationSettings, self.settings)
-        assert inputs.label_loss is not None, "the predict task was not batched"
-        assert inputs.rationale_loss is not None, "the explain task was not batched"
-        mutual = inputs.label_loss.new_zeros(())
-        if inputs.outputs is not None:
-            mutual = pooled_cross_entropy(inputs.outputs, settings.pooled, settings.detach_labels)
-        return weighted_loss(
-            {
-                "label": (settings.alpha, inputs.label_loss),
-                "rationale": (1 - settings.alpha, inputs.rationale_loss),
-                "mutual": (settings.beta, mutual),
-            }
-        )
+    @classmethod
+    def terms_of(cls, settings: MaximisedMutualInformationSettings) -> Terms:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_mutual."""
+        mutual = Term("mutual", settings.beta, ("predict", "explain"), PooledOutputs())
+        return Terms([*label_and_rationale(settings.alpha), mutual])
+
+    def output_loss(self, outputs: OutputPair) -> Tensor:
+        """L_mutual."""
+        return pooled_cross_entropy(outputs, self.settings.pooled, self.settings.detach_labels)
 
 
 def pooled_cross_entropy(outputs: OutputPair, pooled: Literal["softmax", "sum"], detach_labels: bool) -> Tensor:

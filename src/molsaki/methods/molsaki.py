@@ -1,47 +1,189 @@
-"""MoLSAKI: the rationale, and the stepwise attention on key information behind it."""
+"""MoLSAKI: the rationale, and the stepwise attention on key information behind it (Eq. 2 to 8 of the paper).
+
+Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. The equations' functions are in `layers.py` (Eq. 4, 5) and
+`losses.py` (Eq. 6, 7); Eq. 2 and 3 are what `molsaki.attention` reads.
+
+Legend: B examples, L layers (or the heads of all layers), S steps, K keys.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal, cast
+from typing import ClassVar, Literal, Self
 
-from molsaki.methods.base import AttentionChoice, MethodSettings, StudentShape
-from molsaki.methods.layer_mixture import MixtureOfLayers, MixtureSettings
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from molsaki.errors import InputError
+from molsaki.methods.attention import StepSettings, attention_divergence, attention_terms, pool_steps, step_choice
+from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
+from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
+from molsaki.spans.views import ViewName
+
+_ROUTER_SETTINGS = ("router_temperature", "gate", "router_norm", "router_pool", "detach_values")
 
 
-class MoLSAKISettings(MixtureSettings):
+class MoLSAKISettings(StepSettings):
     """Settings of MoLSAKI; every default is the paper's, every other value a named departure.
 
     Attributes:
+        teacher_weights: the teacher's layers weigh by the "change" of their attention from key to key (paper), are
+            "uniform", or weigh as "learned" with the student, one logit a layer over τ1.
+        teacher_temperature: τ1 of the teacher's layer weights (paper: 0.1).
+        layer_change: "mean" divides G by |steps|·(|keys| − 1) (paper), "sum" does not (released code).
+        student_weights: the student's layers weigh as the "router" says that reads its value states (paper), or are
+            "uniform"; the settings of the router then mean nothing and are refused.
+        router_temperature: τ2 of the student's layer weights (paper: 0.5).
+        gate: the router's gate over "concatenated" layers (paper), "per-layer", or "shared" (released code).
+        router_norm: RMSNorm "before" the sum over tokens (paper) or "after" it (released code).
+        router_pool: "sum" over tokens (paper) or "mean".
+        detach_values: the router learns but does not push on the student's values (released code).
         heads: what is mixed on both sides: layers, each the "mean" over its heads (paper), or "each" head of every
             layer, the router with one output for each.
     """
 
+    teacher_weights: Literal["change", "uniform", "learned"] = "change"
+    teacher_temperature: float = Field(default=0.1, gt=0)
+    layer_change: Literal["mean", "sum"] = "mean"
+    student_weights: Literal["router", "uniform"] = "router"
+    router_temperature: float = Field(default=0.5, gt=0)
+    gate: Literal["concatenated", "per-layer", "shared"] = "concatenated"
+    router_norm: Literal["before", "after"] = "before"
+    router_pool: Literal["sum", "mean"] = "sum"
+    detach_values: bool = False
     heads: Literal["mean", "each"] = "mean"
 
+    @model_validator(mode="after")
+    def _every_setting_does_something(self) -> Self:
+        if self.teacher_weights != "change":  # G depends on the scale of a row, everything else does not
+            self.require_rows_with_a_scale()
+        idle: dict[str, tuple[str, ...]] = {
+            "student_weights": _ROUTER_SETTINGS if self.student_weights == "uniform" else (),
+            "teacher_weights": {
+                "change": (),
+                "uniform": ("teacher_temperature", "layer_change"),
+                "learned": ("layer_change",),
+            }[self.teacher_weights],
+        }
+        for chosen, without in idle.items():
+            changed = [name for name in without if getattr(self, name) != type(self).model_fields[name].default]
+            if changed:
+                raise ValueError(
+                    f"expected no {' or '.join(changed)} with `{chosen}: {getattr(self, chosen)}`, where it has no "
+                    "effect"
+                )
+        return self
 
-class MoLSAKI(MixtureOfLayers):
+
+class MoLSAKI(Method[MoLSAKISettings]):
     """L = α·L_pre + (1 − α)·L_exp + β·L_att with the layers of both sides mixed (Eq. 2 to 8).
 
-    Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. Rows of attention are the rationale's steps, columns the
-    key information.
-
-    With `heads: each` the heads of all layers stand in the layers' place on both sides: A^t = Σ_l Σ_h p^t_lh · A^t_lh
-    with p^t over all L·H of them, and A^s likewise. That is no setting of the paper, which has means over heads.
+    Rows of attention are the rationale's steps, columns the key information. With `heads: each` the heads of all
+    layers take the place of the layers: A^t = Σ_l Σ_h p^t_lh · A^t_lh with p^t over all L·H of them, and A^s likewise.
+    That is no setting of the paper, which has means over heads.
 
     Raises:
-        InputError: the teacher's weights are to be learned, and it is not said how many layers it has.
+        InputError: the teacher's weights are learned, and the number of its layers is not known.
     """
 
     name = "molsaki"
     summary = "answer, rationale, and the teacher's stepwise attention through a mixture of layers"
-    Settings = MoLSAKISettings
+    Settings: ClassVar[type[MoLSAKISettings]] = MoLSAKISettings
 
-    def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
-        super().__init__(settings, student, heads=cast(MoLSAKISettings, settings).heads == "each")
+    def __init__(self, settings: MoLSAKISettings, student: StudentShape) -> None:
+        super().__init__(settings, student)
+        self.router = make_router(settings, student) if settings.student_weights == "router" else None
+        self.teacher_logits = make_logits(student) if settings.teacher_weights == "learned" else None
+        self._weights_sum: Tensor | None = None
+        self._weighed = 0
 
     @classmethod
-    def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:
-        """Each head apart too, where the settings want it."""
-        each = cast(MoLSAKISettings, settings).heads == "each"
-        return replace(super().attention_choice(settings), view="heads" if each else "steps")
+    def terms_of(cls, settings: MoLSAKISettings) -> Terms:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8)."""
+        view: ViewName = "heads" if settings.heads == "each" else "steps"
+        return attention_terms(settings, step_choice(settings, view, values=settings.student_weights == "router"))
+
+    def attention_loss(self, pair: AttentionPair) -> Tensor:
+        """L_att (Eq. 6, 7) of the two mixtures, A = Σ_l p_l · A_l."""
+        student_BLSK = pool_steps(pair, self.settings)  # Eq. 2, 3
+        teacher_BSK = mix_layers(pair.teacher_BLSK, self.teacher_weights(pair))  # Eq. 4
+        student_BSK = mix_layers(student_BLSK, self.student_weights(pair))  # Eq. 5
+        return attention_divergence(  # Eq. 6, 7
+            teacher_BSK,
+            student_BSK,
+            pair,
+            temperature=self.settings.kl_temperature,
+            normalisation=self.settings.normalisation,
+            teacher_learns=self.teacher_logits is not None,
+        )
+
+    def teacher_weights(self, pair: AttentionPair) -> Tensor:
+        """p^t [B, L]: softmax(G / τ1) with G the change of a layer's attention from key to key (Eq. 4)."""
+        settings = self.settings
+        if settings.teacher_weights == "uniform":
+            return _uniform(pair.teacher_BLSK)
+        if self.teacher_logits is not None:
+            weights_L = torch.softmax(self.teacher_logits / settings.teacher_temperature, dim=0)
+            return weights_L.expand(pair.teacher_BLSK.shape[0], -1)
+        return teacher_layer_weights(
+            pair.teacher_BLSK,
+            pair.step_mask_BS,
+            pair.key_mask_BK,
+            settings.teacher_temperature,
+            normalise=settings.layer_change == "mean",
+            check=False,
+        )
+
+    def student_weights(self, pair: AttentionPair) -> Tensor:
+        """p^s [B, L]: the router's, from the student's value states (Eq. 5)."""
+        if self.router is None:
+            return _uniform(pair.student_BLSK)
+        weights_BL: Tensor = self.router(pair.values, pair.token_mask_BT, check=False)
+        if self.training:
+            sum_L = self.router.by_layer(weights_BL.detach()).sum(0)
+            self._weights_sum = sum_L if self._weights_sum is None else self._weights_sum + sum_L
+            self._weighed += weights_BL.shape[0]
+        return weights_BL
+
+    def log_metrics(self) -> dict[str, float]:
+        """The router's mean weight of each layer over this process's batches: `layer_weight_0`, `layer_weight_1`, ….
+
+        If each head has a weight, a layer's is the sum over its heads.
+        """
+        if self._weights_sum is None:
+            return {}
+        means = (self._weights_sum / self._weighed).tolist()
+        self._weights_sum, self._weighed = None, 0
+        return {f"layer_weight_{layer}": weight for layer, weight in enumerate(means)}
+
+
+def make_router(settings: MoLSAKISettings, student: StudentShape) -> LayerRouter:
+    """The router of Eq. 5 for a student."""
+    return LayerRouter(
+        student.value_sizes,
+        settings.router_temperature,
+        gate=settings.gate,
+        normalise=settings.router_norm,
+        pool=settings.router_pool,
+        detach_values=settings.detach_values,
+        heads=student.heads if settings.heads == "each" else None,
+    )
+
+
+def make_logits(student: StudentShape) -> nn.Parameter:
+    """A logit for each of the teacher's layers, 0 at the start.
+
+    Raises:
+        InputError: the number of the teacher's layers is not known.
+    """
+    if student.teacher_layers < 1:
+        raise InputError(
+            "Expected the number of the teacher's layers to learn their weights; got none. Create the method with "
+            "`StudentShape(value_sizes, teacher_layers)`."
+        )
+    return nn.Parameter(torch.zeros(student.teacher_layers))
+
+
+def _uniform(attention_BLSK: Tensor) -> Tensor:
+    examples, layers = attention_BLSK.shape[:2]
+    return attention_BLSK.new_full((examples, layers), 1 / layers)

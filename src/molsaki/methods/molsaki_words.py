@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from molsaki.methods.base import AttentionChoice, MethodSettings
-from molsaki.methods.layer_mixture import MixtureOfLayers, MixtureSettings
+from molsaki.methods.attention import attention_terms, step_choice
+from molsaki.methods.base import Terms
+from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
 
 
-class MoLSAKIWordsSettings(MixtureSettings):
+class MoLSAKIWordsSettings(MoLSAKISettings):
     """Settings of MoLSAKI over all words; defaults that are not the paper's were chosen by `docs/experiments.md`.
 
     Attributes:
@@ -19,14 +19,16 @@ class MoLSAKIWordsSettings(MixtureSettings):
         normalisation: a row is divided by its sum over the words that it can see ("visible"), or goes through the
             paper's "softmax".
         student_weights: "uniform" weighs the student's layers alike, the paper's "router" learns a weight for each.
+        heads: a layer is the "mean" over its heads.
     """
 
     beta: float = Field(default=0.3, ge=0)
     normalisation: Literal["softmax", "visible"] = "visible"
     student_weights: Literal["router", "uniform"] = "uniform"
+    heads: Literal["mean"] = "mean"
 
 
-class MoLSAKIWords(MixtureOfLayers):
+class MoLSAKIWords(MoLSAKI):
     """L = α·L_pre + (1 − α)·L_exp + β·L_att, rows every word of the rationale, columns all that it can see.
 
     A^t = Σ_l p^t_l · A^t_l with the weights of MoLSAKI's Eq. 4 (Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv
@@ -41,6 +43,6 @@ class MoLSAKIWords(MixtureOfLayers):
     Settings = MoLSAKIWordsSettings
 
     @classmethod
-    def attention_choice(cls, settings: MethodSettings) -> AttentionChoice:
-        """Words by words."""
-        return replace(super().attention_choice(settings), view="words")
+    def terms_of(cls, settings: MoLSAKISettings) -> Terms:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_att over words."""
+        return attention_terms(settings, step_choice(settings, "words", values=settings.student_weights == "router"))

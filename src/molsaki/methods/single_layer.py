@@ -1,22 +1,25 @@
-"""Single layer: the attention of chosen layers in the place of the mixtures."""
+"""Single layer: the attention of chosen layers instead of mixtures.
+
+Legend: B examples, L layers, S steps, K keys.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, cast
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from molsaki.errors import InputError
-from molsaki.methods.attention import AttentionMethod, AttentionSettings
-from molsaki.methods.base import AttentionPair, MethodSettings, StudentShape
+from molsaki.methods.attention import StepSettings, attention_divergence, attention_terms, pool_steps, step_choice
+from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 
 Depth = Annotated[float, Field(gt=0, lt=1)]
 Layers = Annotated[tuple[int | Depth, ...], Field(min_length=1)]
 
 
-class SingleLayerSettings(AttentionSettings):
+class SingleLayerSettings(StepSettings):
     """Settings of the single-layer method.
 
     Attributes:
@@ -28,8 +31,13 @@ class SingleLayerSettings(AttentionSettings):
     teacher_layers: Layers = (-1,)
     student_layers: Layers = (-1,)
 
+    @model_validator(mode="after")
+    def _every_setting_does_something(self) -> Self:
+        self.require_rows_with_a_scale()
+        return self
 
-class SingleLayer(AttentionMethod):
+
+class SingleLayer(Method[SingleLayerSettings]):
     """L = α·L_pre + (1 − α)·L_exp + β·L_att with A^t and A^s each the mean of chosen layers.
 
     The ablation of the MoLSAKI paper: any pair of one teacher layer and one student layer, or the last ones, which
@@ -43,20 +51,25 @@ class SingleLayer(AttentionMethod):
     summary = "answer, rationale, and the attention of chosen teacher layers on chosen student layers"
     Settings = SingleLayerSettings
 
-    def __init__(self, settings: MethodSettings, student: StudentShape) -> None:
+    def __init__(self, settings: SingleLayerSettings, student: StudentShape) -> None:
         super().__init__(settings, student)
-        chosen = cast(SingleLayerSettings, settings)
-        self.teacher_layers = find_layers("teacher", chosen.teacher_layers, student.teacher_layers)
-        self.student_layers = find_layers("student", chosen.student_layers, len(student.value_sizes))
+        self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_layers)
+        self.student_layers = find_layers("student", settings.student_layers, len(student.value_sizes))
 
-    def compared(
-        self,
-        teacher_BLSK: Tensor,
-        student_BLSK: Tensor,
-        pair: AttentionPair,  # noqa: ARG002 - the interface's
-    ) -> tuple[Tensor, Tensor]:
-        """The means of the chosen layers."""
-        return mean_of_layers(teacher_BLSK, self.teacher_layers), mean_of_layers(student_BLSK, self.student_layers)
+    @classmethod
+    def terms_of(cls, settings: SingleLayerSettings) -> Terms:
+        """L = α·L_pre + (1 − α)·L_exp + β·L_att."""
+        return attention_terms(settings, step_choice(settings))
+
+    def attention_loss(self, pair: AttentionPair) -> Tensor:
+        """L_att between the means of the chosen layers."""
+        return attention_divergence(
+            mean_of_layers(pair.teacher_BLSK, self.teacher_layers),
+            mean_of_layers(pool_steps(pair, self.settings), self.student_layers),
+            pair,
+            temperature=self.settings.kl_temperature,
+            normalisation=self.settings.normalisation,
+        )
 
 
 def mean_of_layers(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:

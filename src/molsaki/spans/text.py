@@ -11,12 +11,12 @@ from molsaki.spans.find import SPAN_RULES, Keys
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One question with its rationale, as attention is read on it.
+    """A question with its rationale.
 
     Attributes:
         id: the problem's id.
         question, rationale: the two shared texts.
-        keys: what counts as a key.
+        keys: what counts as a key; see `find_spans`.
     """
 
     id: str
@@ -26,7 +26,7 @@ class Text:
 
     @property
     def text_hash(self) -> str:
-        """Hash of the texts and the keys: what decides steps, keys and attention, given a teacher."""
+        """Hash of the two texts, the keys and the span rules, which decide steps and keys."""
         rule: object
         if isinstance(self.keys, re.Pattern):
             rule = {"pattern": self.keys.pattern, "flags": self.keys.flags}

@@ -11,7 +11,7 @@ from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.encoding.encode import tokenizer_hash
 from molsaki.encoding.token_map import TokenMap
 from molsaki.errors import ArtefactError, RecipeError
-from molsaki.methods import METHODS
+from molsaki.methods import terms_of
 from molsaki.models.load import load_tokenizer
 from molsaki.spans.views import STEPS, VIEWS
 from molsaki.stages.workspace import ATTEND, GENERATE, Workspace
@@ -33,13 +33,12 @@ SIGNALS = (*VIEWS, NEXT_TOKENS)
 
 def method_signals(spec: MethodSpec) -> dict[str, float | None]:
     """The signals that a method compares, by name: next tokens with their temperature, views of attention with None."""
-    method = METHODS[spec.name]
-    settings = method.Settings(**spec.settings)
+    terms = terms_of(spec.name, spec.settings)
     found: dict[str, float | None] = {}
-    if method.reads_attention:
-        found[method.attention_choice(settings).view] = None
-    if method.reads_logits:
-        found[NEXT_TOKENS] = method.temperature_of(settings)
+    if terms.attention is not None:
+        found[terms.attention.view] = None
+    if terms.next_tokens is not None:
+        found[NEXT_TOKENS] = terms.next_tokens.temperature
     return found
 
 

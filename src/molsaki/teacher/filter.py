@@ -128,6 +128,8 @@ def select_sample(completions: Sequence[Completion], results: Sequence[FilterRes
 def _checked(problem: Problem, completion: Completion) -> FilterResult:
     if completion.too_long:
         return FilterResult("too_long", "", "prompt too long")
+    if completion.filtered:
+        return FilterResult("filtered", "", "content filter")
     parsed = parse_answer(completion.text, problem.choices)
     if parsed.status != "ok":
         cut = parsed.status == "none" and completion.cut

@@ -21,7 +21,7 @@ from molsaki.models.inputs import input_device, pad_texts
 from molsaki.models.logits import last_logits
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
-from molsaki.spans.align import SpanAlignment
+from molsaki.spans.align import Alignment
 from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, View
@@ -58,7 +58,7 @@ class PreparedText:
 
     text: Text
     encoded: EncodedText
-    tokens: SpanAlignment
+    tokens: Alignment
 
     @property
     def length(self) -> int:
@@ -78,7 +78,7 @@ class LayerMix:
     temperature: float = 0.1
     normalise: bool = True
 
-    def mix(self, attention_LSK: Tensor, tokens: SpanAlignment) -> Tensor:
+    def mix(self, attention_LSK: Tensor, tokens: Alignment) -> Tensor:
         """The mixture [1, S, K]; steps and keys without a token on the teacher's side do not count in G."""
         step_mask = torch.ones(1, tokens.n_steps, dtype=torch.bool)
         key_mask = torch.ones(1, tokens.n_keys, dtype=torch.bool)
@@ -227,7 +227,7 @@ def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
         return None
-    tokens = encoded.map_spans(spans)
+    tokens = encoded.align(spans)
     if encoded.cut_tokens:
         report.note(CUT)
     elif tokens.missing_steps or tokens.missing_keys:

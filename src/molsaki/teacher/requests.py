@@ -23,6 +23,8 @@ Key = tuple[Pass, int]
 """What a completion answers: which pass, and which of its samples."""
 
 _FIELDS = ("id", "text_hash", "pass", "sample", "prompt", "text", "cut", "too_long", "prompt_tokens", "tokens")
+_FROM_SERVERS = ("thinking", "finish", "filtered")
+"""Fields that logs of earlier versions lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ def open_requests(log: RowLog, problems: Sequence[Problem], questions: Questions
             cut=row["cut"],
             too_long=row["too_long"],
             prompt_tokens=row["prompt_tokens"],
+            **{name: row[name] for name in _FROM_SERVERS if name in row},
         )
     return all_requests
 
@@ -169,6 +172,7 @@ def completion_row(requests: ProblemRequests, key: Key, completion: Completion) 
         "too_long": completion.too_long,
         "prompt_tokens": completion.prompt_tokens,
         "tokens": completion.tokens,
+        **{name: getattr(completion, name) for name in _FROM_SERVERS},
     }
 
 

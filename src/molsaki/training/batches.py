@@ -1,180 +1,270 @@
-"""How examples become batches: which rows run together, and what is known of them before they run.
+"""How examples become batches: which rows run together, and everything about them that is known before they run.
 
-All that can be known on the processor is found here, while the device is busy: which logits a loss is taken of, which
-tokens belong to which step and key, how many items there are, whether the teacher's attention is sound. On the way
-through the student nothing has to be looked at any more, and the processor never waits for the device.
+Whatever the CPU can find out is found out here, while the device is busy: which logits have a loss, which tokens belong
+to which step and key, how many items there are, whether the teacher's attention is finite. So no training step reads a
+value from the device, which would force the CPU to wait for it.
 
-Rows are padded on the right and have no mask: in a causal model no real token sees what stands behind it.
+Rows are padded on the right and have no mask: in a causal model no real token sees the padding behind it.
 
-Legend: R rows, N tokens that a loss is taken of, B examples with attention, T tokens, L layers, S steps, K keys.
+Legend: R rows, N tokens with a loss, B examples with attention, T tokens, L layers, S steps, K keys; M positions at
+which next tokens are compared, there K tokens.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
-from molsaki.attention.span_index import make_span_index
+from molsaki.attention.span_index import SpanIndex, make_span_index
 from molsaki.encoding.encode import IGNORED
 from molsaki.encoding.padding import pad
 from molsaki.errors import InputError
-from molsaki.methods import TERM_OF_TASK, TERMS, Task
+from molsaki.methods import AttentionChoice, NextTokens, PooledOutputs, Task, Term, Terms
 from molsaki.methods.layers import check_attention
 from molsaki.methods.losses import visible_keys
 from molsaki.training.examples import Example
-from molsaki.training.next_tokens import batch_next_tokens
+from molsaki.training.next_tokens import NextTokenTargets, batch_next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+@dataclass(frozen=True, slots=True)
+class AttentionTargets:
+    """What the attention loss of a pass needs, for the B examples with the teacher's attention.
+
+    Attributes:
+        spans: the tokens of steps and keys.
+        teacher_BLSK: the teacher's attention, 0 at padding.
+        step_mask_BS: True at real steps.
+        key_mask_BK: True at real keys.
+        token_mask_BT: True at real tokens.
+        visible_BSK: True where a step can see a key.
+        step_tokens_BS: the student's number of tokens of each step; 1 where there is no step.
+    """
+
+    spans: SpanIndex
+    teacher_BLSK: Tensor
+    step_mask_BS: Tensor
+    key_mask_BK: Tensor
+    token_mask_BT: Tensor
+    visible_BSK: Tensor
+    step_tokens_BS: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRows:
+    """The rows of a task in a pass, which lie together, and their tokens with a loss."""
+
+    task: Task
+    rows: slice
+    tokens: slice
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPass:
+    """Rows that run through the student together.
+
+    Attributes:
+        input_ids_RT: token ids, padded on the right.
+        logits_needed: number of positions at the end of a row whose logits are computed; those before have no loss.
+        positions_N: which of the R × logits_needed logits, row after row, predict a token with a loss.
+        targets_N: these tokens.
+        tokens_of_rows: the number of these tokens in each row.
+        tasks: where the rows of each task are.
+        attention: None if no row has the teacher's attention.
+        next_tokens: None if no row has the teacher's next tokens.
+    """
+
+    input_ids_RT: Tensor
+    logits_needed: int
+    positions_N: Tensor
+    targets_N: Tensor
+    tokens_of_rows: tuple[int, ...]
+    tasks: tuple[TaskRows, ...]
+    attention: AttentionTargets | None = None
+    next_tokens: NextTokenTargets | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The sequences of some examples in all tasks of a method.
+
+    accelerate and PyTorch's DataLoader move a batch by its `to` and `pin_memory`.
+
+    Attributes:
+        passes: the forward passes over it.
+        counts: LongTensor, the number of items of each of the method's terms: tokens of a task, examples with
+            attention, examples with both `predict:` and `explain:`, or positions at which next tokens are compared.
+    """
+
+    passes: tuple[ForwardPass, ...]
+    counts: Tensor
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Self:
+        """The batch with its tensors on a device."""
+        moved: Self = _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return moved
+
+    def pin_memory(self) -> Self:
+        """The batch with its tensors in page-locked memory."""
+        pinned: Self = _map_tensors(self, Tensor.pin_memory)
+        return pinned
+
+
+def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A value with every tensor in its dataclasses and tuples replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(item, function) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _map_tensors(getattr(value, f.name), function) for f in fields(value)})
+    return value
+
+
 class Collator:
-    """Makes a batch of examples, all of the method's tasks in it.
-
-    A batch is a dict of "passes", each with the rows of one forward pass, and of "counts", how many items the batch has
-    of each of `molsaki.methods.TERMS`: tokens of a task, examples with attention, examples with both `predict:` and
-    `explain:`, positions where next tokens are compared. A pass holds
-
-        input_ids: [R, T], padded on the right.
-        positions: [N], which of the pass's kept logits, [R × logits_needed] of them, predict a token with a loss.
-        targets: [N], these tokens, row after row.
-        rows: for each row its task and how many of these tokens it has.
-        logits_needed: how many positions at the end hold all of these logits.
-        attention: only where examples have the teacher's attention; see `_attention`.
-        next_tokens: only where examples have the teacher's next tokens; see `batch_next_tokens`.
+    """Makes a batch of examples, with all of a method's tasks.
 
     Args:
         tokenizer: for its padding token.
-        tasks: the method's tasks.
-        reads_attention: whether steps, keys and the teacher's attention go into the batch.
-        apart: run each task's rows in a pass of their own; False runs all rows in one. Labels are shorter than
-            rationales, so one pass may be padding for a third; see `molsaki.training.order.plan_passes`.
-        reads_logits: whether the teacher's next tokens go into the batch.
+        terms: the terms of the method's loss.
+        separate: run the rows of each task in a pass of their own; otherwise all rows run in one. Labels are shorter
+            than rationales, so a third of one pass may be padding; see `molsaki.training.order.plan_passes`.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        tasks: Sequence[Task],
-        reads_attention: bool,
-        apart: bool = False,
-        reads_logits: bool = False,
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, terms: Terms, separate: bool = False) -> None:
         padding = tokenizer.pad_token_id
         self.padding = padding if padding is not None else tokenizer.eos_token_id
-        self.tasks = tuple(tasks)
-        self.reads_attention = reads_attention
-        self.apart = apart
-        self.reads_logits = reads_logits
+        self.terms = terms
+        self.separate = separate
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        """The batch as `DistillationModel.forward` takes it.
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Batch]:
+        """The batch, under the name of the argument of `DistillationModel.forward`.
 
         Raises:
             InputError: the teacher's attention on an example is not finite; it names the example's problem.
         """
         # Examples with attention come first, so that their rows lie together: a slice of the batch is no copy.
-        if self.reads_attention:
+        if self.terms.attention is not None:
             examples = sorted(examples, key=lambda example: example.teacher_LSK is None)
-        tasks = [(task,) for task in self.tasks] if self.apart else [self.tasks]
-        rows = [[(t, e) for t in together for e in examples if t in e.sequences] for together in tasks]
-        passes = [self._pass(some) for some in rows if some]
-        counts = dict.fromkeys(TERMS, 0)
-        for task, tokens in (row for one in passes for row in one["rows"]):
-            counts[TERM_OF_TASK[task]] += tokens
-        if self.reads_attention:
-            counts["attention"] = sum(e.teacher_LSK is not None for e in examples)
-        counts["logits"] = sum(len(one["next_tokens"]["places"]) for one in passes if "next_tokens" in one)
-        counts["mutual"] = sum(all(task in e.sequences for task in ("predict", "explain")) for e in examples)
-        return {"passes": passes, "counts": torch.tensor(list(counts.values()))}
+        tasks = self.terms.tasks
+        together = [(task,) for task in tasks] if self.separate else [tasks]
+        rows = [[(t, e) for t in some for e in examples if t in e.sequences] for some in together]
+        passes = tuple(self._pass(some) for some in rows if some)
+        counts = torch.tensor([_count(term, passes, examples) for term in self.terms])
+        return {"batch": Batch(passes, counts)}
 
-    def _pass(self, rows: Sequence[tuple[Task, Example]]) -> dict[str, Any]:
+    def _pass(self, rows: Sequence[tuple[Task, Example]]) -> ForwardPass:
         sequences = [example.sequences[task] for task, example in rows]
         longest = max(len(sequence.input_ids) for sequence in sequences)
-        # The logits that predict a completion's first token stand at the token before it.
+        # The logits of a position predict the token behind it, so a completion's first token needs those before it.
         needed = longest - min(max(sequence.completion_token - 1, 0) for sequence in sequences)
+        # [R, needed]: the label of the token behind each position; behind the last position there is none.
         following = pad([sequence.labels for sequence in sequences], IGNORED)[:, longest - needed + 1 :]
         targets = torch.nn.functional.pad(following, (0, 1), value=IGNORED).flatten()
         has_loss = targets != IGNORED
         positions = has_loss.nonzero().squeeze(1)
-        tokens = has_loss.view(len(rows), needed).sum(1).tolist()
-        made: dict[str, Any] = {
-            "input_ids": pad([sequence.input_ids for sequence in sequences], self.padding),
-            "positions": positions,
-            "targets": targets[positions],
-            "rows": tuple((task, count) for (task, _), count in zip(rows, tokens, strict=True)),
-            "logits_needed": needed,
-        }
-        if self.reads_attention:
-            attending = [row for row, (t, e) in enumerate(rows) if t == "explain" and e.teacher_LSK is not None]
-            if attending:
-                lengths = [len(sequence.input_ids) for sequence in sequences]
-                made["attention"] = _attention([rows[row][1] for row in attending], attending, lengths)
-        if self.reads_logits:
-            firsts = itertools.accumulate(tokens, initial=0)
-            agreed = [
-                (first, e.agreed)
-                for first, (t, e) in zip(firsts, rows, strict=False)
-                if t == "explain" and e.agreed is not None
-            ]
-            if agreed:
-                made["next_tokens"] = batch_next_tokens(agreed)
-        return made
+        tokens = tuple(has_loss.view(len(rows), needed).sum(1).tolist())
+        return ForwardPass(
+            input_ids_RT=pad([sequence.input_ids for sequence in sequences], self.padding),
+            logits_needed=needed,
+            positions_N=positions,
+            targets_N=targets[positions],
+            tokens_of_rows=tokens,
+            tasks=_task_rows([task for task, _ in rows], tokens),
+            attention=None if self.terms.attention is None else _attention_targets(rows),
+            next_tokens=None if self.terms.next_tokens is None else _next_token_targets(rows, tokens),
+        )
 
 
-def _attention(examples: Sequence[Example], rows: Sequence[int], lengths: Sequence[int]) -> dict[str, Any]:
-    """What the attention loss of a pass needs.
+def _count(term: Term, passes: Sequence[ForwardPass], examples: Sequence[Example]) -> int:
+    """The number of items of a batch that a term is a mean over."""
+    match term.needs:
+        case AttentionChoice():
+            return sum(example.teacher_LSK is not None for example in examples)
+        case PooledOutputs():
+            return sum(all(task in example.sequences for task in term.tasks) for example in examples)
+        case NextTokens():
+            return sum(len(one.next_tokens.places_M) for one in passes if one.next_tokens is not None)
+        case None:
+            (task,) = term.tasks
+            found = [rows.tokens for one in passes for rows in one.tasks if rows.task == task]
+            return sum(tokens.stop - tokens.start for tokens in found)
+
+
+def _task_rows(tasks: Sequence[Task], tokens: Sequence[int]) -> tuple[TaskRows, ...]:
+    """Where the rows of each task and their tokens are.
 
     Args:
-        examples: those with the teacher's attention.
-        rows: their rows in the pass, one behind the other.
-        lengths: of all rows of the pass, in tokens.
-
-    Returns:
-        spans: the tokens of steps and keys, `SpanIndex`.
-        teacher: [B, L, S, K].
-        step_mask: [B, S], True at real steps.
-        key_mask: [B, K], True at real keys.
-        token_mask: [B, T], True at real tokens.
-        visible: [B, S, K], True where a step can see a key.
-        step_tokens: [B, S], how many of the student's tokens each step has; 1 where there is no step.
+        tasks: of each row; the rows of a task lie together.
+        tokens: the number of tokens with a loss of each row.
     """
+    found, row, token = [], 0, 0
+    for task, group in itertools.groupby(tasks):
+        rows = slice(row, row + len(list(group)))
+        of_rows = slice(token, token + sum(tokens[rows]))
+        found.append(TaskRows(task, rows, of_rows))
+        row, token = rows.stop, of_rows.stop
+    return tuple(found)
+
+
+def _next_token_targets(rows: Sequence[tuple[Task, Example]], tokens: Sequence[int]) -> NextTokenTargets | None:
+    firsts = itertools.accumulate(tokens, initial=0)
+    agreed = [
+        (first, example.agreed)
+        for first, (task, example) in zip(firsts, rows, strict=False)
+        if task == "explain" and example.agreed is not None
+    ]
+    return batch_next_tokens(agreed) if agreed else None
+
+
+def _attention_targets(rows: Sequence[tuple[Task, Example]]) -> AttentionTargets | None:
+    """What the attention loss of a pass needs; None if none of its rows has the teacher's attention."""
+    index = [row for row, (task, e) in enumerate(rows) if task == "explain" and e.teacher_LSK is not None]
+    if not index:
+        return None
+    lengths = torch.tensor([len(example.sequences[task].input_ids) for task, example in rows])
+    examples = [rows[row][1] for row in index]
     attentions = [example.teacher_LSK for example in examples if example.teacher_LSK is not None]
     steps = max(attention.shape[1] for attention in attentions)
     keys = max(attention.shape[2] for attention in attentions)
-    step_of_token, key_of_token = torch.full((2, len(lengths), max(lengths)), -1)
-    teacher = torch.zeros(len(examples), attentions[0].shape[0], steps, keys)
-    step_mask = torch.zeros(len(examples), steps, dtype=torch.bool)
-    key_mask = torch.zeros(len(examples), keys, dtype=torch.bool)
-    step_tokens = torch.ones(len(examples), steps)
-    for i, (row, example, attention) in enumerate(zip(rows, examples, attentions, strict=True)):
+    # Over all R rows of the pass, since the student's attention is read on all of them; −1 is "no step", "no key".
+    step_of_token_RT, key_of_token_RT = torch.full((2, len(rows), int(lengths.max())), -1)
+    # Over the B examples only, each [S, K] in the top left corner of a rectangle that holds the largest.
+    teacher_BLSK = torch.zeros(len(examples), attentions[0].shape[0], steps, keys)
+    step_mask_BS = torch.zeros(len(examples), steps, dtype=torch.bool)
+    key_mask_BK = torch.zeros(len(examples), keys, dtype=torch.bool)
+    step_tokens_BS = torch.ones(len(examples), steps)
+    for i, (row, example, attention) in enumerate(zip(index, examples, attentions, strict=True)):
         assert example.tokens is not None
         length = len(example.tokens.step_of_token)
-        step_of_token[row, :length] = torch.tensor(example.tokens.step_of_token)
-        key_of_token[row, :length] = torch.tensor(example.tokens.key_of_token)
-        teacher[i, :, : attention.shape[1], : attention.shape[2]] = attention
-        step_mask[i, : attention.shape[1]] = True
-        step_tokens[i, : attention.shape[1]] = torch.tensor(example.tokens.tokens_of_steps, dtype=torch.float)
-        key_mask[i, : attention.shape[2]] = True
-    _require_sound(teacher, step_mask, key_mask, examples)
-    real = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    index = torch.tensor(rows)
-    return {
-        "spans": make_span_index(step_of_token, key_of_token, real, index, steps, keys),
-        "teacher": teacher,
-        "step_mask": step_mask,
-        "key_mask": key_mask,
-        "token_mask": real[index],
-        "visible": visible_keys(step_of_token[index], key_of_token[index], steps, keys),
-        "step_tokens": step_tokens,
-    }
+        step_of_token_RT[row, :length] = torch.tensor(example.tokens.step_of_token)
+        key_of_token_RT[row, :length] = torch.tensor(example.tokens.key_of_token)
+        teacher_BLSK[i, :, : attention.shape[1], : attention.shape[2]] = attention
+        step_mask_BS[i, : attention.shape[1]] = True
+        step_tokens_BS[i, : attention.shape[1]] = torch.tensor(example.tokens.tokens_of_steps, dtype=torch.float)
+        key_mask_BK[i, : attention.shape[2]] = True
+    _require_finite(teacher_BLSK, step_mask_BS, key_mask_BK, examples)
+    token_mask_RT = torch.arange(int(lengths.max())) < lengths[:, None]
+    index_B = torch.tensor(index)
+    return AttentionTargets(
+        spans=make_span_index(step_of_token_RT, key_of_token_RT, token_mask_RT, index_B, steps, keys),
+        teacher_BLSK=teacher_BLSK,
+        step_mask_BS=step_mask_BS,
+        key_mask_BK=key_mask_BK,
+        token_mask_BT=token_mask_RT[index_B],
+        visible_BSK=visible_keys(step_of_token_RT[index_B], key_of_token_RT[index_B], steps, keys),
+        step_tokens_BS=step_tokens_BS,
+    )
 
 
-def _require_sound(teacher: Tensor, step_mask: Tensor, key_mask: Tensor, examples: Sequence[Example]) -> None:
+def _require_finite(teacher: Tensor, step_mask: Tensor, key_mask: Tensor, examples: Sequence[Example]) -> None:
     try:
         check_attention(teacher, step_mask, key_mask, "teacher's attention")
     except InputError as error:

@@ -1,14 +1,13 @@
-"""The teacher's next tokens on their way to the loss: put beside the examples, batched, and met by the student's.
+"""The teacher's next tokens on their way to the loss: added to the examples, batched, and compared with the student's.
 
-Legend: N tokens of a pass that a loss is taken of, V vocabulary, M positions where both tokenizers agree, K tokens
-that are told apart there.
+Legend: N tokens of a pass with a loss, V vocabulary, M positions where both tokenizers agree, there K tokens with a
+probability of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +29,21 @@ _NOTHING = -1e30
 """A logit that adds nothing; finite, so that a position at which nothing is left has a gradient of 0 and not NaN."""
 _LEAST = -100.0
 """Of a share's logarithm: a student that has no other token would else be infinitely far from a teacher that has."""
+
+
+@dataclass(frozen=True, slots=True)
+class NextTokenTargets:
+    """What the next-token loss of a pass needs, for the M positions where the tokenizers agree.
+
+    Attributes:
+        places_M: which of the pass's N tokens is predicted.
+        ids_MK: the tokens that the teacher has a probability for; the first one is repeated behind the last.
+        teacher_MK: the teacher's log-probabilities of them; −inf behind the last.
+    """
+
+    places_M: Tensor
+    ids_MK: Tensor
+    teacher_MK: Tensor
 
 
 def add_next_tokens(
@@ -73,51 +87,47 @@ def add_next_tokens(
     return made
 
 
-def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> dict[str, Tensor]:
-    """What the loss of a pass needs.
+def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> NextTokenTargets:
+    """Put the next tokens of several rows into one rectangle.
 
     Args:
-        agreed: for each row that has some the place of its first token among the pass's N, and the tokens.
-
-    Returns:
-        places: [M], which of the pass's N tokens is predicted.
-        ids: [M, K], tokens that are told apart; behind the last one of a position the first is repeated.
-        teacher: [M, K], the teacher's log-probabilities of them, −inf behind the last one.
+        agreed: for each row with next tokens, the index of its first token among the pass's N, and the next tokens.
     """
-    ids = [row for _, some in agreed for row in some.ids_MK.tolist()]
-    ids_MK = pad(ids, -1)
+    ids_MK = pad([row for _, some in agreed for row in some.ids_MK.tolist()], -1)
     teacher_MK = torch.full(ids_MK.shape, -torch.inf)
     position = 0
     for _, some in agreed:
         rows, columns = some.log_probs_MK.shape
         teacher_MK[position : position + rows, :columns] = some.log_probs_MK
         position += rows
-    return {
-        "places": torch.cat([first + some.places_M for first, some in agreed]),
-        "ids": torch.where(ids_MK < 0, ids_MK[:, :1], ids_MK),
-        "teacher": teacher_MK,
-    }
+    return NextTokenTargets(
+        places_M=torch.cat([first + some.places_M for first, some in agreed]),
+        ids_MK=torch.where(ids_MK < 0, ids_MK[:, :1], ids_MK),
+        teacher_MK=teacher_MK,
+    )
 
 
-def meet(logits_NV: Tensor, wanted: Mapping[str, Any], temperature: float, share: float | Tensor) -> NextTokenPair:
-    """Both sides' next tokens.
+def next_token_pair(
+    logits_NV: Tensor, targets: NextTokenTargets, temperature: float, share: float | Tensor
+) -> NextTokenPair:
+    """The student's log-probabilities beside the teacher's.
 
-    What the student gives to all else is added up from its logits, not taken as 1 minus the others: a small share
-    would be lost in rounding, and its gradient with it. That holds one copy of the M × V logits until the backward
-    pass is over, as many as the cross-entropy holds for these tokens.
+    The student's probability of all other tokens is summed up from its logits, not taken as 1 minus the rest: a small
+    probability would be lost in rounding, and its gradient with it. This holds one copy of the M × V logits until the
+    backward pass is over, as many as the cross-entropy holds for these tokens.
 
     Args:
         logits_NV: the student's logits, in float32.
-        wanted: see `batch_next_tokens`.
+        targets: the teacher's side.
         temperature: τ of the student's distribution.
-        share: these positions over all of the optimiser step.
+        share: number of these positions over that of the optimiser step.
     """
-    logits_MV = logits_NV.index_select(0, wanted["places"]) / temperature
+    logits_MV = logits_NV.index_select(0, targets.places_M) / temperature
     all_M = logits_MV.logsumexp(1)
-    kept_MK = logits_MV.gather(1, wanted["ids"])
-    rest_M = logits_MV.scatter(1, wanted["ids"], _NOTHING).logsumexp(1)
+    kept_MK = logits_MV.gather(1, targets.ids_MK)
+    rest_M = logits_MV.scatter(1, targets.ids_MK, _NOTHING).logsumexp(1)
     return NextTokenPair(
-        teacher_MK=wanted["teacher"],
+        teacher_MK=targets.teacher_MK,
         student_MK=kept_MK - all_M[:, None],
         student_rest_M=(rest_M - all_M).clamp_min(_LEAST),
         share=share,

@@ -1,9 +1,9 @@
-"""In which order examples are trained on, and which of their rows run together, so that little is padding.
+"""The order of examples, and which of their rows run together, so that there is little padding.
 
-A row of padding costs what a row of text costs. Steps are made of examples of about one length: a shuffled pool of a
-few steps' examples is sorted by length, cut into steps, and the steps are shuffled again, so that the order is another
-one every epoch and known from the seed and the epoch alone, which is what going on from a checkpoint needs. A step has
-the same examples however it is divided into accumulated batches and processes.
+A token of padding costs as much as a token of text. A step is made of examples of similar length: a shuffled pool of a
+few steps' examples is sorted by length and cut into steps, and the steps are shuffled. The order differs from epoch to
+epoch and depends on seed and epoch alone, as resuming from a checkpoint needs. A step has the same examples however it
+is divided into accumulated batches and processes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from molsaki.methods import Task
 from molsaki.training.examples import Example
 
 POOL_STEPS = 8
-"""How many steps' examples are sorted by length at a time: enough for little padding, few enough to mix."""
+"""Number of steps whose examples are sorted by length together: enough for little padding, few enough to mix."""
 PADDING_ALLOWED = 0.10
-"""The share of padding from which on each task's rows run in a pass of their own."""
+"""The largest share of padding at which the rows of all tasks run in one pass."""
 
 
 class LengthGrouped(Sampler[int]):
-    """Examples of about one length next to each other, in an order of its own for every epoch.
+    """Examples of similar length next to each other, in a new order for every epoch.
 
     Args:
         lengths: of every example, in tokens.
@@ -42,7 +42,7 @@ class LengthGrouped(Sampler[int]):
         return len(self.lengths)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next; the data loader calls it."""
+        """Set the epoch of the next order; the data loader calls this."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -53,7 +53,7 @@ class LengthGrouped(Sampler[int]):
         for start in range(0, len(shuffled), pool):
             some = sorted(shuffled[start : start + pool], key=self.lengths.__getitem__)
             steps += [some[i : i + self.step_size] for i in range(0, len(some), self.step_size)]
-        # A step that is not full is the last one: it would shift all others.
+        # A step that is not full comes last, since it would shift all others.
         rest = [steps.pop()] if steps and len(steps[-1]) < self.step_size else []
         for index in torch.randperm(len(steps), generator=generator).tolist():
             yield from steps[index]
@@ -62,7 +62,7 @@ class LengthGrouped(Sampler[int]):
 
 
 def example_lengths(examples: Sequence[Example], tasks: Sequence[Task]) -> list[int]:
-    """How long each example's longest sequence is, in tokens."""
+    """The length of each example's longest sequence, in tokens."""
     return [max(len(example.sequences[task].input_ids) for task in tasks) for example in examples]
 
 
@@ -71,25 +71,25 @@ class Passes:
     """How the rows of a batch run.
 
     Attributes:
-        apart: each task's rows in a pass of their own; otherwise all rows in one.
-        padding: the share of padding among all tokens that run, in the first epoch.
+        separate: the rows of each task run in a pass of their own; otherwise all rows run in one.
+        padding: share of padding among all tokens that run, in the first epoch.
     """
 
-    apart: bool
+    separate: bool
     padding: float
 
 
 def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batch_size: int, order: Sequence[int]) -> Passes:
-    """One pass for all tasks where that is at most a tenth padding, else one for each task.
+    """One pass for all tasks if at most a tenth of it is padding, else one pass for each task.
 
-    It is decided once, for all batches and processes: under FSDP a process that runs one pass more than the others
-    would wait for them for ever.
+    This is decided once for all batches and processes: under FSDP a process that runs one pass more than the others
+    would wait for them forever.
 
     Args:
-        examples: what is trained on.
+        examples: the training examples.
         tasks: the method's tasks.
-        batch_size: examples that run together.
-        order: the examples' order in the first epoch.
+        batch_size: number of examples that run together.
+        order: of the examples in the first epoch.
     """
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     together = _padding(examples, batches, [tuple(tasks)])

@@ -1,4 +1,4 @@
-"""Training one student, from its base model to a directory that anybody can load."""
+"""Training one student, from its base model to a plain model directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set
 from molsaki.attention import layer_shapes
 from molsaki.config.recipe import TrainingSettings
 from molsaki.errors import ArtefactError, InputError, StageError
-from molsaki.methods import Method, MethodSettings, StudentShape
+from molsaki.methods import Method, MethodSettings, StudentShape, Terms
 from molsaki.models.memory import peak_bytes
 from molsaki.models.modes import eval_mode
 from molsaki.records import hash_text
@@ -38,7 +38,7 @@ TRACKED = "runs"
 def train_student(
     student: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    method: type[Method],
+    method: type[Method[Any]],
     settings: MethodSettings,
     examples: Sequence[Example],
     training: TrainingSettings,
@@ -53,42 +53,41 @@ def train_student(
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool = True,
 ) -> dict[str, Any]:
-    """Train one student and write it to `output`, whole or not at all.
+    """Train one student and write it to `output`, completely or not at all.
 
-    Checkpoints lie in a folder beside it while training runs; if there are some, training goes on from the newest
-    whole one, on the same trajectory as if it had never stopped.
+    Checkpoints are kept in a folder beside it while training runs. If there are some, training resumes from the newest
+    complete one, on the same trajectory as without an interruption.
 
     Args:
         student: the base model; it is changed.
         tokenizer: its tokenizer.
-        method: what is learned.
+        method: the distillation method.
         settings: the method's settings.
-        examples: what it is learned from; must not be empty.
+        examples: the training examples; must not be empty.
         training: steps, rates and the rest.
         seed: of the order of examples, dropout and the method's own parameters.
-        output: the student's directory; must not be there yet.
-        validation: examples to watch the losses on.
+        output: the student's directory; must not exist.
+        validation: examples for the validation losses.
         validate: measures the student on the validation split; see `DistillationTrainer`.
         max_new_tokens: goes into the saved generation settings.
-        card: makes the model card.
-        notes: what is to be said of the examples, counts with reasons; goes into the metrics.
+        card: returns the model card.
+        notes: counts of examples with reasons, for the metrics.
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
 
     Returns:
-        What happened: steps, seconds of this session, the largest memory of this process up to here (on a GPU, of
-        its tensors), examples, tokens shown, forward passes a batch and the share of padding in them, the checkpoint
-        that it went on from, the one that was best, and the Trainer's log (null stands there for a number that is not
-        finite).
+        The metrics: steps, seconds of this session, the peak memory of this process (on a GPU, of its tensors),
+        examples, training tokens, forward passes a batch and the share of padding in them, the checkpoint that it
+        resumed from, the best one, and the Trainer's log (null for a number that is not finite).
 
     Raises:
-        InputError: there is nothing to learn from, or nothing to choose the best student by, or the examples are of
+        InputError: there is no example, or no validation to select the best student by, or the examples are of
             another vocabulary.
-        ArtefactError: the output is there already, or the checkpoints beside it were made from something else.
-        StageError: the loss or a parameter is not finite any more.
+        ArtefactError: the output exists, or the checkpoints beside it belong to another training.
+        StageError: the loss or a parameter is not finite.
         KeyboardInterrupt: training was interrupted; a checkpoint was saved.
     """
-    _require_inputs(method, examples, training, output, validation, validate, notes or {})
+    _require_inputs(method, method.terms_of(settings), examples, training, output, validation, validate, notes or {})
     _require_vocabulary(student, [*examples, *(validation or ())])
     set_seed(seed)
     teacher_layers = next((e.teacher_LSK.shape[0] for e in examples if e.teacher_LSK is not None), 0)
@@ -108,7 +107,7 @@ def train_student(
         validate=validate,
         callbacks=[stop, *callbacks],
     )
-    # The recipe's console shows progress; the parent's plain printing of every log would run through it.
+    # The console shows progress; the parent's printing of every line of the log would break it up.
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(working)
     if trainer.args.should_save:
@@ -128,9 +127,9 @@ def train_student(
         "seconds": seconds,
         "peak_memory_bytes": _peak_memory(student.device),
         "examples": len(examples),
-        "tokens": _tokens(method, examples, trainer, training),
+        "tokens": _tokens(examples, trainer, training),
         "notes": dict(notes or {}),
-        "passes": len(method.tasks) if trainer.passes.apart else 1,
+        "passes": len(trainer.method.terms.tasks) if trainer.passes.separate else 1,
         "padding": round(trainer.passes.padding, 4),
         "resumed_from": None if checkpoint is None else checkpoint.folder.name,
         "best_checkpoint": best and Path(best).name,
@@ -140,11 +139,10 @@ def train_student(
     return metrics
 
 
-def _tokens(
-    method: type[Method], examples: Sequence[Example], trainer: DistillationTrainer, training: TrainingSettings
-) -> int:
-    """Tokens that the student is shown, without padding: the mean of an example times the examples of all steps."""
-    lengths = [sum(len(e.sequences[task].input_ids) for task in method.tasks if task in e.sequences) for e in examples]
+def _tokens(examples: Sequence[Example], trainer: DistillationTrainer, training: TrainingSettings) -> int:
+    """The tokens of all training steps, without padding: the mean of an example times the number of examples."""
+    tasks = trainer.method.terms.tasks
+    lengths = [sum(len(e.sequences[task].input_ids) for task in tasks if task in e.sequences) for e in examples]
     shown: int = training.steps * trainer.args.train_batch_size * training.accumulation * trainer.args.world_size
     return round(sum(lengths) / len(lengths) * shown)
 
@@ -154,30 +152,30 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def make_method(
-    method: type[Method], settings: MethodSettings, student: PreTrainedModel, teacher_layers: int = 0
-) -> Method:
-    """Build a method for a student.
+    method: type[Method[Any]], settings: MethodSettings, student: PreTrainedModel, teacher_layers: int = 0
+) -> Method[Any]:
+    """Create a method for a student.
 
     Args:
         method: the method.
         settings: its settings.
         student: the student.
-        teacher_layers: how many layers (or heads) of the teacher the stored attention has, for a method that reads it.
+        teacher_layers: number of layers (or heads) in the teacher's stored attention, for a method that needs it.
 
     Raises:
-        InputError: the settings choose layers that there are not.
+        InputError: the settings name layers that do not exist.
         UnreadableModelError: the method reads attention, and the student's cannot be read.
     """
-    if not method.reads_attention:
+    if method.terms_of(settings).attention is None:
         return method(settings, StudentShape((), teacher_layers))
     values, heads = _layer_shapes(student)
     return method(settings, StudentShape(values, teacher_layers, heads))
 
 
 def compile_layers(student: PreTrainedModel) -> None:
-    """Compile every layer in place, for batches of any length; names and saved files stay the plain student's.
+    """Compile every layer in place, for batches of any length; parameter names stay the plain student's.
 
-    Layer by layer, since attention that is read runs between compiled code, and alike layers are compiled once.
+    Layer by layer, since the reading of attention runs between compiled code, and equal layers are compiled once.
 
     Raises:
         InputError: the student's layers are not where transformers' models have them.
@@ -208,7 +206,8 @@ def _layer_shapes(student: PreTrainedModel) -> tuple[tuple[int, ...], tuple[int,
 
 
 def _require_inputs(
-    method: type[Method],
+    method: type[Method[Any]],
+    terms: Terms,
     examples: Sequence[Example],
     training: TrainingSettings,
     output: Path,
@@ -227,12 +226,12 @@ def _require_inputs(
         raise InputError(
             f"Expected at least one training example; got none{counted}. There is nothing to learn; {way_out}"
         )
-    if method.reads_attention and all(example.teacher_LSK is None for example in examples):
+    if terms.attention is not None and all(example.teacher_LSK is None for example in examples):
         raise InputError(
             f"Expected the teacher's attention for {method.name}; no example has any{counted}. It would be trained as "
             "if it did not read attention; run `molsaki attend`, or look at its counts."
         )
-    if method.reads_logits and all(example.agreed is None for example in examples):
+    if terms.next_tokens is not None and all(example.agreed is None for example in examples):
         raise InputError(
             f"Expected the teacher's next tokens for {method.name} where both tokenizers agree; no example has any"
             f"{counted}. It would be trained as if it did not read them; run `molsaki attend`, or look at the counts."
@@ -242,7 +241,7 @@ def _require_inputs(
             f"Expected a validation split to choose the best student by its {training.best_by}; got none that is "
             "usable. Name one in the recipe, or use `select: last`."
         )
-    if training.select == "best" and training.best_by == "loss" and "predict" not in method.tasks:
+    if training.select == "best" and training.best_by == "loss" and "predict" not in terms.tasks:
         raise InputError(
             f"Expected a validation loss to choose the best student by; {method.name} has none, since the validation "
             "split has no rationales. Nothing was trained; use `best_by: accuracy`, or `select: last`."
@@ -281,7 +280,7 @@ def _settle_tokens(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 def _require_same_training(
     working: Path,
     checkpoint: Any,
-    method: type[Method],
+    method: type[Method[Any]],
     settings: MethodSettings,
     examples: Sequence[Example],
     training: TrainingSettings,

@@ -1,9 +1,9 @@
-"""The Trainer of transformers, taught to distil.
+"""The Trainer of transformers, with a distillation method's loss.
 
 `DistillationTrainer` changes four things and leaves the rest (schedule, clipping, mixed precision, accumulation,
 checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimiser
-step so that accumulation changes nothing; batches are of about one length; the loss's parts are logged one by one;
-what is saved is the plain student.
+step so that accumulation changes nothing; examples of similar length are batched together; each term of the loss is
+logged; the plain student is saved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from molsaki.errors import InputError, StageError
 from molsaki.methods import Method
 from molsaki.training.batches import Collator
 from molsaki.training.examples import Example
-from molsaki.training.means import PartMeans
+from molsaki.training.means import TermMeans
 from molsaki.training.model import DistillationModel
 from molsaki.training.order import LengthGrouped, example_lengths, plan_passes
 
@@ -40,28 +40,28 @@ METHOD_WEIGHTS = "method.safetensors"
 
 
 class DistillationTrainer(Trainer):  # type: ignore[misc]
-    """Distil a teacher's rationales, and where it looked, into a student.
+    """Distil a teacher's rationales and attention into a student.
 
     Args:
         student: a causal language model.
-        method: what is learned; see `molsaki.methods`.
+        method: the distillation method; see `molsaki.methods`.
         args: any `TrainingArguments` but those of another loss (`label_smoothing_factor`, `neftune_noise_alpha`); a
             batch of n examples holds n sequences for each of the method's tasks.
         train_dataset: encoded examples, from `molsaki.training.encode_examples`.
         tokenizer: the student's; it is saved with the student.
         eval_dataset: encoded examples of a validation split, or None.
-        validate: called with the student at each evaluation; what it returns is logged and can choose the best
-            checkpoint (`metric_for_best_model="eval_accuracy"`). It must not look at test problems.
+        validate: called with the student at each evaluation; its metrics are logged and can select the best checkpoint
+            (`metric_for_best_model="eval_accuracy"`). It must not use test problems.
         **more: passed on to `Trainer`.
 
     Raises:
-        InputError: the arguments would train something else than what was asked.
+        InputError: an argument would change the loss, or there are several GPUs in one process.
     """
 
     def __init__(
         self,
         student: PreTrainedModel,
-        method: Method,
+        method: Method[Any],
         args: TrainingArguments,
         train_dataset: Sequence[Example] | None,
         tokenizer: PreTrainedTokenizerBase,
@@ -71,9 +71,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         if args.n_gpu > 1:
             raise InputError(
-                f"Expected one process a device; this process sees {args.n_gpu} GPUs and would split batches between "
-                "them by threads, which the attention reader does not support. Start with `accelerate launch`, or "
-                "set CUDA_VISIBLE_DEVICES to one."
+                f"Expected one process a device; this process has {args.n_gpu} GPUs and would split batches between "
+                "them by threads, in which attention cannot be read. Start with `accelerate launch`, or set "
+                "CUDA_VISIBLE_DEVICES to one."
             )
         for name, given in (
             ("label_smoothing_factor", args.label_smoothing_factor),
@@ -82,30 +82,29 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         ):
             if given:
                 raise InputError(
-                    f"Expected no {name}, got {given!r}: the loss is the method's own, of which it would change "
-                    "nothing. Leave it out, or write a method (see `molsaki.methods`)."
+                    f"Expected no {name}; got {given!r}. The loss is the method's, and this would not change it; leave "
+                    "it out, or write a method (see `molsaki.methods`)."
                 )
         args.remove_unused_columns = False
-        args.label_names = ["passes"]
+        args.label_names = ["batch"]
         args.prediction_loss_only = True
-        # A loss that is not a number must be seen; and looking at every batch's would make the processor wait.
+        # The filter would replace a NaN by the last mean, and would read every batch's loss from the device.
         args.logging_nan_inf_filter = False
         self._validate = validate
-        self._means = PartMeans(method.terms())
-        self._eval_means = PartMeans(self._means.parts)
+        self._means = TermMeans([term.name for term in method.terms])
+        self._eval_means = TermMeans(self._means.names)
         self._first_step = 0
         examples = train_dataset or ()
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self._order = LengthGrouped(example_lengths(examples, method.tasks), step_size, args.seed)
-        self.passes = plan_passes(examples, method.tasks, args.train_batch_size, list(self._order))
+        tasks = method.terms.tasks
+        self._order = LengthGrouped(example_lengths(examples, tasks), step_size, args.seed)
+        self.passes = plan_passes(examples, tasks, args.train_batch_size, list(self._order))
         super().__init__(
             model=DistillationModel(student, method),
             args=args,
             train_dataset=None if train_dataset is None else Examples(train_dataset),
             eval_dataset=None if eval_dataset is None else Examples(eval_dataset),
-            data_collator=Collator(
-                tokenizer, method.tasks, method.reads_attention, self.passes.apart, method.reads_logits
-            ),
+            data_collator=Collator(tokenizer, method.terms, self.passes.separate),
             processing_class=tokenizer,
             **more,
         )
@@ -119,7 +118,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         return student
 
     @property
-    def method(self) -> Method:
+    def method(self) -> Method[Any]:
         """The method with its own parameters, unwrapped."""
         return self._distillation_model().method
 
@@ -129,16 +128,16 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         return unwrapped
 
     def _get_train_sampler(self, train_dataset: Dataset[Example] | None = None) -> Sampler[int]:  # noqa: ARG002
-        """Batches of about one length; the same order again after a checkpoint."""
+        """Batches of similar length, in an order that depends on seed and epoch alone."""
         return self._order
 
     # ---- the loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """How many items of each term one optimiser step has over all processes."""
+        """The number of items of each term in one optimiser step, over all processes."""
         if not batch_samples:
             return None
-        counts = torch.stack([batch["counts"] for batch in batch_samples]).sum(0).to(device)
+        counts = torch.stack([inputs["batch"].counts for inputs in batch_samples]).sum(0).to(device)
         if self.accelerator.num_processes > 1:
             counts = self.accelerator.gather(counts[None]).sum(0)
         return counts
@@ -156,21 +155,21 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         loss = outputs["loss"]
         if not model.training:
             processes = 1 if num_items_in_batch is None else self.accelerator.num_processes
-            counts = inputs["counts"] if num_items_in_batch is None else num_items_in_batch
+            counts = inputs["batch"].counts if num_items_in_batch is None else num_items_in_batch
             self._eval_means.add(outputs, counts, processes)
         else:
             if self._means.empty:
                 self._first_step = self.state.global_step
             self._means.add(outputs)
         if num_items_in_batch is not None:
-            # Each process holds its share of the step's mean, and data parallelism averages over processes.
+            # Each process has its share of the step's mean, and data parallelism averages over processes.
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
-    # ---- what is logged ----
+    # ---- logging ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log with the loss's parts and their shares beside it.
+        """Log the loss with its terms and their shares.
 
         Raises:
             StageError: the loss is not a finite number.
@@ -187,7 +186,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         if "loss" in logs and not math.isfinite(logs["loss"]):
             raise StageError(
                 f"Expected a finite loss at step {self.state.global_step}; got {logs['loss']}. The student's "
-                "parameters are no use any more, and nothing is saved; try a smaller learning rate, more warm-up "
+                "parameters are useless from here on, and nothing is saved; try a smaller learning rate, more warm-up "
                 "steps or float32."
             )
 
@@ -197,11 +196,11 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         return lambda sums: self.accelerator.reduce(sums, reduction="sum")
 
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
-        """The parent's, with the losses as means over all items of the split and with what `validate` measures.
+        """The parent's, with the losses as means over all items of the split, and the metrics of `validate`.
 
-        A split without an item of the method's tasks has no loss; one of problems without rationales has none of those.
+        A term without an item in the split has no loss; problems without rationales have none of those.
         """
-        self._eval_means = PartMeans(self._means.parts)
+        self._eval_means = TermMeans(self._means.names)
         output = super().evaluation_loop(*given, **named)
         prefix = named.get("metric_key_prefix", "eval")
         output.metrics.pop(f"{prefix}_loss", None)
@@ -211,7 +210,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             output.metrics.update({f"{prefix}_{name}": float(value) for name, value in measured.items()})
         return output
 
-    # ---- what is saved ----
+    # ---- saving ----
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Save the plain student and its tokenizer, and the method's own parameters in a file beside them."""
@@ -231,7 +230,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             self.processing_class.save_pretrained(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        """Load what `_save` wrote; sharded checkpoints are the parent's business."""
+        """Load what `_save` wrote; the parent loads sharded checkpoints."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
@@ -245,7 +244,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             whole.method.load_state_dict(safetensors.torch.load_file(own))
 
     def _load_best_model(self) -> None:
-        """Go back to the checkpoint that validated best."""
+        """Load the checkpoint with the best validation."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_best_model()
             return
@@ -253,7 +252,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
     def take_over(self, checkpoint: Path) -> None:
-        """Take the student as training left it at its last step; the parent would train one step more."""
+        """Load the student of a finished training's last step; the parent would train one step more."""
         self._load_from_checkpoint(str(checkpoint))
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
@@ -275,16 +274,16 @@ class Examples(Dataset[Example]):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint that was written to its end, after so many steps."""
+    """A complete checkpoint, and the number of steps before it."""
 
     steps: int
     folder: Path
 
 
 def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that was written to its end, or None.
+    """The newest complete checkpoint, or None.
 
-    The Trainer writes a checkpoint's state file last; a folder without a whole one was cut by a kill.
+    The Trainer writes the state file last; a folder without a complete one comes from a process that was killed.
     """
     whole = []
     for candidate in folder.glob("checkpoint-*"):
@@ -298,7 +297,7 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """Without transformers' own progress bars for every file of weights; they would run through the training's."""
+    """Hide transformers' progress bars for files of weights, which would break up the training's."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -1,4 +1,4 @@
-"""Has looking where the teacher looks to do with being right?
+"""Does a measure of attention differ between wrong and right answers?
 
 Legend: S students (seeds), P problems.
 """
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molsaki.analysis.looks import Floats
 from molsaki.analysis.shift import Estimate
+from molsaki.analysis.text_attention import Floats
 from molsaki.errors import EvaluationError
 from molsaki.evaluation.intervals import Interval
 
@@ -18,13 +18,13 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class WhenWrong:
-    """How a measure of a student's attention differs between problems that it gets wrong and those it gets right.
+class ErrorGap:
+    """How a measure of students' attention differs between wrong and right answers.
 
     Attributes:
-        gap: its mean where students are wrong less its mean where they are right.
-        within: the same among students of one problem, so that hard problems do not count as such; None where every
-            problem was right for all students or wrong for all.
+        gap: its mean over wrong answers less its mean over right ones.
+        within: the same between students of one problem, so that the difficulty of problems does not count; None where
+            on every problem all students were right or all were wrong.
         wrong: the share of answers that are wrong.
     """
 
@@ -33,15 +33,15 @@ class WhenWrong:
     wrong: float
 
 
-def when_wrong(measure_SP: Floats, right_SP: Floats, seed: int = 0) -> WhenWrong:
+def error_gap(measure_SP: Floats, right_SP: Floats, seed: int = 0) -> ErrorGap:
     """Compare a measure between wrong and right answers.
 
     With m the measure and w = 1 where wrong: gap = Σ m·w / Σ w − Σ m·(1 − w) / Σ (1 − w), and with the means m̄_p and
-    w̄_p over students of problem p: within = Σ (m − m̄_p)(w − w̄_p) / Σ (w − w̄_p)². Intervals: both students and
-    problems are drawn with replacement; resamples in which a quotient is not defined are left out.
+    w̄_p over students of problem p: within = Σ (m − m̄_p)(w − w̄_p) / Σ (w − w̄_p)². Intervals are percentiles of a
+    bootstrap over students and problems; resamples in which a quotient is not defined are left out.
 
-    A gap is no cause: a problem may be hard and its rationale's attention hard to copy for one reason. `within` holds
-    the problem fixed and still compares students that differ in more than attention.
+    A gap does not show a cause: one reason may make a problem hard and its rationale's attention hard to learn.
+    `within` holds the problem fixed, but still compares students that differ in more than attention.
 
     Args:
         measure_SP: the measure, one row a student; the divergence from the teacher, for example.
@@ -49,19 +49,19 @@ def when_wrong(measure_SP: Floats, right_SP: Floats, seed: int = 0) -> WhenWrong
         seed: of the resampling.
 
     Raises:
-        EvaluationError: the tables have other shapes, a value is not finite, an answer is neither right nor wrong, or
-            all are right or all wrong.
+        EvaluationError: the tables differ in shape or are empty, a value is not finite, an answer is neither 0 nor 1,
+            or all answers are right or all wrong.
     """
     wrong_SP = 1 - np.asarray(right_SP, dtype=np.float64)
     whole = np.isfinite(measure_SP).all() and np.isin(wrong_SP, (0, 1)).all()
     if measure_SP.shape != wrong_SP.shape or measure_SP.ndim != 2 or not measure_SP.size or not whole:
         raise EvaluationError(
             "Expected a finite measure, and 1 for right and 0 for wrong, as tables [students, problems] of one shape; "
-            f"got {measure_SP.shape} and {wrong_SP.shape}. Nothing was compared; give both on the same problems."
+            f"got {measure_SP.shape} and {wrong_SP.shape}. Nothing was compared; pass both for the same problems."
         )
     if wrong_SP.min() == wrong_SP.max():
         raise EvaluationError(
-            "Expected right and wrong answers; all are alike. There is nothing to compare; test on other problems."
+            "Expected right and wrong answers; all are the same. There is nothing to compare; use other problems."
         )
     students, problems = measure_SP.shape
     rng = np.random.default_rng(seed)
@@ -72,7 +72,7 @@ def when_wrong(measure_SP: Floats, right_SP: Floats, seed: int = 0) -> WhenWrong
         gaps.append(_gap(measure_SP[drawn], wrong_SP[drawn]))
         within.append(_within(measure_SP[drawn], wrong_SP[drawn]))
     inside = _within(measure_SP, wrong_SP)
-    return WhenWrong(
+    return ErrorGap(
         Estimate(_gap(measure_SP, wrong_SP), _percentiles(gaps), problems, students),
         None if np.isnan(inside) else Estimate(inside, _percentiles(within), problems, students),
         float(wrong_SP.mean()),
