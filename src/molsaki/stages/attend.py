@@ -126,7 +126,7 @@ def _made_from(
     prompt: PromptTemplate,
     max_length: int,
 ) -> dict[str, Any]:
-    """What decides all signals alike and is known of the loaded teacher, for fingerprints."""
+    """What decides all signals and is known once the teacher is loaded, for fingerprints."""
     from molsaki.encoding.encode import tokenizer_hash
     from molsaki.models.load import model_fingerprint
     from molsaki.stages.signals import reader_of

@@ -27,7 +27,7 @@ class AttentionRow:
     Attributes:
         attention_LSK: stepwise attention, float32.
         missing_steps: steps without a token of the teacher, whose attention is 0 and must not be learned from.
-        missing_keys: keys of which that is true.
+        missing_keys: keys without one.
         step_tokens: how many of the teacher's tokens each step has; 0 for a missing one.
     """
 

@@ -1,4 +1,4 @@
-"""What the tensors of a store's rows are: their types, their shapes, and which of their sizes are alike."""
+"""The tensors of a store's rows: their types, their shapes, and which of their sizes are equal."""
 
 from __future__ import annotations
 

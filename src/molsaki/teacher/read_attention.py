@@ -28,7 +28,7 @@ from molsaki.spans.views import STEPS, View
 from molsaki.spans.words import WORD_RULES
 from molsaki.store import attention_rows as rows
 from molsaki.store.schema import TensorSpec
-from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, Request, Signal
+from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,7 +41,7 @@ TITLES = {"steps": "attention", "heads": "attention of each head", "words": "att
 ROUNDING = 1e-2
 """How far above its bound a sum of weights may lie, relative to it: weights are rounded to 8 bits in bfloat16."""
 _EXPECTED_STEPS, _EXPECTED_KEYS = 5, 8
-"""Steps and keys of a rationale that nobody has written yet: about the mean of PaLM's for SVAMP."""
+"""Steps and keys of a rationale that is not written yet: about the mean of PaLM's for SVAMP."""
 _EXPECTED_WORDS = 60, 120
 """Words of such a rationale, and of it and its question together."""
 
@@ -149,11 +149,11 @@ class AttentionSignal(Signal[PreparedText]):
             return _sizes(steps, keys), f"{steps} words and questions {keys - steps}"
         return _sizes(_EXPECTED_STEPS, _EXPECTED_KEYS), f"{_EXPECTED_STEPS} steps and {_EXPECTED_KEYS} keys"
 
-    def request(self, items: Sequence[PreparedText | None], attention_mask_BT: Tensor) -> Request:
+    def request(self, items: Sequence[PreparedText | None], attention_mask_BT: Tensor) -> PassRequest:
         """The steps and keys of the texts that have some."""
         there = [item for item in items if item is not None]
         if not there:
-            return Request()
+            return PassRequest()
         device, width = attention_mask_BT.device, attention_mask_BT.shape[1]
         nothing = [-1] * width
         spans = make_span_index(
@@ -164,7 +164,7 @@ class AttentionSignal(Signal[PreparedText]):
             max(item.tokens.n_steps for item in there),
             max(item.tokens.n_keys for item in there),
         )
-        return Request(spans=SpanRequest(spans, self.view.heads))
+        return PassRequest(spans=SpanRequest(spans, self.view.heads))
 
     def read(self, items: Sequence[PreparedText | None], output: PassOutput) -> list[Tensor | None]:
         """A [L, S, K] of each text."""

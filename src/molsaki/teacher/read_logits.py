@@ -19,7 +19,7 @@ from molsaki.records import RowReport
 from molsaki.spans.text import Text
 from molsaki.store import next_tokens as rows
 from molsaki.store.schema import TensorSpec
-from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, Request, Signal
+from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -103,9 +103,9 @@ class NextTokenSignal(Signal[PreparedRationale]):
         self,
         items: Sequence[PreparedRationale | None],
         attention_mask_BT: Tensor,  # noqa: ARG002 - for signals with spans
-    ) -> Request:
+    ) -> PassRequest:
         """The logits from where the first rationale of the batch begins."""
-        return Request(first_logit=min((item.first for item in items if item is not None), default=None))
+        return PassRequest(first_logit=min((item.first for item in items if item is not None), default=None))
 
     def read(self, items: Sequence[PreparedRationale | None], output: PassOutput) -> list[Tensor | None]:
         """The logits [P, V] that predict each rationale's tokens and what follows."""

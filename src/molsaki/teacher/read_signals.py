@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 
 def model_sizes(model: PreTrainedModel, signals: Sequence[Signal[Any]]) -> ModelSizes:
-    """The sizes of a teacher that rows depend on; heads are counted, by a pass over two tokens, for who needs them."""
+    """The sizes of a teacher that rows depend on; a pass over two tokens counts heads if a signal needs them."""
     embeddings = model.get_output_embeddings()
     words = model.config.get_text_config().vocab_size if embeddings is None else embeddings.weight.shape[0]
     heads = any(signal.name == HEADS.name for signal in signals)
@@ -182,7 +182,7 @@ def read_rows(
 def _forward(
     model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, spans: Mapping[str, SpanRequest], last: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Attention on each set of spans, and at least the last logits; a model whose attention nobody reads runs plain."""
+    """Attention on each set of spans, and at least the last logits. Without spans the model runs as it is."""
     options = last_logits(find_model(model), last)
     if not spans:
         outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)

@@ -68,7 +68,7 @@ class ModelSizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PassRequest:
     """What a signal needs of one forward pass over a batch.
 
     Attributes:
@@ -154,7 +154,7 @@ class Signal(ABC, Generic[Item]):
         """
 
     @abstractmethod
-    def request(self, items: Sequence[Item | None], attention_mask_BT: Tensor) -> Request:
+    def request(self, items: Sequence[Item | None], attention_mask_BT: Tensor) -> PassRequest:
         """What the forward pass over a batch has to give.
 
         Args:
