@@ -253,6 +253,16 @@ def test_inputs_that_do_not_go_with_a_reading_are_refused(inputs):
         stepwise_attention(make_model("llama"), *make_batch(), **inputs)
 
 
+@pytest.mark.parametrize("read", [read_attention, stepwise_attention])
+@pytest.mark.parametrize("ids", [True, False], ids=["beside ids", "without ids"])
+def test_embeddings_instead_of_ids_are_refused_by_name(read, ids):
+    """Without ids the model would fail inside, or the number of examples would not be checked."""
+    model, (input_ids, mask, step, key) = make_model("llama"), make_batch()
+    embedded = model.get_input_embeddings()(input_ids)
+    with pytest.raises(InputError, match="inputs_embeds"):
+        read(model, input_ids if ids else None, mask, step, key, inputs_embeds=embedded)
+
+
 @pytest.mark.parametrize(("ids", "spans"), [(1, 3), (3, 1)])
 def test_spans_of_more_or_fewer_examples_than_there_are_are_refused(ids, spans):
     inputs, _, step, key = make_batch()

@@ -140,7 +140,7 @@ def read_attention(
         InputError: as there, or a model input that does not go with a reading.
         UnreadableModelError: as there.
     """
-    _refuse_inputs(model_inputs, kernel)
+    _refuse_inputs(input_ids, model_inputs, kernel)
     spans = make_span_index(step_of_token, key_of_token, attention_mask, rows, steps, keys)
     if len(step_of_token) != len(input_ids):
         raise InputError(
@@ -227,7 +227,7 @@ def _read(
     kernel: Kernel,
     model_inputs: dict[str, Any],
 ) -> list[AttentionReading]:
-    _refuse_inputs(model_inputs, kernel)
+    _refuse_inputs(input_ids, model_inputs, kernel)
     readable = find_model(model)
     capture = Capture(readable, requests, kernel, values)
     with capturing(capture):
@@ -300,7 +300,13 @@ def find_model(model: nn.Module) -> PreTrainedModel:
     return inside
 
 
-def _refuse_inputs(model_inputs: dict[str, Any], kernel: str) -> None:
+def _refuse_inputs(input_ids: Tensor | None, model_inputs: dict[str, Any], kernel: str) -> None:
+    if input_ids is None or model_inputs.get("inputs_embeds") is not None:
+        raise InputError(
+            f"Expected token ids in input_ids, and no inputs_embeds; got "
+            f"{'no input_ids' if input_ids is None else 'inputs_embeds'}. Steps and keys are spans of tokens; pass the "
+            "ids of the tokens."
+        )
     if kernel not in KERNELS:
         raise InputError(f"Expected a kernel of {', '.join(KERNELS)}; got {kernel!r}.")
     wrong = [name for name in ("use_cache", "output_attentions", "past_key_values") if model_inputs.get(name)]
