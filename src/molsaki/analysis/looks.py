@@ -247,7 +247,7 @@ def _look(item: PreparedText, attention_LST: Any) -> Look:
     text = item.text
     return Look(
         text,
-        find_spans(text.question, text.rationale, text.keys),
+        find_spans(text.question, text.rationale, text.keys, text.steps),
         np.asarray(attention_LST, dtype=np.float64),
         np.array(item.tokens.step_of_token, dtype=np.int64),
         np.array(item.tokens.key_of_token, dtype=np.int64),

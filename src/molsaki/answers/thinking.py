@@ -34,12 +34,14 @@ _ROLE = (
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|start\|>|<\|start_of_role\|>|<\|header_start\|>)\s{0,2}"
     r"(?:assistant|model|gpt|bot)\s{0,2}(?:<\|end_header_id\|>|<\|end_of_role\|>|<\|header_end\|>|<\|message\|>)?"
 )
-_TOKEN = (
+_LEFT_OVER = (
     r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|<(?:/?eos|bos|pad|unk|sep|cls|eot|eod|eom|end|endoftext|end_of_text|"
     r"(?:end|start)_of_turn|end_of_utterance|eop)>|\[/?INST\]|\[(?:EOS|BOS|PAD|UNK)\]|<<?/?SYS>>?"
 )
-_SPECIAL = re.compile(rf"{_ROLE}|(?!<\|(?:begin|end)_of_box\|>)(?:{_TOKEN})", re.IGNORECASE)
-_BEGINS = re.compile(r"<s>|<｜begin|<\|begin_of_text|<bos>|<\|start|<\|im_start|\[BOS\]|<pad>|\[PAD\]|<unk>|\[UNK\]", re.IGNORECASE)
+_SPECIAL = re.compile(rf"{_ROLE}|(?!<\|(?:begin|end)_of_box\|>)(?:{_LEFT_OVER})", re.IGNORECASE)
+_BEGINS = re.compile(
+    r"<s>|<｜begin|<\|begin_of_text|<bos>|<\|start|<\|im_start|\[BOS\]|<pad>|\[PAD\]|<unk>|\[UNK\]", re.IGNORECASE
+)
 _ENDS = re.compile(
     r"</s>|<｜end|<｜user|<\|(?:im_end|im_start|eot|eot_id|eom_id|end|endoftext|end_of_text|end_of_turn_token|return|call|user|"
     r"system|human|start_header_id|eos|end_of_role|eod|im_sep)\|>|</?(?:eos|eot|eod|eom|end|endoftext|end_of_text|end_of_turn|"

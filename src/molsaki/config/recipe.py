@@ -98,6 +98,8 @@ class RationaleSettings(RecipePart):
             step-by-step; "dataset" are those that come with the problems; "imported" those that `molsaki import` brings
             from a file.
         keep: "right" keeps what reaches the right answer; "all" keeps wrong ones too (only to try things out).
+        learn: of completions with thinking, the student learns the "summary" behind it, the "thinking", or "both".
+        steps: what a step of a rationale is: "sentences" (a line ends one too), "lines" or "paragraphs".
         keywords: for multiple choice: "teacher" is asked for them, "question-words" takes the question's content
             words, "dataset" those that come with the problems.
         second_pass: ask the teacher again where it was wrong, with the right answer given, for reasons that lead
@@ -110,6 +112,8 @@ class RationaleSettings(RecipePart):
 
     source: Literal["teacher", "palm", "dataset", "imported"] = "teacher"
     keep: Literal["right", "all"] = "right"
+    learn: Literal["summary", "thinking", "both"] = "summary"
+    steps: Literal["sentences", "lines", "paragraphs"] = "sentences"
     keywords: Literal["teacher", "question-words", "dataset"] = "teacher"
     second_pass: bool = False
     samples: Annotated[int, Field(ge=1, le=100)] = 1

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from molsaki.answers.arithmetic import MAX_MAGNITUDE
-from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.answers.choices import fold
+from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.errors import DataError, ExpressionError
 from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport, require_unique_ids
 

@@ -17,7 +17,7 @@ from molsaki.errors import RecipeError
 from molsaki.models.decode import Completion, Progress
 from molsaki.records import Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import FilterResult, check_completion
+from molsaki.teacher.filter import FilterResult, Learn, check_completion
 from molsaki.teacher.keywords import choose_keywords, parse_keywords, question_words
 from molsaki.teacher.rationales import (
     GenerationReport,
@@ -158,6 +158,7 @@ def import_rationales(
     log: RowLog,
     *,
     keywords_from: KeywordSource = "data",
+    learn: Learn = "summary",
 ) -> GenerationReport:
     """Take over what some model wrote elsewhere, such as PaLM's completions; keep what reaches the right
     answer.
@@ -167,6 +168,7 @@ def import_rationales(
         problems: those without a completion are counted as `no completion`.
         log: as for `generate_rationales`.
         keywords_from: see `KeywordSource`.
+        learn: what a student learns of completions with thinking.
 
     Raises:
         ArtefactError: the log has rows of other text under these ids.
@@ -176,7 +178,7 @@ def import_rationales(
         text = raw.get(problem.id)
         if text is None:
             return _row(problem, "", FilterResult("none", "", "no completion"), None, None)
-        result = check_completion(problem, Completion(0, text, 0, cut=False))
+        result = check_completion(problem, Completion(0, text, 0, cut=False), learn=learn)
         return _imported_row(problem, text, result, keywords_from)
 
     notes = {"completions of other problems": len(set(raw) - {problem.id for problem in problems})}
@@ -236,6 +238,7 @@ def _row(
         "agreement": None,
         "prompt_tokens": None,
         "tokens": None,
+        **({"notes": list(result.notes)} if result.notes else {}),
     }
 
 

@@ -78,7 +78,7 @@ def import_into(
     else:
         raw, rows = match_completions(read_rows(file), columns, problems, str(file))
     write_json(mark, source)  # not before: a file that cannot be used is to be corrected, which makes it another one
-    report = import_rationales(raw, problems, log, keywords_from=keyword_source(workspace.recipe))
+    report = _imported(raw, problems, log, workspace.recipe)
     return with_rows(report, rows), source["from"]
 
 
@@ -89,7 +89,7 @@ def import_palm(recipe: Recipe, problems: Sequence[Problem], log: RowLog) -> Gen
         DataError: there are none for the recipe's training data, or their files do not fit its rows.
         ArtefactError: the log has rows of other text under these ids.
     """
-    return import_rationales(palm_completions(recipe, problems), problems, log, keywords_from=keyword_source(recipe))
+    return _imported(palm_completions(recipe, problems), problems, log, recipe)
 
 
 def palm_completions(recipe: Recipe, problems: Sequence[Problem]) -> dict[str, str]:
@@ -186,13 +186,18 @@ def count(raw: Mapping[str, str], problems: Sequence[Problem], recipe: Recipe) -
     """What would become of these completions, without keeping anything."""
     with TemporaryDirectory() as folder:
         log = RowLog(Path(folder) / "rationales.jsonl")
-        return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe))
+        return _imported(raw, problems, log, recipe)
 
 
 def with_rows(report: GenerationReport, rows: RowReport) -> GenerationReport:
     """The report with what became of the file's rows among its notes."""
     notes = {f"rows of the file: {reason}": n for reason, n in rows.skipped.items()}
     return dataclasses.replace(report, notes={**report.notes, **notes})
+
+
+def _imported(raw: Mapping[str, str], problems: Sequence[Problem], log: RowLog, recipe: Recipe) -> GenerationReport:
+    learn = recipe.rationales.learn
+    return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe), learn=learn)
 
 
 def _file_hash(path: Path) -> str:

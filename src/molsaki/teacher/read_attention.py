@@ -229,7 +229,7 @@ def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
 
 def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View = STEPS) -> PreparedText | None:
     """Map a text's steps and keys to its tokens; None, with the reason counted, where there is nothing to read."""
-    spans = view.spans(text.question, text.rationale, text.keys)
+    spans = view.spans(text.question, text.rationale, text.keys, text.steps)
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
         return None

@@ -157,7 +157,7 @@ def _attention(
     if text.id not in store:
         report.note(NO_ATTENTION)
         return None, None
-    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys)
+    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys, text.steps)
     mine = explain.map_spans(spans)
     theirs_LSK = store.get(text.id, text.text_hash)
     missing_steps, missing_keys = store.missing(text.id)
