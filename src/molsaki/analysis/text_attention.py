@@ -259,7 +259,7 @@ def _text_attention(item: PreparedText, attention_LST: Any) -> TextAttention:
     text = item.text
     return TextAttention(
         text,
-        find_spans(text.question, text.rationale, text.keys),
+        find_spans(text.question, text.rationale, text.keys, text.steps),
         np.asarray(attention_LST, dtype=np.float64),
         np.array(item.tokens.step_of_token, dtype=np.int64),
         np.array(item.tokens.key_of_token, dtype=np.int64),

@@ -15,9 +15,9 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 from molsaki.answers.arithmetic import same_number
-from molsaki.answers.latex import has_math, without_dollars
+from molsaki.answers.latex import boxes_of, has_math, plain_text, without_dollars
 from molsaki.answers.math_values import same_math
-from molsaki.answers.numbers import SENTENCE_END, ParsedValue, boxes_of, number_of_text, plain_text, read_plain
+from molsaki.answers.numbers import SENTENCE_END, ParsedValue, number_of_text, read_plain
 from molsaki.records import CHOICE_LETTERS
 
 LIKENESS = 0.7
@@ -40,7 +40,7 @@ _QUOTE = re.compile(r"(?<=\w)`(?=\w)")
 _EMPHASIS = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)|__|`")
 _STYLED_LETTER = re.compile("[⒜-⒵Ⓐ-ⓩ\U0001d400-\U0001d6a3]")
 _EDGE = " \t\r\n\"'*_.,;:!?"
-_LETTER = re.compile(r"(?<!\w)[(\[{<]\s?([A-Za-z])\s?[)\]}>]")
+_LETTER = re.compile(r"(?<!\w)[(\[{<]{1,2}\s?([A-Za-z])\s?[)\]}>]{1,2}")
 # The letter itself without case folding, by which "ı" and "ſ" would be letters from A to Z.
 _BARE_LETTER = re.compile(
     r"(?:(?:option|choice|letter|answer)\s{1,3})?((?-i:[A-Za-z]))"

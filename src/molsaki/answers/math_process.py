@@ -17,7 +17,7 @@ def main() -> None:
     """Answer `[gold, said]` with `true` or `false`, line by line, until the input ends."""
     _bound_memory()
     logging.disable(logging.CRITICAL)
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import LatexExtractionConfig, parse, verify  # type: ignore[import-untyped]
 
     config = [LatexExtractionConfig()]
 

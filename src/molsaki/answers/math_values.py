@@ -16,9 +16,9 @@ import sys
 import threading
 from functools import lru_cache
 
-from molsaki.answers.latex import to_plain, without_dollars
+from molsaki.answers.latex import plain_text, to_plain, without_dollars
 from molsaki.answers.math_process import READY
-from molsaki.answers.numbers import MAX_EXPRESSION, NAME, is_expression, plain_text
+from molsaki.answers.numbers import MAX_EXPRESSION, NAME, is_expression
 from molsaki.errors import StageError
 
 START_SECONDS = 120.0
@@ -31,30 +31,16 @@ _UNIT = re.compile(r"(?<=\S)\s{0,3}\\(?:text|mathrm|mbox|textnormal)\s?\{[^{}\d]
 _INDEXED = re.compile(r"\d\s?_")
 _ROOT = re.compile(r"√\s?(?:\(([^()]{1,80})\)|(\d{1,12}(?:\.\d{1,9})?|[a-z]))")
 _COMMANDS = str.maketrans(
-    {
-        "π": r"\pi ",
-        "∞": r"\infty ",
-        "×": r"\times ",
-        "·": r"\cdot ",
-        "÷": r"\div ",
-        "∪": r"\cup ",
-        "∩": r"\cap ",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "°": r"^\circ ",
-        "±": r"\pm ",
-        "−": "-",
-        "–": "-",
-        "θ": r"\theta ",
-    }
+    {"π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "∪": r"\cup ", "∩": r"\cap "}
+    | {"≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "±": r"\pm ", "−": "-", "–": "-", "θ": r"\theta "}
 )
 
 
 @lru_cache(maxsize=4096)
 def same_math(gold: str, said: str) -> bool:
-    """Whether what is said has the value of what is right, both in LaTeX or with signs such as `√` and `π`.
+    r"""Whether what is said has the value of what is right, both in LaTeX or with signs such as `√` and `π`.
 
-    An equation says its last side, `A = \\pi r^2 = 9\\pi`, if its first is a name. `x^2 = 4` says no value.
+    An equation says its last side, `A = \pi r^2 = 9\pi`, if its first is a name. `x^2 = 4` says no value.
     """
     gold, said = _formula(gold), _formula(said)
     if not _RELATION.search(_canonical(gold)):

@@ -14,8 +14,9 @@ from typing import Literal
 
 from molsaki.answers.arithmetic import format_number, same_number, solve
 from molsaki.answers.choices import read_choice, right_choices
+from molsaki.answers.latex import plain_text
 from molsaki.answers.math_values import same_math
-from molsaki.answers.numbers import ParsedValue, is_expression, number_of_text, plain_text, read_number
+from molsaki.answers.numbers import ParsedValue, is_expression, number_of_text, read_number
 from molsaki.answers.sentences import (
     MAX_REGION,
     AnswerSentence,
@@ -60,17 +61,17 @@ class ParsedAnswer:
 
 _PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
 _REPEATED = 12
-"""How many letters and digits may stand between two sentences, beside the answer, where the second repeats the first."""
+"""How many letters and digits may stand between two answer sentences, beside the answer, that say the same."""
 
 
 def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     r"""Read a completion: a rationale, then an answer sentence such as "So the answer is (d) math problem".
 
-    Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …`, `\boxed{…}` and `<answer>…</answer>`. They are
-    read behind the thinking, if there is some. Whatever follows an invented question does not count (a line that starts
-    with `Q:` or its like, or, after an answer, a new paragraph with a question mark). Of several answer sentences before
-    it the last readable one counts, as a writer who corrects himself would have it; `revised` says whether it differs
-    from another.
+    Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …`, `\boxed{…}` and `<answer>…</answer>`. They
+    are read behind the thinking, if there is some. Whatever follows an invented question does not count (a line that
+    starts with `Q:` or its like, or, after an answer, a new paragraph with a question mark). Of several answer
+    sentences before it the last readable one counts, as a writer who corrects himself would have it; `revised` says
+    whether it differs from another.
 
     Args:
         text: what a model wrote; anything at all, this never raises.
@@ -161,8 +162,8 @@ def _expected(problem: Problem) -> float | str:
     if is_expression(problem.answer) or "\\text" in problem.answer:
         return problem.answer
     raise EvaluationError(
-        f"Expected problem {problem.id!r} to have a number or a LaTeX value as its answer or an expression as its label, "
-        f"got answer {problem.answer!r} and label {problem.label!r}, and it has no choices. Predictions for it "
+        f"Expected problem {problem.id!r} to have a number or a LaTeX value as its answer, or an expression as its "
+        f"label; got answer {problem.answer!r} and label {problem.label!r}, and it has no choices. Predictions for it "
         f"cannot be scored; mend the row or leave it out."
     )
 

@@ -32,8 +32,8 @@ _SOLUTION_LABEL = re.compile(
     re.IGNORECASE,
 )
 _PREAMBLE = re.compile(
-    r"\s{0,8}(?:(?:sure|okay|ok|certainly|of course|let me|let's|let us|here(?:'s| is)|i will|i'll|first)\b[^\n\d]{0,80}"
-    r"[:!.]|[*#\s-]{0,12})\s{0,8}",
+    r"\s{0,8}(?:(?:sure|okay|ok|certainly|of course|let me|let's|let us|here(?:'s| is)|i will|i'll|first)\b"
+    r"[^\n\d]{0,80}[:!.]|[*#\s-]{0,12})\s{0,8}",
     re.IGNORECASE,
 )
 # The first character is matched by itself, since a search for one of a few characters is fast.
@@ -41,7 +41,8 @@ _MARKER = re.compile(
     r"[#\\<AaOoCc\x08](?:(?P<hashes>(?<=(?<!\#)\#)\#{3}(?!\#))"
     r"|(?P<boxed>(?:(?<=\\)(?:boxed|fbox|framebox)|(?<=\x08)oxed)(?![a-zA-Z]))"
     r"|(?<=<)(?i:(?P<tag>(?:final_?)?answer)>|(?P<box>\|begin_of_box\|>))"
-    r"|(?P<line>(?:(?<=\nA)|(?<=\AA)):[ \t]{1,3}(?=[-−+$£€(\[*]{0,3}(?:\d[^\n]{0,40}|[A-Za-z][)\]*]{0,3}\.?)\s{0,20}\Z))"
+    r"|(?P<line>(?:(?<=\nA)|(?<=\AA)):[ \t]{1,3}"
+    r"(?=[-−+$£€(\[*]{0,3}(?:\d[^\n]{0,40}|[A-Za-z][)\]*]{0,3}\.?)\s{0,20}\Z))"
     r"|(?P<correct>(?<=\b[OoCc])(?i:ption|hoice)\s{1,2}"
     r"(?=[(\[*]{0,3}[A-Za-z][)\]*]{0,3}\sis\s(?:the\s)?(?:correct|right|best)\b))"
     r"|(?i:(?<=\ba)nswers?|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)\b\*{0,2}(?i:"
@@ -78,7 +79,8 @@ _NAMED = re.compile(
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
 _AFTER_MARKER = re.compile(
-    r"(?:\s{0,4}[:：])?(?:[\s*]|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}(?:(?:therefore|thus|then|hence|simply|indeed|clearly),?\s)?"
+    r"(?:\s{0,4}[:：])?(?:[\s*]|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}"
+    r"(?:(?:therefore|thus|then|hence|simply|indeed|clearly),?\s)?"
 )
 _PURE_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)"

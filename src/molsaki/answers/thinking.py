@@ -34,11 +34,11 @@ _ROLE = (
     r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|start\|>|<\|start_of_role\|>|<\|header_start\|>)\s{0,2}"
     r"(?:assistant|model|gpt|bot)\s{0,2}(?:<\|end_header_id\|>|<\|end_of_role\|>|<\|header_end\|>|<\|message\|>)?"
 )
-_TOKEN = (
+_LEFT_OVER = (
     r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|<(?:/?eos|bos|pad|unk|sep|cls|eot|eod|eom|end|endoftext|end_of_text|"
     r"(?:end|start)_of_turn|end_of_utterance|eop)>|\[/?INST\]|\[(?:EOS|BOS|PAD|UNK)\]|<<?/?SYS>>?"
 )
-_SPECIAL = re.compile(rf"{_ROLE}|(?!<\|(?:begin|end)_of_box\|>)(?:{_TOKEN})", re.IGNORECASE)
+_SPECIAL = re.compile(rf"{_ROLE}|(?!<\|(?:begin|end)_of_box\|>)(?:{_LEFT_OVER})", re.IGNORECASE)
 _BEGINS = re.compile(
     r"<s>|<｜begin|<\|begin_of_text|<bos>|<\|start|<\|im_start|\[BOS\]|<pad>|\[PAD\]|<unk>|\[UNK\]", re.IGNORECASE
 )

@@ -106,6 +106,8 @@ class RationaleSettings(RecipePart):
             step-by-step; "dataset" uses the rationales of the data set; "imported" uses those that `molsaki import`
             reads from a file.
         keep: "right" keeps rationales that reach the right answer; "all" also keeps wrong ones, for testing.
+        learn: of completions with thinking, the student learns the "summary" behind it, the "thinking", or "both".
+        steps: a step of a rationale is one of its "sentences" (a line break ends one too), "lines" or "paragraphs".
         keywords: for multiple choice, "teacher" asks the teacher for key words, "question-words" uses the content
             words of the question, "dataset" uses those of the data set.
         second_pass: where the teacher was wrong, give it the right answer and ask for a rationale that reaches it.
@@ -117,6 +119,8 @@ class RationaleSettings(RecipePart):
 
     source: Literal["teacher", "palm", "dataset", "imported"] = "teacher"
     keep: Literal["right", "all"] = "right"
+    learn: Literal["summary", "thinking", "both"] = "summary"
+    steps: Literal["sentences", "lines", "paragraphs"] = "sentences"
     keywords: Literal["teacher", "question-words", "dataset"] = "teacher"
     second_pass: bool = False
     samples: Annotated[int, Field(ge=1, le=100)] = 1

@@ -152,7 +152,13 @@ def _sample_texts(workspace: Workspace, rows: int, readings: Readings, say: Say)
             )
         kept = read_rationales(log, problems)
         readings.texts[name] = {
-            row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, workspace.keys_of(row))
+            row.problem.id: Text(
+                row.problem.id,
+                row.problem.text,
+                row.rationale,
+                workspace.keys_of(row),
+                workspace.recipe.rationales.steps,
+            )
             for row in kept
         }
         shown = "all that were kept" if recipe.rationales.keep == "all" else "those that reached the right answer"

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from molsaki.errors import SpanError
 from molsaki.spans.keywords import keyword_spans
-from molsaki.spans.sentences import sentence_spans
+from molsaki.spans.steps import StepRule, step_spans
 
 SPAN_RULES = "1"
 """The version of these rules. Artefacts of different versions do not go together."""
@@ -69,7 +69,7 @@ class Spans:
         return len(self.keys)
 
 
-def find_spans(question: str, rationale: str, keys: Keys = "numbers") -> Spans:
+def find_spans(question: str, rationale: str, keys: Keys = "numbers", steps: StepRule = "sentences") -> Spans:
     """Find the steps and keys of a question and its rationale (paper §3.2, Eq. 2 and 3 sum over them).
 
     Steps: the question, whatever its punctuation, then each sentence and each line of the rationale.
@@ -93,6 +93,7 @@ def find_spans(question: str, rationale: str, keys: Keys = "numbers") -> Spans:
         question: the question's text, without prompt.
         rationale: the rationale's text; empty if there is none.
         keys: `"numbers"`, key words, or a compiled regular expression.
+        steps: what a step of the rationale is; see `step_spans`.
 
     Raises:
         SpanError: the question has no letter or digit, a key word is empty, or a regular expression matches white
@@ -104,11 +105,11 @@ def find_spans(question: str, rationale: str, keys: Keys = "numbers") -> Spans:
             "step, and this one has nothing to read; leave the example out."
         )
     start = len(question) - len(question.lstrip())
-    steps = [Span("question", start, len(question.rstrip()))]
-    steps += [Span("rationale", *span) for span in sentence_spans(rationale)]
+    found_steps = [Span("question", start, len(question.rstrip()))]
+    found_steps += [Span("rationale", *span) for span in step_spans(rationale, steps)]
     found = [Span("question", *span) for span in _key_spans(question, keys)]
     found += [Span("rationale", *span) for span in _key_spans(rationale, keys)]
-    return Spans(tuple(steps), tuple(found))
+    return Spans(tuple(found_steps), tuple(found))
 
 
 def _key_spans(text: str, keys: Keys) -> list[tuple[int, int]]:

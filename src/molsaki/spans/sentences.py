@@ -8,6 +8,7 @@ same text has the same steps everywhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _CANDIDATE = re.compile(r"(?P<line>[\n\r\u2028\u2029]+)|(?P<marks>[.!?…。！？]+)(?P<closing>[\"'”’)\]}»*_`]*)")
 _FULL_WIDTH = frozenset("。！？")
@@ -51,9 +52,14 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     break. A piece without a letter or digit, such as `---`, belongs to the sentence before it, or to the first sentence
     if none is before it.
     """
+    return visible_spans(text, _pieces(text))
+
+
+def visible_spans(text: str, pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Trim pieces of a text, and join one without a letter or digit to the piece before it, or else to the first."""
     spans: list[tuple[int, int]] = []
     carried: int | None = None
-    for start, end in _pieces(text):
+    for start, end in pieces:
         piece = text[start:end]
         start, end = end - len(piece.lstrip()), start + len(piece.rstrip())
         if start >= end:

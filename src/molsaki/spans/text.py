@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from molsaki.records import hash_json, hash_text
 from molsaki.spans.find import SPAN_RULES, Keys
+from molsaki.spans.steps import StepRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +18,14 @@ class Text:
         id: the problem's id.
         question, rationale: the two shared texts.
         keys: what counts as a key; see `find_spans`.
+        steps: what a step of the rationale is; see `find_spans`.
     """
 
     id: str
     question: str
     rationale: str
     keys: Keys
+    steps: StepRule = "sentences"
 
     @property
     def text_hash(self) -> str:
@@ -32,4 +35,5 @@ class Text:
             rule = {"pattern": self.keys.pattern, "flags": self.keys.flags}
         else:
             rule = self.keys if isinstance(self.keys, str) else list(self.keys)
-        return hash_text(self.question, self.rationale, hash_json(rule), SPAN_RULES)
+        steps = () if self.steps == "sentences" else (self.steps,)
+        return hash_text(self.question, self.rationale, hash_json(rule), SPAN_RULES, *steps)

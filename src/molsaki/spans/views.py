@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from molsaki.spans.find import Keys, Spans, find_spans
+from molsaki.spans.steps import StepRule
 from molsaki.spans.words import find_words
 
 ViewName = Literal["steps", "heads", "words"]
@@ -25,9 +26,9 @@ class View:
     heads: bool = False
     words: bool = False
 
-    def spans(self, question: str, rationale: str, keys: Keys) -> Spans:
+    def spans(self, question: str, rationale: str, keys: Keys, steps: StepRule = "sentences") -> Spans:
         """The rows (as steps) and columns (as keys) of a text."""
-        return find_words(question, rationale) if self.words else find_spans(question, rationale, keys)
+        return find_words(question, rationale) if self.words else find_spans(question, rationale, keys, steps)
 
 
 STEPS = View("steps")

@@ -17,7 +17,7 @@ from molsaki.errors import RecipeError
 from molsaki.models.decode import Completion, Progress
 from molsaki.records import Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import FilterResult, check_completion
+from molsaki.teacher.filter import FilterResult, Learn, check_completion
 from molsaki.teacher.keywords import choose_keywords, parse_keywords, question_words
 from molsaki.teacher.rationales import (
     GenerationReport,
@@ -157,6 +157,7 @@ def import_rationales(
     log: RowLog,
     *,
     keywords_from: KeywordSource = "data",
+    learn: Learn = "summary",
 ) -> GenerationReport:
     """Import completions that another tool wrote, such as PaLM's, and keep those with the right answer.
 
@@ -165,6 +166,7 @@ def import_rationales(
         problems: with unique ids. Those without a completion are counted as `no completion`.
         log: the log of rationales.
         keywords_from: see `KeywordSource`.
+        learn: what a student learns of completions with thinking.
 
     Raises:
         ArtefactError: the log has rows of other texts for these ids.
@@ -174,7 +176,7 @@ def import_rationales(
         text = raw.get(problem.id)
         if text is None:
             return _row(problem, "", FilterResult("none", "", "no completion"), None, None)
-        result = check_completion(problem, Completion(0, text, 0, cut=False))
+        result = check_completion(problem, Completion(0, text, 0, cut=False), learn=learn)
         return _imported_row(problem, text, result, keywords_from)
 
     notes = {"completions of other problems": len(set(raw) - {problem.id for problem in problems})}
@@ -233,6 +235,7 @@ def _row(
         "agreement": None,
         "prompt_tokens": None,
         "tokens": None,
+        **({"notes": list(result.notes)} if result.notes else {}),
     }
 
 

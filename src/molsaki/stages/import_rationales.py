@@ -78,7 +78,7 @@ def import_into(
     else:
         raw, rows = match_completions(read_rows(file), columns, problems, str(file))
     write_json(source_file, source)  # after the file was read: the user may have to correct it, which changes its hash
-    report = import_rationales(raw, problems, log, keywords_from=keyword_source(workspace.recipe))
+    report = _imported(raw, problems, log, workspace.recipe)
     return _add_row_notes(report, rows), source["from"]
 
 
@@ -89,7 +89,7 @@ def import_palm(recipe: Recipe, problems: Sequence[Problem], log: RowLog) -> Gen
         DataError: see `palm_completions`.
         ArtefactError: the log has rows of other texts for these ids.
     """
-    return import_rationales(palm_completions(recipe, problems), problems, log, keywords_from=keyword_source(recipe))
+    return _imported(palm_completions(recipe, problems), problems, log, recipe)
 
 
 def palm_completions(recipe: Recipe, problems: Sequence[Problem]) -> dict[str, str]:
@@ -186,13 +186,18 @@ def _count_kept(raw: Mapping[str, str], problems: Sequence[Problem], recipe: Rec
     """Import completions into a temporary log and count them."""
     with TemporaryDirectory() as folder:
         log = RowLog(Path(folder) / "rationales.jsonl")
-        return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe))
+        return _imported(raw, problems, log, recipe)
 
 
 def _add_row_notes(report: GenerationReport, rows: RowReport) -> GenerationReport:
     """Add the counts of skipped rows of the file to the notes of a report."""
     notes = {f"rows of the file: {reason}": n for reason, n in rows.skipped.items()}
     return dataclasses.replace(report, notes={**report.notes, **notes})
+
+
+def _imported(raw: Mapping[str, str], problems: Sequence[Problem], log: RowLog, recipe: Recipe) -> GenerationReport:
+    learn = recipe.rationales.learn
+    return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe), learn=learn)
 
 
 def _file_hash(path: Path) -> str:

@@ -157,8 +157,10 @@ class Workspace:
         from molsaki.spans.text import Text
 
         rows = read_rationales(self.rationale_log, self.read_problems(name))
+        steps = self.recipe.rationales.steps
         texts = {
-            row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self.keys_of(row)) for row in rows
+            row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self.keys_of(row), steps)
+            for row in rows
         }
         return [row.problem for row in rows], texts
 

@@ -223,7 +223,7 @@ def _sizes(steps: int, keys: int, missing_steps: int = 0, missing_keys: int = 0)
 
 def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View = STEPS) -> PreparedText | None:
     """Map a text's steps and keys to its tokens; None, with the reason counted, where there is nothing to read."""
-    spans = view.spans(text.question, text.rationale, text.keys)
+    spans = view.spans(text.question, text.rationale, text.keys, text.steps)
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
         return None

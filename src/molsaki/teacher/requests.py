@@ -15,7 +15,7 @@ from molsaki.errors import ArtefactError
 from molsaki.models.decode import Completion
 from molsaki.records import CHOICE_LETTERS, Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import Keep, SelectedSample, check_completion, select_sample
+from molsaki.teacher.filter import Keep, Learn, SelectedSample, check_completion, select_sample
 
 Pass = Literal["rationale", "second pass", "key words"]
 PASSES: tuple[Pass, ...] = get_args(Pass)
@@ -38,6 +38,7 @@ class Questions:
         question_words: take the question's content words for key words; the teacher is then not asked for any.
         samples: how many rationales are asked for at a time.
         keep: what is kept.
+        learn: what a student learns of completions with thinking.
     """
 
     rationale: PromptTemplate
@@ -46,6 +47,7 @@ class Questions:
     samples: int = 1
     keep: Keep = "right"
     question_words: bool = False
+    learn: Learn = "summary"
 
     def prompt(self, problem: Problem, which: Pass) -> Prompt:
         """What a teacher is asked about a problem."""
@@ -112,10 +114,9 @@ class ProblemRequests:
             self.completions[which, i] for i in range(self.questions.samples) if (which, i) in self.completions
         ]
         second = which == "second pass"
-        keep = self.questions.keep
-        return select_sample(
-            completions, [check_completion(self.problem, c, keep=keep, second_pass=second) for c in completions]
-        )
+        keep, learn = self.questions.keep, self.questions.learn
+        results = [check_completion(self.problem, c, keep=keep, second_pass=second, learn=learn) for c in completions]
+        return select_sample(completions, results)
 
 
 def right_answer(problem: Problem) -> str:

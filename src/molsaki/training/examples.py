@@ -231,7 +231,7 @@ def shared_attention(
     if text.id not in store:
         report.note(NO_ATTENTION)
         return None
-    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys)
+    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys, text.steps)
     student = align(spans)
     teacher = attention_row(store, text.id, text.text_hash)
     _require_shape(store, text, teacher.attention_LSK, student)

@@ -137,9 +137,10 @@ class SpanCollator:
     def _encode(self, row: Mapping[str, Any]) -> _EncodedRow:
         for name in ("id", "prompt", "completion"):
             if not isinstance(row.get(name), str):
+                kind = type(row.get(name)).__name__
                 raise InputError(
-                    f"Expected a row with the texts `id`, `prompt` and `completion`; got {type(row.get(name)).__name__} "
-                    f"for {name!r} and the fields {sorted(map(str, row))}. The batch was not made; add the field."
+                    f"Expected a row with the texts `id`, `prompt` and `completion`; {name!r} is of type {kind}, and the "
+                    f"fields are {sorted(map(str, row))}. The batch was not made; add the field."
                 )
         first = self.tokenizer(
             row["prompt"], add_special_tokens=self.special_tokens, return_offsets_mapping=True, verbose=False
