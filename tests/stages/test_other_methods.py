@@ -75,7 +75,7 @@ def test_each_signal_has_a_store_of_its_own_that_is_checked(world: tuple[Path, S
         assert f"{told[name]['title']}: {len(store)} of {len(store)} rationales read, {row}" in shown.text
     checked = molsaki("attend", folder.parent / "recipe.yaml", "--out", folder, "--check")
     assert checked.code == 0, checked.error
-    assert checked.text.count("every row is as it was written") == 4
+    assert checked.text.count(" store: ") == 4
     steps, words = (SignalStore(folder / "attention" / name) for name in ("steps", "words"))
     assert all(words.sizes(row)["steps"] > steps.sizes(row)["steps"] for row in words.ids())
 
@@ -160,7 +160,7 @@ def test_next_tokens_are_stored_proved_and_learned_from(world: tuple[Path, Shown
     broken = molsaki("attend", folder / "recipe.yaml", "--out", folder, "--check")
     shard.write_bytes(whole)
     assert broken.code == 1
-    assert "1 problems" in broken.text
+    assert "1 problem" in broken.text
 
 
 def test_a_run_gets_no_temperature_that_its_next_tokens_were_not_read_at(
@@ -176,7 +176,7 @@ def test_a_run_gets_no_temperature_that_its_next_tokens_were_not_read_at(
     alone = parse_recipe({**values, "methods": [plain], "baseline": None})
     assert make_signal(Workspace(grown.run, alone), NEXT_TOKENS).rules() == rules, "more than it asks for serves it"
     before = files(tmp_path / "run")
-    with pytest.raises(ArtefactError, match=r"read at, 1, 2; got 1, 2, 4\. .* choose another directory"):
+    with pytest.raises(ArtefactError, match=r"1, 2; got 1, 2, 4\."):
         open_workspace(
             parse_recipe({**values, "methods": [*values["methods"], {**plain, "label": "hot", "temperature": 4}]}),
             tmp_path / "run",
