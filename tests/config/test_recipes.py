@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -172,7 +174,7 @@ def test_an_impossible_value_is_refused_with_its_place(setting: str, expected: s
 def test_a_prompt_without_a_slot_that_is_no_files_name_is_a_message(length: int, tmp_path: Path) -> None:
     text = refusal(tmp_path, changed(f"prompts.teacher={'Answer. ' * (length // 8)}"))
     assert "prompts.teacher: expected a template with {question}, or a file with one; got 'Answer. Answer." in text
-    assert "cannot be read: File name too long" in text
+    assert "the system says: File name too long" in text
     assert len(text) < 2000
 
 
@@ -189,7 +191,7 @@ def test_what_lies_in_a_folder_that_may_not_be_entered_is_a_message(
     # Whom the tests run as may be let in everywhere.
     monkeypatch.setattr(Path, "stat", refuse)
     written = changed("data.train={source: svamp, path: closed/SVAMP.json}", "prompts.teacher=closed/prompt.txt")
-    assert "closed/prompt.txt cannot be read: " in refusal(tmp_path, written)
+    assert "closed/prompt.txt; the system says: Permission denied" in refusal(tmp_path, written)
     del written["prompts"]
     assert "closed/SVAMP.json; " in refusal(tmp_path, written)
 
@@ -296,7 +298,7 @@ def test_a_part_of_another_form_is_a_message_and_never_a_crash(
     [
         (["training.steps"], "--set training.steps: expected key=value"),
         (["=5"], "--set =5: expected key=value"),
-        (["name.first=x"], "'name' holds 'small', which has no keys"),
+        (["name.first=x"], "'name' holds str, which has no keys"),
         (["methods.9=dss"], "--set methods.9=dss: "),
         (["methods.first=dss"], "--set methods.first=dss: "),
         (["seeds=[1"], "--set seeds=[1: "),
@@ -371,11 +373,54 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="or a YAML file"):
         prepare_recipe(str(tmp_path))
     (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
-    with pytest.raises(RecipeError, match="to be YAML"):
+    with pytest.raises(RecipeError, match="in another encoding"):
         prepare_recipe(str(tmp_path / "latin.yaml"))
     (tmp_path / "large.yaml").write_text("#" * (MAX_RECIPE_BYTES + 1), encoding="utf-8")
     with pytest.raises(RecipeError, match="at most"):
         prepare_recipe(str(tmp_path / "large.yaml"))
+
+
+SECRET = "not-to-be-shown"  # noqa: S105
+NO_RECIPES = {
+    "no YAML": f"name: [{SECRET}",
+    "a tag": f"name: !{SECRET} x",
+    "a key twice": f"{SECRET}: 1\n{SECRET}: 2",
+    "a word": SECRET,
+    "a tab": f"name:\n\t{SECRET}: {SECRET}",
+    "a character that is none": f"name: {SECRET}\x07",
+}
+
+
+@pytest.mark.parametrize("content", NO_RECIPES.values(), ids=NO_RECIPES.keys())
+def test_what_stands_in_a_file_that_is_no_recipe_is_not_shown(content: str, tmp_path: Path) -> None:
+    assert SECRET not in refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize("content", [SECRET, f"{SECRET} {{question}}", f"{{question}} {SECRET} {{label}} {{label}}"])
+def test_what_stands_in_a_file_that_is_no_prompt_is_not_shown(content: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(content, encoding="utf-8")
+    shown = refusal(tmp_path, changed("prompts.teacher=key"))
+    assert "prompts.teacher: expected a file with a template" in shown
+    assert SECRET not in shown
+    (tmp_path / "key").write_text(f"{SECRET} {{question}} {{label}}", encoding="utf-8")  # a template of another slot
+    shown = refusal(tmp_path, changed("prompts.teacher=key"))
+    assert "expected the teacher prompt to end with {rationale}" in shown
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize("kind", ["zero", "pipe", "folder", "large"])
+def test_a_device_a_pipe_a_folder_or_a_huge_file_is_neither_read_nor_waited_for(kind: str, tmp_path: Path) -> None:
+    path = Path("/dev/zero") if kind == "zero" else tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        path.write_bytes(b"")
+        os.truncate(path, 1 << 40)  # sparse: takes no space
+    with pytest.raises(RecipeError, match=r"regular file|at most 1048576 bytes"):
+        prepare_recipe(str(path))
+    assert re.search("regular file|at most 1048576 bytes", refusal(tmp_path, changed(f"prompts.teacher={path}")))
 
 
 def test_relative_data_paths_start_from_the_root_that_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,27 @@ def test_a_list_that_is_read_in_pieces_has_the_same_rows(
 
 
 @IN_ONE_FOLDER
+@given(
+    before=st.dictionaries(st.text(max_size=4), json_values, max_size=3),
+    rows=st.lists(json_values, max_size=4),
+    behind=st.dictionaries(st.text(max_size=4), json_values, max_size=3),
+    chunk=st.integers(1, 40),
+)
+def test_a_list_inside_an_object_has_the_same_rows(
+    tmp_path: Path, before: dict[str, object], rows: list[object], behind: dict[str, object], chunk: int
+) -> None:
+    whole = {**before, **behind}
+    path = write(tmp_path / "a.json", json.dumps({**before, "the rows": rows, **behind}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_files, "CHUNK", chunk)
+        assert list(read_json_list(path, under="the rows")) == rows
+        with pytest.raises(DataError, match="one JSON object with the key 'other rows'"):
+            list(read_json_list(path, under="other rows"))
+    with pytest.raises(DataError):
+        list(read_json_list(write(path, json.dumps({"the rows": rows, **whole})[:-1]), under="the rows"))
+
+
+@IN_ONE_FOLDER
 @given(rows=st.lists(json_values, min_size=1, max_size=4), share=st.floats(0, 1), chunk=st.integers(1, 40))
 def test_a_list_that_is_cut_anywhere_raises(tmp_path: Path, rows: list[object], share: float, chunk: int) -> None:
     text = json.dumps(rows, ensure_ascii=False)
@@ -151,7 +172,7 @@ def test_text_that_is_not_utf8_names_its_line(tmp_path: Path) -> None:
         list(read_json_lines(write(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": "caf\xe9"}\n')))
     with pytest.raises(DataError, match="line 3 holds the byte 0xff"):
         list(read_csv(write(tmp_path / "a.csv", b"a,b\n1,2\n\xff,3\n")))
-    with pytest.raises(DataError, match="cut inside a character, at line 2"):
+    with pytest.raises(DataError, match="ends inside a character, at line 2"):
         list(read_csv(write(tmp_path / "a.csv", "a,b\n1,é".encode()[:-1])))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from pydantic import ValidationError
 
 from molsaki.config.model_spec import POCKET_MODELS, WRITER_TAGS
 from molsaki.config.recipe import Recipe
-from molsaki.errors import RecipeError
+from molsaki.data.files import is_folder, read_text
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.errors import DataError, RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
 SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))
 MAX_RECIPE_BYTES = 1 << 20
+_QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 LONGEST_SHOWN = 400
 """How many characters of a path, or of what should be one, a message shows."""
 
@@ -52,16 +56,13 @@ def read_keys(path: Path, otherwise: str) -> dict[str, Any]:
         RecipeError: there is none, it is too large, or it is not YAML with keys at its top.
     """
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"Expected a file of at most {MAX_RECIPE_BYTES} bytes; {path} is larger.")
-        value = _read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(
-            f"Expected {otherwise} or a YAML file; got {str(path)!r}, which cannot be read ({error.strerror}). "
-            "Nothing was run."
-        ) from error
+        value = _read_yaml(read_text(path, MAX_RECIPE_BYTES))
+    except DataError as error:
+        raise RecipeError(f"Expected {otherwise} or a YAML file; got {str(path)!r}. {error}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"Expected {path} to be YAML; it cannot be read: {error}. Nothing was run.") from error
+        raise RecipeError(
+            f"Expected {path} to be YAML; it cannot be read: {_place_of(error)}. Nothing was run."
+        ) from error
     if not isinstance(value, dict):
         raise RecipeError(f"Expected {path} to hold keys and values; got {type(value).__name__}.")
     return value
@@ -84,7 +85,7 @@ class _PlainLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in keys:
-                    problem = f"expected every key once, got {key.value!r} again"
+                    problem = "expected every key once, got one again"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
@@ -95,6 +96,14 @@ def _read_yaml(text: str) -> Any:
         return yaml.load(text, _PlainLoader)  # noqa: S506
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _place_of(error: Exception) -> str:
+    """What is wrong with YAML and where, without what stands there."""
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__)
+    what = _QUOTED.sub("…", problem)
+    return what if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {what}"
 
 
 def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]:
@@ -114,14 +123,19 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
             continue
         path = recipe_path.parent / text
         try:
-            if not path.is_file() and text in SHIPPED_PROMPTS:
+            if text in SHIPPED_PROMPTS and not is_folder(path) and not path.exists():
                 path = RECIPES / text
-            texts[name] = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:  # OSError: also for a text that is too long for a file's name
-            reason = error.strerror if isinstance(error, OSError) else error
+            texts[name] = read_text(path, MAX_RECIPE_BYTES)
+            PromptTemplate.parse(texts[name])
+        except DataError as error:
             problems.append(
                 f"prompts.{name}: expected a template with {{question}}, or a file with one; got "
-                f"{text[:LONGEST_SHOWN]!r}, and {str(path)[:LONGEST_SHOWN]} cannot be read: {reason}"
+                f"{text[:LONGEST_SHOWN]!r}. {str(error)[:LONGEST_SHOWN]}"
+            )
+        except RecipeError:  # whose message has the text, which is a file's
+            problems.append(
+                f"prompts.{name}: expected a file with a template, which has one {{question}} and ends in one slot; "
+                f"{str(path)[:LONGEST_SHOWN]} is none"
             )
     raise_all(problems)
     return {**values, "prompts": texts}
@@ -158,7 +172,7 @@ def _put(place: Any, keys: list[str], value: Any) -> None:
     elif isinstance(place, dict):
         place[keys[-1]] = value
     else:
-        raise ValueError(f"{keys[-2]!r} holds {place!r}, which has no keys")  # noqa: TRY004
+        raise ValueError(f"{keys[-2]!r} holds {type(place).__name__}, which has no keys")  # noqa: TRY004
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
@@ -234,6 +248,8 @@ def describe(problem: Any) -> str:
         return "there is no such key; look for a typo"
     if problem["type"] == "missing":
         return "expected a value, got none"
+    if isinstance(problem["input"], Mapping):  # a part of the recipe, which may have the text of prompt files
+        return str(problem["msg"])
     return f"{problem['msg']}; got {problem['input']!r}"[:400]
 
 

@@ -33,8 +33,8 @@ from molsaki.data.stated import states_all_numbers
 from molsaki.errors import DataError
 from molsaki.records import LoadedProblems, Problem
 
-MAX_XML_BYTES = 1 << 24
-"""ASDiv.xml has one megabyte; a parsed tree takes up to fifty times its bytes."""
+MAX_XML_BYTES = 1 << 22
+"""ASDiv.xml has one megabyte; a parsed tree takes up to a hundred times its bytes."""
 
 _UNIT = re.compile(r"\s*\([^()]*[A-Za-z][^()]*\)$")
 _UNIT_IN_FORMULA = re.compile(r"\(\s*[A-Za-z][A-Za-z /.-]*\)")

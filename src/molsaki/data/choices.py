@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from molsaki.answers.parse import format_number
-from molsaki.data.rows import UnusableRowError, checked_choices
+from molsaki.data.rows import UnusableRowError, checked_choices, checked_text
 from molsaki.records import CHOICE_LETTERS
 
 PAIRS = {"yes-no": ("yes", "no"), "true-false": ("true", "false")}
@@ -41,7 +41,7 @@ def read_choices(value: Any) -> tuple[str, ...]:
         UnusableRowError: the cell holds no choices in any of the forms above, or too few or too many.
     """
     if isinstance(value, str):
-        value = list_in_text(value)
+        value = list_in_text(checked_text(value, "the text of the choices"))
         if isinstance(value, str):
             _, value = split_options(value)
             if not value:

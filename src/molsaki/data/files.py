@@ -19,9 +19,9 @@ from molsaki.errors import DataError
 
 MAX_FILE_BYTES = 1 << 30
 """The largest file that is read row by row, in bytes on disk (and, for Parquet, unpacked)."""
-MAX_WHOLE_BYTES = 1 << 26
+MAX_WHOLE_BYTES = 1 << 24
 """The largest file that is read as one value. Parsed JSON takes up to twenty times its bytes."""
-MAX_ROW_CHARACTERS = 1 << 24
+MAX_ROW_CHARACTERS = 1 << 22
 """The longest line of a file, or row of a JSON list, that is read."""
 
 UTF_8 = "utf-8"
@@ -177,7 +177,8 @@ def _refuse_encoding(path: Path, encoding: str) -> NoReturn:
                 line += error.object[: error.start].decode(encoding, "ignore").count("\n")
                 if not data:
                     raise DataError(
-                        f"Expected {path} to be whole; it is cut inside a character, at line {line}. {CUT_WAY_OUT}"
+                        f"Expected {path} to be {encoding} text; it ends inside a character, at line {line}, so it is "
+                        "cut or in another encoding. Nothing was loaded from it; copy it again, or name its encoding."
                     ) from None
                 raise DataError(
                     f"Expected {path} to be {encoding} text; line {line} holds the byte "
@@ -197,6 +198,6 @@ def _refuse_large(path: Path, size: int, most: int) -> NoReturn:
 def _refuse_unreadable(path: Path, error: Exception) -> NoReturn:
     why = error.strerror if isinstance(error, OSError) else error
     raise DataError(
-        f"Expected to read {path}; the system says: {why}. Nothing was loaded from it; check the path and its "
-        "permissions."
+        f"Expected to read {str(path)[:200]}; the system says: {why}. Nothing was loaded from it; check the path and "
+        "its permissions."
     ) from error

@@ -68,14 +68,24 @@ def read_json_lines(path: Path, encoding: str = UTF_8) -> Iterator[Any]:
         raise DataError(f"Expected rows in {path}; all its lines are blank. {CUT_WAY_OUT}")
 
 
-def read_json_list(path: Path, encoding: str = UTF_8) -> Iterator[Any]:
+def read_json_list(path: Path, encoding: str = UTF_8, under: str | None = None) -> Iterator[Any]:
     """The rows of a file that is one JSON list, each read when it is asked for.
 
+    Args:
+        path: the file.
+        encoding: its encoding.
+        under: the list is the value of this key of one JSON object.
+
     Raises:
-        DataError: as `read_json`, the value is not a list, or a row is longer than `MAX_ROW_CHARACTERS`.
+        DataError: as `read_json`, there is no list, or a row is longer than `MAX_ROW_CHARACTERS`.
     """
     with open_text(path, encoding) as file:
         buffer = _Buffer(path, file)
+        if under is not None and not buffer.find_key(under):
+            raise DataError(
+                f"Expected {path} to be one JSON object with the key {under!r}; it is not. Nothing was loaded from it; "
+                "correct `rows`."
+            )
         if (first := buffer.next_character()) != "[":
             raise DataError(
                 f"Expected {path} to hold a JSON list of rows; it {'is blank' if not first else 'holds another value'}."
@@ -85,10 +95,14 @@ def read_json_list(path: Path, encoding: str = UTF_8) -> Iterator[Any]:
         more = buffer.next_character() != "]"
         while more:
             yield buffer.value()
-            more = buffer.separator()
+            more = buffer.separator("]")
         buffer.at += 1
+        if under is not None:
+            while buffer.separator("}"):
+                buffer.pair(None)
+            buffer.at += 1
         if buffer.next_character():
-            buffer.refuse("extra data behind the list")
+            buffer.refuse("extra data behind the value")
 
 
 class _Buffer:
@@ -139,16 +153,39 @@ class _Buffer:
                     self.at = end
                     return value
 
-    def separator(self) -> bool:
-        """Pass over the comma behind a value; False where the list ends."""
+    def separator(self, end: str) -> bool:
+        """Pass over the comma behind a value; False at the bracket that ends the list or the object."""
         found = self.next_character()
         if found == ",":
             self.at += 1
             return True
         if not found:
             _refuse_cut(self.path, self.line_at(len(self.text)), None)
-        if found != "]":
-            self.refuse("Expecting ',' delimiter", self.at)
+        if found != end:
+            self.refuse("Expecting ',' delimiter")
+        return False
+
+    def find_key(self, wanted: str) -> bool:
+        """Go to the value of a key of the object that the file is; False where there is none."""
+        if self.next_character() != "{":
+            return False
+        self.at += 1
+        more = self.next_character() != "}"
+        while more:
+            if self.pair(wanted):
+                return True
+            more = self.separator("}")
+        return False
+
+    def pair(self, wanted: str | None) -> bool:
+        """Read a key and its value, or only the key if it is the wanted one."""
+        key = self.value()
+        if self.next_character() != ":":
+            self.refuse("Expecting ':' delimiter")
+        self.at += 1
+        if key == wanted:
+            return True
+        self.value()
         return False
 
     def line_at(self, position: int) -> int:

@@ -124,7 +124,7 @@ def _require_header(path: Path, header: list[str], delimiter: str) -> None:
 
 def _read_json_rows(path: Path, wanted: Collection[str] | None, form: FileFormat) -> Iterator[Any]:
     if form.rows is not None:
-        return _rows_under(path, read_json(path, form.encoding), form.rows)
+        return read_json_list(path, form.encoding, under=form.rows)
     with open_text(path, form.encoding) as file:
         start = file.read(4096).lstrip()
     if start.startswith("["):
@@ -137,16 +137,6 @@ def _read_json_rows(path: Path, wanted: Collection[str] | None, form: FileFormat
     if not second and (path.suffix.lower() != ".json" or not is_json(first)):
         return read_json_lines(path, form.encoding)
     return _one_object(path, read_json(path, form.encoding), wanted)
-
-
-def _rows_under(path: Path, value: Any, key: str) -> Iterator[Any]:
-    rows = value.get(key) if isinstance(value, Mapping) else None
-    if not isinstance(rows, list):
-        raise DataError(
-            f"Expected {path} to be one JSON object whose key {key!r} holds the list of rows; it is not. Nothing was "
-            "loaded from it; correct `rows`."
-        )
-    return iter(rows)
 
 
 def _one_object(path: Path, value: Any, wanted: Collection[str] | None) -> Iterator[Any]:

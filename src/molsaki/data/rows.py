@@ -8,7 +8,6 @@ small fixed set of phrases without the row's own text, since they are counted an
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -58,7 +57,7 @@ def collect(
     report = RowReport()
     problems: list[Problem] = []
     places: dict[str, int] = {}
-    unusable: defaultdict[str, list[int]] = defaultdict(list)
+    unusable: dict[str, int] = {}
     for index, row in enumerate(rows):
         if limit is not None and len(problems) >= limit:
             report.note(f"stopped after {limit} usable rows, as asked; later rows were not looked at")
@@ -70,7 +69,7 @@ def collect(
             problem = to_problem(row_id, fields, report.note)
         except UnusableRowError as reason:
             report.skip(row_id, str(reason))
-            unusable[str(reason)].append(index)
+            unusable.setdefault(str(reason), index)
             continue
         if (first := places.setdefault(row_id, index)) != index:
             raise DataError(
@@ -80,7 +79,7 @@ def collect(
         problems.append(problem)
         report.keep()
     if not problems:
-        raise DataError(_nothing_usable(source, report.read, unusable))
+        raise DataError(_nothing_usable(source, report, unusable))
     return LoadedProblems(tuple(problems), report)
 
 
@@ -199,12 +198,15 @@ def note_repeated(choices: tuple[str, ...], answer: str, note: Note) -> None:
         note("a wrong choice's text stands under several letters")
 
 
-def _nothing_usable(source: str, read: int, unusable: Mapping[str, list[int]]) -> str:
-    if not read:
+def _nothing_usable(source: str, report: RowReport, first: Mapping[str, int]) -> str:
+    """The message for a file without a usable row; `first` has a row for each reason."""
+    if not report.read:
         return f"Expected rows in {source}; it has none. Nothing was loaded; check the path or the split."
-    most = sorted(unusable.items(), key=lambda item: -len(item[1]))[:5]
-    reasons = "; ".join(f"{reason} ({len(rows)} rows, for example row {rows[0]} from 0)" for reason, rows in most)
+    reasons = "; ".join(
+        f"{reason} ({count} rows, for example row {first[reason]} from 0)"
+        for reason, count in report.skipped.most_common(5)
+    )
     return (
-        f"Expected at least one usable row in {source}; none of its {read} rows can be used: {reasons}. Nothing was "
-        "loaded; check that the file is in the format that the data set's name stands for."
+        f"Expected at least one usable row in {source}; none of its {report.read} rows can be used: {reasons}. Nothing "
+        "was loaded; check that the file is in the format that the data set's name stands for."
     )
