@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -286,7 +287,7 @@ def test_a_section_of_another_type_is_refused(part: str, value: str, tiny: bool,
     [
         (["training.steps"], "--set training.steps: "),
         (["=5"], "--set =5: "),
-        (["name.first=x"], "'name' is 'small'"),
+        (["name.first=x"], "'name' is of type str"),
         (["methods.9=dss"], "--set methods.9=dss: "),
         (["methods.first=dss"], "--set methods.first=dss: "),
         (["seeds=[1"], "--set seeds=[1: "),
@@ -366,6 +367,49 @@ def test_a_file_that_is_not_a_recipe_is_named(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_text("#" * (MAX_RECIPE_BYTES + 1), encoding="utf-8")
     with pytest.raises(RecipeError, match=str(MAX_RECIPE_BYTES)):
         prepare_recipe(str(tmp_path / "large.yaml"))
+
+
+SECRET = "not-to-be-shown"  # noqa: S105
+NO_RECIPES = {
+    "no YAML": f"name: [{SECRET}",
+    "a tag": f"name: !{SECRET} x",
+    "a key twice": f"{SECRET}: 1\n{SECRET}: 2",
+    "a word": SECRET,
+    "a tab": f"name:\n\t{SECRET}: {SECRET}",
+    "a character that is none": f"name: {SECRET}\x07",
+}
+
+
+@pytest.mark.parametrize("content", NO_RECIPES.values(), ids=NO_RECIPES.keys())
+def test_what_stands_in_a_file_that_is_no_recipe_is_not_shown(content: str, tmp_path: Path) -> None:
+    assert SECRET not in refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize("content", [SECRET, f"{SECRET} {{question}}", f"{{question}} {SECRET} {{label}} {{label}}"])
+def test_what_stands_in_a_file_that_is_no_prompt_is_not_shown(content: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(content, encoding="utf-8")
+    shown = refusal(tmp_path, changed("prompts.teacher=key"))
+    assert "prompts.teacher: expected a file with a template" in shown
+    assert SECRET not in shown
+    (tmp_path / "key").write_text(f"{SECRET} {{question}} {{label}}", encoding="utf-8")  # a template of another slot
+    shown = refusal(tmp_path, changed("prompts.teacher=key"))
+    assert "expected the teacher prompt to end with {rationale}" in shown
+    assert SECRET not in shown
+
+
+@pytest.mark.parametrize("kind", ["zero", "pipe", "folder", "large"])
+def test_a_device_a_pipe_a_folder_or_a_huge_file_is_neither_read_nor_waited_for(kind: str, tmp_path: Path) -> None:
+    path = Path("/dev/zero") if kind == "zero" else tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        path.write_bytes(b"")
+        os.truncate(path, 1 << 40)  # sparse: takes no space
+    with pytest.raises(RecipeError, match=r"regular file|at most 1048576 bytes"):
+        prepare_recipe(str(path))
+    assert re.search("regular file|at most 1048576 bytes", refusal(tmp_path, changed(f"prompts.teacher={path}")))
 
 
 def test_relative_data_paths_start_from_the_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from pydantic import ValidationError
 from molsaki.config.model_spec import POCKET_MODELS, WRITER_TAGS
 from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
-from molsaki.errors import RecipeError
+from molsaki.data.files import is_folder, read_text
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.errors import DataError, RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
 SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))
 MAX_RECIPE_BYTES = 1 << 20
+_QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 LONGEST_SHOWN = 400
 """Characters of a path or a value that a message shows at most."""
 
@@ -53,16 +57,13 @@ def read_yaml_file(path: Path, alternative: str) -> dict[str, Any]:
         RecipeError: the file is missing, too large, or not a YAML mapping.
     """
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"Expected a file of at most {MAX_RECIPE_BYTES} bytes; {path} is larger.")
-        value = _parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(
-            f"Expected {alternative} or a YAML file; got {str(path)!r}, which cannot be read ({error.strerror}). "
-            "Nothing was run."
-        ) from error
+        value = _parse_yaml(read_text(path, MAX_RECIPE_BYTES))
+    except DataError as error:
+        raise RecipeError(f"Expected {alternative} or a YAML file; got {str(path)!r}. {error}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"Expected YAML in {path}; it cannot be parsed: {error}. Nothing was run.") from error
+        raise RecipeError(
+            f"Expected YAML in {path}; it cannot be parsed: {_error_location(error)}. Nothing was run."
+        ) from error
     if not isinstance(value, dict):
         raise RecipeError(f"Expected keys and values in {path}; got {type(value).__name__}. Nothing was run.")
     return value
@@ -85,7 +86,7 @@ class _StrictLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in keys:
-                    problem = f"expected every key once; got {key.value!r} again"
+                    problem = "expected every key once; got one again"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
@@ -96,6 +97,14 @@ def _parse_yaml(text: str) -> Any:
         return yaml.load(text, _StrictLoader)  # noqa: S506
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def _error_location(error: Exception) -> str:
+    """What is wrong in a YAML file and where, without its content."""
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__)
+    what = _QUOTED.sub("…", problem)
+    return what if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {what}"
 
 
 def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]:
@@ -116,14 +125,19 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
             continue
         path = recipe_path.parent / text
         try:
-            if not path.is_file() and text in SHIPPED_PROMPTS:
+            if text in SHIPPED_PROMPTS and not is_folder(path) and not path.exists():
                 path = RECIPES / text
-            texts[name] = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:  # OSError includes a text that is too long for a file name
-            reason = error.strerror if isinstance(error, OSError) else error
+            texts[name] = read_text(path, MAX_RECIPE_BYTES)
+            PromptTemplate.parse(texts[name])
+        except DataError as error:
             problems.append(
                 f"prompts.{name}: expected a template with {{question}}, or a file with one; got "
-                f"{text[:LONGEST_SHOWN]!r}, and {str(path)[:LONGEST_SHOWN]} cannot be read: {reason}"
+                f"{text[:LONGEST_SHOWN]!r}. {str(error)[:LONGEST_SHOWN]}"
+            )
+        except RecipeError:  # whose message has the text, which is a file's
+            problems.append(
+                f"prompts.{name}: expected a file with a template, which has one {{question}} and ends in one slot; "
+                f"{str(path)[:LONGEST_SHOWN]} is none"
             )
     raise_problems(problems)
     return {**values, "prompts": texts}
@@ -159,7 +173,7 @@ def _set_value(parent: Any, keys: list[str], value: Any) -> None:
     elif isinstance(parent, dict):
         parent[keys[-1]] = value
     else:
-        raise ValueError(f"{keys[-2]!r} is {parent!r}, which has no keys")  # noqa: TRY004
+        raise ValueError(f"{keys[-2]!r} is of type {type(parent).__name__}, which has no keys")  # noqa: TRY004
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
@@ -240,6 +254,8 @@ def list_errors(error: ValidationError, prefix: Sequence[str] = (), top: str = "
             lines.append(f"{key}: there is no such key; look for a typo")
         elif item["type"] == "missing":
             lines.append(f"{key}: expected a value; got none")
+        elif isinstance(item["input"], Mapping):  # a part of the recipe, which may contain the text of prompt files
+            lines.append(f"{key}: {item['msg']}")
         else:
             lines.append(f"{key}: {item['msg']}; got {item['input']!r}"[:LONGEST_SHOWN])
     return lines

@@ -43,7 +43,7 @@ class DataSpec(RecipePart):
     source: str
     path: str | None = None
     split: str | None = None
-    columns: dict[str, str] | None = None
+    columns: dict[str, str | tuple[str, ...]] | None = None
     limit: Count | None = None
 
 

@@ -139,7 +139,7 @@ class SpanCollator:
             if not isinstance(row.get(name), str):
                 kind = type(row.get(name)).__name__
                 raise InputError(
-                    f"Expected a row with the texts `id`, `prompt` and `completion`; {name!r} is of type {kind}, and the "
+                    f"Expected a row with the texts `id`, `prompt` and `completion`; {name!r} is of type {kind}, the "
                     f"fields are {sorted(map(str, row))}. The batch was not made; add the field."
                 )
         first = self.tokenizer(
