@@ -24,6 +24,15 @@ CHOICE_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 class Problem:
     """A question with its answer.
 
+    Example:
+        >>> import molsaki
+        >>> problem = molsaki.Problem("a", "Where do fish live?", "water", "water", choices=("sand", "water"))
+        >>> print(problem.text)
+        Where do fish live?
+        Answer Choices:
+        (a) sand
+        (b) water
+
     Attributes:
         id: unique within its data set.
         question: the text of the question, without choices.

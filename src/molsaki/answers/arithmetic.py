@@ -41,6 +41,11 @@ def solve(expression: str) -> float:
     hundredth, and one `=` or full stop at the end. As in Python, `**` binds to the right and tighter than a
     sign before it: `-2**2` is -4.
 
+    Example:
+        >>> import molsaki
+        >>> molsaki.solve("( 7.0 * 30.0 )")
+        210.0
+
     Args:
         expression: the text; it is never given to Python's own evaluation.
 

@@ -73,6 +73,13 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     sentences before it the last readable one counts, as a writer who corrects himself would have it; `revised` says
     whether it differs from another.
 
+    Example:
+        >>> import molsaki
+        >>> molsaki.parse_answer("Six boxes of 7 pens make 42. The answer is 42.").value
+        42.0
+        >>> molsaki.parse_answer("Fish swim. **Answer: (a)**", ["water", "sand"]).choice
+        0
+
     Args:
         text: what a model wrote; anything at all, this never raises.
         choices: the choices' texts, or nothing where the answer is a number or a LaTeX value.

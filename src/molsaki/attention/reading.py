@@ -79,6 +79,16 @@ def stepwise_attention(
     A_l[s, k] = (1/H) Σ_h Σ_{i ∈ step s} Σ_{j ∈ key k} I_lh[i, j], I the softmax weights (Eq. 2, 3 of the paper).
     Attention dropout, if the model trains with it, is in the model's outputs and not in A.
 
+    Example:
+        >>> import molsaki, torch
+        >>> from transformers import AutoModelForCausalLM
+        >>> from molsaki.data.pocket import STUDENT
+        >>> model = AutoModelForCausalLM.from_pretrained(STUDENT)
+        >>> input_ids = torch.tensor([[5, 6, 7, 8]])
+        >>> step_of_token, key_of_token = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, -1, -1, 1]])
+        >>> molsaki.stepwise_attention(model, input_ids, None, step_of_token, key_of_token).shape  # [B, L, S, K]
+        torch.Size([1, 2, 2, 2])
+
     Args:
         model: a decoder-only transformers model on the attention interface, bare or wrapped (PEFT, DDP, FSDP).
         input_ids: LongTensor [B, T].
@@ -121,6 +131,18 @@ def read_attention(
     """Read the stepwise attention of some examples of a batch, and the value states of every layer if wanted.
 
     As `stepwise_attention`, and with more to choose.
+
+    Example:
+        >>> import molsaki, torch
+        >>> from transformers import AutoModelForCausalLM
+        >>> from molsaki.data.pocket import STUDENT
+        >>> model = AutoModelForCausalLM.from_pretrained(STUDENT)
+        >>> input_ids = torch.tensor([[5, 6, 7, 8]])
+        >>> step_of_token, key_of_token = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, -1, -1, 1]])
+        >>> spans = step_of_token, key_of_token
+        >>> reading = molsaki.read_attention(model, input_ids, None, *spans, values=True, heads=True)
+        >>> reading.attention.shape, len(reading.values)
+        (torch.Size([1, 4, 2, 2]), 2)
 
     Args:
         model: as there.

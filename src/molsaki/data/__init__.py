@@ -146,6 +146,14 @@ def load_problems(
 ) -> LoadedProblems:
     """Load a data set by its name.
 
+    Example:
+        >>> import molsaki
+        >>> problems = molsaki.load_problems("pocket-math", split="train", limit=3)
+        >>> len(problems), problems.report.kept
+        (3, 3)
+        >>> next(iter(problems)).id
+        'pocket-math/in-domain/train/0-1'
+
     Args:
         source: a name in `SOURCES`, or `hub:owner/name[/config][@revision]`.
         path: the data set's file, or the folder that holds it under its usual name.

@@ -71,7 +71,13 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """A prompt in three pieces: the text before the question, the text after it, and the gap before the completion.
+    r"""A prompt in three pieces: the text before the question, the text after it, and the gap before the completion.
+
+    Example:
+        >>> import molsaki
+        >>> template = molsaki.PromptTemplate.parse("Q: {question}\nA: {rationale}")
+        >>> template.prompt("Why?")
+        'Q: Why?\nA:'
 
     Attributes:
         before: text before the question.

@@ -14,6 +14,12 @@ from molsaki.spans.steps import StepRule
 class Text:
     """A question with its rationale.
 
+    Example:
+        >>> import molsaki
+        >>> text = molsaki.Text("a", "Ada has 3 pens and buys 14. How many?", "3 and 14 are 17.", keys="numbers")
+        >>> len(text.text_hash)
+        16
+
     Attributes:
         id: the problem's id.
         question, rationale: the two shared texts.

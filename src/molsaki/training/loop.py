@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 class Signals:
     """A teacher's stepwise attention and the texts that it was read on. `molsaki.load_signals` opens one.
 
+    Example:
+        >>> import molsaki
+        >>> signals = molsaki.load_signals("runs/pocket")
+        >>> len(signals) > 0, signals.teacher_layers
+        (True, 4)
+
     Attributes:
         texts: question and rationale by row id.
         attention: the attention of the same rows, on disk; a row is read when a batch needs it.
