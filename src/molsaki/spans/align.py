@@ -10,11 +10,11 @@ student.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from molsaki.errors import SpanError
-from molsaki.spans.find import Spans
+from molsaki.spans.find import Span, Spans
 
 NONE = -1
 """The index of a token that belongs to no step, or to no key."""
@@ -75,6 +75,9 @@ def align_spans(
     the most characters in it, and to the first of them in a tie. Tokens that share one character (byte-level and
     byte-fallback tokens) all belong to its span. A token of zero width continues the token before it.
 
+    With `Spans.leading_space`, a token that overlaps no span and lies directly before one belongs to that span, if it
+    is part of the question or the rationale. The spans of `find_words` leave nothing but white space between them.
+
     Example:
         >>> import molsaki
         >>> from transformers import AutoTokenizer
@@ -117,29 +120,40 @@ def align_spans(
     _require_order(spans, question_start, rationale_start)
     _require_offsets(offsets)
     starts = {"question": question_start, "rationale": rationale_start}
-    steps, keys = (
-        [(span.start + starts[span.text], span.end + starts[span.text]) for span in some]
-        for some in (spans.steps, spans.keys)
+    (step_of_token, missing_steps), (key_of_token, missing_keys) = (
+        _align(some, starts, offsets, truncated, spans.leading_space) for some in (spans.steps, spans.keys)
     )
-    step_of_token, missing_steps = _align(steps, offsets, truncated)
-    key_of_token, missing_keys = _align(keys, offsets, truncated)
-    return Alignment(step_of_token, key_of_token, len(steps), len(keys), missing_steps, missing_keys)
+    return Alignment(step_of_token, key_of_token, spans.n_steps, spans.n_keys, missing_steps, missing_keys)
 
 
 def _align(
-    places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]], truncated: bool
+    spans: Sequence[Span],
+    starts: Mapping[str, int],
+    offsets: Sequence[tuple[int, int]],
+    truncated: bool,
+    leading_space: bool,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The span of each token, and the spans that are missing.
 
     Args:
-        places: the (start, end) characters of each span in the text.
+        spans: the steps, or the keys.
+        starts: index of the first character of question and rationale in the text.
         offsets: the (start, end) characters of each token.
         truncated: as in `align_spans`.
+        leading_space: as in `Spans`.
     """
+    places = [(span.start + starts[span.text], span.end + starts[span.text]) for span in spans]
     span_of_token = _assign(places, offsets)
-    missing = set(range(len(places))).difference(span_of_token)
+    missing = set(range(len(spans))).difference(span_of_token)
     if truncated:
         missing.update(_cut(places, offsets))
+    if leading_space:
+        # Space before a span begins where the span before it ends, or where its text starts.
+        begins, ends = [], dict(starts)
+        for span, (_, end) in zip(spans, places, strict=True):
+            begins.append(ends[span.text])
+            ends[span.text] = end
+        span_of_token = _add_leading_space(span_of_token, places, begins, offsets)
     return tuple(NONE if span in missing else span for span in span_of_token), tuple(sorted(missing))
 
 
@@ -170,6 +184,25 @@ def _most_overlapped(places: Sequence[tuple[int, int]], first: int, start: int, 
         if overlap > most:
             best, most = i, overlap
     return best
+
+
+def _add_leading_space(
+    span_of_token: Sequence[int],
+    places: Sequence[tuple[int, int]],
+    begins: Sequence[int],
+    offsets: Sequence[tuple[int, int]],
+) -> list[int]:
+    """Give a token without a span to the next span, if it does not start before that span's `begins`."""
+    added = list(span_of_token)
+    following = 0
+    for token, (start, end) in enumerate(offsets):
+        while following < len(places) and places[following][0] < end:
+            following += 1
+        if following == len(places):
+            break
+        if added[token] == NONE and begins[following] <= start < end:
+            added[token] = following
+    return added
 
 
 def _cut(places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:

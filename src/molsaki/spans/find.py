@@ -53,10 +53,12 @@ class Spans:
     Attributes:
         steps: the question, then every sentence of the rationale.
         keys: the numbers or key words of the question, then those of the rationale.
+        leading_space: whether a token of white space alone, directly before a span, belongs to that span.
     """
 
     steps: tuple[Span, ...]
     keys: tuple[Span, ...]
+    leading_space: bool = False
 
     @property
     def n_steps(self) -> int:

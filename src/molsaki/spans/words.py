@@ -2,6 +2,10 @@
 
 Two tokenizers split a text differently, but both return the characters that each token covers. So words are found
 once in the shared text, as steps and keys are, and aligned with each model's own tokens.
+
+A word has the white space before it: most tokenizers join the two in one token (`Ġ12`), but those that split digits
+give a number's space a token of its own (`▁`, `1`, `2`). A model then reads the number's source at the space, before
+it writes the digits.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import re
 
 from molsaki.spans.find import Span, Spans
 
-WORD_RULES = "1"
+WORD_RULES = "2"
 """The version of these rules. Artefacts of different versions do not go together."""
 
 # Combining marks stay with their letter. An underscore is a character of its own.
@@ -22,7 +26,8 @@ def find_words(question: str, rationale: str) -> Spans:
 
     Every word of the rationale is a row, every word of both texts is a column. A word is a maximal run of letters (and
     of numeric characters that are no digits, such as `²`); a maximal run of digits with the periods and commas inside
-    it (`1,234.50`); or any other single character that is not white space (`+`, `.`, `’`).
+    it (`1,234.50`); or any other single character that is not white space (`+`, `.`, `’`). A token of white space
+    alone, directly before a word of the same text, belongs to that word; white space of the prompt does not.
 
     Example:
         >>> import molsaki
@@ -38,8 +43,9 @@ def find_words(question: str, rationale: str) -> Spans:
         rationale: the rationale's text.
 
     Returns:
-        Spans with the rationale's words as steps, and the question's and then the rationale's words as keys.
+        Spans with `leading_space`: the rationale's words as steps, and the question's and then the rationale's words
+        as keys.
     """
     rows = tuple(Span("rationale", *match.span()) for match in _WORD.finditer(rationale))
     asked = tuple(Span("question", *match.span()) for match in _WORD.finditer(question))
-    return Spans(rows, asked + rows)
+    return Spans(rows, asked + rows, leading_space=True)
