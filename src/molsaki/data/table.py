@@ -18,6 +18,7 @@ from molsaki.data.row_files import read_rows
 from molsaki.data.rows import (
     Note,
     UnusableRowError,
+    answer_of,
     checked_choices,
     checked_text,
     collect,
@@ -150,7 +151,7 @@ class _Mapping:
 
     def _number(self, row: Mapping[str, Any]) -> tuple[str, str]:
         if "label" not in self.column_of:
-            answer = number_of(self._cell(row, "answer"))
+            answer = answer_of(self._cell(row, "answer"))
             return answer, answer
         label = text_of(row, self.column_of["label"])
         if "answer" not in self.column_of:
@@ -158,7 +159,7 @@ class _Mapping:
             if value is None:
                 raise UnusableRowError("the label is no arithmetic expression with a value")
             return number_of(value), label
-        answer = number_of(self._cell(row, "answer"))
+        answer = answer_of(self._cell(row, "answer"))
         if not same_value(label, answer):
             raise UnusableRowError("the label does not solve to the answer")
         return answer, label
