@@ -144,7 +144,7 @@ def test_repeated_choices_are_noted() -> None:
     notes: list[str] = []
     note_repeated(("a", "b"), "a", notes.append)
     assert notes == []
-    note_repeated(("a", "b", "A "), "a", notes.append)
+    note_repeated(("a", "b", "a "), "a", notes.append)
     note_repeated(("a", "b", "b"), "a", notes.append)
     assert [note[:10] for note in notes] == ["the answer", "a wrong ch"]
 

@@ -43,7 +43,7 @@ _PART_OR_MANY = re.compile(
     re.IGNORECASE,
 )
 _LETTER_AMOUNT = re.compile(
-    r"\d\s{0,2}(?:[kKMBT]|[mbt]n)\b|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b"
+    r"\d\s{0,2}-?(?:[kKMBT]|[mbt]n)\b|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b"
 )  # 1.5M, $1.5m
 _NUMBER_WORD = (
     r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
@@ -67,14 +67,14 @@ _SHORT_UNIT = (
 """Units that may stand right behind a number; of other letters there, `3ab`, four or more are a unit."""
 _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
-_WORD = rf"(?:(?!(?:(?i:and|or|times)\b|{_AMOUNT}))[^\W\d_]{{2,}}(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES})"
+_WORD = rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}))[^\W\d_]{{2,}}(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES})"
 _LETTER = rf"[mgshlLVWJNCFA](?:[23](?!\w)|(?!\w){_POWER})"
 _MORE = rf"(?:\s?[ /·-]\s?(?:{_WORD}|{_LETTER})){{0,12}}"
 _UNIT = re.compile(rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|-{_WORD}|{_SHORT_UNIT}{_POWER}|[^\W\d_]{{4,}}{_POWER}){_MORE}")
-_LETTER_UNIT = re.compile(rf"(?<=[\d)%$])(?P<space>\s{{0,3}}){_LETTER}{_MORE}")
+_LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")
 _OPERATION = re.compile(r"[\d)%]\s{0,3}(?:\*\*|[-+*/^x×÷−–])\s{0,3}[$£€(]?[\d.(]")
 _RANGE = re.compile(
-    r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)(?:-| ?[–—] ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)(?P<part>/\d{1,9})?"
+    r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)%?(?:-| ?[–—] ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)(?P<part>/\d{1,9})?%?"
 )
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}")
 
@@ -95,16 +95,14 @@ def with_amounts(answer: str) -> str:
     return _scaled(_scaled(answer))  # 2 hundred thousand
 
 
-def without_units(answer: str, formula: bool) -> list[str]:
+def without_units(answer: str) -> list[str]:
     """The text as it is, and without its units.
 
-    A single letter is a unit only behind a lone number, and in a formula only behind a space: `2s` may be two seconds,
-    `4r + 3` and `$2s$` are no amounts.
+    A single letter is a unit only behind a lone number: `5m` is five metres, `4m + 3` is no amount.
     """
     plain = _UNIT.sub(" ", answer)
     found = [answer, plain]
-    letter = _LETTER_UNIT.search(plain)
-    if letter and not _OPERATION.search(plain) and (letter["space"] or not formula):
+    if _LETTER_UNIT.search(plain) and not _OPERATION.search(plain):
         found.append(_LETTER_UNIT.sub(" ", plain))
     return found
 

@@ -25,7 +25,7 @@ ABSOLUTE_TOLERANCE = 1e-9
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+)"
-    r"|(?P<symbol>\*\*|[-+*/^()%$£€¥₹×⋅·∗÷−–xX]))"
+    r"|(?P<symbol>\*\*|[-+*/^()%$£€¥₹×⋅·∗÷−–]|[xX](?=\s*[\d(.$£€])))"
 )
 _SAME = {"^": "**", "×": "*", "⋅": "*", "·": "*", "∗": "*", "x": "*", "X": "*", "÷": "/", "−": "-", "–": "-"}
 _CURRENCY = frozenset("$£€¥₹")
@@ -37,7 +37,7 @@ def solve(expression: str) -> float:
     """Return the value of an arithmetic expression.
 
     `solve("( 7.0 * 30.0 )")` is 210.0. Read are `+ - * / **` (also `× · ÷ − ^`, and `x` between two
-    operands), signs, parentheses, decimals, thousands commas, a currency sign beside a number, `%` as a
+    unsigned operands), signs, parentheses, decimals, thousands commas, a currency sign beside a number, `%` as a
     hundredth, and one `=` or full stop at the end. As in Python, `**` binds to the right and tighter than a
     sign before it: `-2**2` is -4.
 

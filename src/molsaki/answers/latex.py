@@ -80,6 +80,7 @@ _SIGNS = {
     "_": "_",
 }
 _SYMBOLS = {" ": " "} | {name: sign for sign, names in _SIGNS.items() for name in names.split()}
+_VARIABLE = re.compile(r"(?<=\d)(?=[a-zA-Z](?![a-zA-Z]))(?![eE][-+]?\d)")
 _OPERATION = re.compile(r"(?<=.)[-+*/]")
 
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|code|mark|ins|span|p|br|big|kbd)\b[^<>]{0,60}>", re.IGNORECASE)
@@ -138,15 +139,15 @@ def has_math(text: str) -> bool:
 
 
 def without_dollars(text: str) -> str:
-    """Without the dollar signs around formulas, in which factorials are marked; those before amounts stay."""
+    """Without the dollar signs around formulas, which are `marked`; those before amounts stay."""
     if "$" not in text:
         return text
-    return _DOLLARS.sub(lambda match: factorials_marked(match[1]), text.replace("$$", " "))
+    return _DOLLARS.sub(lambda match: marked(match[1]), text.replace("$$", " "))
 
 
-def factorials_marked(formula: str) -> str:
-    """A formula with `‼` for `!`, which ends no sentence there."""
-    return formula.replace("!", "‼").replace("\\‼", "")
+def marked(formula: str) -> str:
+    """A formula with `‼` for `!`, which ends no sentence there, and `·` before a variable, which is no unit."""
+    return _VARIABLE.sub("·", formula.replace("!", "‼").replace("\\‼", ""))
 
 
 def plain_text(text: str) -> str:
@@ -165,13 +166,15 @@ def to_plain(latex: str) -> str:
         latex = _HTML.sub("", _HTML_POWER.sub(r"^{\1}", latex))
     if _SUSPECT.search(latex):
         latex = _MISREAD.sub(lambda match: _MEANT[match[0]], latex)
-    if "\\" not in latex and "{" not in latex and "^" not in latex:
+    if not any(mark in latex for mark in "\\{}^"):
         return latex
     reader = _Reader(_TOKEN.findall(latex.replace("~", " ")))
     try:
         plain = reader.sequence(0)
     except _UnbalancedError:
         return latex
+    if reader.tokens[reader.position :] == ["}"]:  # of a group that was opened before the answer
+        return plain
     return plain if reader.done else latex
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from molsaki.answers.amounts import has_other_amount, is_unclear, with_amounts, without_units
 from molsaki.answers.arithmetic import solve
-from molsaki.answers.latex import FORMULA, boxes_of, factorials_marked, has_math, plain_text, to_plain, without_dollars
+from molsaki.answers.latex import FORMULA, boxes_of, has_math, marked, plain_text, to_plain, without_dollars
 from molsaki.errors import ExpressionError
 
 ROUNDING = 5e-3
@@ -39,14 +39,16 @@ class ParsedValue:
     exact: bool = True
 
 
-SENTENCE_END = re.compile(r"(?:[.?]|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))")
+SENTENCE_END = re.compile(
+    r"(?:(?<!approx)[.?]|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))"
+)
 NAME = re.compile(r"(?:\\[a-z]+ )?[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?")
 """What an equation may define: `x`, `Total cost`, `A_1`, `f(x)`."""
 _PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?[$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)(?![\w,.]*\d)%?(?!\w)")
-_OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|‼\\{}_?~→]|(?<!\w)-|-(?!\w)")
+_OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|·‼‰\\{}_?~→]|(?<!\w)-|-(?!\w)")
 _BEFORE = re.compile(
-    r"\A(?:(?:[≈~•]|\b(?:about|approximately|around|roughly|exactly|only|just)\b)\s{0,3})?"
+    r"\A(?:(?:[≈~•]|\b(?:about|approx\.?|approximately|around|roughly|exactly|only|just)(?!\w))\s{0,3})?"
     r"(?:(?:US|AU|CA|NZ|HK)D?(?=\$)|(?:USD|EUR|GBP|INR|Rs\.?)\s(?=\d))?",
     re.IGNORECASE,
 )
@@ -61,7 +63,7 @@ _FUNCTIONS = frozenset(
     ("sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan", "max", "min", "gcd", "lcm")
 )
 _PROSE_WORD = re.compile(r"(?<!\\)\b[^\W\d_]{3,}\b")
-_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_COMMAND = re.compile(r"\\(?:begin|end) \w{1,12}|\\[a-zA-Z]+")
 _SYMBOLIC = re.compile(r"\\[a-zA-Z]{2}|[√π∞]")
 _JOINING = re.compile(r"(?<![\w\\])(?:or|and|is|of|in|to)(?!\w)|[?]")
 _EDGE = " \t\r\n.,;:*_`"
@@ -92,18 +94,13 @@ def read_number(region: str, at_end: bool) -> ParsedValue:
     return reading
 
 
-def read_plain(answer: str, formula: bool = False) -> ParsedValue:
-    """Read the number that a piece of plain text states.
-
-    Args:
-        answer: the text, see `plain_text`.
-        formula: it stood in a formula, where a letter behind a number is a variable.
-    """
+def read_plain(answer: str) -> ParsedValue:
+    """Read the number that a piece of plain text (`plain_text`) states."""
     if not any(map(str.isdigit, answer)):
         return ParsedValue(answer, None, None, "unparsable")
-    value = _exact(answer, formula)
+    value = _exact(answer)
     if value is None and (shorter := _without_reason(answer)) is not None:
-        value = _exact(shorter, formula)
+        value = _exact(shorter)
         answer = answer if value is None else shorter
     if value is not None:
         return ParsedValue(answer, value, None, "ok")
@@ -147,8 +144,8 @@ def _read_formula(content: str) -> ParsedValue:
     """Read what is in a box: a number, or a LaTeX value that is kept as it stands."""
     inner = boxes_of(content)
     content = (inner[-1] if inner else content).strip().strip("$").strip()
-    plain = without_emphasis(plain_text(factorials_marked(content)).strip().rstrip("."))
-    reading = read_plain(plain, formula=True)
+    plain = without_emphasis(plain_text(marked(content)).strip().rstrip("."))
+    reading = read_plain(plain)
     if not (reading.status == "ok" and reading.exact) and is_expression(content):
         return ParsedValue(content, None, None, "ok")
     return reading
@@ -159,31 +156,31 @@ def _stated(answer: str) -> float | None:
     return _mentioned(answer) if value is None else value
 
 
-def _exact(answer: str, formula: bool = False) -> float | None:
+def _exact(answer: str) -> float | None:
     """The value of a text that is a number or an expression as a whole, with units or an equals sign."""
     if _PLAIN.fullmatch(answer):
         return _solved(answer)
     inner = _unwrapped(answer)
     wrapped = inner != answer.strip()
     answer = with_amounts(_BEFORE.sub("", inner))
-    for candidate in without_units(answer, formula):
+    for candidate in without_units(answer):
         if not wrapped and is_unclear(candidate.strip()):
             return None
         value = _solved(candidate)
         if value is not None:
             return value
     if "=" in answer or "≈" in answer:
-        return _equation(answer, formula)
-    return _before_aside(answer, formula)
+        return _equation(answer)
+    return _before_aside(answer)
 
 
-def _equation(answer: str, formula: bool) -> float | None:
+def _equation(answer: str) -> float | None:
     """The value of `84 / 2 = 42` or `x = 5`, if its sides agree."""
     left, *others = answer.replace("≈", "=").split("=")
     if len(others) > MAX_PARTS:
         return None
     sides = others if NAME.fullmatch(left.strip()) else [left, *others]
-    values = [_exact(side.strip(), formula) for side in sides]
+    values = [_exact(side.strip()) for side in sides]
     first = values[0] if values else None
     if first is None and len(values) > 1 and "≈" not in answer:
         # Both `√(16) = 4` and `x^(2) = 4` end in a number, which only the first one is.
@@ -194,15 +191,15 @@ def _equation(answer: str, formula: bool) -> float | None:
     return first
 
 
-def _before_aside(answer: str, formula: bool) -> float | None:
+def _before_aside(answer: str) -> float | None:
     """The value of `42 (six sevens)`; none where the parentheses hold another number."""
     aside = _ASIDE.fullmatch(answer)
     if aside is None:
         return None
-    value = _exact(aside[1], formula)
+    value = _exact(aside[1])
     if value is None or not any(map(str.isdigit, aside[2])):
         return value
-    return value if _exact(aside[2], formula) == value else None
+    return value if _exact(aside[2]) == value else None
 
 
 def _without_reason(answer: str) -> str | None:

@@ -60,6 +60,7 @@ class ParsedAnswer:
 
 
 _PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
+_VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
 """How many letters and digits may stand between two answer sentences, beside the answer, that say the same."""
 
@@ -187,7 +188,8 @@ def _read_sentences(text: str, choices: Sequence[str], whole: int) -> Read:
             break
         reading = _read(text[sentence.region : sentence.end], choices, sentence.end == whole)
         read.append((sentence, reading))
-        if reading.status in ("ok", "ambiguous"):
+        certain = reading.exact or _VERB.search(text, sentence.start, sentence.region)
+        if reading.status in ("ok", "ambiguous") and certain:
             limit = another_problem(text, sentence.end)
     return read
 

@@ -45,7 +45,8 @@ _MARKER = re.compile(
     r"(?=[-−+$£€(\[*]{0,3}(?:\d[^\n]{0,40}|[A-Za-z][)\]*]{0,3}\.?)\s{0,20}\Z))"
     r"|(?P<correct>(?<=\b[OoCc])(?i:ption|hoice)\s{1,2}"
     r"(?=[(\[*]{0,3}[A-Za-z][)\]*]{0,3}\sis\s(?:the\s)?(?:correct|right|best)\b))"
-    r"|(?i:(?<=\ba)nswers?|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)\b\*{0,2}(?i:"
+    r"|(?i:(?<=\ba)(?:nswers?|ns(?=\s{0,2}[:=]))"
+    r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)\b[\"'*]{0,2}(?i:"
     r"(?:\s(?:to|for)\s(?:the|this|that|your|our)\s(?:\w{1,15}\s){0,2}?(?:question|problem|exercise|puzzle|riddle))?"
     r"(?:,?\s(?:therefore|then|thus|hence),?)?"
     r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}\n))?))"
@@ -61,8 +62,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _OPENING = re.compile(
-    r"(?:\A|\n|[.!?)] {1,2})(?P<opening>[ \t]{0,4}(?:(?:[->•*+]|\d{1,2}[.)]) ){0,2}(?:\*{1,2}|\#{1,6} (?:\*{1,2})?)?"
-    r"(?:(?:final|correct)\s{1,3})?)\Z",
+    r"(?:\A|\n|[.!?)] {1,2})(?P<opening>[ \t]{0,4}(?:(?:[->•*+]|\d{1,2}[.)]) ){0,2}"
+    r"(?:\*{1,2}|\#{1,6} (?:\*{1,2})?|\\text(?:bf)?\{|\{\s{0,4}[\"'])?"
+    r"(?:(?:so|thus|hence|therefore),?\s{1,3})?(?:(?:final|correct)[\s_]{1,3})?)\Z",
     re.IGNORECASE,
 )
 _BEFORE_WEAK = re.compile(r"\bis the (?:(?:correct|right|best|final|only) )?\Z", re.IGNORECASE)
@@ -73,14 +75,14 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 _NAMED = re.compile(
-    r"(?:\b(?:is|be|being|as|call(?:ed)?|denotes?|represents?|need|want|for|(?<!we )(?<!i )find|"
+    r"(?:\b(?:(?<!here )is|be|being|as|call(?:ed)?|denotes?|represents?|need|want|for|(?<!we )(?<!i )find|"
     r"to \w{1,15}|let(?:'s| us) \w{1,15})(?: us| me)?)\s{1,3}\Z",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
 _AFTER_MARKER = re.compile(
-    r"(?:\s{0,4}[:：])?(?:[\s*]|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}"
-    r"(?:(?:therefore|thus|then|hence|simply|indeed|clearly),?\s)?"
+    r"(?:\s{0,4}[:：])?(?:[ \n\r*]|\t(?!imes|ext|frac)|`{1,3}(?:\w{0,10}\n)?|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}"
+    r"(?:(?:therefore|thus|hence),?\s)?"
 )
 _PURE_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)"
@@ -92,7 +94,8 @@ _NUMBERED_HEADING = re.compile(
 _BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|\n")
 _PARAGRAPH = re.compile(r"\n[ \t\r]{0,8}\n")
 _LEFT_OVER = re.compile(
-    r"(?:\s|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|<(?:final_?)?answer>|[,;])+\Z", re.IGNORECASE
+    r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|<(?:final_?)?answer>|[,;])+\Z",
+    re.IGNORECASE,
 )
 _CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|<\|(?:begin|end)_of_box\|>", re.IGNORECASE)
@@ -230,10 +233,9 @@ def _heading(text: str, match: re.Match[str]) -> tuple[AnswerSentence | None, bo
 
 def _tagged(text: str, match: re.Match[str]) -> tuple[AnswerSentence, bool]:
     """What stands between answer tags; certain if it is one line."""
-    closing = f"</{match['tag']}>" if match["tag"] else "<|end_of_box|>"
-    limit = match.end() + MAX_REGION
-    end = text.find(closing, match.end(), limit + len(closing))
-    end = min(len(text), limit) if end < 0 else end
+    limit = min(len(text), match.end() + MAX_REGION)
+    closing = _CLOSING_TAG.search(text, match.end(), limit)
+    end = closing.start() if closing else limit
     return AnswerSentence(match.start(), match.end(), end), "\n" not in text[match.end() : end].strip()
 
 

@@ -14,40 +14,42 @@ _NAMES = (
     r"analysis|(?:inner|internal)_monologue|chain_of_thought|cot)"
 )
 _OPENING = (
-    rf"<{_NAMES}>|◁think▷|\[THINK\]|<\|begin_of_thought\|>|<\|(?:start_)?think(?:ing|_start)?(?:_start)?\|>"
-    r"|(?:<\|start\|>assistant)?<\|channel\|>\s?(?:analysis|commentary)[^<|]{0,80}<\|message\|>|<unused94>(?:thought\n)?"
+    rf"<{_NAMES}>",
+    r"<\|begin_of_thought\|>|<\|(?:start_)?think(?:ing|_start)?\|>|<unused94>(?:thought\n)?",
+    r"◁think▷|\[THINK\]|\AHere is my thought process:",
+    r"(?:<\|start\|>assistant)?<\|channel\|>\s?(?:analysis|commentary)[^<|]{0,80}<\|message\|>",
 )
 _CLOSING = (
-    rf"</{_NAMES}>|◁/think▷|\[/THINK\]|<\|end_of_thought\|>|<\|/think(?:ing)?\|>|<\|(?:end_think(?:ing)?|think_end)\|>"
-    r"|(?:<\|end\|>)?<\|start\|>assistant(?=<\|channel\|>)|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<|]{0,80}<\|message\|>"
-    r"|<unused95>"
+    rf"</{_NAMES}>",
+    r"<\|end_of_thought\|>|<\|/think(?:ing)?\|>|<\|(?:end_think(?:ing)?|think_end)\|>|<unused95>",
+    r"◁/think▷|\[/THINK\]|\nHere is my response:",
+    r"(?:<\|end\|>)?<\|start\|>assistant(?=<\|channel\|>)",
+    r"(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final[^<|]{0,80}<\|message\|>",
 )
-_MARK = re.compile(rf"(?P<opening>{_OPENING})|(?P<closing>{_CLOSING})", re.IGNORECASE)
-_ANSWER_BEGINS = re.compile(
-    r"<(?:final_?)?answer>|<\|begin_of_solution\|>|<(?:response|solution|summary)>|<\|begin_of_box\|>", re.IGNORECASE
+_MARK = re.compile(rf"(?P<opening>{'|'.join(_OPENING)})|(?P<closing>{'|'.join(_CLOSING)})", re.IGNORECASE)
+_ANSWER_OPENS = re.compile(
+    r"<(?:(?:final_?)?answer|response|solution|summary)>|<\|begin_of_(?:solution|box)\|>", re.IGNORECASE
 )
-_WRAPPING = re.compile(
+_AROUND_ANSWER = re.compile(
     r"</?(?:response|solution|summary|output)>|<\|(?:begin|end)_of_solution\|>|<\|(?:start|end)_response\|>",
     re.IGNORECASE,
 )
 _ROLE = (
-    r"(?:<\|im_start\|>|<\|start_header_id\|>|<start_of_turn>|<\|start\|>|<\|start_of_role\|>|<\|header_start\|>)\s{0,2}"
-    r"(?:assistant|model|gpt|bot)\s{0,2}(?:<\|end_header_id\|>|<\|end_of_role\|>|<\|header_end\|>|<\|message\|>)?"
+    r"<(?:\|(?:im_start|start_header_id|start|start_of_role|header_start)\||start_of_turn)>\s{0,2}"
+    r"(?:assistant|model|gpt|bot)\s{0,2}(?:<\|(?:end_header_id|end_of_role|header_end|message)\|>)?"
 )
+_END_NAMES = r"eos|eot|eod|eom|end|endoftext|end_of_text|end_of_turn|start_of_turn|end_of_utterance|eop"
 _LEFT_OVER = (
-    r"<\|[^<>|\s]{1,40}\|>|<｜[^<>｜\s]{1,40}｜>|</?s>|<(?:/?eos|bos|pad|unk|sep|cls|eot|eod|eom|end|endoftext|end_of_text|"
-    r"(?:end|start)_of_turn|end_of_utterance|eop)>|\[/?INST\]|\[(?:EOS|BOS|PAD|UNK)\]|<<?/?SYS>>?"
+    rf"<\|[^<>|\s]{{1,40}}\|>|<｜[^<>｜\s]{{1,40}}｜>|</?s>|</?(?:{_END_NAMES}|bos|pad|unk|sep|cls)>|"
+    r"\[/?INST\]|\[(?:EOS|BOS|PAD|UNK)\]|<<?/?SYS>>?"
 )
 _SPECIAL = re.compile(rf"{_ROLE}|(?!<\|(?:begin|end)_of_box\|>)(?:{_LEFT_OVER})", re.IGNORECASE)
-_BEGINS = re.compile(
-    r"<s>|<｜begin|<\|begin_of_text|<bos>|<\|start|<\|im_start|\[BOS\]|<pad>|\[PAD\]|<unk>|\[UNK\]", re.IGNORECASE
-)
-_ENDS = re.compile(
-    r"</s>|<｜end|<｜user|<\|(?:im_end|im_start|eot|eot_id|eom_id|end|endoftext|end_of_text|end_of_turn_token|return|call|user|"
-    r"system|human|start_header_id|eos|end_of_role|eod|im_sep)\|>|</?(?:eos|eot|eod|eom|end|endoftext|end_of_text|end_of_turn|"
-    r"start_of_turn|end_of_utterance|eop)>|\[INST\]|\[EOS\]",
+_TURN_ENDS = re.compile(
+    r"<\|(?:im_end|im_start|im_sep|eot|eot_id|eom_id|end|endoftext|end_of_text|end_of_turn_token|end_of_role|eos|eod|"
+    rf"return|call|user|system|human|start_header_id)\|>|<｜(?:end|user)|</?(?:{_END_NAMES})>|</s>|\[INST\]|\[EOS\]",
     re.IGNORECASE,
 )
+_CUT_TOKEN = re.compile(r"(?:<\|\w{0,30}\|?|</s)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def split_thinking(text: str) -> SplitCompletion:
     Args:
         text: what a model wrote; anything at all, this never raises.
     """
-    if "<" not in text and "[" not in text and "◁" not in text:
+    if "<" not in text and "[" not in text and "◁" not in text and not text.startswith("Here is my thought"):
         return SplitCompletion("", text)
     pieces: list[str] = []
     outside: list[int] = []
@@ -91,7 +93,7 @@ def split_thinking(text: str) -> SplitCompletion:
             outside.clear()
         pieces.append(text[start : mark.start()])
         inside, start = mark["closing"] is None, mark.end()
-    answer = _ANSWER_BEGINS.search(text, start) if inside else None
+    answer = _ANSWER_OPENS.search(text, start) if inside else None
     if answer:
         pieces.append(text[start : answer.start()])
         inside, start = False, answer.start()
@@ -117,8 +119,8 @@ def _without_tokens(text: str) -> str:
     for token in _SPECIAL.finditer(text):
         parts.append(text[position : token.start()])
         position = token.end()
-        if _ENDS.match(token[0]) and any(map(str.strip, parts)):
+        if _TURN_ENDS.match(token[0]) and any(map(str.strip, parts)):
             break
     else:
         parts.append(text[position:])
-    return _WRAPPING.sub("", "".join(parts))
+    return _CUT_TOKEN.sub("", _AROUND_ANSWER.sub("", "".join(parts)))

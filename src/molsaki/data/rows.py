@@ -13,7 +13,9 @@ from decimal import Decimal
 from typing import Any
 
 from molsaki.answers.arithmetic import MAX_MAGNITUDE
-from molsaki.answers.choices import fold
+from molsaki.answers.choices import right_choices
+from molsaki.answers.latex import has_math
+from molsaki.answers.numbers import is_expression, number_of_text
 from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.errors import DataError, ExpressionError
 from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport
@@ -166,6 +168,17 @@ def number_of(value: object, what: str = "the answer") -> str:
     return format_number(float(value))
 
 
+def answer_of(value: object, what: str = "the answer") -> str:
+    r"""A number as `number_of` has it, or the text of a LaTeX value such as `\frac{1}{2}`, `52\%` or `(0, 1]`."""
+    try:
+        return number_of(value, what)
+    except UnusableRowError:
+        text = checked_text(value, what) if isinstance(value, str) else ""
+        if has_math(text) and (number_of_text(text) is not None or is_expression(text)):
+            return text
+        raise
+
+
 def value_of(expression: str) -> float | None:
     """The value of an arithmetic expression, or None if it has none."""
     try:
@@ -176,8 +189,8 @@ def value_of(expression: str) -> float | None:
 
 def same_value(expression: str, number: str) -> bool:
     """Whether an expression has the value of a number, by the comparison that scores predictions."""
-    value = value_of(expression)
-    return value is not None and same_number(value, float(number))
+    value, other = value_of(expression), number_of_text(number)
+    return value is not None and other is not None and same_number(value, other)
 
 
 def checked_choices(values: object) -> tuple[str, ...]:
@@ -191,10 +204,9 @@ def checked_choices(values: object) -> tuple[str, ...]:
 
 def note_repeated(choices: tuple[str, ...], answer: str, note: Note) -> None:
     """Count a question that offers one text twice; its answer is still one text, whatever its letter."""
-    folded = [fold(choice) for choice in choices]
-    if folded.count(fold(answer)) > 1:
+    if len(right_choices(choices, answer)) > 1:
         note("the answer's text stands under several letters; each is right")
-    elif len(set(folded)) < len(folded):
+    elif any(len(right_choices(choices, choice)) > 1 for choice in choices):
         note("a wrong choice's text stands under several letters")
 
 

@@ -20,6 +20,7 @@ from molsaki.data.row_files import read_rows
 from molsaki.data.rows import (
     Note,
     UnusableRowError,
+    answer_of,
     checked_text,
     collect,
     identifier_of,
@@ -164,10 +165,10 @@ class _Table:
         return choices[index]
 
     def _number(self, row: Mapping[str, Any], stated: ParsedAnswer | None) -> tuple[str, str]:
-        """Answer and label of a problem whose answer is a number."""
+        """Answer and label of a problem without choices: a number or a LaTeX value."""
         columns = self.mapping.columns
         if "answer" in columns:
-            answer = number_of(stated.value) if stated is not None else _number(self.mapping.cell(row, "answer"))
+            answer = _stated(stated) if stated is not None else _answer(self.mapping.cell(row, "answer"))
             if "label" not in columns:
                 return answer, answer
         label = self.mapping.text(row, "label")
@@ -211,12 +212,17 @@ def _among(value: Any, choices: tuple[str, ...]) -> str:
     raise UnusableRowError("the answer is none of the choices")
 
 
-def _number(value: Any) -> str:
-    """The normalized text of a number; what else it may be is said in the reason."""
+def _stated(stated: ParsedAnswer) -> str:
+    """The answer that a text states: a number, or a LaTeX value."""
+    return answer_of(stated.answer_text) if stated.value is None else number_of(stated.value)
+
+
+def _answer(value: Any) -> str:
+    """The normalized text of a number, or a LaTeX value; the reason says what else it may be."""
     if isinstance(value, bool) or (isinstance(value, str) and pair_index(value, PAIRS["yes-no"]) is not None):
         raise UnusableRowError("the answer is a truth value and there are no choices: write `choices_are: yes-no`")
     try:
-        return number_of(value)
+        return answer_of(value)
     except UnusableRowError:
         if isinstance(value, str) and parse_answer(value).status == "ok":
             raise UnusableRowError("the answer is a text that states a number: write `answer_is: stated`") from None
