@@ -110,7 +110,7 @@ def test_a_word_whose_characters_were_cut_off_has_no_token() -> None:
         assert (side.step_of_token, side.missing_steps) == ((-1, 0, -1), (1,))
 
 
-def test_steps_and_keys_leave_spaces_to_nobody() -> None:
+def test_a_space_belongs_to_no_key_of_the_steps_view() -> None:
     """The paper's view is as it was: a space of its own is in a sentence, but never in a key."""
     question, rationale = "Has 12?", "He has 12. And 3."
     offsets = [(i, i + 1) for i in range(len(question + rationale))]

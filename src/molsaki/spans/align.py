@@ -231,7 +231,7 @@ def _require_order(spans: Spans, question_start: int, rationale_start: int) -> N
 def _require_offsets(offsets: Sequence[tuple[int, int]]) -> None:
     latest = 0
     for token, pair in enumerate(offsets):
-        if len(pair) != 2 or not all(isinstance(place, int) for place in pair):
+        if len(pair) != 2 or not isinstance(pair[0], int) or not isinstance(pair[1], int):
             raise SpanError(
                 f"Expected a (start, end) pair of integers for each token; got {str(pair)[:60]} for token {token}. Its "
                 "span cannot be found; pass the offset_mapping of one text, as a list."
