@@ -142,7 +142,7 @@ def without_dollars(text: str) -> str:
     """Without the dollar signs around formulas, which are `marked`; those before amounts stay."""
     if "$" not in text:
         return text
-    return _DOLLARS.sub(lambda match: marked(match[1]), text.replace("$$", " "))
+    return _DOLLARS.sub(lambda match: marked(match[1]), _repaired(text).replace("$$", " "))
 
 
 def marked(formula: str) -> str:
@@ -164,8 +164,7 @@ def to_plain(latex: str) -> str:
     """A text with its LaTeX and the simplest HTML as plain text; as it is where braces do not match."""
     if "<" in latex:
         latex = _HTML.sub("", _HTML_POWER.sub(r"^{\1}", latex))
-    if _SUSPECT.search(latex):
-        latex = _MISREAD.sub(lambda match: _MEANT[match[0]], latex)
+    latex = _repaired(latex)
     if not any(mark in latex for mark in "\\{}^"):
         return latex
     reader = _Reader(_TOKEN.findall(latex.replace("~", " ")))
@@ -176,6 +175,10 @@ def to_plain(latex: str) -> str:
     if reader.tokens[reader.position :] == ["}"]:  # of a group that was opened before the answer
         return plain
     return plain if reader.done else latex
+
+
+def _repaired(latex: str) -> str:
+    return _MISREAD.sub(lambda match: _MEANT[match[0]], latex) if _SUSPECT.search(latex) else latex
 
 
 def _compatible(text: str) -> str:

@@ -126,10 +126,15 @@ def is_expression(content: str) -> bool:
     plain = to_plain(content)
     if not 0 < len(content) <= MAX_EXPRESSION or (plain == content and "{" in content.replace("\\{", "")):
         return False
-    if plain.count("(") + plain.count("[") != plain.count(")") + plain.count("]"):
+    if "()" in plain or plain.count("(") + plain.count("[") != plain.count(")") + plain.count("]"):
         return False
     words = {word.lower() for word in _PROSE_WORD.findall(_COMMAND.sub(" ", plain))}
     return any(map(str.isalnum, plain)) and words <= _FUNCTIONS and not _JOINING.search(plain)
+
+
+def is_text(content: str) -> bool:
+    r"""Whether a text is words in LaTeX, such as `\text{Tuesday}`, which are compared as they stand."""
+    return "\\text" in content and to_plain(content) != content and len(content) <= MAX_EXPRESSION
 
 
 def without_emphasis(answer: str) -> str:

@@ -16,7 +16,7 @@ from molsaki.answers.arithmetic import format_number, same_number, solve
 from molsaki.answers.choices import read_choice, right_choices
 from molsaki.answers.latex import plain_text
 from molsaki.answers.math_values import same_math
-from molsaki.answers.numbers import ParsedValue, is_expression, number_of_text, read_number
+from molsaki.answers.numbers import ParsedValue, is_expression, is_text, number_of_text, read_number
 from molsaki.answers.sentences import (
     MAX_REGION,
     AnswerSentence,
@@ -60,6 +60,7 @@ class ParsedAnswer:
 
 
 _PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
+_COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
 """How many letters and digits may stand between two answer sentences, beside the answer, that say the same."""
@@ -167,7 +168,7 @@ def _expected(problem: Problem) -> float | str:
     value = number_of_text(problem.answer)
     if value is not None:
         return value
-    if is_expression(problem.answer) or "\\text" in problem.answer:
+    if is_expression(problem.answer) or is_text(problem.answer):
         return problem.answer
     raise EvaluationError(
         f"Expected problem {problem.id!r} to have a number or a LaTeX value as its answer, or an expression as its "
@@ -214,16 +215,26 @@ def _revised(read: Read, chosen: int, choices: Sequence[str]) -> bool:
 def _first_of(read: Read, chosen: int, text: str, choices: Sequence[str]) -> int:
     """The first of the sentences that say the same one after the other, up to the chosen one."""
     first = chosen
-    while first > 0:
-        sentence, reading = read[first - 1]
-        said = sum(map(str.isalnum, text[sentence.region : read[first][0].start]))
-        empty = not any(map(str.isalnum, text[sentence.region : sentence.end]))
-        plain = reading.status == "ok" and reading.exact and "=" not in reading.text
-        same = plain and _same_reading(reading, read[chosen][1], choices)
-        if not (empty and not said) and not (same and said <= sum(map(str.isalnum, reading.text)) + _REPEATED):
-            break
+    while first > 0 and _repeated(text, *read[first - 1], read[first][0].start, read[chosen][1], choices):
         first -= 1
     return first
+
+
+def _repeated(
+    text: str,
+    sentence: AnswerSentence,
+    reading: ParsedValue,
+    following: int,
+    answer: ParsedValue,
+    choices: Sequence[str],
+) -> bool:
+    """Whether a sentence says nothing up to the following one, or only the answer."""
+    said = text[sentence.region : following]
+    if not any(map(str.isalnum, said)):
+        return True
+    beside = sum(map(str.isalnum, _COMMAND.sub("", said).replace(reading.text, "")))
+    whole = reading.status == "ok" and reading.exact and "=" not in reading.text and beside <= _REPEATED
+    return whole and _same_reading(reading, answer, choices)
 
 
 def _read(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:

@@ -15,7 +15,7 @@ from typing import Any
 from molsaki.answers.arithmetic import MAX_MAGNITUDE
 from molsaki.answers.choices import right_choices
 from molsaki.answers.latex import has_math
-from molsaki.answers.numbers import is_expression, number_of_text
+from molsaki.answers.numbers import is_expression, is_text, number_of_text
 from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.errors import DataError, ExpressionError
 from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport
@@ -174,7 +174,7 @@ def answer_of(value: object, what: str = "the answer") -> str:
         return number_of(value, what)
     except UnusableRowError:
         text = checked_text(value, what) if isinstance(value, str) else ""
-        if has_math(text) and (number_of_text(text) is not None or is_expression(text)):
+        if has_math(text) and (number_of_text(text) is not None or is_expression(text) or is_text(text)):
             return text
         raise
 
