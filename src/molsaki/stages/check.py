@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from molsaki.config.load import LONGEST_SHOWN, describe, override, parse_recipe, raise_all, read_form, read_recipe
+from molsaki.config.methods import parse_run_recipe, resolve_methods
 from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
 from molsaki.config.recipe import DataSpec, Recipe
 from molsaki.data import SOURCES
@@ -69,7 +70,7 @@ def prepare_values(
     if recipe.data.root is None and any(spec is not None and spec.path is not None for spec in specs):
         values["data"]["root"] = str(recipe.data_root())
         recipe = parse_recipe(values)
-    return recipe
+    return resolve_methods(recipe)
 
 
 def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:
@@ -82,7 +83,7 @@ def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> 
         return together
 
     run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, grow)
-    return Workspace(run, parse_recipe(run.recipe))
+    return Workspace(run, parse_run_recipe(run.recipe))
 
 
 def with_more(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -92,8 +93,9 @@ def with_more(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, 
         None where anything else differs, or an entry of the same label: results of the two would be mixed.
     """
     try:
-        there = parse_recipe(there).model_dump(mode="json")  # keys that are new since have their defaults
-    except RecipeError:
+        # Keys and settings that are new since have their defaults.
+        there = resolve_methods(parse_run_recipe(there)).model_dump(mode="json")
+    except (RecipeError, ValidationError):
         return None
     if any(there.get(key) != wanted.get(key) for key in (there.keys() | wanted.keys()) - MAY_GROW):
         return None

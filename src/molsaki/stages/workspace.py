@@ -22,7 +22,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.load import parse_recipe
 from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, EvaluationError
@@ -54,8 +53,10 @@ class Workspace:
     @classmethod
     def open(cls, folder: Path) -> Workspace:
         """Open an existing run, as a worker process does."""
+        from molsaki.config.methods import parse_run_recipe
+
         run = RunDirectory(folder)
-        return cls(run, parse_recipe(run.recipe))
+        return cls(run, parse_run_recipe(run.recipe))
 
     # ---- problems ----
 
