@@ -13,6 +13,7 @@ import yaml
 
 from molsaki.config.checks import TRACKER_CHECKS
 from molsaki.config.load import MAX_RECIPE_BYTES, RECIPES, override, parse_recipe, read_recipe, recipe_names
+from molsaki.config.methods import resolve_methods
 from molsaki.config.recipe import Recipe
 from molsaki.errors import RecipeError
 from molsaki.stages.check import prepare_recipe
@@ -87,15 +88,14 @@ def test_a_recipe_without_its_data_names_every_missing_file(name: str, tmp_path:
 
 def test_the_papers_settings_are_the_papers() -> None:
     for name in ("paper-gpt2-large", "paper-tinyllama", "paper-gpt2-large-csqa", "paper-tinyllama-csqa"):
-        recipe = parse_recipe(read_recipe(name))
-        molsaki = next(method for method in recipe.methods if method.name == "molsaki").settings
-        assert molsaki == {
-            "alpha": 0.5,
-            "beta": 1.0,
-            "teacher_temperature": 0.1,
-            "router_temperature": 0.5,
-            "kl_temperature": 1.0,
-        }
+        recipe = resolve_methods(parse_recipe(read_recipe(name)))
+        found = {method.label: method.settings for method in recipe.methods}
+        for label, preset, temperature in (("molsaki", "as-run", 0.1), ("molsaki-as-written", "as-written", 1.0)):
+            molsaki = found[label]
+            assert (molsaki["preset"], molsaki["kl_temperature"]) == (preset, temperature)
+            assert (molsaki["alpha"], molsaki["beta"]) == (0.5, 1.0)
+            assert (molsaki["teacher_temperature"], molsaki["router_temperature"]) == (0.1, 0.5)
+        assert (recipe.training.select, recipe.training.best_by) == ("best", "accuracy")
         assert (recipe.training.steps, recipe.training.batch_size, recipe.training.learning_rate) == (10000, 16, 5e-5)
         assert len(recipe.seeds) == 3
 
@@ -121,7 +121,7 @@ def test_the_papers_settings_are_the_papers() -> None:
         ("methods=[magic]", "methods.0.name", "'magic'"),
         ("methods=[{name: dss, beta: 1}]", "methods.0.beta", ""),
         ("methods=[{name: dss, alpha: 2}]", "methods.0.alpha", "got 2"),
-        ("methods=[{name: molsaki, student_weights: uniform, gate: shared}]", "methods.0", "gate"),
+        ("methods=[{name: molsaki, student_weights: uniform, gate: per-layer}]", "methods.0", "gate"),
         ("methods=[{name: molsaki, beta: .inf}]", "methods.0.beta", "inf"),
         ("methods=[{name: dss, label: ../x}]", "methods.0.label", "'../x'"),
         ("baseline=magic", "baseline", "'magic'"),
@@ -428,6 +428,14 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked() -> None:
     with pytest.raises(ValueError, match="frozen"):
         recipe.training.steps = 3  # type: ignore[misc]
     assert isinstance(recipe, Recipe)
+
+
+def test_the_settings_of_a_preset_are_in_the_recipe_that_is_saved(tmp_path: Path) -> None:
+    """A run directory that has the preset's name alone would mean something else when a preset changes."""
+    setting = "methods=[{name: molsaki, preset: as-written, gate: shared}, dss]"
+    first, second = prepare_recipe(saved(tmp_path, SMALL), settings=[setting]).methods
+    assert {"kl_temperature": 1.0, "layer_change": "mean", "gate": "shared"}.items() <= first.settings.items()
+    assert second.settings == {"alpha": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,8 @@ def test_a_key_without_the_students_attention_costs_a_finite_amount():
         (lambda t, s, sm, km: (t, s.index_fill(0, torch.tensor(0), math.inf), sm, km), "example 0 .*student's"),
         (lambda t, s, sm, km: (t, s, sm, km, 0.0), "temperature"),
         (lambda t, s, sm, km: (t, s, sm, km, 1.0, "nothing"), "normalisation"),
-        (lambda t, s, sm, km: (t, s, sm, km, 1.0, "visible"), "visible_BSK"),
-        (lambda t, s, sm, km: (t, s, sm, km, 0.1, "visible", t > 0), "temperature 1"),
+        (lambda t, s, sm, km: (t, s, sm, km, None, "visible"), "visible_BSK"),
+        (lambda t, s, sm, km: (t, s, sm, km, 0.1, "visible", t > 0), "no temperature"),
     ],
 )
 def test_failures_that_look_like_training_are_refused(change, message):

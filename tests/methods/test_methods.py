@@ -67,11 +67,52 @@ def test_impossible_settings_are_refused():
             METHODS["molsaki"].Settings(**wrong)
 
 
-def test_the_defaults_are_the_papers():
-    settings = METHODS["molsaki"].Settings()
-    assert (settings.alpha, settings.beta) == (0.5, 1.0)
-    assert (settings.teacher_temperature, settings.router_temperature, settings.kl_temperature) == (0.1, 0.5, 1.0)
-    assert (settings.normalisation, settings.gate, settings.router_norm) == ("softmax", "concatenated", "before")
+AS_RUN = {"gate": "shared", "router_norm": "after", "detach_values": True, "layer_change": "sum", "kl_temperature": 0.1}
+AS_WRITTEN = {
+    "gate": "concatenated",
+    "router_norm": "before",
+    "detach_values": False,
+    "layer_change": "mean",
+    "kl_temperature": 1.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, AS_RUN),
+        ({"preset": "as-run"}, AS_RUN),
+        ({"preset": "as-written"}, AS_WRITTEN),
+        ({"preset": "as-written", "gate": "shared"}, {**AS_WRITTEN, "gate": "shared"}),
+        ({"preset": "as-run", "kl_temperature": 1.0}, {**AS_RUN, "kl_temperature": 1.0}),
+    ],
+    ids=str,
+)
+def test_a_preset_fills_in_what_is_not_given(given, expected):
+    settings = METHODS["molsaki"].Settings(**given)
+    dumped = settings.model_dump()
+    assert {name: dumped[name] for name in expected} == expected
+    assert (settings.alpha, settings.beta, settings.normalisation) == (0.5, 1.0, "softmax")
+    assert (settings.teacher_temperature, settings.router_temperature) == (0.1, 0.5)
+    assert METHODS["molsaki"].Settings(**dumped) == settings, "what is saved means the same when it is read"
+
+
+def test_the_preset_of_a_single_layer_is_its_temperature():
+    temperatures = [METHODS["single-layer"].Settings(preset=p).kl_temperature for p in ("as-run", "as-written")]
+    assert temperatures == [0.1, 1.0]
+
+
+@pytest.mark.parametrize("preset", ["as run", "", None, ["as-run"], 1])
+def test_an_unknown_preset_is_refused(preset):
+    with pytest.raises(ValidationError, match="preset"):
+        METHODS["molsaki"].Settings(preset=preset)
+
+
+def test_a_shared_gate_for_layers_of_several_widths_names_the_way_out():
+    shape = StudentShape((D, 2 * D), teacher_layers=3)
+    with pytest.raises(InputError, match=r"gate: per-layer.*preset: as-written"):
+        METHODS["molsaki"](METHODS["molsaki"].Settings(), shape)
+    METHODS["molsaki"](METHODS["molsaki"].Settings(preset="as-written"), shape)
 
 
 def test_label_only_is_the_labels_loss():
@@ -168,8 +209,8 @@ def test_beta_is_annealed_over_the_steps(name, schedule, weights):
         {"student_weights": "uniform"},
         {"step_pool": "mean"},
         {"normalisation": "visible"},
-        {"kl_temperature": 0.1},
-        {"layer_change": "sum"},
+        {"kl_temperature": 1.0},
+        {"layer_change": "mean"},
         {"teacher_temperature": 1.0},
         {"normalisation": "visible", "step_pool": "mean"},
     ],
@@ -230,9 +271,9 @@ def test_heads_stand_in_the_layers_place(gate):
     seen = replace(pair(), teacher_BLSK=teacher, student_BLSK=student.requires_grad_())
     weights = method.router(seen.values, seen.token_mask_BT)
     mixed = torch.einsum("bisk,bi->bsk", student, weights)
-    teacher_weights = teacher_layer_weights(teacher, seen.step_mask_BS, seen.key_mask_BK)
+    teacher_weights = teacher_layer_weights(teacher, seen.step_mask_BS, seen.key_mask_BK, normalise=False)
     expected = attention_loss(
-        torch.einsum("bisk,bi->bsk", teacher, teacher_weights), mixed, seen.step_mask_BS, seen.key_mask_BK
+        torch.einsum("bisk,bi->bsk", teacher, teacher_weights), mixed, seen.step_mask_BS, seen.key_mask_BK, 0.1
     )
     loss = method.train().attention_loss(seen)
     torch.testing.assert_close(loss, expected)
@@ -318,10 +359,14 @@ def test_layers_that_there_are_not_are_refused(name, settings, expected):
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
-        ("molsaki", {"student_weights": "uniform", "gate": "shared"}, "expected no gate with `student_weights: unif"),
-        ("molsaki", {"teacher_weights": "uniform", "teacher_temperature": 1}, "expected no teacher_temperature"),
-        ("molsaki", {"teacher_weights": "learned", "layer_change": "sum"}, "expected no layer_change with"),
-        ("molsaki", {"normalisation": "visible", "kl_temperature": 0.1}, "which has none, got 0.1"),
+        ("molsaki", {"student_weights": "uniform", "gate": "per-layer"}, "gate with `student_weights: uniform`"),
+        ("molsaki", {"student_weights": "uniform", "router_learning_rate": 1e-3}, "router_learning_rate"),
+        ("molsaki", {"teacher_weights": "uniform", "teacher_temperature": 1}, "teacher_temperature"),
+        ("molsaki", {"teacher_weights": "learned", "layer_change": "mean"}, "layer_change"),
+        ("molsaki", {"preset": "as-written", "teacher_weights": "learned", "layer_change": "sum"}, "layer_change"),
+        ("molsaki", {"normalisation": "visible", "kl_temperature": 1.0}, "kl_temperature"),
+        ("single-layer", {"normalisation": "visible", "kl_temperature": 0.3}, "kl_temperature"),
+        ("molsaki", {"router_learning_rate": 0}, "greater than 0"),
         ("single-layer", {"normalisation": "visible", "step_pool": "mean"}, "a mean changes nothing; got mean"),
         ("single-layer", {"teacher_layers": ()}, "at least 1 item"),
     ],

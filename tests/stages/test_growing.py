@@ -12,6 +12,7 @@ import yaml
 from commands import SMALL, Shown, files, recipe, run
 
 from molsaki.config.load import override, parse_recipe
+from molsaki.config.methods import resolve_methods
 from molsaki.records import hash_json
 from molsaki.stages.check import merge_recipes
 from molsaki.store.run_directory import RunDirectory
@@ -20,7 +21,7 @@ ONE = ("methods=[label-only]", "baseline=null", "training.steps=2", "data.tests.
 
 
 def resolved(*settings: str) -> dict[str, Any]:
-    return parse_recipe(override(SMALL, settings)).model_dump(mode="json")
+    return resolve_methods(parse_recipe(override(SMALL, settings))).model_dump(mode="json")
 
 
 def trained(shown: Shown) -> list[str]:
@@ -75,6 +76,17 @@ def test_new_keys_have_their_defaults_and_unknown_keys_cannot_be_merged() -> Non
     assert merge_recipes(old, existing) == existing
     assert merge_recipes(old, resolved("methods=[dss]", "logits.top=9")) is None, "the run had the default"
     assert merge_recipes({**existing, "gone": 1}, existing) is None
+
+
+def test_a_run_from_before_presets_keeps_its_molsaki_as_written() -> None:
+    """Read as run, its students would be of two methods under one label, and their routers of another shape."""
+    there = resolved("methods=[molsaki, {name: molsaki, label: half, beta: 0.5}]")
+    old = {**there, "methods": [{"name": "molsaki", "label": "molsaki"}, {"name": "dss", "label": "dss"}]}
+    as_written = "methods=[{name: molsaki, preset: as-written}, dss]"
+    assert with_more(old, resolved("methods=[molsaki, dss]")) is None
+    found = with_more(old, resolved(as_written))
+    assert found is not None
+    assert found["methods"] == resolved(as_written)["methods"]
 
 
 # ---- as a command ----

@@ -20,5 +20,5 @@ def test_tiny_runs_the_papers_recipe_end_to_end(shared_data: Path, tmp_path: Pat
     assert {(row["split"], row["method"], row["n"]) for row in results} == {
         (test, method, 4)
         for test in ("svamp", "singleeq", "asdiv", "gsm8k")
-        for method in ("label-only", "dss", "molsaki")
+        for method in ("label-only", "dss", "molsaki", "molsaki-as-written")
     }

@@ -159,7 +159,7 @@ def test_a_recipe_has_an_entry_for_each_cell_and_the_problems_of_the_largest_siz
     assert [method.examples for method in recipe.methods] == [3] * 4 + [6] * 4
     assert [method.training for method in recipe.methods[:3]] == [{}, {}, {"learning_rate": 0.01}]
     assert recipe.training_of(recipe.methods[2]).learning_rate == 0.01
-    assert recipe.methods[1].settings == {"beta": 0.5}
+    assert recipe.methods[1].settings["beta"] == 0.5
     assert recipe.seeds == (3, 1)
     assert recipe.data.train.limit == 6
     assert recipe.baseline is None, "the study has its own baseline"

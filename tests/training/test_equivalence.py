@@ -28,6 +28,7 @@ CASES = {
         "molsaki",
         {"normalisation": "visible", "gate": "per-layer", "router_norm": "after", "detach_values": True},
     ),
+    "written": ("molsaki", {"preset": "as-written", "beta": 0.7}),
     "means": ("molsaki", {"step_pool": "mean", "keys": "question", "student_weights": "uniform"}),
     "learned": ("molsaki", {"teacher_weights": "learned"}),
     "heads": ("molsaki", {"heads": "each", "gate": "per-layer"}),
@@ -235,7 +236,8 @@ def slow_weights(student, method, example, ids, settings):
     """Both sides' layer weights."""
     tokens = example.tokens
     masks = torch.ones(1, tokens.n_steps, dtype=torch.bool), torch.ones(1, tokens.n_keys, dtype=torch.bool)
-    teacher_L = teacher_layer_weights(example.teacher_LSK[None], *masks, 0.1)[0]
+    divided = method.settings.layer_change == "mean"
+    teacher_L = teacher_layer_weights(example.teacher_LSK[None], *masks, 0.1, normalise=divided)[0]
     if settings.get("teacher_weights") == "learned":
         teacher_L = torch.softmax(method.teacher_logits / 0.1, 0)
     if method.settings.student_weights == "uniform":
@@ -243,21 +245,23 @@ def slow_weights(student, method, example, ids, settings):
         return teacher_L, torch.full((items,), 1 / items)
     spans = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])
     values = read_attention(student, ids, None, *spans, values=True).values
-    return teacher_L, slow_router(method.router, values, settings)
+    return teacher_L, slow_router(method.router, values, method.settings)
 
 
 def slow_router(router, values, settings):
-    """Eq. 5, or the release's order of sum and norm with a gate for each layer."""
+    """Eq. 5 as run or as written, or with a gate for each layer."""
     pooled = []
     for layer in values:
         token_TD = layer[0]
-        if settings.get("router_norm") == "after":
+        if settings.router_norm == "after":
             h = token_TD.sum(0)
             pooled.append(h / (h.square().mean() + 1e-6).sqrt())
         else:
             pooled.append((token_TD / (token_TD.square().mean(1, keepdim=True) + 1e-6).sqrt()).sum(0))
-    if settings.get("gate") == "per-layer":
-        outputs = HEADS if settings.get("heads") == "each" else 1
+    if settings.gate == "shared":
+        return torch.softmax(torch.stack(pooled) @ router.weight / 0.5, 0)
+    if settings.gate == "per-layer":
+        outputs = HEADS if settings.heads == "each" else 1
         gates = router.weight.split([size * outputs for size in router.value_sizes])
         logits = torch.cat([h @ gate.view(-1, outputs) for h, gate in zip(pooled, gates, strict=True)])
     else:

@@ -153,7 +153,7 @@ def test_schedule_warmup_decay_and_clipping_are_the_trainers(tmp_path, examples,
         log_every=1,
     )
     student = make_student()
-    method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(), student)
+    method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(preset="as-written"), student)
     args = training_arguments(settings, tmp_path, seed=1, show_progress=False, validating=False)
     trainer = DistillationTrainer(student, method, args, examples, tokenizer)
     trainer.train()

@@ -151,7 +151,7 @@ class AttentionSettings(RecipePart):
     dtype: Literal["float32", "float16"] = "float32"
     layers: Literal["all", "mixed"] = "all"
     temperature: Annotated[float, Field(gt=0)] = 0.1
-    layer_change: Literal["mean", "sum"] = "mean"
+    layer_change: Literal["sum", "mean"] = "sum"
     max_length: Count | None = None
     batch_tokens: Count = 8192
 

@@ -5,7 +5,8 @@ Legend: B examples, L layers, S steps, K keys.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -38,11 +39,18 @@ class AttentionSettings(MethodSettings):
     beta_schedule: Schedule = "constant"
 
 
+Preset = Literal["as-run", "as-written"]
+
+
 class StepSettings(AttentionSettings):
-    """Settings of a method that compares stepwise attention; every default is the MoLSAKI paper's.
+    """Settings of a method that compares stepwise attention.
+
+    A preset is a set of values for the settings that are not given. "As run" are those of the paper's released code,
+    which made the paper's numbers, "as written" those of its text.
 
     Attributes:
-        kl_temperature: τ in the attention loss (paper: 1; released code: 0.1).
+        preset: the values of settings that are not given: the paper "as-run" or "as-written".
+        kl_temperature: τ in the attention loss (as run: 0.1; as written: 1).
         normalisation: how a row of attention becomes a distribution: "softmax" over all keys (paper), or
             "visible", divided by its sum over the keys that the step can see.
         step_pool: a row of attention is the "sum" over the step's tokens (paper) or their "mean", on either side
@@ -50,18 +58,46 @@ class StepSettings(AttentionSettings):
         keys: what a step can look at: "all" keys of question and rationale (paper), or those of the "question".
     """
 
-    kl_temperature: float = Field(default=1.0, gt=0)
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "as-run": {"kl_temperature": 0.1},
+        "as-written": {"kl_temperature": 1.0},
+    }
+
+    preset: Preset = "as-run"
+    kl_temperature: float = Field(default=0.1, gt=0)
     normalisation: Literal["softmax", "visible"] = "softmax"
     step_pool: Literal["sum", "mean"] = "sum"
     keys: Literal["all", "question"] = "all"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_preset(cls, given: Any) -> Any:
+        name = given.get("preset") if isinstance(given, Mapping) else None
+        return {**cls.PRESETS[name], **given} if isinstance(name, str) and name in cls.PRESETS else given
+
     @model_validator(mode="after")
-    def _visible_rows_have_no_temperature(self) -> StepSettings:
-        if self.normalisation == "visible" and self.kl_temperature != 1.0:
-            raise ValueError(
-                f"expected `kl_temperature` 1 with `normalisation: visible`, which has none, got {self.kl_temperature}"
-            )
+    def _visible_rows_have_no_temperature(self) -> Self:
+        if self.normalisation == "visible":
+            self.refuse_idle("normalisation", ["kl_temperature"])
         return self
+
+    def refuse_idle(self, chosen: str, idle: Sequence[str]) -> None:
+        """Refuse settings that have no effect beside another one, unless they have the preset's values.
+
+        Args:
+            chosen: the setting that makes them ineffective.
+            idle: the settings without effect.
+
+        Raises:
+            ValueError: one of them has another value.
+        """
+        preset = self.PRESETS[self.preset]
+        defaults = {name: preset.get(name, type(self).model_fields[name].default) for name in idle}
+        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if changed:
+            raise ValueError(
+                f"expected no {' or '.join(changed)} with `{chosen}: {getattr(self, chosen)}`, where it has no effect"
+            )
 
     def require_rows_with_a_scale(self) -> None:
         """Refuse means over a step's tokens if each row is divided by its own sum anyway.
@@ -99,7 +135,7 @@ def attention_divergence(
     student_BSK: Tensor,
     pair: AttentionPair,
     *,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     normalisation: Literal["softmax", "visible"] = "softmax",
     teacher_learns: bool = False,
 ) -> Tensor:
@@ -113,7 +149,7 @@ def attention_divergence(
         teacher_BSK: the teacher's attention, layers mixed.
         student_BSK: the student's.
         pair: the pair that both come from, for its masks.
-        temperature: τ, for "softmax".
+        temperature: τ of "softmax"; "visible" has none.
         normalisation: see `attention_loss_parts`.
         teacher_learns: let gradients through to the teacher's side.
 
@@ -125,7 +161,7 @@ def attention_divergence(
         student_BSK,
         pair.step_mask_BS,
         pair.key_mask_BK,
-        temperature=temperature,
+        temperature=temperature if normalisation == "softmax" else None,
         normalisation=normalisation,
         visible_BSK=pair.visible_BSK,
         teacher_learns=teacher_learns,

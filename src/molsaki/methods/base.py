@@ -272,6 +272,10 @@ class Method(nn.Module, ABC, Generic[S]):
         """The loss of the term that compares next tokens: this batch's share of the optimiser step's mean."""
         raise NotImplementedError
 
+    def learning_rates(self) -> dict[str, float]:
+        """Learning rates of the method's parameters that differ from the student's, by the start of their names."""
+        return {}
+
     def log_metrics(self) -> dict[str, float]:
         """Further metrics for a line of the training log, over the batches since the last line."""
         return {}

@@ -12,8 +12,8 @@ layer's value states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,13 @@ def teacher_layer_weights(
     key_mask_BK: Tensor,
     temperature: float = 0.1,
     *,
-    normalise: bool = True,
+    normalise: bool = False,
     check: bool = True,
 ) -> Tensor:
     """Weight the teacher's layers by how much their stepwise attention changes from key to key.
 
-    Eq. 4: G_l = Σ_s Σ_k |A_l[s, k+1] − A_l[s, k]| / (|steps| · (|keys| − 1)), p = softmax(G / τ1) over layers.
+    Eq. 4: G_l = Σ_s Σ_k |A_l[s, k+1] − A_l[s, k]| / (|steps| · (|keys| − 1)), p = softmax(G / τ1) over layers. As
+    run, G is divided by nothing.
 
     Example:
         >>> import molsaki, torch
@@ -48,12 +49,12 @@ def teacher_layer_weights(
         step_mask_BS: True where a step is real; the others are ignored.
         key_mask_BK: True where a key is real; neighbours are the real keys in their order.
         temperature: τ1; the paper's 0.1. The larger, the more even the weights.
-        normalise: divide by |steps| · (|keys| − 1) as the paper does; False sums only, as the released code
-            does, so that weights are sharper for long rationales with many keys.
+        normalise: divide by |steps| · (|keys| − 1), as the equation is written. Without that (as run) weights are
+            sharper for long rationales with many keys.
         check: check the values too. On an accelerator that forces a device sync, so False if they are checked already.
 
     Returns:
-        Weights [B, L] that sum to 1. With a single key Eq. 4 is 0 / 0; the weights are then uniform.
+        Weights [B, L] that sum to 1. With a single key there is no change, and the weights are uniform.
 
     Raises:
         InputError: shapes disagree, an example has no step or no key, the attention has a NaN, or the
@@ -117,11 +118,12 @@ class LayerRouter(nn.Module):
     The norm has no gain of its own, which W would absorb. W and b start at zero, so training starts from uniform
     weights whatever the scale of H. That scale matters: a sum over T rows of unit root mean square has entries
     between √T and T, so one step of Adam with learning rate η moves a logit by up to η·Σ|H| / τ2, which for the
-    paper's sum over hundreds of tokens and a concatenated gate is large enough to pick one layer for good within
-    the first steps. Give the router a smaller learning rate, or `pool="mean"`, or `normalise="after"`.
+    sum over hundreds of tokens and a concatenated gate is large enough to pick one layer for good within the first
+    steps.
 
-    Departures from the paper are arguments. The released code is `gate="shared", normalise="after",
-    detach_values=True`.
+    The defaults are the paper's as run: one gate for all layers, RMSNorm after the sum over tokens, values detached.
+    The equation as written, with one W over the concatenation of all layers, is `gate="concatenated",
+    normalise="before", detach_values=False`; give such a router a smaller learning rate, or `pool="mean"`.
 
     Example:
         >>> import molsaki, torch
@@ -133,10 +135,10 @@ class LayerRouter(nn.Module):
     Args:
         value_sizes: D_l of every layer in order.
         temperature: τ2; the paper's 0.5.
-        gate: "concatenated": every logit reads every layer, W [Σ D_l, L] and b [L]; "per-layer": logit l reads
-            h_l alone, W_l [D_l] and b [L]; "shared": one W [D] for all layers and no b, which softmax cancels.
-            With heads L is Σ H_l; W_l is [D_l, H_l]; the shared W is [D, H], and b [H].
-        normalise: "before": RMSNorm of every token's values, then the sum; "after": the sum, then RMSNorm.
+        gate: "shared": one W [D] for all layers and no b, which softmax cancels; "concatenated": every logit reads
+            every layer, W [Σ D_l, L] and b [L]; "per-layer": logit l reads h_l alone, W_l [D_l] and b [L]. With heads
+            L is Σ H_l; W_l is [D_l, H_l]; the shared W is [D, H], and b [H].
+        normalise: "after": the sum, then RMSNorm; "before": RMSNorm of every token's values, then the sum.
         pool: "sum", or "mean" over the real tokens, so that H's scale does not depend on the text's length.
         detach_values: no gradient goes from the router to the student's value states.
         heads: H_l, the number of heads of each layer, to weight heads one by one; None weights whole layers, as the
@@ -152,10 +154,10 @@ class LayerRouter(nn.Module):
         value_sizes: Sequence[int],
         temperature: float = 0.5,
         *,
-        gate: Gate = "concatenated",
-        normalise: Literal["before", "after"] = "before",
+        gate: Gate = "shared",
+        normalise: Literal["before", "after"] = "after",
         pool: Literal["sum", "mean"] = "sum",
-        detach_values: bool = False,
+        detach_values: bool = True,
         heads: Sequence[int] | None = None,
         eps: float = 1e-6,
     ) -> None:
@@ -176,7 +178,8 @@ class LayerRouter(nn.Module):
             what, found = ("width", sizes) if len(set(sizes)) > 1 else ("number of heads", counts)
             raise InputError(
                 f"Expected layers of one {what} for a shared gate; got {sorted(set(found))}. One W cannot "
-                f'serve them all; use gate="concatenated" or "per-layer".'
+                "serve them all; use the gate `per-layer` or `concatenated` (in a recipe: `gate: per-layer`, or "
+                "`preset: as-written`)."
             )
         self.value_sizes, self.temperature, self.eps = sizes, temperature, eps
         self.gate, self.normalise, self.pool, self.detach_values = gate, normalise, pool, detach_values
@@ -265,6 +268,27 @@ class LayerRouter(nn.Module):
         if look and not bool(token_mask_BT.bool().any(1).all()):
             empty = int((~token_mask_BT.bool().any(1)).nonzero()[0])
             raise InputError(f"Expected a real token in every example; example {empty} of the batch has none.")
+
+
+COLLAPSED = 0.95
+"""A router that gives one layer more than this share of the weight, on average, does not mix layers any more."""
+
+
+def router_collapsed_at(history: Iterable[Mapping[str, Any]]) -> int | None:
+    """The step at which a router collapsed onto one layer; None if it did not.
+
+    Args:
+        history: the lines of a training log, such as `history` in a student's `metrics.json`, with the mean layer
+            weights since the line before as `layer_weight_0`, `layer_weight_1`, ….
+
+    Returns:
+        The step of the first line at which one of several layers has more than `COLLAPSED` of the weight.
+    """
+    for line in history:
+        weights = [weight for name, weight in line.items() if name.startswith("layer_weight_")]
+        if len(weights) > 1 and max(weights) > COLLAPSED:
+            return int(line["step"])
+    return None
 
 
 def check_attention(attention: Tensor, step_mask_BS: Tensor, key_mask_BK: Tensor, name: str) -> None:

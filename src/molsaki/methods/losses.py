@@ -21,6 +21,8 @@ from molsaki.methods.layers import check_attention
 
 Normalisation = Literal["softmax", "visible"]
 
+AS_RUN = 0.1
+"""τ of the released code."""
 # Below any attention that a model can put on a key in float32, and large enough for a finite logarithm.
 _SMALLEST_SHARE = 1e-30
 
@@ -62,7 +64,7 @@ def attention_loss(
     student_BSK: Tensor,
     step_mask_BS: Tensor,
     key_mask_BK: Tensor,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     normalisation: Normalisation = "softmax",
     visible_BSK: Tensor | None = None,
 ) -> Tensor:
@@ -93,7 +95,7 @@ def attention_loss_parts(
     student_BSK: Tensor,
     step_mask_BS: Tensor,
     key_mask_BK: Tensor,
-    temperature: float = 1.0,
+    temperature: float | None = None,
     normalisation: Normalisation = "softmax",
     visible_BSK: Tensor | None = None,
     *,
@@ -108,7 +110,7 @@ def attention_loss_parts(
     long steps are sharper than short ones.
 
     Departures from the paper, by argument:
-        `temperature`: the paper has τ = 1; the released code divides by 0.1 on both sides.
+        `temperature`: the paper's text has τ = 1; its released code divides by 0.1 on both sides.
         `normalisation="visible"`: KL(A^t[s, :] / Σ A^t[s, :] ‖ A^s[s, :] / Σ A^s[s, :]) with the sums over the
         keys that step s can see. It depends on neither of the above. A row that sees no key, or on whose keys one
         of the two has no attention at all (a sliding window may have passed them), has no such quotient: it is
@@ -120,7 +122,7 @@ def attention_loss_parts(
         student_BSK: the student's mixture.
         step_mask_BS: True at real steps.
         key_mask_BK: True at real keys.
-        temperature: τ, for "softmax" only.
+        temperature: τ, for "softmax" only; 0.1 by default.
         normalisation: "softmax" or "visible".
         visible_BSK: with "visible", True where the step sees the key at all; see `visible_keys`.
         teacher_learns: let the gradient through to the teacher's mixture, for weights of its layers that are learned.
@@ -148,6 +150,7 @@ def attention_loss_parts(
     padded_BSK = ~(rows_BS[:, :, None] & key_mask_BK.bool()[:, None, :])
     teacher_BSK, student_BSK = teacher_BSK.masked_fill(padded_BSK, 0.0), student_BSK.masked_fill(padded_BSK, 0.0)
     if normalisation == "softmax":
+        temperature = AS_RUN if temperature is None else temperature
         divergence_BS = _softmax_divergence(teacher_BSK, student_BSK, key_mask_BK.bool(), temperature)
         counts_BS = rows_BS
     elif normalisation == "visible":
@@ -277,14 +280,14 @@ def _visible_divergence(teacher_BSK: Tensor, student_BSK: Tensor, counted_BSK: T
     return (teacher_BSK * difference_BSK).sum(2), has_mass_BS
 
 
-def _require_visible(visible_BSK: Tensor | None, student_BSK: Tensor, temperature: float) -> Tensor:
+def _require_visible(visible_BSK: Tensor | None, student_BSK: Tensor, temperature: float | None) -> Tensor:
     if visible_BSK is None or visible_BSK.shape != student_BSK.shape:
         raise InputError(
             f"Expected visible_BSK of shape {list(student_BSK.shape)} for the visible normalisation; got "
             f"{None if visible_BSK is None else list(visible_BSK.shape)}. Make it with visible_keys."
         )
-    if temperature != 1.0:
-        raise InputError(f"Expected temperature 1 with the visible normalisation, which has none; got {temperature}.")
+    if temperature is not None:
+        raise InputError(f"Expected no temperature with the visible normalisation; got {temperature}. Leave it out.")
     return visible_BSK.bool()
 
 

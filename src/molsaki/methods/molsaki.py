@@ -8,7 +8,8 @@ Legend: B examples, L layers (or the heads of all layers), S steps, K keys.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -20,58 +21,75 @@ from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
 from molsaki.spans.views import ViewName
 
-_ROUTER_SETTINGS = ("router_temperature", "gate", "router_norm", "router_pool", "detach_values")
+_ROUTER_SETTINGS = (
+    "router_temperature",
+    "router_learning_rate",
+    "gate",
+    "router_norm",
+    "router_pool",
+    "detach_values",
+)
 
 
 class MoLSAKISettings(StepSettings):
-    """Settings of MoLSAKI; every default is the paper's, every other value a named departure.
+    """Settings of MoLSAKI; the defaults are the paper's as run.
 
     Attributes:
         teacher_weights: the teacher's layers weigh by the "change" of their attention from key to key (paper), are
             "uniform", or weigh as "learned" with the student, one logit a layer over τ1.
         teacher_temperature: τ1 of the teacher's layer weights (paper: 0.1).
-        layer_change: "mean" divides G by |steps|·(|keys| − 1) (paper), "sum" does not (released code).
+        layer_change: G of the teacher's layers is a "sum" (as run), or a "mean", divided by |steps|·(|keys| − 1) (as
+            written).
         student_weights: the student's layers weigh as the "router" says that reads its value states (paper), or are
             "uniform"; the settings of the router then mean nothing and are refused.
         router_temperature: τ2 of the student's layer weights (paper: 0.5).
-        gate: the router's gate over "concatenated" layers (paper), "per-layer", or "shared" (released code).
-        router_norm: RMSNorm "before" the sum over tokens (paper) or "after" it (released code).
+        router_learning_rate: the router's own learning rate, with the same schedule; the student's by default.
+        gate: the router's gate: "shared", one for all layers (as run), "concatenated", which reads all layers for each
+            weight (as written), or "per-layer".
+        router_norm: RMSNorm "after" the sum over tokens (as run) or "before" it (as written).
         router_pool: "sum" over tokens (paper) or "mean".
-        detach_values: the router learns but does not push on the student's values (released code).
+        detach_values: no gradient goes from the router to the student's values (as run: true; as written: false).
         heads: what is mixed on both sides: layers, each the "mean" over its heads (paper), or "each" head of every
             layer, the router with one output for each.
     """
 
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "as-run": {
+            "kl_temperature": 0.1,
+            "layer_change": "sum",
+            "gate": "shared",
+            "router_norm": "after",
+            "detach_values": True,
+        },
+        "as-written": {
+            "kl_temperature": 1.0,
+            "layer_change": "mean",
+            "gate": "concatenated",
+            "router_norm": "before",
+            "detach_values": False,
+        },
+    }
+
     teacher_weights: Literal["change", "uniform", "learned"] = "change"
     teacher_temperature: float = Field(default=0.1, gt=0)
-    layer_change: Literal["mean", "sum"] = "mean"
+    layer_change: Literal["sum", "mean"] = "sum"
     student_weights: Literal["router", "uniform"] = "router"
     router_temperature: float = Field(default=0.5, gt=0)
-    gate: Literal["concatenated", "per-layer", "shared"] = "concatenated"
-    router_norm: Literal["before", "after"] = "before"
+    router_learning_rate: float | None = Field(default=None, gt=0, le=1)
+    gate: Literal["shared", "concatenated", "per-layer"] = "shared"
+    router_norm: Literal["after", "before"] = "after"
     router_pool: Literal["sum", "mean"] = "sum"
-    detach_values: bool = False
+    detach_values: bool = True
     heads: Literal["mean", "each"] = "mean"
 
     @model_validator(mode="after")
     def _every_setting_does_something(self) -> Self:
         if self.teacher_weights != "change":  # G depends on the scale of a row, everything else does not
             self.require_rows_with_a_scale()
-        idle: dict[str, tuple[str, ...]] = {
-            "student_weights": _ROUTER_SETTINGS if self.student_weights == "uniform" else (),
-            "teacher_weights": {
-                "change": (),
-                "uniform": ("teacher_temperature", "layer_change"),
-                "learned": ("layer_change",),
-            }[self.teacher_weights],
-        }
-        for chosen, without in idle.items():
-            changed = [name for name in without if getattr(self, name) != type(self).model_fields[name].default]
-            if changed:
-                raise ValueError(
-                    f"expected no {' or '.join(changed)} with `{chosen}: {getattr(self, chosen)}`, where it has no "
-                    "effect"
-                )
+        if self.student_weights == "uniform":
+            self.refuse_idle("student_weights", _ROUTER_SETTINGS)
+        idle = {"change": (), "uniform": ("teacher_temperature", "layer_change"), "learned": ("layer_change",)}
+        self.refuse_idle("teacher_weights", idle[self.teacher_weights])
         return self
 
 
@@ -144,6 +162,11 @@ class MoLSAKI(Method[MoLSAKISettings]):
             self._weights_sum = sum_L if self._weights_sum is None else self._weights_sum + sum_L
             self._weighed += weights_BL.shape[0]
         return weights_BL
+
+    def learning_rates(self) -> dict[str, float]:
+        """The router's own learning rate, if it has one."""
+        rate = self.settings.router_learning_rate
+        return {} if rate is None else {"router.": rate}
 
     def log_metrics(self) -> dict[str, float]:
         """The router's mean weight of each layer over this process's batches: `layer_weight_0`, `layer_weight_1`, ….

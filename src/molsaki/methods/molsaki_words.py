@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from molsaki.methods.attention import attention_terms, step_choice
+from molsaki.methods.attention import Preset, attention_terms, step_choice
 from molsaki.methods.base import Terms
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
 
@@ -15,6 +15,7 @@ class MoLSAKIWordsSettings(MoLSAKISettings):
     """Settings of MoLSAKI over all words; defaults that are not the paper's were chosen by `docs/experiments.md`.
 
     Attributes:
+        preset: the values of settings that are not given: the paper "as-run" or "as-written".
         beta: weight of the attention loss (0.3; the paper's is 1 for steps and keys).
         normalisation: a row is divided by its sum over the words that it can see ("visible"), or goes through the
             paper's "softmax".
@@ -22,6 +23,12 @@ class MoLSAKIWordsSettings(MoLSAKISettings):
         heads: a layer is the "mean" over its heads.
     """
 
+    preset: Preset = "as-written"
+    kl_temperature: float = Field(default=1.0, gt=0)
+    layer_change: Literal["sum", "mean"] = "mean"
+    gate: Literal["shared", "concatenated", "per-layer"] = "concatenated"
+    router_norm: Literal["after", "before"] = "before"
+    detach_values: bool = False
     beta: float = Field(default=0.3, ge=0)
     normalisation: Literal["softmax", "visible"] = "visible"
     student_weights: Literal["router", "uniform"] = "uniform"

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from molsaki.config.checks import check_consistency, check_names
 from molsaki.config.load import check_values, override, parse_recipe, raise_problems, read_recipe
+from molsaki.config.methods import parse_run_recipe, resolve_methods
 from molsaki.config.recipe import Recipe
 from molsaki.config.tiny import make_tiny
 from molsaki.errors import RecipeError
@@ -58,7 +61,7 @@ def prepare_values(
     if recipe.data.root is None and any(spec.path is not None for spec in recipe.data.specs.values()):
         values["data"]["root"] = str(recipe.data_root())
         recipe = parse_recipe(values)
-    return recipe
+    return resolve_methods(recipe)
 
 
 def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:
@@ -71,7 +74,7 @@ def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> 
         return merged
 
     run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, merge)
-    return Workspace(run, parse_recipe(run.recipe))
+    return Workspace(run, parse_run_recipe(run.recipe))
 
 
 def merge_recipes(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -81,8 +84,9 @@ def merge_recipes(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> 
         None if the recipes differ in anything else, or in a method with the same label.
     """
     try:
-        existing = parse_recipe(existing).model_dump(mode="json")  # adds the defaults of keys that are new
-    except RecipeError:
+        # Adds the defaults of keys and settings that are new.
+        existing = resolve_methods(parse_run_recipe(existing)).model_dump(mode="json")
+    except (RecipeError, ValidationError):
         return None
     if any(existing.get(key) != requested.get(key) for key in (existing.keys() | requested.keys()) - MAY_DIFFER):
         return None

@@ -22,7 +22,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.load import parse_recipe
 from molsaki.config.recipe import TRAIN as TRAIN
 from molsaki.config.recipe import VALIDATION as VALIDATION
 from molsaki.config.recipe import MethodSpec, Recipe
@@ -57,8 +56,10 @@ class Workspace:
     @classmethod
     def open(cls, folder: Path) -> Workspace:
         """Open an existing run."""
+        from molsaki.config.methods import parse_run_recipe
+
         run = RunDirectory(folder)
-        return cls(run, parse_recipe(run.recipe))
+        return cls(run, parse_run_recipe(run.recipe))
 
     # ---- problems ----
 

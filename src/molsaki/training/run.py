@@ -15,6 +15,7 @@ from molsaki.attention import layer_shapes
 from molsaki.config.recipe import TrainingSettings
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.methods import Method, MethodSettings, StudentShape, Terms
+from molsaki.methods.layers import router_collapsed_at
 from molsaki.models.memory import peak_bytes
 from molsaki.models.modes import eval_mode
 from molsaki.records import hash_text
@@ -78,7 +79,8 @@ def train_student(
     Returns:
         The metrics: steps, seconds of this session, the peak memory of this process (on a GPU, of its tensors),
         examples, training tokens, forward passes a batch and the share of padding in them, the checkpoint that it
-        resumed from, the best one, and the Trainer's log (null for a number that is not finite).
+        resumed from, the best one, the step at which the router collapsed, and the Trainer's log (null for a number
+        that is not finite).
 
     Raises:
         InputError: there is no example, or no validation to select the best student by, or the examples are of
@@ -133,6 +135,7 @@ def train_student(
         "padding": round(trainer.passes.padding, 4),
         "resumed_from": None if checkpoint is None else checkpoint.folder.name,
         "best_checkpoint": best and Path(best).name,
+        "router_collapsed_at": router_collapsed_at(trainer.state.log_history),
         "history": [_plain(entry) for entry in trainer.state.log_history],
     }
     _save_whole(trainer, working, output, metrics, card)

@@ -9,6 +9,7 @@ logged; the plain student is saved.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from molsaki.errors import InputError, StageError
 from molsaki.methods import Method
+from molsaki.methods.layers import COLLAPSED, router_collapsed_at
 from molsaki.training.batches import Collator
 from molsaki.training.examples import Example
 from molsaki.training.means import TermMeans
@@ -34,6 +36,8 @@ from molsaki.training.order import LengthGrouped, example_lengths, plan_passes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 METHOD_WEIGHTS = "method.safetensors"
 """File name of the method's own parameters (a router) in a checkpoint."""
@@ -131,6 +135,18 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         """Batches of similar length, in an order that depends on seed and epoch alone."""
         return self._order
 
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The parent's, with parameter groups of their own for the method's parameters with a rate of their own."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        for prefix, rate in self.method.learning_rates().items():
+            own = {id(p) for name, p in self.method.named_parameters() if name.startswith(prefix)}
+            for group in list(optimizer.param_groups):
+                moved = [p for p in group["params"] if id(p) in own]
+                if moved:
+                    group["params"] = [p for p in group["params"] if id(p) not in own]
+                    optimizer.add_param_group({**group, "params": moved, "lr": rate})
+        return optimizer
+
     # ---- the loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
@@ -182,6 +198,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
                 **{name: value for name, value in parts.items() if name != "loss"},
                 **self.method.log_metrics(),
             }
+            self._warn_of_collapse(logs)
         super().log(logs, start_time)
         if "loss" in logs and not math.isfinite(logs["loss"]):
             raise StageError(
@@ -189,6 +206,18 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
                 "parameters are useless from here on, and nothing is saved; try a smaller learning rate, more warm-up "
                 "steps or float32."
             )
+
+    def _warn_of_collapse(self, logs: Mapping[str, float]) -> None:
+        """Warn once of a router that has collapsed onto one layer."""
+        line = {**logs, "step": self.state.global_step}
+        if router_collapsed_at([line]) is None or router_collapsed_at(self.state.log_history) is not None:
+            return
+        logger.warning(
+            "From step %d on, the router gives one layer more than %g of the weight: layers are not mixed any more. "
+            "Set a smaller router_learning_rate, a larger router_temperature, or another gate.",
+            self.state.global_step,
+            COLLAPSED,
+        )
 
     def _sum_over_processes(self) -> Callable[[Tensor], Tensor] | None:
         if self.accelerator.num_processes == 1:
@@ -298,13 +327,13 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """Hide transformers' progress bars for files of weights, which would break up the training's."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()
 
 
 def _part(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
