@@ -83,8 +83,8 @@ def test_a_run_from_before_presets_keeps_its_molsaki_as_written() -> None:
     there = resolved("methods=[molsaki, {name: molsaki, label: half, beta: 0.5}]")
     old = {**there, "methods": [{"name": "molsaki", "label": "molsaki"}, {"name": "dss", "label": "dss"}]}
     as_written = "methods=[{name: molsaki, preset: as-written}, dss]"
-    assert with_more(old, resolved("methods=[molsaki, dss]")) is None
-    found = with_more(old, resolved(as_written))
+    assert merge_recipes(old, resolved("methods=[molsaki, dss]")) is None
+    found = merge_recipes(old, resolved(as_written))
     assert found is not None
     assert found["methods"] == resolved(as_written)["methods"]
 
