@@ -8,7 +8,7 @@ report reuses them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from molsaki.models.load import (
     quiet_libraries,
     tokenizer_at,
 )
-from molsaki.records import hash_text
+from molsaki.records import Problem, hash_text
 from molsaki.report.routers import router_weights
 from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
@@ -125,47 +125,45 @@ def _sample_texts(workspace: Workspace, rows: int, readings: Readings, say: Say)
     # A server may cost money, so the report does not send requests to one.
     if recipe.rationales.source != "teacher" or not isinstance(recipe.teacher.writer, ModelSpec):
         _, texts = workspace.read_texts(TRAIN)
-        sample = sorted(texts, key=lambda row_id: hash_text("report", texts[row_id].question))[:rows]
-        readings.texts = {TRAIN: {row_id: texts[row_id] for row_id in sample}}
+        ids = sorted(texts, key=lambda row_id: hash_text("report", texts[row_id].question))[:rows]
+        readings.texts = {TRAIN: {row_id: texts[row_id] for row_id in ids}}
         readings.trained_on = True
         readings.notes.append(
-            f"Attention is shown on {plural(len(sample), 'training problem')}. Rationales for other problems would "
+            f"Attention is shown on {plural(len(ids), 'training problem')}. Rationales for other problems would "
             "need a local teacher that writes them, which this run does not have."
         )
         return
+    shown = "all that were kept" if recipe.rationales.keep == "all" else "those that reached the right answer"
     writer: Writer | None = None
     for name in workspace.test_names:
         problems = workspace.read_tests(name)
-        problems = sorted(problems, key=lambda problem: hash_text("report", problem.text))[:rows]
+        sample = sorted(problems, key=lambda problem: hash_text("report", problem.text))[:rows]
         log = RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.jsonl"))
-        if len(read_rationales(log, problems)) < len(problems) and not {p.id for p in problems} <= log.ids():
-            say(f"{name}: the teacher writes {len(problems)} rationales")
+        if not {problem.id for problem in sample} <= log.ids():
+            say(f"{name}: the teacher writes {plural(len(sample), 'rationale')}")
             writer = writer or open_writer(recipe)
-            generate_rationales(
-                writer,
-                problems,
-                recipe_questions(recipe),
-                log=log,
-                completions=RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.completions.jsonl")),
-                max_new_tokens=recipe.rationales.max_new_tokens,
-                temperature=recipe.rationales.temperature,
-            )
-        kept = read_rationales(log, problems)
-        readings.texts[name] = {
-            row.problem.id: Text(
-                row.problem.id,
-                row.problem.text,
-                row.rationale,
-                workspace.keys_of(row),
-                workspace.recipe.rationales.steps,
-            )
-            for row in kept
-        }
-        shown = "all that were kept" if recipe.rationales.keep == "all" else "those that reached the right answer"
+            _write_rationales(workspace, writer, name, sample, log)
+        texts = {row.problem.id: workspace.text_of(row) for row in read_rationales(log, sample)}
+        readings.texts[name] = texts
         readings.notes.append(
-            f"{name}: the teacher wrote rationales for a sample of {len(problems)} of the "
-            f"{plural(len(workspace.read_tests(name)), 'test problem')}. Shown are {shown}: {len(kept)}."
+            f"{name}: the teacher wrote rationales for a sample of {len(sample)} of the "
+            f"{plural(len(problems), 'test problem')}. Shown are {shown}: {len(texts)}."
         )
+
+
+def _write_rationales(
+    workspace: Workspace, writer: Writer, name: str, problems: Sequence[Problem], log: RowLog
+) -> None:
+    settings = workspace.recipe.rationales
+    generate_rationales(
+        writer,
+        problems,
+        recipe_questions(workspace.recipe),
+        log=log,
+        completions=RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.completions.jsonl")),
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+    )
 
 
 def _read_teacher(workspace: Workspace, readings: Readings, say: Say) -> Attentions:

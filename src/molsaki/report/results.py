@@ -81,7 +81,7 @@ def accuracy_table(workspace: Workspace, table: Mapping[str, Mapping[str, MeanAc
         partial = "" if cell is None or cell.seeds == seeds else f" ({plural(cell.seeds, 'seed')})"
         return show_accuracy(cell) + partial
 
-    over = "over seeds, or over problems if seeds do not differ" if seeds > 1 else "over problems"
+    over = "over seeds, over problems if they agree" if seeds > 1 else "over problems"
     return Table(
         f"Accuracy in %, mean of {plural(seeds, 'seed')} [95 % interval {over}]",
         ["method", *workspace.test_names],

@@ -42,30 +42,11 @@ def router_weights(
     Raises:
         InputError: the file of the method's weights is damaged.
     """
-    import safetensors.torch
     import torch
 
-    from molsaki.training import make_method
-    from molsaki.training.trainer import METHOD_WEIGHTS
-
-    spec = workspace.method(pair[0])
-    path = workspace.student(*pair) / METHOD_WEIGHTS
-    if view_of(spec) is None or not path.is_file():
+    method = _load_method(workspace, pair, model)
+    if method is None:
         return {}
-    try:
-        weights = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise InputError(
-            f"Expected the weights of the method in {path}; the file is damaged ({error}). The layer weights of the "
-            "router cannot be computed. Delete the student's folder and train it again, or delete this file."
-        ) from error
-    if not any(name.startswith("router.") for name in weights):
-        return {}
-    teacher_layers = len(weights["teacher_logits"]) if "teacher_logits" in weights else 0
-    method = make_method(METHODS[spec.name], METHODS[spec.name].Settings(**spec.settings), model, teacher_layers)
-    method.load_state_dict(weights)
-    method = method.to(model.device).eval()
-    router: Any = method.router
     report = RowReport()
     prepared = (prepare_text(text, encode(text.question, text.rationale), report) for text in texts[:MOST_TEXTS])
     items = [item for item in prepared if item is not None]
@@ -77,8 +58,34 @@ def router_weights(
             reading = read_batch(model, tokenizer, batch, columns, width, values=True)
             lengths = torch.tensor([len(item.encoded.input_ids) for item in batch], device=model.device)
             mask_BT = torch.arange(int(lengths.max()), device=model.device)[None] < lengths[:, None]
-            weights_BL = router.by_layer(router(reading.values, mask_BT)).float().cpu().numpy()
+            weights_BL = method.router.by_layer(method.router(reading.values, mask_BT)).float().cpu().numpy()
             weights_by_id |= {
                 item.text.id: np.asarray(row, dtype=np.float64) for item, row in zip(batch, weights_BL, strict=True)
             }
     return weights_by_id
+
+
+def _load_method(workspace: Workspace, pair: tuple[str, int], model: Any) -> Any:
+    """The method of a student with its trained router; None without a router."""
+    import safetensors.torch
+
+    from molsaki.training import make_method
+    from molsaki.training.trainer import METHOD_WEIGHTS
+
+    spec = workspace.method(pair[0])
+    path = workspace.student(*pair) / METHOD_WEIGHTS
+    if view_of(spec) is None or not path.is_file():
+        return None
+    try:
+        weights = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"Expected the weights of the method in {path}; the file is damaged ({error}). The layer weights of the "
+            "router cannot be computed. Delete the student's folder and train it again, or delete this file."
+        ) from error
+    if not any(name.startswith("router.") for name in weights):
+        return None
+    teacher_layers = len(weights["teacher_logits"]) if "teacher_logits" in weights else 0
+    method = make_method(METHODS[spec.name], METHODS[spec.name].Settings(**spec.settings), model, teacher_layers)
+    method.load_state_dict(weights)
+    return method.to(model.device).eval()

@@ -41,7 +41,7 @@ def accuracy_chart(means: Mapping[str, Mapping[str, MeanAccuracy]], tests: Seque
     return Chart(
         "accuracy",
         "Accuracy by test set and method",
-        "Dots are means over seeds. Lines are 95 % intervals over seeds, or over problems if seeds do not differ.",
+        "Dots are means over seeds. Lines are 95 % intervals over seeds, over problems if they agree.",
         "",
         "% right",
         [one for one in series if one.x],

@@ -155,19 +155,15 @@ class Workspace:
 
     def read_texts(self, name: str) -> tuple[list[Problem], dict[str, Text]]:
         """The problems of a set with a rationale, and the texts that attention is read on, by id."""
+        rows = read_rationales(self.rationale_log, self.read_problems(name))
+        return [row.problem for row in rows], {row.problem.id: self.text_of(row) for row in rows}
+
+    def text_of(self, row: RationaleRow) -> Text:
+        """The text that attention is read on: a question, its rationale, and what counts as a key."""
         from molsaki.spans.text import Text
 
-        rows = read_rationales(self.rationale_log, self.read_problems(name))
-        steps = self.recipe.rationales.steps
-        texts = {
-            row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self.keys_of(row), steps)
-            for row in rows
-        }
-        return [row.problem for row in rows], texts
-
-    def keys_of(self, row: RationaleRow) -> Any:
-        """The keys of a problem: "numbers", or its key words."""
-        return "numbers" if self.recipe.keys == "numbers" else tuple(row.keywords or ())
+        keys = "numbers" if self.recipe.keys == "numbers" else tuple(row.keywords or ())
+        return Text(row.problem.id, row.problem.text, row.rationale, keys, self.recipe.rationales.steps)
 
     def template(self, name: str) -> PromptTemplate:
         """The template of one of the recipe's prompts."""

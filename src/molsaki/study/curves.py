@@ -193,7 +193,7 @@ def curve_chart(study: Study, answers: RunAnswers, setting: str | None) -> Chart
     return Chart(
         f"curve-{answers.name}" + ("" if setting is None else f"-{setting}"),
         f"{answers.name}: accuracy against training problems",
-        f"Means over seeds, {sets}. Bands are 95 % intervals over seeds, or over problems if seeds do not differ.",
+        f"Means over seeds, {sets}. Bands are 95 % intervals over seeds, over problems if they agree.",
         "training problems",
         "% right",
         series,

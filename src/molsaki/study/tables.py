@@ -119,6 +119,7 @@ def compare_run(study: Study, answers: RunAnswers, group: Group) -> Comparison:
         for column in answers.columns if seeds else ():
             left, right = (answers.tables(cell, column, seeds) for cell in cells)
             paired[a, b, column] = paired_difference_over_sets(left, right)
+    # One family of comparisons: all pairs of methods on all columns of this table.
     corrected = holm([difference.p_value for difference in paired.values()])
     for ((a, b, column), difference), p_corrected in zip(paired.items(), corrected, strict=True):
         counts = _mcnemar_counts(answers, Cell(a, group), Cell(b, group), column)
@@ -163,6 +164,7 @@ def _mcnemar_counts(answers: RunAnswers, a: Cell, b: Cell, column: str) -> tuple
         return None, None
     only_a = only_b = 0
     for seed in answers.seeds(a, b):
+        # Each seed is a test of its own: the students of a seed answered the same problems.
         test = mcnemar(*(answers.correct[cell.label, seed][column].astype(bool).tolist() for cell in (a, b)))
         if test.p_value < SIGNIFICANT:
             only_a += test.only_a > test.only_b
@@ -195,7 +197,7 @@ def _describe_means(comparison: Comparison) -> str:
     seeds = sorted({cell.seeds for cells in comparison.accuracies.values() for cell in cells.values()})
     if not seeds:
         return "no students"
-    over = "over problems" if seeds == [1] else "over seeds, or over problems if seeds do not differ"
+    over = "over problems" if seeds == [1] else "over seeds, over problems if they agree"
     number = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     return f"mean of {number} [95 % interval {over}]"
 
