@@ -78,7 +78,8 @@ def test_a_recipe_without_its_data_says_where_each_file_was_looked_for(name: str
     with pytest.raises(RecipeError, match="expected a file or folder at") as caught:
         prepare_recipe(name, data=str(tmp_path))
     recipe = parse_recipe(read_recipe(name))
-    assert str(caught.value).count("expected a file or folder at") == 1 + len(recipe.data.tests)
+    files = 1 + len(recipe.data.tests) + (recipe.rationales.path is not None)
+    assert str(caught.value).count("expected a file or folder at") == files
     assert str(tmp_path) in str(caught.value)
     assert "MOLSAKI_DATA" in str(caught.value)
 
@@ -148,6 +149,15 @@ def test_the_papers_settings_are_the_papers() -> None:
         ),
         ("evaluation.max_new_tokens=1e12", "evaluation.max_new_tokens: Input should be"),
         ("name=../elsewhere", "name: String should match pattern"),
+        ("evaluation.rows={elsewhere: 5}", "evaluation.rows.elsewhere: expected one of the test sets ['in-domain']"),
+        ("evaluation.rows={in-domain: 0}", "greater than or equal to 1"),
+        ("rationales={source: file}", "expected `path` and `columns` with `source: file`"),
+        ("rationales={path: x.jsonl}", "expected no path with `source: teacher`"),
+        (
+            "data.train={source: table, path: x, columns: {question: q, anser: a}}",
+            "data.train.columns: Expected a mapping",
+        ),
+        ("data.train={source: table, path: x, columns: {question: q, anser: a}}", "'anser' is no part of a row"),
         (
             "training.trackers=[tensorboard, nonsense]",
             "training.trackers.1: expected one of azure_ml, comet_ml,",

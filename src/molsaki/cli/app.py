@@ -12,6 +12,7 @@ import sys
 import typer
 
 from molsaki.cli import bench, doctor, import_, look, recipes, report, stages, study
+from molsaki.cli.options import with_models
 
 app = typer.Typer(
     name="molsaki",
@@ -25,12 +26,11 @@ app = typer.Typer(
 recipes_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True, rich_markup_mode=None)
 
 for stage in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
-    app.command()(stage)
-app.command()(study.study)
-for tool in (report.report, look.look, bench.bench):
-    app.command()(tool)
+    app.command()(with_models(stage))
+for tool in (study.study, report.report, look.look, doctor.doctor):
+    app.command()(with_models(tool))
+app.command()(bench.bench)
 app.command("import")(import_.import_rationales)
-app.command()(doctor.doctor)
 app.add_typer(recipes_app, name="recipes")
 recipes_app.command("list")(recipes.list_recipes)
 recipes_app.command("show")(recipes.show_recipe)

@@ -36,10 +36,11 @@ def import_rationales(
     from molsaki.cli.console import Console
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
-    from molsaki.stages.import_rationales import Columns
+    from molsaki.stages.import_rationales import completion_columns
 
     console = Console()
-    columns = Columns(completion, identifier, question)
+    matched = {"id": identifier} if question is None else {"question": question}
+    columns = completion_columns({"completion": completion, **matched})
     if count:
         from molsaki.stages.check import prepare_recipe
         from molsaki.stages.import_rationales import count_palm

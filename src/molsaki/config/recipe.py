@@ -95,8 +95,10 @@ class RationaleSettings(RecipePart):
 
     Attributes:
         source: "teacher" writes them; "palm" are PaLM-540B's completions beside the data of Distilling
-            step-by-step; "dataset" are those that come with the problems; "imported" those that `molsaki import` brings
-            from a file.
+            step-by-step; "dataset" are those that come with the problems; "file" are those of a file of any tool;
+            "imported" those that `molsaki import` brings from one.
+        path: that file, from the data root.
+        columns: its columns: `completion`, and `id` or `question` (and `choices`) to find the problem by.
         keep: "right" keeps what reaches the right answer; "all" keeps wrong ones too (only to try things out).
         keywords: for multiple choice: "teacher" is asked for them, "question-words" takes the question's content
             words, "dataset" those that come with the problems.
@@ -108,7 +110,9 @@ class RationaleSettings(RecipePart):
         batch_size: questions that a local model answers together.
     """
 
-    source: Literal["teacher", "palm", "dataset", "imported"] = "teacher"
+    source: Literal["teacher", "palm", "dataset", "file", "imported"] = "teacher"
+    path: str | None = None
+    columns: dict[str, str | tuple[str, ...]] | None = None
     keep: Literal["right", "all"] = "right"
     keywords: Literal["teacher", "question-words", "dataset"] = "teacher"
     second_pass: bool = False
@@ -116,6 +120,15 @@ class RationaleSettings(RecipePart):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_new_tokens: Count = 256
     batch_size: Count = 32
+
+    @model_validator(mode="after")
+    def _file_has_columns(self) -> Self:
+        given = [name for name in ("path", "columns") if getattr(self, name) is not None]
+        if self.source == "file" and len(given) < 2:
+            raise ValueError("expected `path` and `columns` with `source: file`")
+        if self.source != "file" and given:
+            raise ValueError(f"expected no {' and '.join(given)} with `source: {self.source}`")
+        return self
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
@@ -256,15 +269,20 @@ class EvaluationSettings(RecipePart):
         max_new_tokens: an answer that is not over by then is counted as cut off.
         max_rationale_tokens: the same bound for a prompt that is answered with a rationale.
         batch_size: prompts decoded together.
-        rows: test on at most this many problems of each set, chosen by the hash of their text; all by default.
+        rows: test on at most this many problems of each set, or of the sets that are named, chosen by the hash of
+            their text; all by default.
         explain: also decode the `explain:` prompt and keep what is written.
     """
 
     max_new_tokens: Count = 64
     max_rationale_tokens: Count = 256
     batch_size: Count = 128
-    rows: Count | None = None
+    rows: Count | dict[Name, Count] | None = None
     explain: bool = False
+
+    def rows_of(self, name: str) -> int | None:
+        """How many problems of a test set are tested on at most; None for all."""
+        return self.rows.get(name) if isinstance(self.rows, dict) else self.rows
 
     def bound_for(self, template: PromptTemplate) -> int:
         """How many tokens may be written for a prompt."""

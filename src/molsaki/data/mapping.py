@@ -70,9 +70,9 @@ class ColumnMap:
             problems.append("'choices' and 'choices_are' are both there; leave one out")
         if problems:
             raise DataError(
-                f"Expected a mapping from {', '.join(parts)} to the names of columns, with {', '.join(settings)} and "
-                f"{', '.join(FORMAT)} where they are needed: {'; '.join(problems)}. Rows cannot be read without it; "
-                "correct the mapping."
+                f"Expected a mapping from {', '.join(parts)} to the names of columns, with "
+                f"{', '.join((*settings, *FORMAT))} where they are needed: {'; '.join(problems)}. Rows cannot be read "
+                "without it; correct the mapping."
             )
         columns = {part: tuple(map(Column, _names(given[part]))) for part in parts if part in given}
         chosen = {key: str(given[key]) for key in settings if key in given}

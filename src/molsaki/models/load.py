@@ -9,6 +9,7 @@ from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.errors import InputError
+from molsaki.models.folder import find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,7 +29,7 @@ _POCKET = {"pocket:teacher": TEACHER, "pocket:student": STUDENT}
 
 def model_location(spec: ModelSpec) -> str:
     """The directory or hub name of a model."""
-    return str(_POCKET.get(spec.name, spec.name))
+    return str(_POCKET.get(spec.name) or find_model(spec.name))
 
 
 def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
@@ -37,7 +38,7 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
     Raises:
         InputError: there is none.
     """
-    location, revision = spec.tokenizer or model_location(spec), spec.revision
+    location, revision = find_model(spec.tokenizer) if spec.tokenizer else model_location(spec), spec.revision
     local = recipe.data_root() / (spec.tiny_tokenizer or "")
     if recipe.tiny and spec.tiny_tokenizer is not None and local.is_dir():
         location, revision = str(local), None

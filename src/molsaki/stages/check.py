@@ -12,8 +12,11 @@ from molsaki.config.load import LONGEST_SHOWN, describe, override, parse_recipe,
 from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
 from molsaki.config.recipe import DataSpec, Recipe
 from molsaki.data import SOURCES
-from molsaki.errors import RecipeError
+from molsaki.data.mapping import Columns
+from molsaki.data.table import table_columns
+from molsaki.errors import DataError, RecipeError
 from molsaki.methods import METHODS
+from molsaki.stages.import_rationales import completion_columns
 from molsaki.stages.next_tokens import require_temperatures
 from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
 from molsaki.store.run_directory import RunDirectory
@@ -173,6 +176,7 @@ def _wrong_names(recipe: Recipe) -> list[str]:
         specs["data.validation"] = recipe.data.validation
     for where, data in specs.items():
         found += _data_problems(recipe, where, data)
+    found += _rationale_file_problems(recipe)
     for where, model in (
         ("teacher.writer", recipe.teacher.writer),
         ("teacher.reader", recipe.teacher.reader),
@@ -214,7 +218,7 @@ def _data_problems(recipe: Recipe, where: str, spec: DataSpec) -> list[str]:
     entry = SOURCES.get(spec.source)
     if entry is None:
         if spec.source.startswith("hub:"):
-            return []
+            return _column_problems(f"{where}.columns", spec.columns, table_columns)
         return [f"{where}.source: expected one of {', '.join(SOURCES)} or hub:owner/name; got {spec.source!r}"]
     given = {name for name in ("path", "split", "columns") if getattr(spec, name) is not None}
     found = [
@@ -224,21 +228,43 @@ def _data_problems(recipe: Recipe, where: str, spec: DataSpec) -> list[str]:
         f"{where}.{name}: expected none, since {spec.source} has no use for it; got {getattr(spec, name)!r}"
         for name in given - entry.takes
     ]
+    if "columns" in entry.takes:
+        found += _column_problems(f"{where}.columns", spec.columns, table_columns)
     path = recipe.data_path(spec.path)
     if path is None or "path" not in entry.takes:
         return found
+    return found + _path_problems(f"{where}.path", path, entry.file_of_split.get(spec.split or "", ""))
+
+
+def _rationale_file_problems(recipe: Recipe) -> list[str]:
+    """What is wrong with the file of rationales that a recipe names."""
+    path = recipe.data_path(recipe.rationales.path)
+    if path is None:
+        return []
+    found = _column_problems("rationales.columns", recipe.rationales.columns, completion_columns)
+    return found + _path_problems("rationales.path", path)
+
+
+def _column_problems(where: str, columns: Columns | None, check: Callable[[Columns], object]) -> list[str]:
+    try:
+        if columns is not None:
+            check(columns)
+    except DataError as error:
+        return [f"{where}: {error}"]
+    return []
+
+
+def _path_problems(where: str, path: Path, name_in_folder: str = "") -> list[str]:
     try:
         if path.is_dir():
-            path /= entry.file_of_split.get(spec.split or "", "")
+            path /= name_in_folder
         wrong = "" if path.exists() else "there is none"
     except OSError as error:  # a name that is too long, a folder that may not be entered
         wrong = f"the system says: {error.strerror}"
-    if wrong:
-        found.append(
-            f"{where}.path: expected a file or folder at {str(path)[:LONGEST_SHOWN]}; {wrong}. Say where the data is "
-            "with --data or MOLSAKI_DATA"
-        )
-    return found
+    if not wrong:
+        return []
+    shown = str(path)[:LONGEST_SHOWN]
+    return [f"{where}: expected a file or folder at {shown}; {wrong}. Give the data folder with --data or MOLSAKI_DATA"]
 
 
 def _misfits(recipe: Recipe) -> list[str]:
@@ -259,6 +285,12 @@ def _misfits(recipe: Recipe) -> list[str]:
         for name in (TRAIN, VALIDATION)
         if name in recipe.data.tests
     ]
+    if isinstance(recipe.evaluation.rows, dict):
+        found += [
+            f"evaluation.rows.{name}: expected one of the test sets {list(recipe.data.tests)}"
+            for name in recipe.evaluation.rows
+            if name not in recipe.data.tests
+        ]
     if recipe.student.device_map is not None:
         found.append(
             "student.device_map: expected none, since a student is trained on one device, or on many by `accelerate "

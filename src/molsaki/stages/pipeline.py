@@ -32,8 +32,8 @@ from molsaki.teacher.opening import cost, open_writer, recipe_questions, show_pr
 from molsaki.teacher.rationales import GenerationReport
 
 if TYPE_CHECKING:
+    from molsaki.data.mapping import ColumnMap
     from molsaki.spans.views import View
-    from molsaki.stages.import_rationales import Columns
     from molsaki.stages.students import Done, Job
 
 logger = logging.getLogger(__name__)
@@ -146,12 +146,14 @@ def prompts(recipe: Recipe, rows: int) -> Iterator[tuple[str, str, str]]:
 
 def _write_rationales(workspace: Workspace, problems: list[Problem], progress: Progress | None) -> GenerationReport:
     from molsaki.stages.generate import generate_rationales, own_rationales
-    from molsaki.stages.import_rationales import IMPORTED, import_palm
+    from molsaki.stages.import_rationales import IMPORTED, import_file, import_palm
 
     recipe = workspace.recipe
     settings = recipe.rationales
     log = workspace.rationale_log
     named = "question-words" if settings.keywords == "question-words" else "data"
+    if settings.source == "file":
+        return import_file(workspace, problems)
     if workspace.run.path(IMPORTED).exists():
         raise ArtefactError(
             f"Expected the import into {workspace.run.folder} to have finished, as {IMPORTED} says that its rationales "
@@ -180,7 +182,7 @@ def _write_rationales(workspace: Workspace, problems: list[Problem], progress: P
     )
 
 
-def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapping[str, Any]:
+def take_over(workspace: Workspace, file: Path | None, columns: ColumnMap) -> Mapping[str, Any]:
     """Take over rationales that exist already, in the place of what a teacher would write.
 
     Args:

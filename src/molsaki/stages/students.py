@@ -189,7 +189,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
                 "method": method.name,
                 "summary": method.summary,
                 "student": recipe.student.name,
-                "writer": _named(recipe.teacher.writer, recipe.rationales.source),
+                "writer": _named(recipe.teacher.writer, recipe.rationales.path or recipe.rationales.source),
                 "reader": _named(recipe.teacher.attending, "none")
                 if method.reads_attention or method.reads_logits
                 else "not read",

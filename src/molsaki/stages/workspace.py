@@ -115,7 +115,7 @@ class Workspace:
         """The problems of a test set that are tested on, in the set's order."""
         if name in self._tested:
             return list(self._tested[name])
-        problems, rows = self.read_problems(name), self.recipe.evaluation.rows
+        problems, rows = self.read_problems(name), self.recipe.evaluation.rows_of(name)
         if rows is not None and rows < len(problems):
             chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
             ids = {problem.id for problem in chosen}
