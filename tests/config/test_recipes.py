@@ -80,8 +80,9 @@ def test_a_recipe_without_its_data_names_every_missing_file(name: str, tmp_path:
     with pytest.raises(RecipeError) as caught:
         prepare_recipe(name, data=str(tmp_path))
     recipe = parse_recipe(read_recipe(name))
-    assert len(re.findall(rf"^  - data\..*\.path: .*{tmp_path}", str(caught.value), re.MULTILINE)) == 1 + len(
-        recipe.data.tests
+    files = 1 + len(recipe.data.tests) + (recipe.rationales.path is not None)
+    assert (
+        len(re.findall(rf"^  - (?:data\..*|rationales)\.path: .*{tmp_path}", str(caught.value), re.MULTILINE)) == files
     )
     assert "MOLSAKI_DATA" in str(caught.value)
 
@@ -146,6 +147,11 @@ def test_the_papers_settings_are_the_papers() -> None:
         ("name=../elsewhere", "name", "'../elsewhere'"),
         ("training.trackers=[tensorboard, nonsense]", "training.trackers.1", "'nonsense'"),
         ("training.trackers=[all, tensorboard]", "training.trackers.0", "'all'"),
+        ("evaluation.rows={elsewhere: 5}", "evaluation.rows.elsewhere", "['in-domain']"),
+        ("evaluation.rows={in-domain: 0}", "evaluation.rows.dict[constrained-str,constrained-int].in-domain", "got 0"),
+        ("rationales={source: file}", "rationales", "`path`"),
+        ("rationales={path: x.jsonl}", "rationales", "path"),
+        ("data.train={source: table, path: x, columns: {question: q, anser: a}}", "data.train.columns", "'anser'"),
         (
             "methods=[{name: dss, training: {trackers: [nonsense]}}]",
             "methods.0.training.trackers.0",

@@ -14,6 +14,7 @@ import typer
 
 from molsaki._version import __version__
 from molsaki.cli import bench, doctor, import_, look, recipes, report, stages, study
+from molsaki.cli.options import with_models
 
 app = typer.Typer(
     name="molsaki",
@@ -43,12 +44,11 @@ def options(
 
 
 for stage in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
-    app.command()(stage)
-app.command()(study.study)
-for tool in (report.report, look.look, bench.bench):
-    app.command()(tool)
+    app.command()(with_models(stage))
+for tool in (study.study, report.report, look.look, doctor.doctor):
+    app.command()(with_models(tool))
+app.command()(bench.bench)
 app.command("import")(import_.import_rationales)
-app.command()(doctor.doctor)
 app.add_typer(recipes_app, name="recipes")
 recipes_app.command("list")(recipes.list_recipes)
 recipes_app.command("show")(recipes.show_recipe)

@@ -37,12 +37,13 @@ def import_rationales(
 ) -> None:
     """Import rationales from a file and keep those that reach the right answer."""
     from molsaki.cli.console import Console
+    from molsaki.data.mapping import completion_columns
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
-    from molsaki.stages.import_rationales import Columns
 
     console = Console()
-    columns = Columns(completion, identifier, question)
+    matched = {"id": identifier} if question is None else {"question": question}
+    columns = completion_columns({"completion": completion, **matched})
     if count:
         from molsaki.stages.check import prepare_recipe
         from molsaki.stages.import_rationales import count_palm

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +30,35 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in 
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Students at a time (default: one per GPU, or one per core).")
 ]
+
+Models = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        exists=True,
+        file_okay=False,
+        help="Folder of model directories, where the last part of a model's name is looked for before the hub.",
+    ),
+]
+
+
+def with_models(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that loads models, with the option `--models`."""
+
+    @functools.wraps(command)
+    def wrapped(*, models: Path | None, **options: Any) -> None:
+        from molsaki.models.folder import models_in
+
+        with models_in(models):
+            command(**options)
+
+    signature = inspect.signature(command, eval_str=True)
+    option = inspect.Parameter("models", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Models)
+    wrapped.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), option]
+    )
+    wrapped.__annotations__ = {**command.__annotations__, "models": Models}
+    return wrapped
 
 
 @contextmanager

@@ -15,6 +15,9 @@ from molsaki.config.load import LONGEST_SHOWN, list_errors
 from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
 from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
 from molsaki.data import SOURCES
+from molsaki.data.mapping import Columns, completion_columns
+from molsaki.data.table import table_columns
+from molsaki.errors import DataError
 from molsaki.methods import METHODS, terms_of
 
 TRACKER_CHECKS = {"azure_ml": "azureml", "comet_ml": "comet", "flyte": "flytekit"}
@@ -53,7 +56,9 @@ def _check_data(recipe: Recipe) -> list[str]:
     for key, spec in recipe.data.specs.items():
         source = SOURCES.get(spec.source)
         if source is None:
-            if not spec.source.startswith("hub:"):
+            if spec.source.startswith("hub:"):
+                problems += _check_columns(f"{key}.columns", spec.columns, table_columns)
+            else:
                 known = ", ".join(SOURCES)
                 problems.append(f"{key}.source: expected one of {known} or hub:owner/name; got {spec.source!r}")
             continue
@@ -63,13 +68,28 @@ def _check_data(recipe: Recipe) -> list[str]:
             f"{key}.{name}: expected no value; {spec.source} does not use it. Got {getattr(spec, name)!r}"
             for name in given - source.takes
         ]
+        if "columns" in source.takes:
+            problems += _check_columns(f"{key}.columns", spec.columns, table_columns)
         path = recipe.data_path(spec.path)
         if path is not None and "path" in source.takes:
             problems += _check_path(key, path, source.file_of_split.get(spec.split or "", ""))
+    rationales = recipe.data_path(recipe.rationales.path)
+    if rationales is not None:
+        problems += _check_columns("rationales.columns", recipe.rationales.columns, completion_columns)
+        problems += _check_path("rationales", rationales)
     return problems
 
 
-def _check_path(key: str, path: Path, usual_name: str) -> list[str]:
+def _check_columns(key: str, columns: Columns | None, check: Callable[[Columns], object]) -> list[str]:
+    try:
+        if columns is not None:
+            check(columns)
+    except DataError as error:
+        return [f"{key}: {error}"]
+    return []
+
+
+def _check_path(key: str, path: Path, usual_name: str = "") -> list[str]:
     try:
         if path.is_dir():
             path /= usual_name
@@ -144,6 +164,12 @@ def check_consistency(recipe: Recipe) -> list[str]:
         for name in (TRAIN, VALIDATION)
         if name in recipe.data.tests
     ]
+    if isinstance(recipe.evaluation.rows, dict):
+        problems += [
+            f"evaluation.rows.{name}: expected one of the test sets {list(recipe.data.tests)}"
+            for name in recipe.evaluation.rows
+            if name not in recipe.data.tests
+        ]
     if recipe.student.device_map is not None:
         problems.append(
             "student.device_map: expected none, since a student trains on one device or, with `accelerate launch`, on "

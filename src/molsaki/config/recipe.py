@@ -103,8 +103,10 @@ class RationaleSettings(RecipePart):
 
     Attributes:
         source: "teacher" generates rationales; "palm" uses the completions of PaLM-540B in the data of Distilling
-            step-by-step; "dataset" uses the rationales of the data set; "imported" uses those that `molsaki import`
-            reads from a file.
+            step-by-step; "dataset" uses the rationales of the data set; "file" uses those of the file `path`;
+            "imported" uses those that `molsaki import` reads from a file.
+        path: the file of rationales, relative to the data root.
+        columns: its columns: `completion`, and `id` or `question` (and `choices`) to find the problem by.
         keep: "right" keeps rationales that reach the right answer; "all" also keeps wrong ones, for testing.
         learn: of completions with thinking, the student learns the "summary" behind it, the "thinking", or "both".
         steps: a step of a rationale is one of its "sentences" (a line break ends one too), "lines" or "paragraphs".
@@ -117,7 +119,9 @@ class RationaleSettings(RecipePart):
         batch_size: batch size of a local model.
     """
 
-    source: Literal["teacher", "palm", "dataset", "imported"] = "teacher"
+    source: Literal["teacher", "palm", "dataset", "file", "imported"] = "teacher"
+    path: str | None = None
+    columns: dict[str, str | tuple[str, ...]] | None = None
     keep: Literal["right", "all"] = "right"
     learn: Literal["summary", "thinking", "both"] = "summary"
     steps: Literal["sentences", "lines", "paragraphs"] = "sentences"
@@ -127,6 +131,15 @@ class RationaleSettings(RecipePart):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_new_tokens: Count = 256
     batch_size: Count = 32
+
+    @model_validator(mode="after")
+    def _file_has_columns(self) -> Self:
+        given = [name for name in ("path", "columns") if getattr(self, name) is not None]
+        if self.source == "file" and len(given) < 2:
+            raise ValueError("expected `path` and `columns` with `source: file`")
+        if self.source != "file" and given:
+            raise ValueError(f"expected no {' and '.join(given)} with `source: {self.source}`")
+        return self
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:
@@ -274,8 +287,12 @@ class EvaluationSettings(RecipePart):
     max_new_tokens: Count = 64
     max_rationale_tokens: Count = 256
     batch_size: Count = 128
-    rows: Count | None = None
+    rows: Count | dict[Name, Count] | None = None
     explain: bool = False
+
+    def rows_of(self, name: str) -> int | None:
+        """How many problems of a test set are tested on at most; None for all."""
+        return self.rows.get(name) if isinstance(self.rows, dict) else self.rows
 
     def bound_for(self, template: PromptTemplate) -> int:
         """The maximum number of new tokens for a prompt."""

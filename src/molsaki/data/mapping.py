@@ -70,9 +70,9 @@ class ColumnMap:
             problems.append("'choices' and 'choices_are' are both there; leave one out")
         if problems:
             raise DataError(
-                f"Expected a mapping from {', '.join(parts)} to the names of columns, with {', '.join(settings)} and "
-                f"{', '.join(FORMAT)} where they are needed: {'; '.join(problems)}. Rows cannot be read without it; "
-                "correct the mapping."
+                f"Expected a mapping from {', '.join(parts)} to the names of columns, with "
+                f"{', '.join((*settings, *FORMAT))} where they are needed: {'; '.join(problems)}. Rows cannot be read "
+                "without it; correct the mapping."
             )
         columns = {part: tuple(map(Column, _names(given[part]))) for part in parts if part in given}
         chosen = {key: str(given[key]) for key in settings if key in given}
@@ -151,3 +151,25 @@ def _are_names(value: object, several: bool) -> bool:
     if isinstance(value, str):
         return bool(value)
     return several and isinstance(value, (list, tuple)) and bool(value) and all(v and isinstance(v, str) for v in value)
+
+
+COMPLETION_PARTS = ("completion", "id", "question", "choices")
+
+
+def completion_columns(columns: Columns) -> ColumnMap:
+    """Check a mapping of the columns of a file of completions.
+
+    Args:
+        columns: from `completion` (a rationale with an answer sentence) and `id` or `question` to columns, as
+            `load_table` has them. `question` is the text of the question, with or without its choices, and is matched
+            instead of the id; `choices` may be in the question's own column.
+
+    Raises:
+        DataError: the mapping is wrong.
+    """
+    wrong = [] if "completion" in columns else ["'completion' is missing"]
+    if not {"id", "question"} & set(columns):
+        wrong.append("'id' (or 'question') is missing")
+    if "choices" in columns and "question" not in columns:
+        wrong.append("'choices' needs the column of 'question'")
+    return ColumnMap.parse(columns, COMPLETION_PARTS, {}, wrong)

@@ -65,7 +65,7 @@ def load_table(path: Path, columns: Columns, limit: int | None = None) -> Loaded
     Raises:
         DataError: the mapping is wrong, it names a column that no row has, or the file cannot be used.
     """
-    mapping = _parse(columns)
+    mapping = table_columns(columns)
     return _load(read_rows(path, mapping.wanted, mapping.form), mapping, path.stem, str(path), limit)
 
 
@@ -76,10 +76,15 @@ def load_mapped(
     unused = [key for key in FORMAT if key in columns]
     if unused:
         raise DataError(f"Expected no {', '.join(unused)} for {source}, which is no file. Leave it out of the mapping.")
-    return _load(rows, _parse(columns), prefix, source, limit)
+    return _load(rows, table_columns(columns), prefix, source, limit)
 
 
-def _parse(columns: Columns) -> ColumnMap:
+def table_columns(columns: Columns) -> ColumnMap:
+    """Check a mapping as `load_table` takes it.
+
+    Raises:
+        DataError: the mapping is wrong.
+    """
     wrong = [] if "question" in columns else ["'question' is missing"]
     if not {"answer", "label"} & set(columns):
         wrong.append("'answer' (or 'label') is missing")

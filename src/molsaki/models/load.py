@@ -22,6 +22,7 @@ from molsaki.models.checkpoint import (
     weight_files,
 )
 from molsaki.models.fingerprint import hash_files, hash_parameters
+from molsaki.models.folder import find_model
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _POCKET = {"pocket:teacher": TEACHER, "pocket:student": STUDENT}
 
 def model_location(spec: ModelSpec) -> str:
     """The directory or hub name of a model."""
-    return str(_POCKET.get(spec.name, spec.name))
+    return str(_POCKET.get(spec.name) or find_model(spec.name))
 
 
 def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
@@ -51,7 +52,7 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
     Raises:
         InputError: there is none.
     """
-    location, revision = spec.tokenizer or model_location(spec), spec.revision
+    location, revision = find_model(spec.tokenizer) if spec.tokenizer else model_location(spec), spec.revision
     local = recipe.data_root() / (spec.tiny_tokenizer or "")
     if recipe.tiny and spec.tiny_tokenizer is not None and local.is_dir():
         location, revision = str(local), None

@@ -92,7 +92,7 @@ def _data(workspace: Workspace) -> Iterator[Finding]:
 def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
     recipe = workspace.recipe
     source = recipe.rationales.source
-    if source in ("palm", "dataset"):
+    if source in ("palm", "dataset", "file"):
         manifest = pipeline.generate(workspace)
         level: Level = "plain" if manifest["kept"] else "error"
         yield Finding("rationales", f"{manifest['kept']} of {manifest['problems']} kept", level)

@@ -1,7 +1,8 @@
 """Import completions: PaLM's, or rows that any tool wrote. They are checked like those of a teacher.
 
-A completion is matched to its problem by id or by the text of the question, never by a guess. Only PaLM's published
-files, which have neither, are matched by the order of rows. Rows that cannot be used are counted with a reason.
+A completion is matched to its problem by id or by the text of the question and its choices, never by a guess. Only
+PaLM's published files, which have neither, are matched by the order of rows. Rows that cannot be used are counted with
+a reason.
 """
 
 from __future__ import annotations
@@ -10,18 +11,17 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from molsaki.config.recipe import Recipe
-from molsaki.counts import plural
 from molsaki.data import load_palm_completions, load_problems
-from molsaki.data.files import check_file
+from molsaki.data.files import check_file, open_file
+from molsaki.data.mapping import ColumnMap, completion_columns
 from molsaki.data.palm import ROW_FILES
 from molsaki.data.row_files import read_rows
-from molsaki.data.rows import UnusableRowError, checked_text, identifier_of
+from molsaki.data.rows import UnusableRowError, identifier_of
 from molsaki.errors import ArtefactError, DataError
 from molsaki.records import Problem, RowReport, hash_text
 from molsaki.stages.generate import GenerationReport, KeywordSource, import_rationales
@@ -33,25 +33,11 @@ IMPORTED = "imported.json"
 """The file of a run that names the source of its imported rationales."""
 SECOND = "a second completion of a problem; the first is used"
 UNKNOWN = "of no training problem of this run"
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The names of the columns of a file.
-
-    Attributes:
-        completion: the completion, a rationale with an answer sentence.
-        id: the id of the problem; ignored if `question` is given.
-        question: the text of the question, with or without its choices; None to match by id.
-    """
-
-    completion: str = "completion"
-    id: str = "id"
-    question: str | None = None
+OTHER_CHOICES = "its choices are not those of the problem with this question"
 
 
 def import_into(
-    workspace: Workspace, problems: Sequence[Problem], file: Path | None, columns: Columns
+    workspace: Workspace, problems: Sequence[Problem], file: Path | None, columns: ColumnMap
 ) -> tuple[GenerationReport, str]:
     """Import the completions of a file, or PaLM's, into a run. Rationales that the run already has stay unchanged.
 
@@ -76,10 +62,23 @@ def import_into(
     if file is None:
         raw = palm_completions(workspace.recipe, problems)
     else:
-        raw, rows = match_completions(read_rows(file), columns, problems, str(file))
+        raw, rows = match_completions(read_rows(file, columns.wanted, columns.form), columns, problems, str(file))
     write_json(source_file, source)  # after the file was read: the user may have to correct it, which changes its hash
     report = _imported(raw, problems, log, workspace.recipe)
     return _add_row_notes(report, rows), source["from"]
+
+
+def import_file(workspace: Workspace, problems: Sequence[Problem]) -> GenerationReport:
+    """Import the completions of the file that a recipe names.
+
+    Raises:
+        ArtefactError, DataError: see `import_into`.
+    """
+    settings = workspace.recipe.rationales
+    assert settings.path is not None, "checked with the recipe"
+    assert settings.columns is not None, "checked with the recipe"
+    file = workspace.recipe.data_path(settings.path)
+    return import_into(workspace, problems, file, completion_columns(settings.columns))[0]
 
 
 def import_palm(recipe: Recipe, problems: Sequence[Problem], log: RowLog) -> GenerationReport:
@@ -110,16 +109,17 @@ def keyword_source(recipe: Recipe) -> KeywordSource:
 
 
 def match_completions(
-    rows: Iterable[Any], columns: Columns, problems: Sequence[Problem], source: str
+    rows: Iterable[Any], columns: ColumnMap, problems: Sequence[Problem], source: str
 ) -> tuple[dict[str, str], RowReport]:
     """Match completions to problems.
 
     An id in the file is the id of the problem, or the part of it after the first slash (`17` for `train/17`) if only
-    one problem has it.
+    one problem has it. White space does not matter in questions. Choices in the file must be the problem's, in its
+    order, since an answer may be a letter.
 
     Args:
         rows: the rows of the file.
-        columns: the names of its columns.
+        columns: its columns, as `completion_columns` has checked them.
         problems: the problems to find completions for.
         source: the name of the file, for messages.
 
@@ -127,41 +127,49 @@ def match_completions(
         The completions by problem id, and the counts of the rows.
 
     Raises:
-        DataError: no row has a completion for one of the problems.
+        DataError: no row has a completion for one of the problems, or a column is in no row.
     """
-    problem_ids = _ids_by_question(problems) if columns.question is not None else _ids_by_id(problems)
+    if not problems:
+        raise DataError(f"Expected training problems to import {source} for; there are none. Nothing was imported.")
+    problem_ids = _ids_by_question(problems) if "question" in columns.columns else _ids_by_id(problems)
     report, completions = RowReport(), dict[str, str]()
-    names: Counter[str] = Counter()
     for index, row in enumerate(rows):
         try:
-            if not isinstance(row, Mapping):
-                raise UnusableRowError("the row is not an object with named fields")
-            names.update(map(str, row))
-            text = checked_text(row.get(columns.completion), f"the completion in {columns.completion!r}")
-            if columns.question is None:
-                key = identifier_of(row, columns.id)
-            else:
-                key = _hash_words(checked_text(row.get(columns.question), f"the question in {columns.question!r}"))
-            if key not in problem_ids:
-                raise UnusableRowError(UNKNOWN)
-            if problem_ids[key] in completions:
+            problem_id, text = _match(row, columns, problem_ids)
+            if problem_id in completions:
                 raise UnusableRowError(SECOND)
         except UnusableRowError as reason:
             report.skip(f"row {index}", str(reason))
             continue
-        completions[problem_ids[key]] = text
+        completions[problem_id] = text
         report.keep()
-    if not problems:
-        raise DataError(f"Expected training problems to import {source} for; there are none. Nothing was imported.")
+    columns.require_columns(source)
     if not completions:
-        reasons = "; ".join(f"{reason} ({plural(count, 'row')})" for reason, count in report.skipped.most_common(5))
+        reasons = "; ".join(f"{reason} ({count} rows)" for reason, count in report.skipped.most_common(5))
         raise DataError(
-            f"Expected completions for {plural(len(problems), 'training problem')} in {source}; none of its "
-            f"{report.read} rows is one: {reasons or 'there are no rows'}. Its columns are "
-            f"{', '.join(sorted(names)[:20])}; ids look like {problems[0].id!r}. Name the columns with --completion "
-            "and --id or --question."
+            f"Expected completions of the {len(problems)} training problems in {source}; none of its {report.read} "
+            f"rows is one: {reasons or 'there are no rows'}. Nothing was imported; ids look like {problems[0].id!r}. "
+            "Name the columns in the recipe (rationales.columns), or with --completion and --id or --question."
         )
     return completions, report
+
+
+def _match(row: Any, columns: ColumnMap, problem_ids: Mapping[str, str]) -> tuple[str, str]:
+    """The problem's id and the completion of a row."""
+    if not isinstance(row, Mapping):
+        raise UnusableRowError("the row is not an object with named fields")
+    text = columns.text(row, "completion")
+    if "question" in columns.columns:
+        question, choices = columns.question(row)
+        key = _hash_words(Problem("", question, "", "", choices).text)
+        if key not in problem_ids and _hash_words(question) in problem_ids:
+            raise UnusableRowError(OTHER_CHOICES)
+    else:
+        (column,) = columns.columns["id"]
+        key = identifier_of({column.path: column.of(row)}, column.path)
+    if key not in problem_ids:
+        raise UnusableRowError(UNKNOWN)
+    return problem_ids[key], text
 
 
 def count_palm(recipe: Recipe) -> dict[str, GenerationReport]:
@@ -201,8 +209,11 @@ def _imported(raw: Mapping[str, str], problems: Sequence[Problem], log: RowLog, 
 
 
 def _file_hash(path: Path) -> str:
-    with path.open("rb") as data:
-        return f"sha256:{hashlib.file_digest(data, 'sha256').hexdigest()[:16]}"
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return f"sha256:{digest.hexdigest()[:16]}"
 
 
 def _ids_by_id(problems: Sequence[Problem]) -> dict[str, str]:

@@ -31,7 +31,7 @@ from molsaki.teacher.opening import cost, open_writer, recipe_questions, show_pr
 from molsaki.teacher.rationales import GenerationReport
 
 if TYPE_CHECKING:
-    from molsaki.stages.import_rationales import Columns
+    from molsaki.data.mapping import ColumnMap
     from molsaki.stages.students import Job, JobResult
 
 logger = logging.getLogger(__name__)
@@ -92,10 +92,12 @@ def generate(workspace: Workspace, progress: Progress | None = None, *, partial:
 
 def _get_rationales(workspace: Workspace, progress: Progress | None) -> GenerationReport:
     from molsaki.stages.generate import generate_rationales, own_rationales
-    from molsaki.stages.import_rationales import IMPORTED, import_palm, keyword_source
+    from molsaki.stages.import_rationales import IMPORTED, import_file, import_palm, keyword_source
 
     recipe, settings, log = workspace.recipe, workspace.recipe.rationales, workspace.rationale_log
     problems = workspace.read_problems(TRAIN)
+    if settings.source == "file":
+        return import_file(workspace, problems)
     if workspace.run.path(IMPORTED).exists():
         raise ArtefactError(
             f"Expected a finished import in {workspace.run.folder}, as {IMPORTED} exists; some rationales are missing. "
@@ -122,7 +124,7 @@ def _get_rationales(workspace: Workspace, progress: Progress | None) -> Generati
     )
 
 
-def import_completions(workspace: Workspace, file: Path | None, columns: Columns) -> Mapping[str, Any]:
+def import_completions(workspace: Workspace, file: Path | None, columns: ColumnMap) -> Mapping[str, Any]:
     """Use rationales from a file instead of generating them.
 
     Args:

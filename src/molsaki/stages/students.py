@@ -250,7 +250,7 @@ def _card(workspace: Workspace, job: Job, examples: int) -> str:
         "method": method.name,
         "summary": method.summary,
         "student": recipe.student.name,
-        "writer": _model_name(recipe.teacher.writer, recipe.rationales.source),
+        "writer": _model_name(recipe.teacher.writer, recipe.rationales.path or recipe.rationales.source),
         "reader": _model_name(recipe.teacher.attending, "none") if method_signals(spec) else "not read",
         "examples": examples,
         "task": recipe.data.task,

@@ -117,7 +117,7 @@ class Workspace:
         """The problems of a test set that students are tested on (see `evaluation.rows`), in the order of the set."""
         if name in self._test_problems:
             return list(self._test_problems[name])
-        problems, rows = self.read_problems(name), self.recipe.evaluation.rows
+        problems, rows = self.read_problems(name), self.recipe.evaluation.rows_of(name)
         if rows is not None and rows < len(problems):
             chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
             ids = {problem.id for problem in chosen}
