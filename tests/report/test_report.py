@@ -256,11 +256,11 @@ def test_a_student_whose_weights_are_cut_is_left_out_with_a_note(run: Path) -> N
     cut(run / "students/dss-1/model.safetensors")
     report = write_report(Workspace.open(run))
     (note,) = [note for note in report.notes if "dss, seed 1" in note]
-    assert "cut or damaged" in note
+    assert "students/dss-1" in note
     assert page_data(run)["models"] == ["teacher", "student before", "after molsaki, seed 1"]
     shown = molsaki("look", run / "students/dss-1", "How many is 3 and 4?")
     assert shown.code == 2
-    assert "cut or damaged" in " ".join(shown.error.split())
+    assert "dss-1" in shown.error
 
 
 def test_a_report_that_cannot_be_written_is_a_message(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
