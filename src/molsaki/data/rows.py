@@ -163,7 +163,9 @@ def answer_of(value: object, what: str = "the answer") -> str:
         return number_of(value, what)
     except UnusableRowError:
         text = checked_text(value, what) if isinstance(value, str) else ""
-        if has_math(text) and (number_of_text(text) is not None or is_expression(text) or is_text(text)):
+        if ("\\" in text or has_math(text)) and (
+            number_of_text(text) is not None or is_expression(text) or is_text(text)
+        ):
             return text
         raise
 
