@@ -15,6 +15,7 @@ from molsaki.data.rows import (
     MAX_TEXT_CHARACTERS,
     Note,
     UnusableRowError,
+    answer_of,
     checked_choices,
     collect,
     identifier_of,
@@ -184,3 +185,23 @@ def test_a_limit_stops_after_usable_rows_and_says_so() -> None:
     assert loaded.report.read == 3
     assert any("stopped after 2" in note for note in loaded.report.notes)
     assert not load(rows[:3], limit=2).report.notes
+
+
+@pytest.mark.parametrize(
+    "value", ["\\frac{1}{2}", "52\\%", "(0, \\infty)", "$2\\sqrt{5}$", "90^\\circ", "\\text{Tuesday}"]
+)
+def test_an_answer_may_be_a_latex_value(value: str) -> None:
+    assert answer_of(value) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["nine apples", "5 apples", "\\frac{1}{2", "\\text{Tuesday", "see \\alpha and red", None, True]
+)
+def test_what_is_no_value_is_no_answer(value: object) -> None:
+    with pytest.raises(UnusableRowError):
+        answer_of(value)
+
+
+def test_a_label_may_solve_to_a_latex_answer() -> None:
+    assert same_value("( 1.0 / 2.0 )", "\\frac{1}{2}")
+    assert not same_value("( 1.0 / 2.0 )", "\\sqrt{2}")

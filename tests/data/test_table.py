@@ -189,3 +189,13 @@ def test_a_wrong_mapping_is_refused(tmp_path: Path, columns: dict[str, Any], mes
 def test_a_limit(tmp_path: Path) -> None:
     rows = [{"q": f"{i}?", "a": i} for i in range(9)]
     assert [problem.answer for problem in load(tmp_path, rows, MATHS, limit=3)] == ["0", "1", "2"]
+
+
+def test_latex_answers_are_loaded_as_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "maths.jsonl"
+    rows = [{"q": "Half?", "a": "\\frac{1}{2}"}, {"q": "Root?", "a": "2\\sqrt{5}"}, {"q": "Who?", "a": "red and blue"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    loaded = load_problems("table", path=path, columns={"question": "q", "answer": "a"})
+    assert [problem.answer for problem in loaded] == ["\\frac{1}{2}", "2\\sqrt{5}"]
+    assert [problem.label for problem in loaded] == ["\\frac{1}{2}", "2\\sqrt{5}"]
+    assert loaded.report.skipped.total() == 1

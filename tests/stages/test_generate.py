@@ -12,6 +12,7 @@ from molsaki.errors import ArtefactError, DataError, RecipeError
 from molsaki.records import Problem
 from molsaki.stages.generate import generate_rationales, import_rationales, own_rationales, read_rationales
 from molsaki.store.row_log import RowLog
+from molsaki.teacher.filter import MOSTLY_CUT
 from molsaki.teacher.rationales import EXAMPLE_LENGTH, FIELDS
 from molsaki.teacher.requests import Questions
 
@@ -275,7 +276,8 @@ def test_the_sample_that_most_others_agree_with_is_kept(teacher, log, generate):
     assert (found["lone"]["rationale"], found["lone"]["agreement"], found["lone"]["samples"]) == ("Add.", 1, 4)
     assert (found["none"]["reason"], found["none"]["agreement"]) == ("wrong answer", 0)
     assert teacher.asked[0] == (12, 50, 0.7)
-    assert report.notes == {"kept rows that no other sample agrees with": 1}
+    assert report.notes == {"kept rows that no other sample agrees with": 1, MOSTLY_CUT: 1}
+    assert [example["id"] for example in report.examples[MOSTLY_CUT]] == ["lone"]
 
 
 def test_an_unanswered_question_is_counted_and_asked_again(script, log, generate):

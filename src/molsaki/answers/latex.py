@@ -125,7 +125,10 @@ def boxes_of(region: str) -> list[str]:
     """The contents of the closed boxes in a text, in order."""
     found: list[str] = []
     position = 0
-    while len(found) < MAX_BOXES and (match := BOX.search(region, position)):
+    for _ in range(MAX_BOXES):
+        match = BOX.search(region, position)
+        if match is None:
+            break
         content = box_content(region, match.end())
         position = match.end() if content is None else content[2]
         if content is not None:

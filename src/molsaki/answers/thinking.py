@@ -85,8 +85,6 @@ def split_thinking(text: str) -> SplitCompletion:
     outside: list[int] = []
     inside, start = False, 0
     for mark in _MARK.finditer(text):
-        if mark["opening"] and inside:
-            continue
         if not inside:
             outside.append(len(pieces))
         if mark["closing"] and not inside:  # all that stood outside so far was thinking, too

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from molsaki.answers.amounts import is_unclear
 from molsaki.answers.arithmetic import MAX_MAGNITUDE
 from molsaki.answers.choices import right_choices
-from molsaki.answers.latex import has_math
 from molsaki.answers.numbers import is_expression, is_text, number_of_text
 from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.errors import DataError, ExpressionError
@@ -30,6 +30,8 @@ Note = Callable[[str], None]
 
 _NUMBER = re.compile(r"[+-]?[$£€]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _FRACTION = re.compile(r"-?\d+/\d+|-\(\d+/\d+\)")
+_DECIMAL_COMMA = re.compile(r"[-+−]?\d{1,15},\d{1,15}")
+_MATHEMATICAL = re.compile(r"[\\^_()\[\]{}=+*/<>√π∞≤≥]|\d[a-zA-Z]\b")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -169,14 +171,24 @@ def number_of(value: object, what: str = "the answer") -> str:
 
 
 def answer_of(value: object, what: str = "the answer") -> str:
-    r"""A number as `number_of` has it, or the text of a LaTeX value such as `\frac{1}{2}`, `52\%` or `(0, 1]`."""
+    r"""A number as `number_of` has it, or a mathematical value as it stands, such as `\frac{1}{2}`, `(0, 1]` or `5n+10`."""
     try:
         return number_of(value, what)
     except UnusableRowError:
         text = checked_text(value, what) if isinstance(value, str) else ""
-        if has_math(text) and (number_of_text(text) is not None or is_expression(text) or is_text(text)):
+        if is_text(text) or _is_mathematical(text):
             return text
         raise
+
+
+def _is_mathematical(text: str) -> bool:
+    """Whether a text is a value beyond doubt: no unit in words, no date or range, no decimal comma."""
+    if is_unclear(text) or _DECIMAL_COMMA.fullmatch(text):
+        return False
+    if any(map(str.isalpha, text)) and not _MATHEMATICAL.search(text):
+        return False
+    has_value = any(map(str.isdigit, text)) or "\\" in text
+    return has_value and (number_of_text(text) is not None or is_expression(text))
 
 
 def value_of(expression: str) -> float | None:
