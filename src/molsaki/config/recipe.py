@@ -34,7 +34,8 @@ class DataSpec(RecipePart):
         source: the data set's name, `table` for a file of your own, or `hub:owner/name[/config][@revision]`.
         path: its file or folder, from the data root.
         split: which part of it.
-        columns: for `table` and `hub:`, which column holds the question, the answer and so on.
+        columns: for `table` and `hub:`, which columns hold the question, the answer and so on, and how the file reads;
+            see `molsaki.data.table.load_table`.
         limit: use the first so many usable rows only.
     """
 
