@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Self
@@ -33,7 +33,6 @@ class ColumnMap:
         columns: the columns of each part.
         settings: how answers and choices read, by the setting's name.
         form: how the file is read.
-        source: the mapping as it was given, for messages.
     """
 
     columns: dict[str, tuple[Column, ...]]
@@ -55,19 +54,7 @@ class ColumnMap:
         Raises:
             DataError: all that is wrong with it.
         """
-        problems = [*wrong]
-        for key, value in given.items():
-            if key in settings and value not in settings[key]:
-                problems.append(f"{key!r} is {str(value)[:60]!r}, not one of {', '.join(settings[key])}")
-            elif key not in (*parts, *settings, *FORMAT):
-                close = get_close_matches(str(key), [*parts, *settings, *FORMAT], n=1)
-                problems.append(f"{str(key)[:60]!r} is no part of a row{f', {close[0]!r} is' if close else ''}")
-            elif key in parts and not _are_names(value, key in LISTS):
-                problems.append(f"the column of {key!r} is not a name")
-            elif key in FORMAT and not isinstance(value, str):
-                problems.append(f"{key!r} is not text")
-        if "choices" in given and "choices_are" in given:
-            problems.append("'choices' and 'choices_are' are both there; leave one out")
+        problems = [*wrong, *_mistakes(given, parts, settings)]
         if problems:
             raise DataError(
                 f"Expected a mapping from {', '.join(parts)} to the names of columns, with "
@@ -141,6 +128,23 @@ class ColumnMap:
             return read_choices([value for column in columns if (value := column.of(row)) not in (None, "")])
         value = self.cell(row, "choices")
         return () if value is None else read_choices(value)
+
+
+def _mistakes(given: Columns, parts: Collection[str], settings: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """What is wrong with the keys and values of a mapping."""
+    known = (*parts, *settings, *FORMAT)
+    for key, value in given.items():
+        if key not in known:
+            close = get_close_matches(str(key), known, n=1)
+            yield f"{str(key)[:60]!r} is no part of a row{f', {close[0]!r} is' if close else ''}"
+        elif key in settings and value not in settings[key]:
+            yield f"{key!r} is {str(value)[:60]!r}, not one of {', '.join(settings[key])}"
+        elif key in parts and not _are_names(value, key in LISTS):
+            yield f"the column of {key!r} is not a name"
+        elif key in FORMAT and not isinstance(value, str):
+            yield f"{key!r} is not text"
+    if "choices" in given and "choices_are" in given:
+        yield "'choices' and 'choices_are' are both there; leave one out"
 
 
 def _names(value: str | Sequence[str]) -> list[str]:
