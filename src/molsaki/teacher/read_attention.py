@@ -76,7 +76,7 @@ class LayerMix:
     """
 
     temperature: float = 0.1
-    normalise: bool = True
+    normalise: bool = False
 
     def mix(self, attention_LSK: Tensor, tokens: Alignment) -> Tensor:
         """The mixture [1, S, K]; steps and keys without a token on the teacher's side do not count in G."""
