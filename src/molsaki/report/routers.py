@@ -37,7 +37,7 @@ def router_weights(
     import torch
 
     from molsaki.training import make_method
-    from molsaki.training.trainer import METHOD_WEIGHTS
+    from molsaki.training.checkpoints import METHOD_WEIGHTS
 
     spec = workspace.method(pair[0])
     path = workspace.student(*pair) / METHOD_WEIGHTS

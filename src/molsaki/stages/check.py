@@ -15,6 +15,7 @@ from molsaki.config.recipe import DataSpec, Recipe
 from molsaki.data import SOURCES
 from molsaki.errors import RecipeError
 from molsaki.methods import METHODS, terms_of
+from molsaki.methods.base import WEIGHT_TAGS
 from molsaki.stages.next_tokens import require_temperatures
 from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
 from molsaki.store.run_directory import RunDirectory
@@ -167,7 +168,8 @@ def _wrong_names(recipe: Recipe) -> list[str]:
                 check()
             except ValidationError as error:
                 found += [
-                    f"{'.'.join([where, *map(str, problem['loc'])])}: {describe(problem)}"
+                    f"{'.'.join([where, *(str(part) for part in problem['loc'] if part not in WEIGHT_TAGS)])}: "
+                    f"{describe(problem)}"
                     for problem in error.errors(include_url=False)
                 ]
     specs = {f"data.tests.{name}": spec for name, spec in recipe.data.tests.items()} | {"data.train": recipe.data.train}
