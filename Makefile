@@ -1,7 +1,7 @@
-# make demo    install and run the main job on the embedded default
-# make test    install with the developing tools and run the tests
-# make lint    style, format and types
-# make clean   remove the environment and what tools left behind; runs stay
+# make demo    install, and run the demo recipe
+# make test    install for development, and run the tests; ARGS="-k spans -x" reaches pytest
+# make lint    install for development, and check style, format and types
+# make clean   remove the environment, builds and caches; runs stay
 #
 # PYTHON=python3.12 chooses the Python, VENV=/some/folder the environment.
 
@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --constraint constraints.txt
-WHAT_IS_INSTALLED := pyproject.toml constraints.txt src/molsaki/_version.py
+REQUIREMENTS := pyproject.toml constraints.txt src/molsaki/_version.py
+OLD_PYTHON := molsaki needs Python 3.11 or later; try make PYTHON=python3.12. This is Python
 
 .PHONY: help demo test lint clean
 
@@ -32,14 +33,14 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "molsaki needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit("$(OLD_PYTHON) " + sys.version.split()[0] if v < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(WHAT_IS_INSTALLED) | $(VENV)/.made
+$(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/.made
 	$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(WHAT_IS_INSTALLED) | $(VENV)/.made
+$(VENV)/.installed-dev: $(REQUIREMENTS) | $(VENV)/.made
 	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import settings
 settings.register_profile("molsaki", deadline=None)
 settings.load_profile("molsaki")
 
+REAL_MODELS = ("Qwen2.5-Coder-1.5B-Instruct", "SmolLM2-135M-Instruct")
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,4 +22,14 @@ def shared_data() -> Path:
     folder = PROJECT_ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the real data sets are not beside the checkout (expected at {folder})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """The folder with the small pretrained models; a test that asks for them is skipped where they are absent."""
+    folder = Path(os.environ.get("MOLSAKI_MODELS", Path.home() / ".cache" / "molsaki-models"))
+    missing = [name for name in REAL_MODELS if not (folder / name / "config.json").is_file()]
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not in {folder} (MOLSAKI_MODELS names another folder)")
     return folder

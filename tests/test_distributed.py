@@ -1,4 +1,4 @@
-"""Several processes do one job: one locks and writes, all read and train, and the result is that of one alone."""
+"""Two processes that share a job give the result of one process. Only process 0 locks, writes and prints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from launching import launch
 from molsaki import distributed as processes
 from molsaki.errors import InputError
 from molsaki.store.run_directory import RunDirectory
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_reader import SignalStore
 
 TWO = {
     **SMALL,
-    "methods": ["molsaki"],
+    "methods": ["molsaki", "molsaki-words", "logits"],
     "baseline": None,
     "attention": {"batch_tokens": 150},
     "training": {**SMALL["training"], "steps": 3, "batch_size": 8},
@@ -42,16 +42,18 @@ def one_and_two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     ended = launched("run", path, "--set", "training.batch_size=4", "--out", folder / "two")
     assert [code for code, _ in ended] == [0, 0], "\n".join(output for _, output in ended)
     assert "molsaki, seed 1: trained in" in ended[0][1]
-    assert "run directory" not in ended[1][1], "only the first shows anything"
+    assert "run directory" not in ended[1][1], "only process 0 prints"
     return folder / "one", folder / "two"
 
 
-def test_two_processes_write_the_store_of_one_row_for_row(one_and_two: tuple[Path, Path]) -> None:
-    one, two = (AttentionStore(folder / "attention") for folder in one_and_two)
-    assert one.ids() == two.ids()
-    assert one.fingerprint == two.fingerprint
-    for row_id, text in one.text_hashes().items():
-        assert torch.equal(one.get(row_id, text), two.get(row_id, text))
+def test_two_processes_write_the_stores_of_one_row_for_row(one_and_two: tuple[Path, Path]) -> None:
+    for name in ("steps", "words", "next-tokens"):
+        one, two = (SignalStore(folder / "attention" / name) for folder in one_and_two)
+        assert one.ids() == two.ids()
+        assert one.fingerprint == two.fingerprint
+        for row_id, text in one.text_hashes().items():
+            mine, theirs = one.get(row_id, text), two.get(row_id, text)
+            assert all(torch.equal(tensor, theirs[part]) for part, tensor in mine.items())
     first, second = (json.loads((folder / "stages/attend.json").read_text()) for folder in one_and_two)
     assert first == second
 
@@ -66,16 +68,16 @@ def test_two_processes_train_the_student_of_one_and_test_it(one_and_two: tuple[P
     assert not left
 
 
-def test_a_run_that_is_held_is_refused_by_all_processes(one_and_two: tuple[Path, Path]) -> None:
+def test_a_locked_run_is_refused_in_all_processes(one_and_two: tuple[Path, Path]) -> None:
     folder = one_and_two[1]
     with RunDirectory(folder).lock():
         ended = launched("attend", folder.parent / "recipe.yaml", "--set", "training.batch_size=4", "--out", folder)
     assert [code for code, _ in ended] == [2, 2]
-    assert "is working in it" in ended[0][1]
+    assert str(folder) in ended[0][1]
     assert "Traceback" not in ended[0][1] + ended[1][1]
 
 
-def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.delenv("RANK", raising=False)
     processes.init_group()
@@ -88,7 +90,7 @@ def test_a_process_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     processes.close_group()
 
 
-def test_a_launcher_that_says_nonsense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_size_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(InputError, match=r"WORLD_SIZE.*two"):
         processes.process_count()

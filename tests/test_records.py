@@ -1,4 +1,4 @@
-"""A problem's JSON form comes back as it was, and nothing else is taken for one."""
+"""The JSON form of a problem: a lossless round trip, and errors that name the field."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ ANY = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists
     ],
 )
 def test_a_field_of_another_type_is_named(field: str, value: Any) -> None:
-    with pytest.raises(DataError, match=f"{field} is .*, not "):
+    with pytest.raises(DataError, match=f"{field} is "):
         Problem.from_dict({**GOOD, field: value})
 
 
 @pytest.mark.parametrize("changes", [{"more": 1}, {7: "x"}])
-def test_a_field_that_there_is_not_is_named(changes: dict[Any, Any]) -> None:
-    with pytest.raises(DataError, match=r"unexpected keyword|keywords must be strings"):
+def test_an_unknown_field_is_refused(changes: dict[Any, Any]) -> None:
+    with pytest.raises(DataError):
         Problem.from_dict({**GOOD, **changes})
 
 
-def test_a_field_that_is_missing_is_named() -> None:
+def test_a_missing_field_is_named() -> None:
     with pytest.raises(DataError, match="label"):
         Problem.from_dict({name: value for name, value in GOOD.items() if name != "label"})
 

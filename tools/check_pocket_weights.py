@@ -1,6 +1,7 @@
-"""How good the shipped teacher is: `python tools/check_pocket_weights.py [N]`.
+"""Score the shipped teacher: `python tools/check_pocket_weights.py [N]`.
 
-It solves N problems of every set by its own rationales, and the table says how often it reaches the right answer.
+The teacher writes a rationale for the first N problems of every set. Each line is a set with the teacher's accuracy and
+its 95 % interval.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MAX_NEW_TOKENS = 128
 
 
 def teacher_scores(n: int) -> dict[str, Score]:
-    """Score the teacher on the first n problems of every set, by the answers that its rationales state."""
+    """Score the teacher on the first n problems of every set, by the answers in its rationales."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(TEACHER)
@@ -37,7 +38,7 @@ def teacher_scores(n: int) -> dict[str, Score]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print a line for each set."""
     from molsaki.models.load import quiet_libraries
 
     parser = argparse.ArgumentParser(prog="python tools/check_pocket_weights.py", description=__doc__)

@@ -1,8 +1,9 @@
-"""How the pocket weights are made: `python tools/make_pocket_weights.py teacher|student|tokenizers [--out DIR]`.
+"""Make the pocket weights: `python tools/make_pocket_weights.py teacher|student [--out DIR] [--steps N]`.
 
-The teacher learns `lessons` (about half an hour on two cores), the base student `world_text` (a few minutes). Both
-are trained from scratch by transformers' Trainer on text made on the fly, so there is no corpus to keep; the same
-command on the same versions gives the same weights. The manifest beside the weights says what made them.
+The teacher learns `lessons` (about half an hour on two cores), the base student `world_text` (a few minutes).
+transformers' Trainer trains both from scratch on text that is generated on the fly, so there is no corpus to keep. The
+same command with the same versions gives the same weights. The manifest beside the weights, `pocket.json`, says what
+made them.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 SEED = 17
 BATCH = 32
 POOL_BATCHES = 32
-"""Texts are drawn this many batches at a time and sorted by length, so that little is padding."""
+"""Texts are generated for this many batches at a time and sorted by length, to keep padding small."""
 READ_QUESTIONS = 0.25
-"""The share of lessons whose question counts in the teacher's loss too; in the others only the answer does."""
+"""The share of lessons where the question is part of the loss; in the others only the answer is."""
 TEACHER_STEPS, TEACHER_RATE = 2800, 2e-3
 STUDENT_STEPS, STUDENT_RATE = 3000, 3e-3
 
@@ -64,7 +65,7 @@ def _config(
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, write: Writer, steps: int) -> Iterator[dict[str, Any]]:
-    """Yield `steps` padded batches of texts that `write` makes, each ended by the end-of-text token."""
+    """Yield `steps` padded batches of texts from `write`, each text with the end-of-text token."""
     import torch
 
     rng = random.Random(SEED)
@@ -103,7 +104,7 @@ def make_model(
     rate: float,
     out: Path,
 ) -> None:
-    """Train one model and save it with its tokenizer and a manifest under `out/name`."""
+    """Train one model and save it with its tokenizer and manifest in `out/name`."""
     import torch
     from torch.utils.data import IterableDataset
     from transformers import LlamaForCausalLM, Trainer, TrainingArguments, set_seed
@@ -158,17 +159,17 @@ def make_model(
 
 
 def text_hash(write: Writer) -> str:
-    """Hash of the first texts that a writer makes: it changes when the world's language does."""
+    """Hash of the first 200 texts of a writer: it changes when the world's language changes."""
     rng = random.Random(SEED)
     return hash_text(*(write(rng) for _ in range(200)))
 
 
 def main() -> None:
-    """Make what is named on the command line."""
+    """Make the model that the command line names."""
     parser = argparse.ArgumentParser(prog="python tools/make_pocket_weights.py", description=__doc__)
     parser.add_argument("what", choices=("teacher", "student"))
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where to write (default: in the package)")
-    parser.add_argument("--steps", type=int, default=None, help="fewer or more steps than the shipped weights")
+    parser.add_argument("--steps", type=int, default=None, help="training steps (default: as for the shipped weights)")
     given = parser.parse_args()
     if given.what == "teacher":
         steps = given.steps or TEACHER_STEPS

@@ -1,8 +1,8 @@
-"""What the pocket models read before anybody distils anything.
+"""The text that the pocket models are trained on before any distillation.
 
-The base student reads `world_text`: stories, questions without answers, facts and arithmetic notation without
-sense. It is to the student what web text is to GPT-2: the words are known, nothing has been solved. The teacher
-reads `lessons` besides: problems solved in its own prompt form, and key words named.
+The base student is trained on `world_text`: stories, questions without answers, facts and random arithmetic. It
+corresponds to the web text of GPT-2: the model knows the words and has seen no solution. The teacher is trained on
+`lessons`: solved problems in its own prompt format, key words, and some facts.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from molsaki.data.pocket import words
-from molsaki.data.pocket.commonsense import ANIMALS, PLACES, SIGHTS, ask, facts
-from molsaki.data.pocket.word_problems import Setting, pool_of, tell
+from molsaki.data.pocket.commonsense import ANIMALS, PLACES, SIGHTS, draw_question, facts
+from molsaki.data.pocket.word_problems import Setting, draw_story, pool_of
 
 Writer: TypeAlias = Callable[[random.Random], str]
-"""Makes one piece of text."""
+"""Returns one piece of text."""
 
 _LESSONS = (
     Setting(),
@@ -25,10 +25,10 @@ _LESSONS = (
     Setting(smallest=100, largest=999),
     Setting(operations=(3, 4), distractors=(2, 2, 3)),
 )
-"""What the teacher learns to solve: wider than any set that students are trained or tested on."""
+"""The problems that the teacher learns to solve: a wider range than any set for students."""
 
 ECHO_SHARE = 0.6
-"""How many stories say something a second time, as real text does; from this a model learns to copy."""
+"""The share of stories that repeat something, as real text does; from these a model learns to copy."""
 
 _EVERYTHING = (
     Setting(operations=(1, 2, 3, 4), distractors=(0, 1, 2)),
@@ -38,12 +38,12 @@ _EVERYTHING = (
 
 
 def world_text(rng: random.Random) -> str:
-    """One piece of plain text of the world."""
+    """One piece of plain text."""
     return rng.choices((_story, _question, facts_text, _notation), weights=(5, 2, 3, 1))[0](rng)
 
 
 def _story(rng: random.Random) -> str:
-    story = tell(rng, rng.choice(_EVERYTHING))
+    story = draw_story(rng, rng.choice(_EVERYTHING))
     sentences = list(story.sentences)
     if rng.random() < ECHO_SHARE:
         sentences.append(_echo(rng, sentences))
@@ -51,7 +51,7 @@ def _story(rng: random.Random) -> str:
 
 
 def _echo(rng: random.Random, sentences: list[str]) -> str:
-    """Some of a story's sentences once more, or just its numbers in their order."""
+    """Some of the story's sentences again, or its numbers in order."""
     if rng.random() < 0.5:
         return " ".join(("Remember:", *rng.sample(sentences, rng.randint(1, min(3, len(sentences))))))
     return f"In numbers: {', '.join(re.findall('[0-9]+', ' '.join(sentences)))}."
@@ -59,13 +59,13 @@ def _echo(rng: random.Random, sentences: list[str]) -> str:
 
 def _question(rng: random.Random) -> str:
     if rng.random() < 0.5:
-        quiz = ask(rng)
+        quiz = draw_question(rng)
         return quiz.question
-    return tell(rng, rng.choice(_EVERYTHING)).question
+    return draw_story(rng, rng.choice(_EVERYTHING)).question
 
 
 def facts_text(rng: random.Random) -> str:
-    """A few facts of the world as plain sentences."""
+    """One to four facts of the world as plain sentences."""
     world = facts()
     animal = rng.choice(ANIMALS)
     about = world[animal]
@@ -91,18 +91,18 @@ def _notation(rng: random.Random) -> str:
 
 
 def math_lesson(rng: random.Random) -> str:
-    """One solved word problem in the form that the teacher answers in; never one of a validation or test pool."""
+    """One solved word problem in the teacher's format; never one of a validation or test pool."""
     setting = rng.choices(_LESSONS, weights=(4, 2, 3, 4))[0]
     while True:
-        story = tell(rng, setting)
+        story = draw_story(rng, setting)
         if pool_of(story.text) == "train":
             return f"Q: {story.text}\nA: {story.rationale} The answer is {story.equation}."
 
 
 def commonsense_lesson(rng: random.Random) -> str:
-    """One answered multiple-choice question, or its key words."""
+    """One answered multiple-choice question, or the question with its key words."""
     while True:
-        quiz = ask(rng)
+        quiz = draw_question(rng)
         if pool_of(" ".join((quiz.question, *quiz.choices))) == "train":
             break
     lettered = "\n".join(f"({letter}) {choice}" for letter, choice in zip("abcde", quiz.choices, strict=True))
@@ -113,12 +113,12 @@ def commonsense_lesson(rng: random.Random) -> str:
 
 
 def lessons(rng: random.Random) -> str:
-    """One piece of what the teacher reads: mostly problems solved, and the facts of the world."""
+    """One piece of the teacher's training text: mostly solved problems, and facts of the world."""
     return _lessons_and(facts_text)(rng)
 
 
 def _lessons_and(plain: Writer) -> Writer:
-    """Lessons with one piece in ten of plain text."""
+    """Lessons, with plain text as one piece in ten."""
 
     def write(rng: random.Random) -> str:
         return rng.choices((math_lesson, commonsense_lesson, plain), weights=(7, 2, 1))[0](rng)
@@ -127,10 +127,10 @@ def _lessons_and(plain: Writer) -> Writer:
 
 
 def vocabulary_text(plain: Writer) -> Writer:
-    """Text for training a tokenizer: everything that either model reads, and the words of the prompts.
+    """Text for training a tokenizer: the text of both models, and the words of the prompts.
 
     Args:
-        plain: the plain text that its own model reads.
+        plain: the plain text of the tokenizer's own model.
     """
     mixed = _lessons_and(plain)
 

@@ -1,8 +1,7 @@
-"""The two pocket tokenizers, unlike each other on purpose.
+"""The two pocket tokenizers, which differ on purpose.
 
-The teacher's is made like Llama 2's (word marks, one digit a token, byte fallback), the student's like GPT-2's
-(byte level, digits merged), so that the same number is a different number of tokens on the two sides, as it is
-with the models that people distil.
+The teacher's is built like Llama 2's (word marks, one token per digit, byte fallback), the student's like GPT-2's (byte
+level, digits merged), so that a number has a different number of tokens in the two models, as with real models.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def _texts(plain: Writer) -> Iterator[str]:
 
 
 def teacher_tokenizer() -> PreTrainedTokenizerFast:
-    """Train the teacher's tokenizer; the result is the same every time."""
+    """Train the teacher's tokenizer; the result is deterministic."""
     from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors, trainers
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast
@@ -53,7 +52,7 @@ def teacher_tokenizer() -> PreTrainedTokenizerFast:
     )
     learner.train_from_iterator(_texts(facts_text), trainer=trainer)
 
-    # The byte tokens are put in afterwards: a trainer takes them only as special tokens, which decoding leaves out.
+    # Byte tokens are added after training: a trainer takes them only as special tokens, which decoding drops.
     learned = json.loads(learner.to_str())["model"]
     by_rank = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
     ordered = [*specials, *byte_tokens, *by_rank[len(specials) :]]
@@ -84,7 +83,7 @@ def teacher_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def student_tokenizer() -> PreTrainedTokenizerFast:
-    """Train the student's tokenizer; the result is the same every time."""
+    """Train the student's tokenizer; the result is deterministic."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
     from tokenizers.models import BPE
     from transformers import PreTrainedTokenizerFast

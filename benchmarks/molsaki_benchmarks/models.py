@@ -1,4 +1,4 @@
-"""What the benchmarks are measured on: a Llama-shaped model with random weights and a batch of random text.
+"""The model and the batch of the benchmarks: a Llama-shaped model with random weights, and random token ids.
 
 Legend: B batch, T tokens, L layers, S steps, K keys.
 """
@@ -20,7 +20,7 @@ TOKENS_PER_STEP = 40
 
 @dataclass(frozen=True)
 class Shape:
-    """A batch: T tokens, B examples, K key tokens in each, each its own key."""
+    """The shape of a batch: T tokens, B examples, K keys of one token each."""
 
     tokens: int
     batch: int
@@ -31,18 +31,20 @@ class Shape:
         """Read `TxB:K`, for example `2048x1:40`.
 
         Raises:
-            InputError: the text is something else, or there is no room for the keys.
+            InputError: the text has another form, or T is too small for the keys.
         """
         try:
             size, keys = text.split(":")
             tokens, batch = size.split("x")
             shape = cls(int(tokens), int(batch), int(keys))
         except ValueError as error:
-            raise InputError(f"Expected a shape TxB:K such as 2048x1:40; got {text!r}.") from error
+            raise InputError(
+                f"Expected a shape TxB:K such as 2048x1:40; got {text!r}. Nothing was measured."
+            ) from error
         if min(shape.batch, shape.keys) < 1 or shape.tokens < shape.keys + TOKENS_PER_STEP:
             raise InputError(
-                f"Expected at least one example, one key and room for {TOKENS_PER_STEP} tokens more than keys; got "
-                f"{text!r}."
+                f"Expected at least one example, one key and {TOKENS_PER_STEP} tokens more than keys; got {text!r}. "
+                "Nothing was measured; choose a longer text or fewer keys."
             )
         return shape
 
@@ -62,13 +64,13 @@ class ModelSize:
 
     @property
     def layer(self) -> LayerShape:
-        """One of its layers."""
+        """The shape of one layer."""
         return LayerShape(self.width, self.width * self.key_value_heads // self.heads, self.width * 11 // 4, self.heads)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Random text, whose steps are `TOKENS_PER_STEP` long and whose keys lie evenly: [B, T] each, but for `steps`."""
+    """Random token ids with steps of `TOKENS_PER_STEP` tokens and evenly spaced keys; tensors are [B, T]."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -78,7 +80,7 @@ class Batch:
 
 
 def model_sizes(shape: Shape, size: ModelSize) -> dict[str, int]:
-    """The sizes, as configurations of the Llama family name them."""
+    """The sizes as keyword arguments of `LlamaConfig`."""
     return {
         "vocab_size": size.vocabulary,
         "hidden_size": size.width,
@@ -91,7 +93,7 @@ def model_sizes(shape: Shape, size: ModelSize) -> dict[str, int]:
 
 
 def make_model(shape: Shape, size: ModelSize, threads: int) -> LlamaForCausalLM:
-    """A Llama-shaped model on SDPA, the same every time."""
+    """A Llama-shaped model with SDPA attention and fixed random weights."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -103,7 +105,7 @@ def make_model(shape: Shape, size: ModelSize, threads: int) -> LlamaForCausalLM:
 
 
 def make_batch(shape: Shape, size: ModelSize) -> Batch:
-    """A batch of a shape."""
+    """A batch of the given shape."""
     import torch
 
     input_ids = torch.randint(size.vocabulary, (shape.batch, shape.tokens))
@@ -113,8 +115,8 @@ def make_batch(shape: Shape, size: ModelSize) -> Batch:
     return Batch(input_ids, torch.ones_like(input_ids), step_of_token, key_of_token, int(step_of_token.max()) + 1)
 
 
-def read_whole(model: LlamaForCausalLM, batch: Batch, **inputs: Any) -> tuple[Tensor, Any]:
-    """Stepwise attention [B, L, S, K] from every pair of tokens, as others read it, and the model's outputs."""
+def read_output_attentions(model: LlamaForCausalLM, batch: Batch, **inputs: Any) -> tuple[Tensor, Any]:
+    """Stepwise attention [B, L, S, K] computed from `output_attentions`, and the model's outputs."""
     import torch
 
     model.config._attn_implementation = "eager"

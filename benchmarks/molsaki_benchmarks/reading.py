@@ -1,7 +1,7 @@
-"""What `attend` costs beside a plain forward pass of the same batches.
+"""What `attend` costs compared with a plain forward pass of the same batch.
 
-No gradients, no cache, and only the last position's logits, as `attend` reads. `molsaki bench --reading` measures it;
-`python -m molsaki_benchmarks.reading TxB:K --peak-of WAY` prints the memory of one way.
+As in `attend`: no gradients, no cache, and logits of the last position only. `molsaki bench --reading` runs this;
+`python -m molsaki_benchmarks.reading TxB:K --peak-of WAY` prints the peak memory of one way.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from molsaki_benchmarks.models import ModelSize, Shape, make_batch, make_model, read_whole
-from molsaki_benchmarks.runner import PLAIN, WHOLE, Kind, print_peak
+from molsaki_benchmarks.models import ModelSize, Shape, make_batch, make_model, read_output_attentions
+from molsaki_benchmarks.runner import OUTPUT_ATTENTIONS, PLAIN, Benchmark, print_peak
 
 
 def make_reader(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], Any]:
-    """One model, one batch; the function reads it in the way it is given and gives A [B, L, S, K] (plain: None)."""
+    """Build a model and a batch; the function reads them in a given way and returns A [B, L, S, K] (plain: None)."""
     import torch
 
     from molsaki.attention import read_attention
@@ -27,20 +27,20 @@ def make_reader(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], 
             if way == PLAIN:
                 model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, logits_to_keep=1)
                 return None
-            if way == WHOLE:
-                return read_whole(model, batch, logits_to_keep=1)[0]
+            if way == OUTPUT_ATTENTIONS:
+                return read_output_attentions(model, batch, logits_to_keep=1)[0]
             spans = batch.step_of_token, batch.key_of_token
             return read_attention(model, batch.input_ids, batch.attention_mask, *spans, logits_to_keep=1).attention
 
     return read
 
 
-READING = Kind(
+READING = Benchmark(
     module="molsaki_benchmarks.reading",
     ways={
         PLAIN: "forward pass on SDPA",
         "stepwise": "+ stepwise attention",
-        WHOLE: "+ stepwise attention by output_attentions",
+        OUTPUT_ATTENTIONS: "+ stepwise attention by output_attentions",
     },
     shapes=("512x4:24", "2048x1:40"),
     once="One forward pass without gradients",

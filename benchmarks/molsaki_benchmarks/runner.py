@@ -1,8 +1,8 @@
-"""Measuring ways to do one thing beside each other: what training and reading benchmarks share.
+"""Measure several ways to do the same thing: what the training and reading benchmarks share.
 
-The ways take turns, so that what else the machine does falls on all of them, and the medians are compared; peak
-memory is that of a process which does nothing but one of them. `bench_training` and `bench_reading` have the ways,
-`bench_models` what they are measured on.
+The ways take turns in one process, so that other load on the machine affects all of them, and the medians are compared.
+Peak memory is measured in a process that does nothing else. `training` and `reading` define the ways, `models` the
+model and the batch.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from molsaki_benchmarks.models import ModelSize, Shape
 
 MEGABYTE = 2**20
 PROCESSES = 3
-"""How many processes measure the memory of a way; allocators differ by some per cent from one to the next."""
-PLAIN, WHOLE = "plain", "output_attentions"
-"""The way that the others are compared with, and the one that holds every pair of tokens."""
+"""How many processes measure the memory of a way; allocators differ by a few per cent between processes."""
+PLAIN, OUTPUT_ATTENTIONS = "plain", "output_attentions"
+"""The way that the others are compared with, and the one that holds a T × T matrix for each layer and head."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Measurement:
 
     Attributes:
         shape: `TxB:K`.
-        way: one of its kind's.
-        seconds: each repeat's time, in the order they were taken.
-        cpu_seconds: the processor time of each, which other jobs on the machine disturb less.
-        peak_bytes: the largest memory of a process that did it once after once to warm up, the median of some.
+        way: the name of the way.
+        seconds: wall time of each repeat, in order.
+        cpu_seconds: processor time of each repeat, which other load on the machine affects less.
+        peak_bytes: peak memory of a process that runs the way twice; the median of `PROCESSES` processes.
         rest_bytes: what that process held before: interpreter, libraries, model, optimiser.
     """
 
@@ -60,16 +60,16 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What is measured.
+class Benchmark:
+    """A benchmark: ways to do the same thing.
 
     Attributes:
-        module: the module that has it, which measures memory in a process of its own.
-        ways: what each way is called in tables; `PLAIN` is among them.
-        shapes: what is measured if nothing else is asked for, `TxB:K`.
-        once: what is done once, for the line under the table.
-        matrices: how many attention matrices of every layer `WHOLE` holds at a time.
-        make: a model and a batch made ready; the function does the thing once in the way that it is given.
+        module: the module that defines it; `python -m` with it measures memory in a separate process.
+        ways: the name of each way in tables; `PLAIN` is one of them.
+        shapes: the default shapes, `TxB:K`.
+        once: what one repeat does, for the line under the table.
+        matrices: how many attention matrices per layer `OUTPUT_ATTENTIONS` holds at a time.
+        make: builds the model and the batch, and returns a function that runs one repeat in a given way.
     """
 
     module: str
@@ -79,25 +79,27 @@ class Kind:
     matrices: int
     make: Callable[[Shape, ModelSize, int], Callable[[str], Any]]
 
-    def whole_bytes(self, shape: Shape, model: ModelSize) -> int:
-        """What `WHOLE` holds at the least."""
-        return self.matrices * model.layers * shape.batch * reading_cost(model.layer, shape.tokens, 1).whole_bytes
+    def full_attention_bytes(self, shape: Shape, model: ModelSize) -> int:
+        """The least memory that `OUTPUT_ATTENTIONS` takes, in bytes."""
+        return (
+            self.matrices * model.layers * shape.batch * reading_cost(model.layer, shape.tokens, 1).full_attention_bytes
+        )
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """All measurements of one run, with what they were measured on.
+    """All measurements of one run, with the model and the machine.
 
     Attributes:
-        kind: what was measured.
-        machine: on what.
-        model: with which model.
-        repeats: how often.
-        measurements: by shape and way.
-        left_out: what did not fit into memory, a phrase each.
+        benchmark: what was measured.
+        machine: processor, system and versions.
+        model: the model's size.
+        repeats: how often each way was repeated.
+        measurements: one for each shape and way.
+        left_out: what did not fit into memory, one phrase each.
     """
 
-    kind: Kind
+    benchmark: Benchmark
     machine: dict[str, Any]
     model: ModelSize
     repeats: int
@@ -105,10 +107,10 @@ class BenchResult:
     left_out: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form, with medians and ratios beside the raw numbers."""
+        """The JSON form: raw numbers, medians and ratios."""
         rows = [{**asdict(m), "median_seconds": m.median_seconds, **self.ratios(m)} for m in self.measurements]
         return {
-            "measured": self.kind.once,
+            "measured": self.benchmark.once,
             "machine": self.machine,
             "model": asdict(self.model),
             "repeats": self.repeats,
@@ -126,7 +128,7 @@ class BenchResult:
         }
 
     def to_markdown(self) -> str:
-        """The table, and under it what it was measured on."""
+        """The table, with the model and the machine under it."""
         lines = [
             "| tokens x batch : keys | way | seconds | x plain | x plain, processor time | peak MB | x plain |",
             "| --- | --- | --- | --- | --- | --- | --- |",
@@ -134,14 +136,14 @@ class BenchResult:
         for m in self.measurements:
             ratios = self.ratios(m)
             lines.append(
-                f"| {m.shape} | {self.kind.ways[m.way]} | {m.median_seconds:.3f} | {ratios['time_ratio']:.2f} | "
+                f"| {m.shape} | {self.benchmark.ways[m.way]} | {m.median_seconds:.3f} | {ratios['time_ratio']:.2f} | "
                 f"{ratios['cpu_time_ratio']:.2f} | {m.peak_bytes / MEGABYTE:.0f} | {ratios['memory_ratio']:.2f} |"
             )
-        lines += [f"\nNot run, for want of memory: {what}." for what in self.left_out]
+        lines += [f"\nNot run, because memory is too small: {what}." for what in self.left_out]
         model = self.model
         conditions = (
-            f"{self.kind.once}, median of {self.repeats}, float32. Llama-shaped model: {model.layers} layers of width "
-            f"{model.width}, {model.heads} heads over {model.key_value_heads} key-value heads, vocabulary "
+            f"{self.benchmark.once}, median of {self.repeats}, float32. Llama-shaped model: {model.layers} layers of "
+            f"width {model.width}, {model.heads} heads over {model.key_value_heads} key-value heads, vocabulary "
             f"{model.vocabulary}."
         )
         counted = [
@@ -154,7 +156,7 @@ class BenchResult:
 
 
 def run_bench(
-    kind: Kind,
+    benchmark: Benchmark,
     shapes: Sequence[Shape],
     repeats: int = 5,
     ways: Sequence[str] | None = None,
@@ -165,48 +167,51 @@ def run_bench(
     """Measure every way on every shape.
 
     Args:
-        kind: what is measured.
+        benchmark: what is measured.
         shapes: the batches.
-        repeats: how often each way takes its turn, after one turn to warm up.
-        ways: which of the kind's; all by default, and the plain one always, since the ratios are to it.
-        model: the model; 8 layers of width 512 by default.
+        repeats: how often each way is repeated, after one warm-up.
+        ways: the ways to measure (default: all). `PLAIN` is always measured, since ratios are to it.
+        model: the model (default: 8 layers of width 512).
         threads: CPU threads for PyTorch.
-        progress: is told what is being done.
+        progress: called with a line of text before each part.
 
     Raises:
-        InputError: a way is unknown, or there is nothing to repeat.
+        InputError: a way is unknown, or `repeats` is below 1.
     """
-    asked = list(kind.ways if ways is None else ways)
-    if set(asked) - set(kind.ways) or repeats < 1:
-        raise InputError(f"Expected ways of {list(kind.ways)} and at least one repeat; got {asked} and {repeats}.")
+    asked = list(benchmark.ways if ways is None else ways)
+    if set(asked) - set(benchmark.ways) or repeats < 1:
+        raise InputError(
+            f"Expected ways from {list(benchmark.ways)} and at least one repeat; got {asked} and {repeats} repeats. "
+            "Nothing was measured."
+        )
     model = model or ModelSize()
     measurements = []
     left_out = []
     for shape in shapes:
-        taken = [way for way in kind.ways if way in asked or way == PLAIN]
-        if WHOLE in taken and kind.whole_bytes(shape, model) > available_bytes():
-            taken.remove(WHOLE)
-            gigabytes = kind.whole_bytes(shape, model) / 2**30
-            left_out.append(f"{shape} by {WHOLE}, which would hold about {gigabytes:.0f} GiB")
+        taken = [way for way in benchmark.ways if way in asked or way == PLAIN]
+        if OUTPUT_ATTENTIONS in taken and benchmark.full_attention_bytes(shape, model) > available_bytes():
+            taken.remove(OUTPUT_ATTENTIONS)
+            gigabytes = benchmark.full_attention_bytes(shape, model) / 2**30
+            left_out.append(f"{shape} by {OUTPUT_ATTENTIONS}, which would hold about {gigabytes:.0f} GiB")
         progress(f"{shape}: time")
-        seconds = _alternate(kind.make(shape, model, threads), taken, repeats)
+        seconds = _alternate(benchmark.make(shape, model, threads), taken, repeats)
         for way in taken:
             progress(f"{shape}: memory of {way}")
-            peaks = [_peak_in_own_process(kind, shape, model, way, threads) for _ in range(PROCESSES)]
+            peaks = [_peak_in_own_process(benchmark, shape, model, way, threads) for _ in range(PROCESSES)]
             peak, rest = sorted(peaks)[len(peaks) // 2]
             measurements.append(Measurement(str(shape), way, *seconds[way], peak, rest))
-    return BenchResult(kind, describe_machine(threads), model, repeats, measurements, tuple(left_out))
+    return BenchResult(benchmark, describe_machine(threads), model, repeats, measurements, tuple(left_out))
 
 
 def available_bytes() -> int:
-    """How much memory a process could take now; no bound where the system does not say."""
-    told = Path("/proc/meminfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    """How much memory a process could take now; 2^62 where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text(encoding="utf-8").splitlines() if meminfo.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 2**62)
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """What a number was measured on: date, processor, versions."""
+    """Date, processor, system and versions."""
     import torch
     import transformers
 
@@ -243,23 +248,25 @@ def _alternate(
     return seconds
 
 
-def _peak_in_own_process(kind: Kind, shape: Shape, model: ModelSize, way: str, threads: int) -> tuple[int, int]:
-    command = [sys.executable, "-m", kind.module, str(shape), "--threads", str(threads)]
+def _peak_in_own_process(
+    benchmark: Benchmark, shape: Shape, model: ModelSize, way: str, threads: int
+) -> tuple[int, int]:
+    command = [sys.executable, "-m", benchmark.module, str(shape), "--threads", str(threads)]
     command += ["--peak-of", way, "--model", json.dumps(asdict(model))]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     peak, rest = json.loads(done.stdout.splitlines()[-1])
     return peak, rest
 
 
-def print_peak(kind: Kind, arguments: Sequence[str] | None = None) -> None:
-    """Print, in bytes, the peak memory of one way done twice and what the process held before."""
-    parser = argparse.ArgumentParser(prog=kind.module, description=print_peak.__doc__)
+def print_peak(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
+    """Print the peak memory of a process that runs one way twice, and what it held before, in bytes."""
+    parser = argparse.ArgumentParser(prog=benchmark.module, description=print_peak.__doc__)
     parser.add_argument("shape", type=Shape.parse, metavar="TxB:K")
-    parser.add_argument("--peak-of", choices=list(kind.ways), required=True)
+    parser.add_argument("--peak-of", choices=list(benchmark.ways), required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", type=json.loads, default={}, help="sizes of the model, as JSON")
     options = parser.parse_args(arguments)
-    do = kind.make(options.shape, ModelSize(**options.model), options.threads)
+    do = benchmark.make(options.shape, ModelSize(**options.model), options.threads)
     rest = peak_bytes()
     do(options.peak_of)
     do(options.peak_of)

@@ -1,6 +1,7 @@
-"""What the attention loss costs beside plain cross-entropy: one optimiser step of a Llama-shaped model.
+"""What the attention loss costs compared with plain cross-entropy: one optimiser step of a Llama-shaped model.
 
-`molsaki bench` measures it; `python -m molsaki_benchmarks.training TxB:K --peak-of WAY` prints the memory of one way.
+`molsaki bench` runs this; `python -m molsaki_benchmarks.training TxB:K --peak-of WAY` prints the peak memory of one
+way.
 """
 
 from __future__ import annotations
@@ -8,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from molsaki_benchmarks.models import ModelSize, Shape, make_batch, make_model, read_whole
-from molsaki_benchmarks.runner import PLAIN, WHOLE, Kind, print_peak
+from molsaki_benchmarks.models import ModelSize, Shape, make_batch, make_model, read_output_attentions
+from molsaki_benchmarks.runner import OUTPUT_ATTENTIONS, PLAIN, Benchmark, print_peak
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], None]:
-    """One model, one optimiser, one batch; the function takes one step in the way it is given."""
+    """Build a model, an optimiser and a batch; the function takes one optimiser step in a given way."""
     import torch
 
     from molsaki.attention import read_attention
@@ -34,12 +35,12 @@ def make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str],
     )
     teacher = torch.rand(shape.batch, batch.steps, shape.keys)
 
-    def whole_loss(way: str) -> Tensor:
+    def total_loss(way: str) -> Tensor:
         if way == PLAIN:
             outputs = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)
             return cast("Tensor", outputs.loss)
-        if way == WHOLE:
-            attention, outputs = read_whole(model, batch, labels=ids)
+        if way == OUTPUT_ATTENTIONS:
+            attention, outputs = read_output_attentions(model, batch, labels=ids)
             return cast("Tensor", outputs.loss + attention_loss(teacher, attention.mean(1), *masks))
         kernel = "second-pass" if way == "second-pass" else "auto"
         spans = batch.step_of_token, batch.key_of_token
@@ -49,20 +50,20 @@ def make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str],
         return cast("Tensor", reading.outputs.loss + attention_loss(teacher, student, *masks))
 
     def step(way: str) -> None:
-        whole_loss(way).backward()  # type: ignore[no-untyped-call]
+        total_loss(way).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad()
 
     return step
 
 
-TRAINING = Kind(
+TRAINING = Benchmark(
     module="molsaki_benchmarks.training",
     ways={
         PLAIN: "cross-entropy on SDPA",
         "stepwise": "+ attention loss",
         "second-pass": "+ attention loss, second pass",
-        WHOLE: "+ attention loss by output_attentions",
+        OUTPUT_ATTENTIONS: "+ attention loss by output_attentions",
     },
     shapes=("256x8:24", "2048x1:40", "4096x1:60"),
     once="One optimiser step (forward, backward, AdamW)",

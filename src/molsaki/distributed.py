@@ -1,8 +1,8 @@
-"""Several processes that do one job together, as `accelerate launch` and `torchrun` start them.
+"""Several processes that work on one job, as `accelerate launch` and `torchrun` start them.
 
-Process 0 alone locks the run's directory, writes and shows; the others compute with it. What they say to one another
-goes over gloo, as JSON and plain numbers. A process that was started alone is process 0 of one, and nothing here
-costs it anything.
+Only process 0 locks the run directory, writes files and prints. The others take part in the computation. Messages
+between the processes are JSON or tensors of numbers and go over gloo. In a process that was started alone, every
+function here returns at once.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-PATIENCE = datetime.timedelta(days=7)
-"""How long a process waits for the others: as long as a stage may take that one of them does alone."""
+TIMEOUT = datetime.timedelta(days=7)
+"""How long a process waits for the others. A stage that process 0 runs alone must take less time."""
 
 
 def process_count() -> int:
-    """How many processes do this job together."""
-    return _number("WORLD_SIZE", 1)
+    """The number of processes in this job."""
+    return _read_variable("WORLD_SIZE", 1)
 
 
 def process_number() -> int:
-    """Which of them this one is, from 0."""
-    return _number("RANK", 0)
+    """The rank of this process, from 0."""
+    return _read_variable("RANK", 0)
 
 
 def is_main() -> bool:
-    """Whether this is process 0, which locks, writes and shows."""
+    """Whether this is process 0, which locks, writes and prints."""
     return process_number() == 0
 
 
 def init_group() -> None:
-    """Wait until all processes of the job are there; from then on they can talk, and each has its own device."""
+    """Create the process group. Returns when all processes have joined; each then has its own device."""
     if process_count() > 1:
         _group()
 
 
 def close_group() -> None:
-    """End the talk, at the end of a job that went well."""
+    """Destroy the process group at the end of a job without errors."""
     if process_count() > 1:
         import torch.distributed
 
@@ -59,10 +59,10 @@ def close_group() -> None:
 
 
 def broadcast_json(value: Any = None) -> Any:
-    """Give process 0's value to all.
+    """Send the value of process 0 to all processes.
 
     Args:
-        value: plain JSON; that of the other processes does not matter.
+        value: JSON; ignored in the other processes.
     """
     if process_count() == 1:
         return value
@@ -80,10 +80,10 @@ def broadcast_json(value: Any = None) -> Any:
 
 
 def on_main_process(function: Callable[[], Value]) -> Value:
-    """Call a function in process 0 alone, and give its result, plain JSON, to all; the others wait.
+    """Call a function in process 0 and return its result, which must be JSON, in all processes.
 
     Raises:
-        OtherProcessError: in the other processes, if the function raised; in process 0 its own error.
+        OtherProcessError: in the other processes, if the function raises. Process 0 raises the error itself.
     """
     if process_count() == 1:
         return function()
@@ -91,7 +91,7 @@ def on_main_process(function: Callable[[], Value]) -> Value:
         sent = broadcast_json()
         if "error" in sent:
             raise OtherProcessError(
-                f"Expected process 0 to do its part for process {process_number()}; it failed: {sent['error']}"
+                f"Expected a result from process 0 in process {process_number()}; process 0 failed: {sent['error']}"
             )
         result: Value = sent["value"]
         return result
@@ -106,7 +106,7 @@ def on_main_process(function: Callable[[], Value]) -> Value:
 
 
 def wait() -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes have called this function."""
     if process_count() > 1:
         import torch.distributed
 
@@ -114,14 +114,14 @@ def wait() -> None:
 
 
 def gather_numbers(numbers: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Bring every process's numbers to process 0.
+    """Gather a one-dimensional tensor from every process in process 0.
 
     Args:
-        numbers: this process's, one-dimensional.
-        sizes: how many each process has; the same list in all.
+        numbers: the tensor of this process, [N].
+        sizes: N of each process; the same list in all processes.
 
     Returns:
-        In process 0 the numbers of each process in order, in the others nothing.
+        In process 0 the tensors in the order of the processes; an empty list in the others.
     """
     if process_count() == 1:
         return [numbers]
@@ -137,24 +137,24 @@ def gather_numbers(numbers: Tensor, sizes: list[int]) -> list[Tensor]:
 
 @lru_cache(maxsize=1)
 def _group() -> Any:
-    """The group that all processes talk in, on the processor whatever device they compute on."""
+    """The gloo group of all processes. It uses the CPU, whatever device they compute on."""
     import torch
     import torch.distributed
     from accelerate import PartialState
 
     on_cpu = not torch.cuda.is_available() or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    PartialState(cpu=on_cpu, timeout=PATIENCE)
+    PartialState(cpu=on_cpu, timeout=TIMEOUT)
     if torch.distributed.get_backend() == "gloo":
         return torch.distributed.group.WORLD
-    return torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    return torch.distributed.new_group(backend="gloo", timeout=TIMEOUT)
 
 
-def _number(name: str, default: int) -> int:
+def _read_variable(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
     try:
         return int(text)
     except ValueError as error:
         raise InputError(
-            f"Expected a whole number in the variable {name}, as launchers set it; got {text!r}. It is not known how "
-            "many processes work together; unset it, or start with `accelerate launch`."
+            f"Expected a whole number in the environment variable {name}; got {text!r}. The number of processes is "
+            "unknown. Unset the variable, or start with `accelerate launch`."
         ) from error

@@ -1,56 +1,56 @@
-"""What molsaki raises.
+"""The exceptions that molsaki raises.
 
-Mistakes in what a user brings (a recipe, a data file, a model, an artefact) are `InputError`s, which are also
-`ValueError`s. Every message says what was expected, what came, what follows and what to do. Mistakes of ours
-are plain asserts.
+`InputError` and its subclasses report a mistake in something that the user provides: a recipe, a data file, a model
+or an artefact. They are also `ValueError`s. Their messages say what was expected, what was found, what follows and
+how to fix it. Errors in molsaki itself are assertions.
 """
 
 from __future__ import annotations
 
 
 class MolsakiError(Exception):
-    """Base of everything that molsaki raises on purpose."""
+    """Base class of all exceptions that molsaki raises on purpose."""
 
 
 class InputError(MolsakiError, ValueError):
-    """What the user brought cannot be used as it is."""
+    """Something that the user provides cannot be used."""
 
 
 class RecipeError(InputError):
-    """A recipe has unknown keys, impossible values or names files that are not there; all are listed."""
+    """A recipe has unknown keys, invalid values or missing files. The message lists all of them."""
 
 
 class DataError(InputError):
-    """A data file is cut, malformed or lacks what its format promises."""
+    """A data file is truncated, malformed, or lacks something that its format requires."""
 
 
 class SpanError(InputError):
-    """Steps or keys of a text cannot be found or cannot be mapped to tokens."""
+    """The steps or keys of a text cannot be found, or cannot be mapped to tokens."""
 
 
 class TokenizerError(InputError):
-    """A tokenizer cannot give character offsets, or lacks a token that is needed."""
+    """A tokenizer cannot return character offsets, or lacks a required token."""
 
 
 class ArtefactError(InputError):
-    """An artefact on disk does not fit what is asked of it; the message says which of the two differs."""
+    """An artefact on disk does not match what is requested of it. The message says what differs."""
 
 
 class EvaluationError(InputError):
-    """Predictions or results cannot be scored or compared as asked."""
+    """Predictions or results cannot be scored or compared."""
 
 
 class UnreadableModelError(InputError):
-    """A model whose attention cannot be read; the message says which layers did not answer and why."""
+    """The attention of a model cannot be read. The message names the layers and the reason."""
 
 
 class ExpressionError(InputError):
-    """An arithmetic expression is malformed, too large or has no value."""
+    """An arithmetic expression is malformed, too large, or has no value."""
 
 
 class StageError(MolsakiError, RuntimeError):
-    """A stage cannot go on for a reason outside the user's input (no space left, a locked directory)."""
+    """A stage cannot continue for a reason other than its input, such as a full disk or a locked directory."""
 
 
 class OtherProcessError(StageError):
-    """Another process of the same job has failed and has said so; this one ends with it."""
+    """Another process of the same job failed and reported it. This process ends too."""

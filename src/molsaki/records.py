@@ -1,7 +1,7 @@
-"""The records that pass between stages.
+"""The records that stages exchange.
 
-They are plain frozen dataclasses with a lossless dict form, because every stage writes them to JSON lines and
-another process reads them back. A row is known by its `id` and by the hash of its text, never by its position.
+They are frozen dataclasses with a lossless dict form: a stage writes them as JSON lines, and another process reads
+them. A row is identified by its `id` and the hash of its text, never by its position.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from molsaki.counts import plural
 from molsaki.errors import DataError
 
 CHOICE_LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -21,17 +22,26 @@ CHOICE_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question with what is known about it.
+    """A question with its answer.
+
+    Example:
+        >>> import molsaki
+        >>> problem = molsaki.Problem("a", "Where do fish live?", "water", "water", choices=("sand", "water"))
+        >>> print(problem.text)
+        Where do fish live?
+        Answer Choices:
+        (a) sand
+        (b) water
 
     Attributes:
         id: unique within its data set.
-        question: the question's own text, without choices.
-        answer: what is right: a number as text (`"42"`, `"0.5"`) or a choice's text.
-        label: what the student learns to write after `predict:`: an equation such as `( 7.0 * 30.0 )`, a bare
-            number, or the choice's text.
-        choices: the choices' texts in order; empty for a problem whose answer is a number.
-        rationale: a rationale that comes with the data set, or None.
-        keywords: key words that come with the data set, or None where nobody has named any.
+        question: the text of the question, without choices.
+        answer: the right answer: a number as text (`"42"`, `"0.5"`) or the text of a choice.
+        label: what the student learns to write after `predict:`: an equation such as `( 7.0 * 30.0 )`, a number, or
+            the text of the right choice.
+        choices: the texts of the choices in order; empty if the answer is a number.
+        rationale: the rationale in the data set, or None.
+        keywords: the key words in the data set, or None.
     """
 
     id: str
@@ -44,7 +54,7 @@ class Problem:
 
     @property
     def text(self) -> str:
-        """The question as both models read it: the question, and under it the lettered choices if it has any."""
+        """The question as both models read it: with the lettered choices below it, if it has any."""
         if not self.choices:
             return self.question
         lettered = "\n".join(f"({CHOICE_LETTERS[i]}) {choice}" for i, choice in enumerate(self.choices))
@@ -52,11 +62,11 @@ class Problem:
 
     @property
     def text_hash(self) -> str:
-        """Hash of everything a stage may have used of this problem's question, choices, answer and label."""
+        """Hash of the question, choices, answer and label: of all that a stage may use."""
         return hash_text(self.question, *self.choices, self.answer, self.label)
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` gives the same record back."""
+        """The JSON form. `from_dict` is its inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -67,7 +77,11 @@ class Problem:
             DataError: a field is missing, unknown or of another type.
         """
         values = dict(row)
-        wrong = [f"{name} is {_shown(values[name])}, not {_FORMS[name]}" for name in _FORMS if not _fits(values, name)]
+        wrong = [
+            f"{name} is {repr(values[name])[:60]}, not {form}"
+            for name, form in _FIELD_TYPES.items()
+            if name in values and not _has_type(values[name], form)
+        ]
         try:
             if wrong:
                 raise TypeError("; ".join(wrong))
@@ -77,41 +91,39 @@ class Problem:
             return cls(**values)
         except TypeError as error:
             raise DataError(
-                f"Expected a problem with the fields id, question, answer, label, choices, rationale, keywords; "
-                f"got {sorted(map(str, row))}: {error}. The row cannot be used; write it with Problem.to_dict()."
+                "Expected a problem with the fields id, question, answer, label, choices, rationale and keywords; "
+                f"got {sorted(map(str, row))}: {error}. The row cannot be used. Write it with Problem.to_dict()."
             ) from error
 
 
-_FORMS = {
+_FIELD_TYPES = {
     **dict.fromkeys(("id", "question", "answer", "label"), "text"),
     "choices": "a list of texts",
     "rationale": "text or null",
     "keywords": "a list of texts or null",
 }
-"""What each field of a problem's JSON form is."""
+"""The type of each field in the JSON form of a problem."""
 
 
-def _fits(values: Mapping[str, Any], name: str) -> bool:
-    """Whether a field has its form, or is not there at all."""
-    if name not in values:
-        return True
-    value, form = values[name], _FORMS[name]
-    if value is None and form.endswith("null"):
-        return True
+def _has_type(value: object, form: str) -> bool:
+    """Whether a value has one of the types in `_FIELD_TYPES`."""
+    if value is None:
+        return form.endswith("null")
     if form.startswith("a list"):
         return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
     return isinstance(value, str)
 
 
-def _shown(value: object) -> str:
-    return repr(value)[:60]
-
-
 @dataclass(slots=True)
 class RowReport:
-    """What became of the rows of one input: how many came, how many were kept, why the others were not.
+    """Counts of the rows of one input: how many were read and kept, and why the others were skipped.
 
-    Nothing is skipped without a count and a reason, and each reason keeps a few ids as examples.
+    Attributes:
+        read: rows read.
+        kept: rows used.
+        skipped: number of skipped rows by reason.
+        examples: the first few ids of the skipped rows by reason.
+        notes: number of rows by what happened to them although they are used, such as "cut to the context window".
     """
 
     read: int = 0
@@ -123,24 +135,24 @@ class RowReport:
     EXAMPLES_PER_REASON = 5
 
     def keep(self) -> None:
-        """Count one row that is used."""
+        """Count a row that is used."""
         self.read += 1
         self.kept += 1
 
     def skip(self, row_id: str, reason: str) -> None:
-        """Count one row that is not used, with its reason."""
+        """Count a row that is not used, under its reason."""
         self.read += 1
         self.skipped[reason] += 1
-        shown = self.examples.setdefault(reason, [])
-        if len(shown) < self.EXAMPLES_PER_REASON:
-            shown.append(row_id)
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < self.EXAMPLES_PER_REASON:
+            examples.append(row_id)
 
-    def note(self, what: str) -> None:
-        """Count something that happened to a row that is used all the same."""
-        self.notes[what] += 1
+    def note(self, event: str) -> None:
+        """Count something that happened to a row that is used."""
+        self.notes[event] += 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form, most frequent reasons first."""
+        """The JSON form, the most frequent reasons first."""
         return {
             "read": self.read,
             "kept": self.kept,
@@ -152,7 +164,7 @@ class RowReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadedProblems:
-    """The problems of one data set together with the report on its rows."""
+    """The problems of a data set and the counts of its rows."""
 
     problems: tuple[Problem, ...]
     report: RowReport
@@ -165,7 +177,7 @@ class LoadedProblems:
 
 
 def hash_text(*parts: str) -> str:
-    """SHA-256 (first 16 hex digits) over the parts and where each ends, so that moving a boundary changes it."""
+    """SHA-256 (first 16 hex digits) of the parts and their lengths, so that moving a boundary changes the hash."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")
@@ -175,16 +187,20 @@ def hash_text(*parts: str) -> str:
 
 
 def hash_json(value: Any) -> str:
-    """Hash of a JSON value, the same for the same value whatever the order of its keys."""
+    """Hash of a JSON value. It does not depend on the order of keys."""
     return hash_text(json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")))
 
 
 def require_unique_ids(problems: Iterable[Problem]) -> None:
-    """Raise `DataError` if two problems share an id, naming the first such ids."""
+    """Check that no two problems share an id.
+
+    Raises:
+        DataError: some do. The message names the first of their ids.
+    """
     counts = Counter(problem.id for problem in problems)
     repeated = [row_id for row_id, n in counts.items() if n > 1]
     if repeated:
         raise DataError(
-            f"Expected every problem to have its own id; {len(repeated)} ids occur more than once, for example "
-            f"{repeated[:3]}. Rows could not be matched between stages; rename them or load one split at a time."
+            f"Expected a unique id for every problem; {plural(len(repeated), 'id')} repeated, for example "
+            f"{repeated[:3]}. Stages could not match rows by id. Rename them, or load one split at a time."
         )

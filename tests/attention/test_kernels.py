@@ -11,7 +11,7 @@ from tiny_models import make_model, weighted
 from molsaki.attention import read_attention
 from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import attention_with_log_sum_exp
-from molsaki.attention.masks import BiasCache
+from molsaki.attention.masks import MaskCache
 from molsaki.attention.span_index import make_span_index
 
 B, H, G, T, D = 3, 4, 2, 9, 5
@@ -71,12 +71,12 @@ def slow_sums(weights, some):
 
 
 def fast(query, key, value, mask, some, heads=False):
-    bias = None if mask is None else BiasCache().get(mask, query.dtype, some)
+    cache = MaskCache()
     out, lse = attention_with_log_sum_exp(
         query,
         key,
         value,
-        None if bias is None else bias.whole,
+        None if mask is None else cache.floats(mask, query.dtype),
         is_causal=mask is None,
         scale=0.3,
     )
@@ -84,7 +84,7 @@ def fast(query, key, value, mask, some, heads=False):
         some.take(query),
         some.take(key),
         some.take(lse),
-        None if bias is None else bias.columns,
+        None if mask is None else cache.columns(mask, some, query.dtype),
         some,
         is_causal=mask is None,
         scale=0.3,
@@ -188,11 +188,13 @@ def test_nothing_as_large_as_tokens_by_tokens_is_kept_for_the_backward_pass(each
 
 
 def test_a_mask_is_turned_into_numbers_once_for_all_layers():
-    cache, some, mask = BiasCache(), spans(), masks()["left"]
-    first = cache.get(mask, torch.float32, some)
-    assert cache.get(mask, torch.float32, some) is first
-    assert cache.get(mask.clone(), torch.float32, some) is not first
-    assert cache.get(mask, torch.bfloat16, some).whole.dtype == torch.bfloat16
+    cache, some, mask = MaskCache(), spans(), masks()["left"]
+    first, columns = cache.floats(mask, torch.float32), cache.columns(mask, some, torch.float32)
+    assert cache.floats(mask, torch.float32) is first
+    assert cache.columns(mask, some, torch.float32) is columns
+    assert cache.columns(mask, spans(), torch.float32) is not columns, "other spans have other columns"
+    assert cache.floats(mask, torch.bfloat16).dtype == torch.bfloat16
+    assert cache.floats(mask.clone(), torch.float32) is not first
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e-14, 1e-6, 1.0, 1e6])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -17,42 +18,42 @@ from molsaki_benchmarks.training import TRAINING
 TINY = ModelSize(layers=2, width=32, heads=4, key_value_heads=2, vocabulary=61)
 
 
-@pytest.mark.parametrize("kind", [TRAINING, READING], ids=["training", "reading"])
-def test_every_way_takes_its_turn_and_is_compared_with_plain(kind, monkeypatch):
+@pytest.mark.parametrize("benchmark", [TRAINING, READING], ids=["training", "reading"])
+def test_every_way_takes_its_turn_and_is_compared_with_plain(benchmark, monkeypatch):
     monkeypatch.setattr(bench, "_peak_in_own_process", lambda *asked: (200 if asked[3] == "plain" else 210, 100))
-    told = []
-    result = bench.run_bench(kind, [Shape.parse("50x2:3")], 2, model=TINY, threads=1, progress=told.append)
-    assert [m.way for m in result.measurements] == list(kind.ways)
+    lines = []
+    result = bench.run_bench(benchmark, [Shape.parse("50x2:3")], 2, model=TINY, threads=1, progress=lines.append)
+    assert [m.way for m in result.measurements] == list(benchmark.ways)
     assert all(len(m.seconds) == len(m.cpu_seconds) == 2 for m in result.measurements)
-    assert told[0] == "50x2:3: time"
+    assert lines[0] == "50x2:3: time"
     saved = json.loads(json.dumps(result.to_dict()))
     assert saved["measurements"][0]["time_ratio"] == 1
     assert saved["measurements"][1]["memory_ratio"] == pytest.approx(1.05)
-    assert saved["measured"] == kind.once
+    assert saved["measured"] == benchmark.once
     assert {"date", "processor", "torch", "transformers", "molsaki"} <= saved["machine"].keys()
     table = result.to_markdown().splitlines()
-    assert len([line for line in table if line.startswith("| 50x2:3")]) == len(kind.ways)
+    assert len([line for line in table if line.startswith("| 50x2:3")]) == len(benchmark.ways)
     assert all(line.count("|") == table[0].count("|") for line in table if line.startswith("|"))
 
 
-@pytest.mark.parametrize("kind", [TRAINING, READING], ids=["training", "reading"])
-def test_the_peak_is_measured_by_a_process_that_does_one_thing(kind, capsys):
+@pytest.mark.parametrize("benchmark", [TRAINING, READING], ids=["training", "reading"])
+def test_the_peak_is_measured_by_a_process_that_does_one_thing(benchmark, capsys):
     model = '{"layers": 2, "width": 32, "heads": 4, "key_value_heads": 2, "vocabulary": 61}'
-    bench.print_peak(kind, ["50x1:3", "--threads", "1", "--peak-of", "stepwise", "--model", model])
+    bench.print_peak(benchmark, ["50x1:3", "--threads", "1", "--peak-of", "stepwise", "--model", model])
     peak, rest = json.loads(capsys.readouterr().out)
     assert peak >= rest > 0
 
 
-@pytest.mark.parametrize("kind", [TRAINING, READING], ids=["training", "reading"])
-def test_that_process_is_started_by_the_name_of_the_kinds_module(kind):
-    result = bench.run_bench(kind, [Shape(50, 1, 3)], 1, [], model=TINY, threads=1)
+@pytest.mark.parametrize("benchmark", [TRAINING, READING], ids=["training", "reading"])
+def test_that_process_is_started_by_the_name_of_the_benchmarks_module(benchmark):
+    result = bench.run_bench(benchmark, [Shape(50, 1, 3)], 1, [], model=TINY, threads=1)
     assert [m.way for m in result.measurements] == ["plain"]
     assert result.measurements[0].peak_bytes >= result.measurements[0].rest_bytes > 2**20
 
 
 @pytest.mark.parametrize("text", ["", "50x2", "50:3", "axb:c", "50x0:3", "50x2:0", "41x1:3"])
 def test_impossible_shapes_are_refused(text):
-    with pytest.raises(InputError, match=r"TxB:K|room"):
+    with pytest.raises(InputError, match=re.escape(repr(text))):
         Shape.parse(text)
 
 
@@ -63,15 +64,15 @@ def test_unknown_ways_and_no_repeats_are_refused():
         bench.run_bench(READING, [Shape(50, 1, 3)], 0)
 
 
-def test_attention_matrices_that_do_not_fit_are_left_out_and_told(monkeypatch):
+def test_attention_matrices_that_do_not_fit_are_left_out_with_a_note(monkeypatch):
     monkeypatch.setattr(bench, "_peak_in_own_process", lambda *_: (200, 100))
     monkeypatch.setattr(bench, "available_bytes", lambda: 1000)
     result = bench.run_bench(TRAINING, [Shape.parse("50x2:3")], 1, model=TINY, threads=1)
     assert [m.way for m in result.measurements] == ["plain", "stepwise", "second-pass"]
     assert result.to_dict()["left_out"] == ["50x2:3 by output_attentions, which would hold about 0 GiB"]
-    assert "for want of memory: 50x2:3" in result.to_markdown()
-    assert TRAINING.whole_bytes(Shape.parse("4096x1:60"), ModelSize()) == 2 * 8 * 8 * 4096**2 * 4
-    assert READING.whole_bytes(Shape.parse("4096x1:60"), ModelSize()) == 8 * 8 * 4096**2 * 4
+    assert "Not run" in result.to_markdown()
+    assert TRAINING.full_attention_bytes(Shape.parse("4096x1:60"), ModelSize()) == 2 * 8 * 8 * 4096**2 * 4
+    assert READING.full_attention_bytes(Shape.parse("4096x1:60"), ModelSize()) == 8 * 8 * 4096**2 * 4
 
 
 def test_both_ways_to_read_give_the_same_attention():
@@ -80,22 +81,24 @@ def test_both_ways_to_read_give_the_same_attention():
     torch.testing.assert_close(read("stepwise"), read("output_attentions"), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("options", "kind"), [((), TRAINING), (("--reading",), READING)], ids=["training", "reading"])
-def test_the_command_prints_the_table_and_writes_its_figures(options, kind, tmp_path, monkeypatch):
-    rows = [bench.Measurement("60x1:4", way, [1.0], [1.0], 2**20, 2**19) for way in kind.ways]
+@pytest.mark.parametrize(
+    ("options", "benchmark"), [((), TRAINING), (("--reading",), READING)], ids=["training", "reading"]
+)
+def test_the_command_prints_the_table_and_writes_its_figures(options, benchmark, tmp_path, monkeypatch):
+    rows = [bench.Measurement("60x1:4", way, [1.0], [1.0], 2**20, 2**19) for way in benchmark.ways]
     asked = []
 
     def measured(given, shapes, repeats, ways, progress):
         asked.extend(shapes)
-        assert (given, ways) == (kind, None)
+        assert (given, ways) == (benchmark, None)
         progress("one turn")
-        return bench.BenchResult(kind, {"cpu": "any"}, ModelSize(), repeats, rows)
+        return bench.BenchResult(benchmark, {"cpu": "any"}, ModelSize(), repeats, rows)
 
     monkeypatch.setattr(bench, "run_bench", measured)
     shown = molsaki("bench", *options, "--repeats", "1", "--out", tmp_path / "bench.json")
     assert (shown.code, shown.error) == (0, "one turn\n")
-    assert [str(shape) for shape in asked] == list(kind.shapes)
-    assert f"| 60x1:4 | {kind.ways['stepwise']} | 1.000 | 1.00 | 1.00 |" in shown.out
+    assert [str(shape) for shape in asked] == list(benchmark.shapes)
+    assert f"| 60x1:4 | {benchmark.ways['stepwise']} | 1.000 | 1.00 | 1.00 |" in shown.out
     assert json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["measurements"][0]["way"] == "plain"
     asked.clear()
     molsaki("bench", *options, "60x1:4")

@@ -66,4 +66,4 @@ def test_the_share_falls_with_length_and_grows_with_keys():
     layer = LayerShape(512, 256, 1408, 8)
     assert reading_cost(layer, 4096, 40).share < reading_cost(layer, 2048, 40).share
     assert reading_cost(layer, 2048, 80).share == 2 * reading_cost(layer, 2048, 40).share
-    assert reading_cost(layer, 2048, 40).whole_bytes == 4 * 8 * 2048**2
+    assert reading_cost(layer, 2048, 40).full_attention_bytes == 4 * 8 * 2048**2

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from molsaki.data import files
-from molsaki.data.files import read_bytes, read_json, read_json_lines, read_json_list
+from molsaki.data import files, json_files
+from molsaki.data.files import read_bytes
+from molsaki.data.json_files import read_json, read_json_lines, read_json_list
 from molsaki.data.row_files import read_csv, read_rows
 from molsaki.errors import DataError
 
@@ -113,8 +114,57 @@ def test_a_malformed_json_file_names_line_and_column(tmp_path: Path) -> None:
 
 
 def test_a_json_list_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="JSON list of rows; got dict"):
-        read_json_list(write(tmp_path / "a.json", "{}"))
+    with pytest.raises(DataError, match="JSON list of rows; it holds another value"):
+        list(read_json_list(write(tmp_path / "a.json", "{}")))
+
+
+@IN_ONE_FOLDER
+@given(rows=st.lists(json_values, max_size=6), chunk=st.integers(1, 40), indent=st.sampled_from([None, 1]))
+def test_a_list_that_is_read_in_pieces_has_the_same_rows(
+    tmp_path: Path, rows: list[object], chunk: int, indent: int | None
+) -> None:
+    path = write(tmp_path / "a.json", json.dumps(rows, ensure_ascii=False, indent=indent))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_files, "CHUNK", chunk)
+        assert list(read_json_list(path)) == rows
+
+
+@IN_ONE_FOLDER
+@given(
+    before=st.dictionaries(st.text(max_size=4), json_values, max_size=3),
+    rows=st.lists(json_values, max_size=4),
+    behind=st.dictionaries(st.text(max_size=4), json_values, max_size=3),
+    chunk=st.integers(1, 40),
+)
+def test_a_list_inside_an_object_has_the_same_rows(
+    tmp_path: Path, before: dict[str, object], rows: list[object], behind: dict[str, object], chunk: int
+) -> None:
+    whole = {**before, **behind}
+    path = write(tmp_path / "a.json", json.dumps({**before, "the rows": rows, **behind}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_files, "CHUNK", chunk)
+        assert list(read_json_list(path, under="the rows")) == rows
+        with pytest.raises(DataError, match="one JSON object with the key 'other rows'"):
+            list(read_json_list(path, under="other rows"))
+    with pytest.raises(DataError):
+        list(read_json_list(write(path, json.dumps({"the rows": rows, **whole})[:-1]), under="the rows"))
+
+
+@IN_ONE_FOLDER
+@given(rows=st.lists(json_values, min_size=1, max_size=4), share=st.floats(0, 1), chunk=st.integers(1, 40))
+def test_a_list_that_is_cut_anywhere_raises(tmp_path: Path, rows: list[object], share: float, chunk: int) -> None:
+    text = json.dumps(rows, ensure_ascii=False)
+    path = write(tmp_path / "a.json", text[: max(1, int(share * (len(text) - 1)))])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_files, "CHUNK", chunk)
+        with pytest.raises(DataError, match="ends in the middle"):
+            list(read_json_list(path))
+
+
+@pytest.mark.parametrize("text", ["[1,\n 2 x]", '[1,\n {"a" 1}, {"a": 2}]', "[1,\n2]]", "[1,\nNaN]", "[1,\n1e999]"])
+def test_a_malformed_list_names_the_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="line 2: "):
+        list(read_json_list(write(tmp_path / "a.json", text)))
 
 
 def test_text_that_is_not_utf8_names_its_line(tmp_path: Path) -> None:
@@ -129,7 +179,7 @@ def test_text_that_is_not_utf8_names_its_line(tmp_path: Path) -> None:
 def test_missing_empty_folder_and_blank(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is none"):
         read_bytes(tmp_path / "absent.json")
-    with pytest.raises(DataError, match="folder or a device"):
+    with pytest.raises(DataError, match="a folder, a pipe or a device"):
         read_bytes(tmp_path)
     with pytest.raises(DataError, match="empty"):
         read_bytes(write(tmp_path / "a.json", ""))
@@ -142,9 +192,9 @@ def test_missing_empty_folder_and_blank(tmp_path: Path) -> None:
 def test_a_file_beyond_the_bound_is_not_read(tmp_path: Path) -> None:
     path = write(tmp_path / "huge.jsonl", "{}\n")
     os.truncate(path, files.MAX_FILE_BYTES + 1)  # sparse: takes no space
-    for reader in (read_json, lambda p: list(read_json_lines(p)), lambda p: list(read_csv(p))):
-        with pytest.raises(DataError, match="at most 1073741824 bytes; it has 1073741825"):
-            reader(path)
+    for read, most in ((read_json, files.MAX_WHOLE_BYTES), (read_json_lines, 1 << 30), (read_csv, 1 << 30)):
+        with pytest.raises(DataError, match=f"at most {most} bytes; it has 1073741825"):
+            list(read(path))
 
 
 def test_csv_rows(tmp_path: Path) -> None:

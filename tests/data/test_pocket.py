@@ -1,4 +1,4 @@
-"""The pocket world: the same every time, pools that never share a problem, labels and rationales that are right."""
+"""The pocket data sets: reproducible, with disjoint pools, and with right labels and rationales."""
 
 from __future__ import annotations
 
@@ -16,8 +16,15 @@ from molsaki import solve
 from molsaki.answers.parse import is_right, parse_answer
 from molsaki.data import load_problems
 from molsaki.data.pocket import words
-from molsaki.data.pocket.commonsense import ANIMALS, CHOICES_PER_QUESTION, RELATIONS, ask, facts, pocket_commonsense
-from molsaki.data.pocket.word_problems import SETTINGS, Story, pocket_math, pool_of, tell
+from molsaki.data.pocket.commonsense import (
+    ANIMALS,
+    CHOICES_PER_QUESTION,
+    RELATIONS,
+    draw_question,
+    facts,
+    pocket_commonsense,
+)
+from molsaki.data.pocket.word_problems import SETTINGS, Story, draw_story, pocket_math, pool_of
 from molsaki.errors import DataError
 from molsaki.records import Problem
 
@@ -30,13 +37,13 @@ def numbers_of(text: str) -> list[int]:
 
 
 def pattern(wording: str) -> re.Pattern[str]:
-    """What a wording looks like in a story, whoever and whatever it is about."""
+    """A pattern that matches a wording with any names, things and numbers."""
     return re.compile(re.sub(r"\\\{(\w+)\\\}", lambda m: r"\d+" if m[1] in "nm" else r"\w+", re.escape(wording)))
 
 
 def stories(setting: str, n: int = 200) -> list[Story]:
     rng = random.Random(f"test/{setting}")
-    return [tell(rng, SETTINGS[setting]) for _ in range(n)]
+    return [draw_story(rng, SETTINGS[setting]) for _ in range(n)]
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -140,7 +147,7 @@ def test_commonsense_questions_have_one_right_choice_that_the_world_knows() -> N
     assert set(world) == set(ANIMALS)
     rng = random.Random("test commonsense")
     for _ in range(300):
-        quiz = ask(rng)
+        quiz = draw_question(rng)
         assert len(set(quiz.choices)) == CHOICES_PER_QUESTION
         animal = next(a for a in sorted(ANIMALS, key=len, reverse=True) if re.search(rf"\b{a}\b", quiz.question))
         relations = [name for name, relation in RELATIONS.items() if quiz.answer in relation.values]
@@ -165,7 +172,7 @@ def test_the_teachers_lessons_end_in_answers_that_the_one_parser_reads() -> None
     rng = random.Random("test lessons")
     for _ in range(100):
         question, answer = math_lesson(rng).removeprefix("Q: ").split("\nA: ")
-        assert pool_of(question) == "train", "the teacher has seen no test problem either"
+        assert pool_of(question) == "train", "no test problem is in the lessons of the teacher"
         parsed = parse_answer(answer, ())
         assert parsed.status == "ok"
         rationale, equation = answer.removesuffix(".").split(" The answer is ")
@@ -201,7 +208,7 @@ def test_the_data_sets_are_these_pools() -> None:
         assert all(pool_of(p.question) == "test" for p in load_problems("pocket-math", split=split, limit=30))
     seeded = {p.question for p in load_problems("pocket-math", split="train:7", limit=30)}
     assert seeded.isdisjoint(p.question for p in load_problems("pocket-math", split="train", limit=30))
-    with pytest.raises(DataError, match=r"Expected a split of train, .*got 'dev'"):
+    with pytest.raises(DataError, match="'dev'"):
         load_problems("pocket-math", split="dev")
-    with pytest.raises(DataError, match="Expected one of the pocket-math sets"):
+    with pytest.raises(DataError, match="'huge'"):
         list(pocket_math("huge", "train", 1))

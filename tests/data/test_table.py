@@ -18,6 +18,7 @@ from molsaki.records import LoadedProblems, Problem
 MATHS = {"question": "q", "answer": "a"}
 CHOICE = {**MATHS, "choices": "options"}
 FULL = {**CHOICE, "id": "key", "rationale": "why", "keywords": "words"}
+NO_CHOICES = "the choices are neither a list nor options with letters from A on"
 ROW: dict[str, Any] = {
     "key": "r1",
     "q": "where is seaweed from?",
@@ -89,15 +90,23 @@ def test_a_letter_is_text_unless_the_mapping_says_otherwise(tmp_path: Path) -> N
         (MATHS, {"q": "q?", "a": ""}, "the answer is missing"),
         (MATHS, {"q": "q?", "a": None}, "the answer is missing"),
         (MATHS, {"q": "q?", "a": "NaN"}, "the answer is not a number"),
-        (MATHS, {"q": "q?", "a": True}, "the answer is neither a number nor text"),
+        (
+            MATHS,
+            {"q": "q?", "a": True},
+            "the answer is a truth value and there are no choices: write `choices_are: yes-no`",
+        ),
         (MATHS, {"q": "", "a": "1"}, "the field 'q' is empty"),
         (MATHS, {"q": 5, "a": "1"}, "the field 'q' is not text"),
         (MATHS, ["q", "a"], "the row is not an object with named fields"),
         (CHOICE, {**ROW, "a": "river"}, "the answer is none of the choices"),
         (CHOICE, {**ROW, "a": None}, "the answer is missing"),
-        (CHOICE, {**ROW, "options": "beach, sea"}, "the choices are not a JSON list"),
-        (CHOICE, {**ROW, "options": '{"a": 1}'}, "the choices are not a list"),
-        (CHOICE, {**ROW, "options": "[" * 100_000}, "the choices are not a JSON list"),
+        (CHOICE, {**ROW, "options": "beach, sea"}, NO_CHOICES),
+        (
+            CHOICE,
+            {**ROW, "options": '{"q": 1, "r": 2}'},
+            "the choices are an object whose keys are not the letters from A",
+        ),
+        (CHOICE, {**ROW, "options": "[" * 90_000}, NO_CHOICES),
         (CHOICE, {**ROW, "options": ["sea"]}, "there are not between 2 and 26 choices"),
         ({**CHOICE, "answer_is": "letter"}, ROW, "the answer is not a letter"),
         ({**CHOICE, "answer_is": "letter"}, {**ROW, "a": "d"}, "the answer points at no choice"),
@@ -109,7 +118,7 @@ def test_a_letter_is_text_unless_the_mapping_says_otherwise(tmp_path: Path) -> N
             {**ROW, "a": "1", "options": None},
             "there are no choices for the answer to point at",
         ),
-        (FULL, {**ROW, "key": "r2", "words": "seaweed"}, "the key words are not a JSON list"),
+        (FULL, {**ROW, "key": "r2", "words": "seaweed"}, "the key words are not a list"),
         (FULL, {**ROW, "key": "r2", "words": [1]}, "a key word is not text"),
         (FULL, {**ROW, "key": "r2", "words": ["w"] * 101}, "there are more than 100 key words"),
         (FULL, {**ROW, "key": "r2", "why": ["a", "b"]}, "the field 'why' is not text"),
@@ -154,9 +163,9 @@ def test_parts_that_some_rows_lack_are_none(tmp_path: Path) -> None:
 
 
 def test_a_column_that_no_row_has_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no row that was read has \{'rationale': 'wy'\}.*'why'"):
+    with pytest.raises(DataError, match=r"'wy' \(rationale\).*did you mean 'why'"):
         load(tmp_path, [ROW], {**CHOICE, "rationale": "wy"})
-    with pytest.raises(DataError, match="the field 'question' is missing"):
+    with pytest.raises(DataError, match=r"'question' \(question\)"):
         load(tmp_path, [ROW], {"question": "question", "answer": "a"})
 
 
@@ -165,7 +174,7 @@ def test_a_column_that_no_row_has_is_an_error(tmp_path: Path) -> None:
     [
         ({}, "'question' is missing; 'answer' .or 'label'. is missing"),
         ({"question": "q"}, "'answer' .or 'label'. is missing"),
-        ({**MATHS, "reason": "why"}, "'reason' is no part of a problem"),
+        ({**MATHS, "reason": "why"}, "'reason' is no part of a row"),
         ({**MATHS, "label": ""}, "the column of 'label' is not a name"),
         ({**MATHS, "label": 3}, "the column of 'label' is not a name"),
         ({**CHOICE, "answer_is": "number"}, "'answer_is' is 'number', not one of text, letter, index"),

@@ -66,8 +66,9 @@ def test_a_text_is_one_turn_of_the_users() -> None:
     ],
 )
 def test_a_chat_that_cannot_be_sent_is_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match="nothing but"):
+    with pytest.raises(RecipeError) as error:
         PromptTemplate.parse(text)
+    assert repr(text) in str(error.value)
 
 
 def test_a_rendered_chat_is_the_prompt_that_the_model_gets() -> None:
@@ -89,19 +90,23 @@ def test_a_rendered_chat_is_the_prompt_that_the_model_gets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "message"),
+    ("template", "named"),
     [
-        (None, "got none"),
-        (TURNS, "with a generation prompt, which opens the assistant's turn; got one without"),
-        (OPENED.replace("trim", "upper"), "as it was asked; got it 0 times"),
-        (OPENED + "{{ messages[-1].content }}", "got it 2 times"),
+        (None, "none"),
+        (TURNS, "generation prompt"),
+        (OPENED.replace("trim", "upper"), "0 times"),
+        (OPENED + "{{ messages[-1].content }}", "2 times"),
         ("{{ raise_exception('no system turns') }}", "no system turns"),
-        ("{% if %}", "an error"),
+        ("{% if %}", "error"),
     ],
+    ids=["no template", "no generation prompt", "no question", "two questions", "refuses", "broken"],
 )
-def test_a_chat_template_that_asks_something_else_is_refused(template: str | None, message: str) -> None:
-    with pytest.raises(TokenizerError, match=message):
-        render_template(tokenizer(template), PromptTemplate.parse(CHAT))
+def test_a_chat_template_that_asks_something_else_is_refused(template: str | None, named: str) -> None:
+    made = tokenizer(template)
+    with pytest.raises(TokenizerError) as error:
+        render_template(made, PromptTemplate.parse(CHAT))
+    assert repr(made.name_or_path) in str(error.value)
+    assert named in str(error.value)
 
 
 def test_attention_is_read_in_the_chat_that_the_model_would_be_given() -> None:

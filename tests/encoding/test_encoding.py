@@ -108,7 +108,7 @@ def test_every_step_and_key_has_tokens_that_hold_its_characters(tokenizer, templ
     encoded = request.getfixturevalue(side)
     full = template.full(*texts)
     spans = find_spans(*texts)
-    tokens = encoded.map_spans(spans)
+    tokens = encoded.align(spans)
     assert (tokens.n_steps, tokens.n_keys) == (len(spans.steps), len(spans.keys))
     assert tokens.missing_steps == tokens.missing_keys == ()
     assert len(tokens.step_of_token) == len(tokens.key_of_token) == len(encoded.input_ids)
@@ -128,14 +128,14 @@ def test_every_step_and_key_has_tokens_that_hold_its_characters(tokenizer, templ
 
 def test_both_sides_have_the_same_steps_and_keys(texts, student, teacher):
     spans = find_spans(*texts)
-    one, other = student.map_spans(spans), teacher.map_spans(spans)
+    one, other = student.align(spans), teacher.align(spans)
     assert (one.n_steps, one.n_keys) == (other.n_steps, other.n_keys)
     assert sorted(set(one.step_of_token)) == sorted(set(other.step_of_token))
     assert sorted(set(one.key_of_token)) == sorted(set(other.key_of_token))
 
 
 def test_prompt_and_special_tokens_belong_to_no_step(tokenizer, template, texts, student):
-    tokens = student.map_spans(find_spans(*texts))
+    tokens = student.align(find_spans(*texts))
     ends = template.question_start, template.question_start + len(texts[0])
     for place, (left, right) in enumerate(student.offsets[: student.completion_token]):
         if (left, right) == NO_CHARACTERS or right <= ends[0] or left >= ends[1]:
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_cut_and_counted(tokenizer, texts, encode):
         assert cut.cut_tokens == len(whole.input_ids) - length
         assert cut.completion_token == min(whole.completion_token, length)
         assert len(cut.labels) == length
-        tokens = cut.map_spans(spans)
+        tokens = cut.align(spans)
         found = tokens.n_steps - len(tokens.missing_steps), tokens.n_keys - len(tokens.missing_keys)
         assert found >= before  # a longer text never has fewer
         before = found
@@ -204,8 +204,10 @@ class Letters(PreTrainedTokenizer):
 
 
 def test_a_tokenizer_without_offsets_is_refused_with_a_way_out():
-    with pytest.raises(TokenizerError, match=r"fast tokenizer.*Letters.*tokenizer\.json"):
+    with pytest.raises(TokenizerError) as error:
         require_offsets(Letters())
+    assert "Letters" in str(error.value)
+    assert "tokenizer.json" in str(error.value)
 
 
 def test_an_end_is_asked_for_where_it_is_needed():
@@ -213,7 +215,7 @@ def test_an_end_is_asked_for_where_it_is_needed():
     require_offsets(tokenizer)
     tokenizer.eos_token = None
     require_offsets(tokenizer, end=False)
-    with pytest.raises(TokenizerError, match="end-of-text"):
+    with pytest.raises(TokenizerError, match="eos_token"):
         require_offsets(tokenizer)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from molsaki.encoding.prompts import EXPLAIN, KEYWORDS, PREDICT, REASON, TEACHER, PromptTemplate
@@ -53,5 +55,27 @@ def test_line_breaks_at_the_end_of_a_template_file_are_not_part_of_it():
     ],
 )
 def test_a_template_that_cannot_be_filled_in_is_refused(text):
-    with pytest.raises(RecipeError, match="molsaki recipes show"):
+    with pytest.raises(RecipeError) as error:
         PromptTemplate.parse(text)
+    assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "stops"),
+    [
+        (TEACHER, ("\nQ:",)),
+        (KEYWORDS, ("\nQ:", "\nKey words:")),
+        ("### Instruction:\n{question}\n\n### Response:\n{rationale}", ("\n### Instruction:", "\n### Response:")),
+        ("Question 1: a?\nAnswer: b\n###\nQuestion 2: {question}\nAnswer: {rationale}", ("\nQuestion", "\n###\n")),
+        ("<question> {question}\n<reasons> {rationale}", ("\n<question>", "\n<reasons>")),
+        ("{question}\n{rationale}", ()),
+        ("Think. {question} {rationale}", ()),
+        ("- {question}\n- {rationale}", ()),
+        ("[user]\nQ: {question}\n[assistant]\n{rationale}", ()),
+    ],
+)
+def test_stop_strings_are_the_prompts_labels_and_separators_and_no_answer(text, stops):
+    """`A:` may be a choice, and `Answer:` may state the answer: a text must not end before either."""
+    template = PromptTemplate.parse(text)
+    assert template.stop_strings == template.ask("Why?").stop_strings == stops
+    assert template.ask("Why?").hash == dataclasses.replace(template.ask("Why?"), stop_strings=()).hash

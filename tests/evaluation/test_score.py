@@ -1,8 +1,9 @@
-"""How outputs become predictions, predictions a score, and scores a comparison."""
+"""From outputs to predictions, from predictions to scores, from scores to comparisons."""
 
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -65,7 +66,7 @@ def predictions(template=PREDICT):
     return [row for batch in predict(None, None, problems(), template) for row in batch]
 
 
-def test_every_output_is_kept_and_read(decoded):
+def test_every_output_is_kept_and_parsed(decoded):
     found = in_order(predictions(), problems())
     assert {row.id: (row.status, row.correct) for row in found} == {name: case[2] for name, case in CASES.items()}
     assert [row.id for row in found] == list(CASES)
@@ -93,7 +94,7 @@ def test_each_prediction_counts_once(decoded):
     }
 
 
-def test_rationales_are_read_by_their_answer_sentence(monkeypatch):
+def test_the_answer_sentence_of_a_rationale_is_parsed(monkeypatch):
     problem = choice("one")
     text = "Hot days call for 7 things. So the answer is (b) ice cream."
     monkeypatch.setattr(
@@ -106,44 +107,44 @@ def test_rationales_are_read_by_their_answer_sentence(monkeypatch):
 def test_predictions_survive_json(decoded):
     for row in predictions():
         assert Prediction.from_dict(json.loads(json.dumps(row.to_dict()))) == row
-    with pytest.raises(DataError, match="fields id, text_hash, output"):
+    with pytest.raises(DataError, match=r"\['id'\]"):
         Prediction.from_dict({"id": "a"})
 
 
-def test_predict_refuses(decoded):
-    with pytest.raises(EvaluationError, match="asks for key words"):
+def test_predict_refuses_key_words_and_repeated_ids(decoded):
+    with pytest.raises(EvaluationError, match="keywords"):
         next(predict(None, None, problems(), PromptTemplate.parse(prompts.KEYWORDS)))
-    with pytest.raises(DataError, match="own id"):
+    with pytest.raises(DataError, match=r"\['a'\]"):
         next(predict(None, None, [number("a"), number("a")], PREDICT))
 
 
-def test_in_order_refuses_what_does_not_belong(decoded):
+def test_in_order_refuses_missing_surplus_repeated_and_changed_problems(decoded):
     rows = predictions()
-    with pytest.raises(EvaluationError, match=r"1 are missing \['nothing'\]"):
+    with pytest.raises(EvaluationError, match=r"\['nothing'\]"):
         in_order([row for row in rows if row.id != "nothing"], problems())
-    with pytest.raises(EvaluationError, match=r"1 belong to other problems \['equation'\]"):
+    with pytest.raises(EvaluationError, match=r"\['equation'\]"):
         in_order(rows, problems()[1:])
-    with pytest.raises(EvaluationError, match="several"):
+    with pytest.raises(EvaluationError, match=re.escape(repr([rows[0].id]))):
         in_order([*rows, rows[0]], problems())
     changed = [number("equation", "8"), *problems()[1:]]
-    with pytest.raises(EvaluationError, match="'equation' the first"):
+    with pytest.raises(EvaluationError, match="'equation'"):
         in_order(rows, changed)
 
 
-def test_score_refuses_nothing_and_doubles(decoded):
-    with pytest.raises(EvaluationError, match="got none"):
+def test_score_refuses_no_predictions_and_repeated_ones(decoded):
+    with pytest.raises(EvaluationError):
         score([])
     rows = predictions()
-    with pytest.raises(EvaluationError, match="several"):
+    with pytest.raises(EvaluationError, match=f"{len(rows)} problems"):
         score(rows + rows)
 
 
 def made(correct, text_hash="h"):
-    """Predictions of one run from a string of 0 and 1."""
+    """The predictions of one student from a string of 0 and 1."""
     return [Prediction(f"p{i:03}", text_hash, "x", "ok", "x", bit == "1", 1, False) for i, bit in enumerate(correct)]
 
 
-def test_compare_pairs_by_id_whatever_the_order():
+def test_compare_pairs_by_id_in_any_order():
     a, b = made("1111000011"), made("1100000011")
     found = compare([a, a], [b, list(reversed(b))])
     assert found.difference == pytest.approx(0.2)
@@ -152,13 +153,13 @@ def test_compare_pairs_by_id_whatever_the_order():
     assert (same.difference, same.interval, same.p_value) == (0.0, Interval(0.0, 0.0), 1.0)
 
 
-def test_compare_refuses_what_cannot_be_paired():
+def test_compare_refuses_other_seeds_and_other_problems():
     run = made("10")
-    with pytest.raises(EvaluationError, match="got 2 and 1 runs"):
+    with pytest.raises(EvaluationError, match="2 and 1"):
         compare([run, run], [run])
-    with pytest.raises(EvaluationError, match="got 0 and 0 runs"):
+    with pytest.raises(EvaluationError, match="0 and 0"):
         compare([], [])
-    with pytest.raises(EvaluationError, match="same problems; 1 differ"):
+    with pytest.raises(EvaluationError, match="1 differ"):
         compare([run], [made("1")])
-    with pytest.raises(EvaluationError, match="same problems; 4 differ"):
+    with pytest.raises(EvaluationError, match="4 differ"):
         compare([run], [made("10", text_hash="other")])

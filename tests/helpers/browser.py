@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright; what the pages tests share."""
+"""Debian's Chromium, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCREENSHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
 
 
 def find_chromium() -> str:
-    """Where Chromium is; a test that needs it is skipped where it is not."""
+    """The path of Chromium. Skips the test if there is none."""
     pytest.importorskip("playwright", reason="Playwright is not installed")
     found = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -34,7 +34,7 @@ def find_chromium() -> str:
 
 
 def large_page(problems: int) -> str:
-    """A page with so many problems and nine students."""
+    """A page with many problems and nine students."""
     students = [[method, seed] for method in ("label-only", "dss", "molsaki") for seed in (1, 2, 3)]
     question = "There are {} beads on the table of Zoe. Zoe gives 7 beads to Eva. Zoe is 13 years old. How many beads?"
     data = {
@@ -51,21 +51,21 @@ def large_page(problems: int) -> str:
 
 @contextmanager
 def opened(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
-    """A page of the browser; afterwards there must have been no request, no error and no message."""
+    """Open a page in the browser. There must be no request, no error and no message."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+    events: list[str] = []
+    page.on("console", lambda message: events.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: events.append(f"error: {error}"))
     page.on(
-        "request", lambda request: wrong.append(f"request: {request.url}") if request.url != path.as_uri() else None
+        "request", lambda request: events.append(f"request: {request.url}") if request.url != path.as_uri() else None
     )
-    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("dialog", lambda dialog: (events.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready=yes]")
     yield page
     context.close()
-    assert not wrong
+    assert not events
 
 
 def keep(page: Any, name: str) -> None:

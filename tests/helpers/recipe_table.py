@@ -1,4 +1,4 @@
-"""The tables of `docs/recipes.md`, made from the code: `python tests/docs/recipe_table.py` writes them anew."""
+"""The tables of `docs/recipe_keys.md`, made from the code: `python tests/helpers/recipe_table.py` writes them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic_core import PydanticUndefined
 
 from molsaki.config import model_spec as recipe_models
 from molsaki.config import recipe
 from molsaki.methods import METHODS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipe_keys.md"
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 
 PARTS: dict[str, type[BaseModel]] = {
@@ -83,7 +83,14 @@ def _values(hint: Any, metadata: list[Any]) -> str:
         return f"{_values(get_args(hint)[0], [])} → {_values(get_args(hint)[1], [])}"
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return "a method" if hint is recipe.MethodSpec else "keys"
-    plain = {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", Any: "value"}[hint]
+    plain = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "`true`, `false`",
+        Any: "value",
+        JsonValue: "value",
+    }[hint]
     return " ".join([plain, *_bounds(metadata)]) if plain.endswith("number") else plain
 
 
@@ -103,7 +110,7 @@ def _bounds(metadata: list[Any]) -> list[str]:
 def _default(value: Any) -> str:
     if isinstance(value, BaseModel):
         return "those below"
-    if value is None or value == "" or value == ():
+    if value is None or value in ("", (), {}):
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's protocol, and misbehaves as it is told."""
+"""A server that speaks OpenAI's protocol and misbehaves on request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are no news."""
+        """Ignore clients that hang up."""
 
     def __enter__(self) -> Server:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -74,6 +74,8 @@ class _Handler(BaseHTTPRequestHandler):
             _, status, *retry_after = what.split()
             after = {"Retry-After": " ".join(retry_after)} if retry_after else {}
             self._send(int(status), b'{"error": {"message": "no: sk-secret"}}', after)
+        elif name == "<refuse>":
+            self._send(400, json.dumps({"error": {"message": argument}}).encode())
         elif name == "<slow>":
             time.sleep(0.2)
             self._send(200, answer(body, argument))

@@ -17,8 +17,9 @@ from molsaki.methods import METHODS
 from molsaki.records import Problem
 from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, VIEWS
-from molsaki.store.signal_reader import AttentionStore
-from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.store.attention_rows import attention_schema, pack_attention
+from molsaki.store.signal_reader import SignalStore
+from molsaki.store.signal_writer import SignalWriter
 from molsaki.training import encode_examples, train_student
 
 CONTEXT = 160
@@ -86,17 +87,17 @@ def make_texts(problems) -> dict[str, Text]:
     return {problem.id: Text(problem.id, problem.text, problem.rationale, "numbers") for problem in problems}
 
 
-def make_store(folder: Path, problems, without=(), layers: int = 3, view=STEPS) -> AttentionStore:
+def make_store(folder: Path, problems, without=(), layers: int = 3, view=STEPS) -> SignalStore:
     """Random attention, for all problems but those named."""
     generator = torch.Generator().manual_seed(7)
-    with AttentionStoreWriter(folder, {"teacher": "random"}) as writer:
+    with SignalWriter(folder, {"teacher": "random"}, attention_schema(layers)) as writer:
         for text in make_texts(problems).values():
             spans = view.spans(text.question, text.rationale, text.keys)
             attention = torch.rand(layers, spans.n_steps, spans.n_keys, generator=generator)
             if text.id not in without:
                 tokens = [3 + step for step in range(spans.n_steps)]
-                writer.add(text.id, text.text_hash, attention, step_tokens=tokens)
-    return AttentionStore(folder)
+                writer.add(text.id, text.text_hash, pack_attention(attention, tokens))
+    return SignalStore(folder)
 
 
 def make_examples(

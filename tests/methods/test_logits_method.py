@@ -14,7 +14,7 @@ from molsaki.encoding.token_bytes import token_bytes
 from molsaki.encoding.token_map import AgreedTokens, NextTokens, TokenMap, rationale_spans
 from molsaki.methods import METHODS, MethodInputs, NextTokenPair, StudentShape
 from molsaki.methods.logits import next_token_divergence
-from molsaki.store.next_tokens import next_token_problems, pack_next_tokens, temperature_marks, unpack_next_tokens
+from molsaki.store.next_tokens import pack_next_tokens, temperature_names, unpack_next_tokens
 from molsaki.training.next_tokens import batch_next_tokens, next_token_pair
 
 POSITIONS, WORDS = 6, 40
@@ -25,9 +25,9 @@ def both(top, temperature, scale=3.0):
     generator = torch.Generator().manual_seed(5)
     teacher, student = torch.randn(2, POSITIONS, WORDS, generator=generator) * scale
     student.requires_grad_()
-    marked = temperature_marks([temperature])
-    row = pack_next_tokens(teacher, [(i, i + 1) for i in range(POSITIONS)], top, marked)
-    stored = unpack_next_tokens(row, marked, temperature)
+    names = temperature_names([temperature])
+    row = pack_next_tokens(teacher, [(i, i + 1) for i in range(POSITIONS)], top, names)
+    stored = unpack_next_tokens(row, names, temperature)
     agreed = AgreedTokens(torch.arange(POSITIONS), stored.ids_PC, stored.log_probs_PC)
     pair = next_token_pair(student, batch_next_tokens([(0, agreed)]), temperature, 1.0)
     p = torch.log_softmax(teacher.double() / temperature, 1)
@@ -82,21 +82,6 @@ def test_the_method_weighs_its_terms_and_shares():
     torch.testing.assert_close(parts.total, 1 + 0.5 * expected)
     torch.testing.assert_close(parts.terms["logits"], expected)
     assert method(MethodInputs(losses)).terms["logits"].item() == 0
-
-
-def test_a_row_says_what_is_wrong_with_it():
-    spans = [(i, i + 1) for i in range(POSITIONS)]
-    row = pack_next_tokens(torch.randn(POSITIONS, WORDS), spans, 4, "1 2")
-    assert next_token_problems(row, spans, 4, WORDS) == []
-    assert "other characters" in next_token_problems(row, [(0, 9), *spans[1:]], 4, WORDS)[0]
-    changes = {(0, 2, 3): 0.0, (1, 2, 3): 0.5, (1, 1, 0): float(WORDS)}
-    for place, value in changes.items():
-        changed = row.clone()
-        changed[place] = value
-        assert next_token_problems(changed, spans, 4, WORDS), place
-    changed = row.clone()
-    changed[1, 0, 1] = changed[1, 0, 0]
-    assert "twice" in next_token_problems(changed, spans, 4, WORDS)[0]
 
 
 def made(*words):

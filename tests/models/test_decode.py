@@ -1,6 +1,8 @@
-"""What is decoded depends on the prompt and the model alone."""
+"""A completion depends only on the prompt and the model."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 import torch
@@ -38,7 +40,7 @@ def slow_reference(model, tokenizer, prompt, max_new_tokens=20):
 
 
 def make_an_end_likely(model, tokenizer):
-    """Let a token that the model writes somewhere in the middle be the end."""
+    """Make a token that the model writes in the middle of a text the end token."""
     outputs = [slow_reference(model, tokenizer, prompt)[0] for prompt in PROMPTS]
     ids = [tokenizer(output)["input_ids"] for output in outputs]
     candidates = {token for row in ids for token in row[2:15]}
@@ -48,7 +50,7 @@ def make_an_end_likely(model, tokenizer):
 
 
 @pytest.mark.parametrize("ending", [False, True])
-def test_every_batch_gives_what_a_slow_loop_gives(model, tokenizer, ending):
+def test_a_batch_equals_a_slow_loop(model, tokenizer, ending):
     if ending:
         make_an_end_likely(model, tokenizer)
     expected = [slow_reference(model, tokenizer, prompt) for prompt in PROMPTS]
@@ -56,10 +58,10 @@ def test_every_batch_gives_what_a_slow_loop_gives(model, tokenizer, ending):
         found = decode(model, tokenizer, batch_size=batch_size)
         assert [(c.text, c.tokens, c.cut) for c in found] == expected
         assert [c.index for c in found] == list(range(len(PROMPTS)))
-    assert len({cut for _, _, cut in expected}) == (2 if ending else 1), "the case must show what it is for"
+    assert len({cut for _, _, cut in expected}) == (2 if ending else 1), "some texts end early, others do not"
 
 
-def test_settings_in_the_models_directory_change_nothing(model, tokenizer, tmp_path):
+def test_the_saved_generation_config_is_ignored(model, tokenizer, tmp_path):
     expected = decode(model, tokenizer)
     settings = model.generation_config
     settings.do_sample = True
@@ -77,7 +79,7 @@ def test_settings_in_the_models_directory_change_nothing(model, tokenizer, tmp_p
     assert loaded.generation_config.repetition_penalty == 9.0
 
 
-def test_the_model_is_as_it_was_between_batches(model, tokenizer):
+def test_modes_and_generation_config_are_restored_after_each_batch(model, tokenizer):
     model.train()
     frozen = next(module for module in model.modules() if isinstance(module, torch.nn.Embedding))
     frozen.eval()
@@ -92,7 +94,7 @@ def test_the_model_is_as_it_was_between_batches(model, tokenizer):
     loss.backward()
 
 
-def test_dropout_is_off_even_in_a_model_that_is_training(model, tokenizer):
+def test_dropout_is_off_in_a_model_that_is_training(model, tokenizer):
     expected = decode(model, tokenizer)
     assert decode(model.train(), tokenizer) == expected
 
@@ -106,7 +108,7 @@ def test_the_tokenizers_padding_does_not_matter(model, tokenizer, side):
     assert tokenizer.padding_side == side
 
 
-def test_prompts_near_the_end_of_the_context_are_cut_there_and_alone(model, tokenizer):
+def test_a_prompt_near_the_context_length_does_not_shorten_others(model, tokenizer):
     room = tokenizer.model_max_length
     prompts = ["x" * (room - 3), "x" * 10, "x" * room, "x" * (room + 40), "y" * (room - 3), "z" * (room - 1)]
     found = decode(model, tokenizer, prompts, max_new_tokens=8, batch_size=16)
@@ -118,8 +120,8 @@ def test_prompts_near_the_end_of_the_context_are_cut_there_and_alone(model, toke
             assert completion.text == slow_reference(model, tokenizer, prompt, completion.tokens)[0]
 
 
-def test_long_prompts_come_first_and_progress_is_told(model, tokenizer):
-    told = []
+def test_long_prompts_come_first_and_progress_is_reported(model, tokenizer):
+    calls = []
     batches = list(
         decode_batches(
             model,
@@ -127,16 +129,16 @@ def test_long_prompts_come_first_and_progress_is_told(model, tokenizer):
             PROMPTS,
             max_new_tokens=2,
             batch_size=3,
-            progress=lambda done, total: told.append((done, total)),
+            progress=lambda done, total: calls.append((done, total)),
         )
     )
     lengths = [len(PROMPTS[c.index].encode()) for batch in batches for c in batch]
     assert lengths == sorted(lengths, reverse=True)
-    assert told == [(3, 7), (6, 7), (7, 7)]
+    assert calls == [(3, 7), (6, 7), (7, 7)]
     assert list(decode_batches(model, tokenizer, [], max_new_tokens=2, batch_size=3)) == []
 
 
-def test_only_special_tokens_of_the_settings_are_ends(model, tokenizer):
+def test_only_special_tokens_of_the_config_end_a_text(model, tokenizer):
     tokenizer.add_special_tokens({"extra_special_tokens": ["<|turn|>"]})
     turn = tokenizer.convert_tokens_to_ids("<|turn|>")
     model.generation_config.eos_token_id = [turn, 2]
@@ -147,13 +149,41 @@ def test_only_special_tokens_of_the_settings_are_ends(model, tokenizer):
     assert end_tokens(model, tokenizer) == [0]
 
 
-def test_refusals(model, tokenizer):
-    with pytest.raises(EvaluationError, match="at least 1, got 0 and 4"):
+def stopping(model, tokenizer, stop_strings, **more):
+    batches = decode_batches(
+        model, tokenizer, PROMPTS, max_new_tokens=20, batch_size=4, stop_strings=stop_strings, **more
+    )
+    return sorted((c for batch in batches for c in batch), key=lambda c: c.index)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_text_ends_before_a_stop_string_and_no_later_token_is_generated(model, tokenizer, temperature):
+    """The tokens are bytes, so stop strings of several characters span tokens."""
+    whole = stopping(model, tokenizer, (), temperature=temperature)
+    plain = [match[0] for c in whole for match in re.finditer(r"[ -~]{2}", c.text[2:])]
+    stop_strings = (*plain[:2], "never written")
+    found = stopping(model, tokenizer, stop_strings, temperature=temperature)
+    stopped = 0
+    for before, after in zip(whole, found, strict=True):
+        places = [before.text.find(string) for string in stop_strings if string in before.text]
+        assert after.text == before.text[: min(places, default=None)]
+        assert after.cut == (before.cut and not places)
+        assert after.tokens < before.tokens or not places or before.text.endswith(stop_strings)
+        stopped += bool(places)
+    assert stopped
+
+
+def test_stop_strings_leave_a_text_that_has_none_as_it_was(model, tokenizer):
+    assert stopping(model, tokenizer, ("never written", "\nQ:")) == stopping(model, tokenizer, ())
+
+
+def test_invalid_arguments_are_refused(model, tokenizer):
+    with pytest.raises(EvaluationError, match="max_new_tokens"):
         decode(model, tokenizer, max_new_tokens=0)
-    with pytest.raises(EvaluationError, match="at least 1, got 20 and 0"):
+    with pytest.raises(EvaluationError, match="batch_size"):
         decode(model, tokenizer, batch_size=0)
-    with pytest.raises(EvaluationError, match="every prompt to have a token"):
+    with pytest.raises(EvaluationError):
         decode(model, tokenizer, ["a", ""])
     tokenizer.eos_token = None
-    with pytest.raises(TokenizerError, match="end-of-text token"):
+    with pytest.raises(TokenizerError, match="eos_token"):
         decode(model, tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -46,12 +47,32 @@ def test_make_says_what_there_is() -> None:
         assert target in shown
 
 
-def test_ci_runs_what_the_readme_says() -> None:
-    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
-    assert "set -euo pipefail" in script
-    assert re.search(r"^make test ", script, re.MULTILINE)
-    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+@pytest.mark.parametrize("broken", ["", "lint", "test"])
+def test_ci_lints_and_tests_in_one_environment_and_fails_when_either_fails(tmp_path: Path, broken: str) -> None:
+    """With the installation and the tools replaced by scripts that write down what is called."""
+    checkout, python = tmp_path / "checkout", tmp_path / "python"
+    (checkout / ".ci").mkdir(parents=True)
+    for name in ("Makefile", ".ci/run"):
+        shutil.copy(ROOT / name, checkout / name)
+    for name in ("pyproject.toml", "constraints.txt", "src/molsaki/_version.py"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    calls = tmp_path / "calls"
+    tool = f'#!/bin/sh\necho "$0 $*" >>{calls}\n'
+    fails = {"lint": "mypy", "test": "-m pytest"}.get(broken, "nothing")
+    ending = f'case "$0 $*" in *"{fails}"*) exit 1;; esac\n'
+    make_tools = (
+        f'if [ "$2" = venv ]; then mkdir -p "$3/bin"; for t in python ruff mypy; do cp {python} "$3/bin/$t"; done; fi\n'
+    )
+    python.write_text(tool + make_tools + ending, encoding="utf-8")
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python)}
+    done = subprocess.run([checkout / ".ci/run"], env=environment, capture_output=True, timeout=60, check=False)
+    assert (done.returncode == 0) == (not broken)
+    lines = calls.read_text(encoding="utf-8").splitlines()
+    for command in ("-m venv", "-m pip install", "ruff check", "ruff format --check", "mypy", "-m pytest"):
+        assert len([line for line in lines if command in line]) == 1, command
+    assert len({line.split("/bin/")[0] for line in lines if "/venv/bin/" in line}) == 1, "one environment"
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -66,15 +87,29 @@ def test_make_refuses_an_old_python(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
-def test_the_wheel_has_recipes_prompts_weights_and_types(tmp_path: Path) -> None:
+def test_the_wheel_has_recipes_prompts_weights_and_types_and_no_tools_or_tests(tmp_path: Path) -> None:
     code = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, timeout=120, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    package = ROOT / "src/molsaki"
-    for pattern in ("py.typed", "recipes/*.yaml", "recipes/prompts/*.txt", "pocket/weights/*/*", "**/*.py"):
-        found = [path.relative_to(package.parent).as_posix() for path in package.glob(pattern)]
-        assert found
-        assert set(found) <= names
-    assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
+    patterns = {
+        "src/molsaki": (
+            "py.typed",
+            "config/recipes/*.yaml",
+            "config/recipes/prompts/*.txt",
+            "study/recipes/*.yaml",
+            "data/pocket/weights/*/*",
+            "report/assets/*",
+            "**/*.py",
+        ),
+        "benchmarks/molsaki_benchmarks": ("**/*.py",),
+    }
+    for package, globs in patterns.items():
+        for pattern in globs:
+            found = {path.relative_to((ROOT / package).parent).as_posix() for path in (ROOT / package).glob(pattern)}
+            assert found, pattern
+            assert found <= names, pattern
+    folders = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert folders == {"molsaki", "molsaki_benchmarks"}
+    assert not [name for name in names if "__pycache__" in name]
     assert wheel.stat().st_size < 8_000_000

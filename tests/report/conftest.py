@@ -14,7 +14,7 @@ from commands import Shown, molsaki, recipe
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shown]:
-    """A run whose second test set, `odd`, is hostile, and what it showed."""
+    """A run whose second test set, `odd`, is hostile, and its output."""
     folder = tmp_path_factory.mktemp("reported")
     lines = [json.dumps({"q": question, "a": "17"}) for question in HOSTILE]
     (folder / "hostile.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The page in a real browser: what people do with it, with the mouse, with keys alone, on a phone, in the dark."""
+"""The page in a real browser: with the mouse, with the keyboard, on a phone, and in dark mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scrolls_sideways(page: Any) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 
-def test_it_opens_and_answers_first(browser: Any, world: tuple[Path, Shown]) -> None:
+def test_the_page_opens_with_the_result(browser: Any, world: tuple[Path, Shown]) -> None:
     with opened(browser, world[0] / "report.html") as page:
         assert page.locator("main section").first.locator("h2").text_content() == "Result"
         assert "interval" in page.locator("#result strong").first.text_content()
@@ -33,7 +33,7 @@ def test_it_opens_and_answers_first(browser: Any, world: tuple[Path, Shown]) -> 
         assert page.locator("table").count() == page.locator("table caption").count()
         assert page.locator("th:not([scope])").count() == 0
         ids = page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
-        assert len(ids) == len(set(ids)), "no name is given twice"
+        assert len(ids) == len(set(ids)), "ids are unique"
         named = page.evaluate(
             "[...document.querySelectorAll('[aria-labelledby]')].map(e => e.getAttribute('aria-labelledby'))"
         )
@@ -78,7 +78,7 @@ def test_search_step_and_filter(browser: Any, world: tuple[Path, Shown]) -> None
             assert [text[:160] for text in wanted] == texts(page, "#list button")
 
 
-def test_both_colour_schemes_and_the_switch(browser: Any, world: tuple[Path, Shown]) -> None:
+def test_both_colour_schemes_and_the_button(browser: Any, world: tuple[Path, Shown]) -> None:
     paper = "getComputedStyle(document.body).backgroundColor"
     for scheme, colour, other in (
         ("light", "rgb(255, 255, 255)", "rgb(20, 23, 28)"),
@@ -88,7 +88,7 @@ def test_both_colour_schemes_and_the_switch(browser: Any, world: tuple[Path, Sho
             assert page.evaluate(paper) == colour
             ink = page.evaluate("getComputedStyle(document.body).color")
             drawn = page.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
-            assert drawn == ink, "the figures are in the page's ink"
+            assert drawn == ink, "figures have the colour of the text"
             keep(page, f"report-{scheme}")
             page.click("#theme")
             assert page.evaluate(paper) == other
@@ -108,7 +108,7 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Any, world: tuple[Path, Sh
         keep(page, "report-narrow")
 
 
-def test_keys_alone_are_enough(browser: Any, world: tuple[Path, Shown]) -> None:
+def test_the_keyboard_is_enough(browser: Any, world: tuple[Path, Shown]) -> None:
     with opened(browser, world[0] / "report.html") as page:
 
         def tab_to(selector: str) -> None:
@@ -121,7 +121,7 @@ def test_keys_alone_are_enough(browser: Any, world: tuple[Path, Shown]) -> None:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         tab_to(".term")
-        assert page.locator(".term:focus .tip").is_visible(), "a term explains itself without a mouse"
+        assert page.locator(".term:focus .tip").is_visible(), "terms are explained without a mouse"
         page.keyboard.press("Escape")
         assert page.locator(".tip:visible").count() == 0
         tab_to("#search")
@@ -152,8 +152,8 @@ def test_hostile_text_is_text(browser: Any, world: tuple[Path, Shown]) -> None:
         assert page.locator("script").count() == 2
 
 
-def test_of_ten_thousand_problems_a_page_at_a_time_is_drawn(browser: Any, tmp_path: Path) -> None:
-    """How fast that is, `benchmarks/report_page.py` measures."""
+def test_ten_thousand_problems_are_shown_in_pages(browser: Any, tmp_path: Path) -> None:
+    """`benchmarks/report_page.py` measures the time."""
     path = tmp_path / "large.html"
     path.write_text(large_page(10_000), encoding="utf-8")
     with opened(browser, path) as page:

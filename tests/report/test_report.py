@@ -1,4 +1,4 @@
-"""What the report leaves on disk, what it says of a run that is not finished, and what it does with hostile text."""
+"""The files of the report, unfinished runs, and hostile text."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from molsaki.store.shards import read_header
 
 @pytest.fixture
 def run(world: tuple[Path, Shown], tmp_path: Path) -> Path:
-    """A copy of the run, to spoil."""
+    """A copy of the run."""
     shutil.copytree(world[0], tmp_path / "run")
     return tmp_path / "run"
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the drawing of figures, which takes longer than the rest."""
+    """Skip the drawing of figures, which takes longer than the rest."""
     monkeypatch.setattr(build, "_draw_all", lambda charts, _: {chart.name: "" for chart in charts})
 
 
@@ -44,13 +44,13 @@ def page_data(folder: Path) -> dict:
     return json.loads(text.split('id="data-json">')[1].split("</script>")[0])
 
 
-def test_a_run_ends_with_its_report_and_prints_its_path(world: tuple[Path, Shown]) -> None:
+def test_a_run_writes_its_report_and_prints_its_path(world: tuple[Path, Shown]) -> None:
     folder, shown = world
     assert f"report: {folder / 'report.html'}" in shown.text
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert len(text.encode()) < 5_000_000
     assert "default-src 'none'" in html.unescape(text)
-    assert "http://" not in text.replace("http://www.w3.org/", ""), "no address to ask for"
+    assert "http://" not in text.replace("http://www.w3.org/", ""), "the page needs no network"
     figures = {path.name for path in (folder / "report/figures").iterdir()}
     for name in (
         "accuracy",
@@ -68,7 +68,7 @@ def test_a_run_ends_with_its_report_and_prints_its_path(world: tuple[Path, Shown
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_training_keeps_what_its_section_shows(world: tuple[Path, Shown]) -> None:
+def test_training_records_memory_and_layer_weights(world: tuple[Path, Shown]) -> None:
     for label, layers in (("dss", 0), ("molsaki", 2)):
         metrics = json.loads((world[0] / f"students/{label}-1/metrics.json").read_text(encoding="utf-8"))
         assert metrics["peak_memory_bytes"] > 10_000_000
@@ -81,7 +81,7 @@ def test_a_training_keeps_what_its_section_shows(world: tuple[Path, Shown]) -> N
         assert len(logged) > 1
 
 
-def test_the_browser_has_every_problem_and_what_was_read(world: tuple[Path, Shown]) -> None:
+def test_the_browser_has_every_problem_and_all_attention(world: tuple[Path, Shown]) -> None:
     data = page_data(world[0])
     assert [row[2] for row in data["problems"] if row[0] == 1] == HOSTILE
     assert len(data["problems"]) == 12
@@ -95,47 +95,46 @@ def test_the_browser_has_every_problem_and_what_was_read(world: tuple[Path, Show
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_second_report_neither_writes_nor_reads_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from molsaki.analysis import looks
+def test_a_second_report_reuses_rationales_and_attention(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from molsaki.analysis import text_attention
     from molsaki.report import readings
 
     def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("this was done before")
+        raise AssertionError("the report did this before")
 
-    monkeypatch.setattr(looks, "read_batch", refuse)
+    monkeypatch.setattr(text_attention, "read_batch", refuse)
     monkeypatch.setattr(readings, "generate_rationales", refuse)
     before = page_data(run)
     write_report(Workspace.open(run))
     assert page_data(run) == before
 
 
-def test_a_run_that_is_not_finished_has_a_page_that_says_so(run: Path) -> None:
+def test_the_page_of_an_unfinished_run_names_what_is_missing(run: Path) -> None:
     shutil.rmtree(run / "students/molsaki-1")
     shutil.rmtree(run / "predictions/molsaki-1")
     (run / "predictions/dss-1/odd.jsonl").unlink()
     (run / "results.json").unlink()
     shown = molsaki("report", run, "--rows", "0", "--problems", "5")
     assert shown.code == 0, shown.error
-    assert "not finished: molsaki, seed 1: not trained yet" in shown.text
+    assert "molsaki, seed 1: not trained" in shown.text
     assert "dss, seed 1: trained, not tested on odd" in shown.text
-    assert "5 of 12 problems are on this page" in shown.text
+    assert "5 of 12 problems" in shown.text
     assert len(page_data(run)["problems"]) == 5
     text = (run / "report.html").read_text(encoding="utf-8")
-    assert "not trained yet" in text
-    assert "a sample of 0 problems" in text
+    assert "molsaki, seed 1: not trained" in text
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_that_has_hardly_begun_has_a_page(run: Path) -> None:
+def test_a_run_without_any_stage_has_a_page(run: Path) -> None:
     for name in ("students", "predictions", "attention", "stages", "data", "report"):
         shutil.rmtree(run / name)
     report = write_report(Workspace.open(run))
     assert report.page.is_file()
-    assert any("not trained yet" in note for note in report.notes)
+    assert any("dss, seed 1: not trained" in note for note in report.notes)
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_readings_of_another_student_are_not_taken_for_its_own(run: Path) -> None:
+def test_attention_of_a_replaced_student_is_read_again(run: Path) -> None:
     before = page_data(run)
     shutil.rmtree(run / "students/dss-1")
     shutil.copytree(run / "students/molsaki-1", run / "students/dss-1")
@@ -145,10 +144,10 @@ def test_readings_of_another_student_are_not_taken_for_its_own(run: Path) -> Non
         assert new["rows"][2] == new["rows"][3] == old["rows"][3]
 
 
-def test_a_directory_that_is_no_run_is_a_message(tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     shown = molsaki("report", tmp_path)
     assert shown.code == 2
-    assert "Expected a run directory" in " ".join(shown.error.split())
+    assert str(tmp_path) in "".join(shown.error.split())
 
 
 @given(
@@ -156,7 +155,7 @@ def test_a_directory_that_is_no_run_is_a_message(tmp_path: Path) -> None:
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
     )
 )
-def test_embedded_json_reads_back_and_cannot_end_its_element(value: object) -> None:
+def test_embedded_json_cannot_end_its_element(value: object) -> None:
     shown = embed_json(value)
     assert json.loads(shown) == value
     assert not set("<>&\u2028\u2029") & set(shown)
@@ -181,16 +180,16 @@ def test_hostile_names_are_drawn_as_text() -> None:
         if drawn.startswith("<svg xmlns"):
             ElementTree.fromstring(drawn)  # noqa: S314 - drawn here
     assert "$x_1$" in svg
-    assert draw(chart)[0] == svg, "the same twice"
+    assert draw(chart)[0] == svg, "drawing is deterministic"
 
 
-def test_the_template_escapes_what_it_shows() -> None:
+def test_the_template_escapes_text() -> None:
     text = render("look.html.jinja", {"model": '<img src=x onerror="alert(1)">'}, {"problems": []})
     assert "<img" not in text
     assert "&lt;img" in text
 
 
-def test_look_shows_a_table_and_writes_a_page(tmp_path: Path) -> None:
+def test_look_prints_a_table_and_writes_a_page(tmp_path: Path) -> None:
     rationale = "🍎 <b>3</b> are there. \u202eThen\u202c add 14."
     shown = molsaki(
         "look",
@@ -202,7 +201,7 @@ def test_look_shows_a_table_and_writes_a_page(tmp_path: Path) -> None:
         tmp_path / "look.html",
     )
     assert shown.code == 0, shown.error
-    assert "[red]Ada[/]" in shown.text, "a question is no markup"
+    assert "[red]Ada[/]" in shown.text, "markup in a question has no effect"
     assert "explain: {question}" in shown.text
     data = json.loads(
         (tmp_path / "look.html").read_text(encoding="utf-8").split('id="data-json">')[1].split("</script>")[0]
@@ -212,17 +211,17 @@ def test_look_shows_a_table_and_writes_a_page(tmp_path: Path) -> None:
     assert [rationale[start:end] for which, start, end in look["keys"] if which == 1] == ["3", "14"]
 
 
-def test_look_without_a_key_or_a_model_is_a_message(tmp_path: Path) -> None:
+def test_look_without_a_key_or_a_model_is_refused(tmp_path: Path) -> None:
     shown = molsaki("look", "pocket:student", "What do cows eat?", "--rationale", "They eat grass.")
     assert shown.code == 2
-    assert "name key words with --key" in " ".join(shown.error.split())
+    assert "--key" in shown.error
     shown = molsaki("look", tmp_path / "nothing", "How many is 3 and 4?")
     assert shown.code == 2
-    assert "Expected a tokenizer" in " ".join(shown.error.split())
+    assert str(tmp_path / "nothing") in "".join(shown.error.split())
 
 
-def test_a_student_is_looked_at_where_it_learned_to_write(tmp_path: Path) -> None:
-    """One of `cot` knows no `explain:`; what it does after that prompt would be no sign of anything."""
+def test_the_attention_of_a_student_is_read_in_its_own_prompt(tmp_path: Path) -> None:
+    """A student of `cot` was not trained with `explain:`. Its attention there would mean nothing."""
     prompts = "prompts={explain: 'E {question} {rationale}', reason: 'R {question} {reasoning}'}"
     path = recipe(tmp_path, "methods=[cot, dss, label-only]", "training.steps=2", prompts, "evaluation.rows=2")
     assert start_run(path, tmp_path / "run").code == 0
@@ -231,20 +230,19 @@ def test_a_student_is_looked_at_where_it_learned_to_write(tmp_path: Path) -> Non
     for label, prompt in (("cot", "R"), ("dss", "E"), ("label-only", "E")):
         folder = tmp_path / "run/report/attention" / f"{label}-1/in-domain"
         assert read_header(folder).fingerprint["prompt"].startswith(f"{prompt} {{question}}")
-        seen = look_at(str(tmp_path / f"run/students/{label}-1"), "How many is 3 and 4?", "3 and 4 make 7.")
-        assert seen.prompt.startswith(f"{prompt} {{question}}")
+        result = look_at(str(tmp_path / f"run/students/{label}-1"), "How many is 3 and 4?", "3 and 4 make 7.")
+        assert result.prompt.startswith(f"{prompt} {{question}}")
 
 
-def test_look_at_a_student_under_another_name_asks_for_its_prompt(run: Path) -> None:
+def test_look_at_a_renamed_student_needs_a_prompt(run: Path) -> None:
     shutil.copytree(run / "students/dss-1", run / "students/best-one")
     question = ("How many is 3 and 4?", "--rationale", "3 and 4 make 7.")
     shown = molsaki("look", run / "students/best-one", *question)
     assert shown.code == 2
-    message = " ".join(shown.error.split())
-    assert "one of its methods dss, molsaki" in message
-    assert "with --prompt" in message
-    asked = molsaki("look", run / "students/best-one", *question, "--prompt", "explain: {question}\n{rationale}")
-    assert asked.code == 0, asked.error
+    assert "'best-one'" in shown.error
+    assert "--prompt" in shown.error
+    with_prompt = ("--prompt", "explain: {question}\n{rationale}")
+    assert molsaki("look", run / "students/best-one", *question, *with_prompt).code == 0
 
 
 def cut(path: Path) -> None:
@@ -252,34 +250,33 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_student_whose_weights_are_cut_is_left_out_with_a_note(run: Path) -> None:
+def test_a_student_with_damaged_weights_is_left_out_with_a_note(run: Path) -> None:
     cut(run / "students/dss-1/model.safetensors")
     report = write_report(Workspace.open(run))
-    (note,) = [note for note in report.notes if "dss, seed 1" in note]
-    assert "cut or damaged" in note
+    assert len([note for note in report.notes if "dss, seed 1" in note]) == 1
     assert page_data(run)["models"] == ["teacher", "student before", "after molsaki, seed 1"]
     shown = molsaki("look", run / "students/dss-1", "How many is 3 and 4?")
     assert shown.code == 2
-    assert "cut or damaged" in " ".join(shown.error.split())
+    assert "students/dss-1" in "".join(shown.error.split())
 
 
-def test_a_report_that_cannot_be_written_is_a_message(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_cannot_be_written_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(shutil, "rmtree", refuse)
     shown = molsaki("report", run, "--rows", "0")
     assert shown.code == 2
-    assert "Expected to write" in shown.error
+    assert "Read-only file system" in " ".join(shown.error.split())
     monkeypatch.undo()
     shutil.rmtree(run / "report")
     monkeypatch.setattr(Path, "mkdir", refuse)
     shown = molsaki("report", run, "--rows", "0")
     assert shown.code == 2
-    assert "Read-only file system. No report was written" in " ".join(shown.error.split())
+    assert "Read-only file system" in " ".join(shown.error.split())
 
 
-def test_predictions_that_are_cut_are_not_reported_as_if_whole(run: Path) -> None:
+def test_missing_predictions_are_refused(run: Path) -> None:
     path = run / "predictions/dss-1/odd.jsonl"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
     shown = molsaki("report", run, "--rows", "0")

@@ -104,8 +104,9 @@ def test_the_question_is_one_step_whatever_its_punctuation() -> None:
 
 @pytest.mark.parametrize("question", ["", "   ", "...?!", "\n"])
 def test_a_question_without_a_word_is_refused(question: str) -> None:
-    with pytest.raises(SpanError, match="letter or digit"):
+    with pytest.raises(SpanError) as error:
         find_spans(question, "He has 5.")
+    assert repr(question) in str(error.value)
 
 
 @pytest.mark.parametrize("rationale", ["", " \n ", "...", "---"])
@@ -182,12 +183,13 @@ def test_keywords(text: str, keywords: list[str], found: list[str] | None) -> No
 
 @pytest.mark.parametrize("keyword", ["", " ", "?!", "a" * 300])
 def test_a_keyword_that_can_match_nothing_is_refused(keyword: str) -> None:
-    with pytest.raises(SpanError, match="key word"):
+    with pytest.raises(SpanError) as error:
         find_spans(QUESTION, "He has 5.", ["apple", keyword])
+    assert repr(keyword[:60]) in str(error.value)
 
 
 def test_too_many_keywords_are_refused() -> None:
-    with pytest.raises(SpanError, match="at most"):
+    with pytest.raises(SpanError, match=str(MAX_KEYWORDS + 1)):
         find_spans(QUESTION, "", [f"w{i}" for i in range(MAX_KEYWORDS + 1)])
 
 
@@ -203,14 +205,15 @@ def test_a_word_is_a_form_of_itself() -> None:
 
 def test_regular_expressions() -> None:
     assert keys_of("a1 b22 c", re.compile(r"[a-z]\d+ ?")) == ["a1", "b22"]
-    with pytest.raises(SpanError, match="empty match"):
-        keys_of("abc", re.compile("x*"))
-    with pytest.raises(SpanError, match="empty match"):
-        keys_of("a b", re.compile(r"\s"))
-    with pytest.raises(SpanError, match="bytes"):
-        keys_of("abc", re.compile(b"a"))  # type: ignore[arg-type]
-    with pytest.raises(SpanError, match="at most"):
-        keys_of("a" * (MAX_KEYS + 1), re.compile("a"))
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"), [("abc", "x*"), ("a b", r"\s"), ("abc", b"a"), ("a" * (MAX_KEYS + 1), "a")]
+)
+def test_a_regular_expression_that_finds_no_keys_is_named(text: str, pattern: str | bytes) -> None:
+    with pytest.raises(SpanError) as error:
+        keys_of(text, re.compile(pattern))  # type: ignore[arg-type]
+    assert repr(pattern) in str(error.value)
 
 
 FRAGMENTS = [

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
+from molsaki.spans.align import align_spans
+from molsaki.spans.find import find_spans
 from molsaki.spans.views import HEADS, STEPS, VIEWS, WORDS
-from molsaki.spans.words import find_words
+from molsaki.spans.words import WORD_RULES, find_words
 
 QUESTION = "How many?"
 
@@ -44,11 +49,79 @@ def test_words_are_disjoint_in_order_and_cover_all_that_is_not_space(question: s
     assert list(spans.keys) == sorted(spans.keys, key=lambda span: (span.text == "rationale", span.start))
 
 
-def test_views_are_told_apart() -> None:
+def test_views_are_three() -> None:
     assert list(VIEWS.values()) == [STEPS, HEADS, WORDS]
     assert all(VIEWS[view.name] is view for view in VIEWS.values())
-    for what in ("folder", "stage", "title"):
-        assert len({getattr(view, what) for view in VIEWS.values()}) == len(VIEWS)
-    rules = [view.rules("numbers") for view in VIEWS.values()]
-    assert len({tuple(rule.items()) for rule in rules}) == len(VIEWS)
-    assert {tuple(rule) for rule in rules} == {("keys", "span rules", "layers")}
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama2"])
+def test_a_space_of_its_own_belongs_to_the_word_behind_it(name: str, shared_data: Path) -> None:
+    """Llama 2 writes ` 12` as `▁`, `1`, `2`; GPT-2 writes the first of two spaces, and a line break, alone."""
+    tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name)
+    question, rationale = "Has he 12 pens\nor\u3000 3?", "He has  12 + 30.5 pens,\n\n 4 each. "
+    text = f"Q: {question}\nA: {rationale}"
+    encoding = tokenizer(text, return_offsets_mapping=True)
+    starts = {"question": text.index(question), "rationale": text.index(rationale)}
+    words = find_words(question, rationale)
+    side = align_spans(
+        words,
+        encoding["offset_mapping"],
+        question_start=starts["question"],
+        rationale_start=starts["rationale"],
+    )
+    assert (side.missing_steps, side.missing_keys) == ((), ())
+    first = {starts[word.text] + word.start: i for i, word in enumerate(words.keys)}
+    owned = 0
+    for (start, end), row, column in zip(
+        encoding["offset_mapping"], side.step_of_token, side.key_of_token, strict=True
+    ):
+        if start == end or not text[start:end].isspace():
+            continue
+        in_question = starts["question"] <= start < starts["question"] + len(question)
+        behind = len(text) - len(text[end:].lstrip())
+        if (in_question or start >= starts["rationale"]) and behind < len(text):
+            owned += 1
+            assert column == first[behind]
+            assert words.keys[column] == words.steps[row] if row >= 0 else in_question
+        else:
+            assert (row, column) == (-1, -1), "white space of the prompt, or behind the last word"
+    assert owned > 4
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama2"])
+def test_no_token_of_a_number_is_left_out(name: str, shared_data: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / name)
+    question, rationale = "He has 12 and 1,234.50.", "12 + 1,234.50 = 1246.5."
+    encoding = tokenizer(f"{question}\n{rationale}", add_special_tokens=False, return_offsets_mapping=True)
+    words = find_words(question, rationale)
+    side = align_spans(
+        words, encoding["offset_mapping"], question_start=0, rationale_start=len(question) + 1, truncated=False
+    )
+    without = [text for text, key in zip(encoding.tokens(), side.key_of_token, strict=True) if key == -1]
+    assert without in (["Ċ"], ["<0x0A>"]), "only the prompt's own line break belongs to no word"
+    assert set(side.key_of_token) - {-1} == set(range(words.n_keys))
+
+
+def test_a_word_whose_characters_were_cut_off_has_no_token() -> None:
+    words = find_words("q", "a 12")
+    offsets = [(0, 1), (1, 2), (2, 3)]  # q, a, the space
+    for truncated in (True, False):
+        side = align_spans(words, offsets, question_start=0, rationale_start=1, truncated=truncated)
+        assert (side.step_of_token, side.missing_steps) == ((-1, 0, -1), (1,))
+
+
+def test_a_space_belongs_to_no_key_of_the_steps_view() -> None:
+    """The paper's view is as it was: a space of its own is in a sentence, but never in a key."""
+    question, rationale = "Has 12?", "He has 12. And 3."
+    offsets = [(i, i + 1) for i in range(len(question + rationale))]
+    at = {"question_start": 0, "rationale_start": len(question)}
+    side = align_spans(find_spans(question, rationale), offsets, **at)
+    spaces = [i for i, letter in enumerate(question + rationale) if letter == " "]
+    assert all(side.key_of_token[i] == -1 for i in spaces)
+    assert side.step_of_token[spaces[-2]] == -1, "between two sentences"
+    words = align_spans(find_words(question, rationale), offsets, **at)
+    assert all(words.key_of_token[i] == words.key_of_token[i + 1] != -1 for i in spaces)
+
+
+def test_the_rules_of_words_have_another_version_than_before() -> None:
+    assert WORD_RULES != "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ from transformers import AutoTokenizer
 from molsaki.data.pocket import TEACHER as FOLDER
 from molsaki.encoding.prompts import TEACHER, PromptTemplate
 from molsaki.spans.text import Text
-from molsaki.stages.attend import check_attention, row_misfits
+from molsaki.stages.attend import check_signal
 from molsaki.stages.workspace import Workspace
+from molsaki.store.attention_rows import attention_schema, pack_attention
 from molsaki.store.run_directory import RunDirectory
-from molsaki.store.shards import StoredRow, hash_values
-from molsaki.store.signal_reader import AttentionStore
-from molsaki.teacher.read_attention import PreparedText, prepare_texts
+from molsaki.store.schema import size_names
+from molsaki.store.shard_rows import hash_tensors
+from molsaki.store.shards import hash_bytes
+from molsaki.store.signal_reader import SignalStore
+from molsaki.teacher.read_attention import AttentionSignal, PreparedText
+from molsaki.teacher.read_logits import NextTokenSignal
+from molsaki.teacher.read_signals import prepare_texts
 
 OWN: dict[str, Any] = {
     **SMALL,
@@ -57,27 +63,24 @@ def spoilt(world: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
     return world[0], tmp_path / "run"
 
 
-def change_index(folder: Path, change: Any) -> None:
-    path = folder / "attention/shard-00000.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    change(lines)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def change_values(folder: Path, change: Any) -> None:
-    """Change the stored values and make their hashes those of the changed ones."""
-    path = folder / "attention/shard-00000.safetensors"
-    values = safetensors.torch.load_file(path)["values"]
-
-    def mend(lines: list[Any]) -> None:
-        change(values, lines[1:])
-        for line in lines[1:]:
-            end = line["start"] + torch.Size(line["shape"]).numel()
-            line["hash"] = hash_values(values[line["start"] : end].numpy().data)
-        safetensors.torch.save_file({"values": values}, path, {"store": lines[0]["store"]})
-        lines[0]["bytes"] = path.stat().st_size
-
-    change_index(folder, mend)
+def change_rows(folder: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> None:
+    """Change each row's line of the index and its tensors; hashes become those of the changed ones."""
+    path = folder / "attention/steps/shard-00000.jsonl"
+    first, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    store = SignalStore(path.parent)
+    kept: dict[str, list[torch.Tensor]] = {name: [] for name in store.schema}
+    for line in lines:
+        dtypes = {name: getattr(torch, spec.dtype) for name, spec in store.schema.items()}
+        tensors = {name: tensor.to(dtypes[name]) for name, tensor in store.get(line["id"], line["text_hash"]).items()}
+        change(line, tensors)
+        line["hash"] = hash_tensors(tensors)
+        for name, tensor in tensors.items():
+            kept[name].append(tensor.flatten())
+    values = path.with_suffix(".safetensors")
+    safetensors.torch.save_file({name: torch.cat(parts) for name, parts in kept.items()}, values)
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    first |= {"bytes": values.stat().st_size, "index": hash_bytes([data])}
+    path.write_bytes(json.dumps(first).encode() + b"\n" + data)
 
 
 def check(path: Path, out: Path) -> tuple[int, str]:
@@ -85,27 +88,32 @@ def check(path: Path, out: Path) -> tuple[int, str]:
     return shown.code, shown.text + shown.error
 
 
-def test_a_sound_store_is_proved(world: tuple[Path, Path]) -> None:
-    before = AttentionStore(world[1] / "attention").check()
+def test_a_sound_store_is_well(world: tuple[Path, Path]) -> None:
+    before = SignalStore(world[1] / "attention/steps").check()
     code, text = check(*world)
     assert code == 0
-    assert f"{before.rows} rows in 1 shards, {before.values} values; every row is as it was written" in text
+    assert f"{before.rows} rows in 1 shard, {before.bytes} bytes" in text
 
 
 def test_every_kind_of_damage_is_named_with_its_place(spoilt: tuple[Path, Path]) -> None:
-    ids: list[str] = []
+    ids = SignalStore(spoilt[1] / "attention/steps").ids()
 
-    def spoil(values: torch.Tensor, rows: list[Any]) -> None:
-        ids.extend(row["id"] for row in rows)
-        values[rows[0]["start"]] = -0.25
-        values[rows[1]["start"]] = 1000.0
-        rows[2]["text_hash"] = "0" * 16
-        rows[3]["id"] = "a stranger"
-        layers, steps, keys = rows[4]["shape"]
-        rows[4]["shape"] = [layers, steps * keys, 1]
-        rows[4]["step_tokens"] = []
+    def spoil(line: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        attention = tensors["attention"]
+        which = ids.index(line["id"])
+        if which == 0:
+            attention.view(-1)[0] = -0.25
+        elif which == 1:
+            attention.view(-1)[0] = 1000.0
+        elif which == 2:
+            line["text_hash"] = "0" * 16
+        elif which == 3:
+            line["id"] = "a stranger"
+        else:
+            line["sizes"]["keys"] += line["sizes"]["keys"]
+            tensors["attention"] = torch.cat([attention, attention], 2)
 
-    change_values(spoilt[1], spoil)
+    change_rows(spoilt[1], spoil)
     code, text = check(*spoilt)
     assert code == 1
     for row_id, problem in zip(
@@ -120,7 +128,7 @@ def test_every_kind_of_damage_is_named_with_its_place(spoilt: tuple[Path, Path])
 
 def test_a_shard_that_is_cut_is_named_and_the_others_are_read(spoilt: tuple[Path, Path]) -> None:
     path, out = spoilt
-    values = out / "attention/shard-00000.safetensors"
+    values = out / "attention/steps/shard-00000.safetensors"
     values.write_bytes(values.read_bytes()[:-8])
     code, text = check(path, out)
     assert code == 1
@@ -131,12 +139,12 @@ def test_a_shard_that_is_cut_is_named_and_the_others_are_read(spoilt: tuple[Path
 def test_rows_that_are_missing_are_a_problem_once_the_stage_has_finished(spoilt: tuple[Path, Path]) -> None:
     path, out = spoilt
     for name in ("shard-00000.jsonl", "shard-00000.safetensors"):
-        (out / "attention" / name).unlink()
+        (out / "attention/steps" / name).unlink()
     code, text = check(path, out)
-    assert (code, "5 rows are missing though the stage has finished" in text) == (1, True)
+    assert (code, "5 rows are missing though they were read" in text) == (1, True)
     (out / "stages/attend.json").unlink()
     code, text = check(path, out)
-    assert (code, "5 rationales are still to be read" in text) == (0, True)
+    assert (code, "5 rationales not read" in text) == (0, True)
 
 
 def test_attention_of_other_rules_is_a_problem(spoilt: tuple[Path, Path]) -> None:
@@ -144,36 +152,37 @@ def test_attention_of_other_rules_is_a_problem(spoilt: tuple[Path, Path]) -> Non
         workspace = Workspace.open(spoilt[1])
     prompt = workspace.recipe.prompts.model_copy(update={"teacher": "Now: {question}\nA: {rationale}"})
     workspace.recipe = workspace.recipe.model_copy(update={"prompts": prompt})
-    found = check_attention(workspace)
+    found = check_signal(workspace, "steps")
     assert any("prompt" in problem for problem in found.problems)
     assert not found.ok
 
 
 def test_attend_goes_on_where_a_kill_left_it_and_a_second_process_is_refused(spoilt: tuple[Path, Path]) -> None:
     path, out = spoilt
-    whole = AttentionStore(out / "attention")
+    whole = SignalStore(out / "attention/steps")
     expected = {row_id: whole.get(row_id, text) for row_id, text in whole.text_hashes().items()}
     (out / "stages/attend.json").unlink()
-    (out / "attention/shard-00000.jsonl").unlink()  # a kill between values and index
+    (out / "attention/steps/shard-00000.jsonl").unlink()  # a kill between tensors and index
     with RunDirectory(out).lock():
         refused = run(path, out, command="attend")
     assert (refused.code, "is working in it" in refused.error) == (2, True)
     shown = run(path, out, command="attend")
     assert shown.code == 0, shown.error
-    store = AttentionStore(out / "attention")
-    assert sorted(store.ids()) == sorted(expected)
+    store = SignalStore(out / "attention/steps")
+    assert store.ids() == list(expected)
     for row_id, text in store.text_hashes().items():
-        torch.testing.assert_close(store.get(row_id, text), expected[row_id])
+        assert all(torch.equal(tensor, expected[row_id][part]) for part, tensor in store.get(row_id, text).items())
     assert check(path, out)[0] == 0
 
 
 def test_layers_stored_mixed_train_the_same_method_only(world: tuple[Path, Path], tmp_path: Path) -> None:
-    source = json.loads((world[1] / "stages/attend.json").read_text(encoding="utf-8"))
+    source = json.loads((world[1] / "stages/attend.json").read_text(encoding="utf-8"))["signals"]["steps"]
     path = recipe(tmp_path, "attention={layers: mixed, dtype: float16}", "training.steps=2", base=_own_data(world))
     shown = run(path, tmp_path / "run")
     assert shown.code == 0, shown.error
-    store = AttentionStore(tmp_path / "run/attention")
-    assert {store.shape(row_id)[0] for row_id in store.ids()} == {1}
+    store = SignalStore(tmp_path / "run/attention/steps")
+    assert store.schema["attention"].shape == (1, "steps", "keys")
+    assert store.schema["attention"].dtype == "float16"
     assert len(store) == source["kept"]
     assert check(path, tmp_path / "run")[0] == 0
     refused = molsaki("recipes", "check", path, "--set", "methods=[{name: molsaki, teacher_temperature: 0.5}]")
@@ -188,39 +197,63 @@ def _own_data(world: tuple[Path, Path]) -> dict[str, Any]:
 
 # ---- one row at a time ----
 
+TEXT = Text("t", "Tom has 5 pens. He buys 8. How many?", "He has 5. He buys 8 more. So it is 13.", "numbers")
+SIGNAL = AttentionSignal()
+
 
 @pytest.fixture(scope="module")
 def item() -> PreparedText:
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-    text = Text("t", "Tom has 5 pens. He buys 8. How many?", "He has 5. He buys 8 more. So it is 13.", "numbers")
-    (prepared,), _ = prepare_texts(tokenizer, [text], PromptTemplate.parse(TEACHER), 200)
-    return prepared
+    (prepared,), _ = prepare_texts(tokenizer, [TEXT], PromptTemplate.parse(TEACHER), 200, [SIGNAL])
+    found: PreparedText = prepared.items[SIGNAL.name]
+    return found
 
 
-def stored(item: PreparedText, values: torch.Tensor, **changes: Any) -> StoredRow:
-    row = StoredRow("t", item.text.text_hash, tuple(values.shape), 0, "", (), ())  # type: ignore[arg-type]
-    return replace(row, **changes)
+def row(item: PreparedText, values: torch.Tensor, **changes: Any) -> dict[str, torch.Tensor]:
+    given = {"step_tokens": item.tokens.tokens_of_steps, **changes}
+    return pack_attention(values, **given)
 
 
 def test_a_steps_weights_may_add_up_to_its_tokens_and_no_further(item: PreparedText) -> None:
     steps, keys = item.tokens.n_steps, item.tokens.n_keys
     counts = torch.tensor([item.tokens.step_of_token.count(step) for step in range(steps)])
     values = (counts / keys)[None, :, None].expand(2, steps, keys).contiguous()
-    assert not row_misfits(stored(item, values), values, item, 2)
-    (problem,) = row_misfits(stored(item, values), values * 1.02, item, 2)
+    assert not SIGNAL.check(item, row(item, values))
+    (problem,) = SIGNAL.check(item, row(item, values * 1.02))
     assert "more than its" in problem
-    assert row_misfits(stored(item, values.half()), values.half(), item, 2) == []
-    assert not row_misfits(stored(item, values, step_tokens=tuple(counts.tolist())), values, item, 2)
-    (problem,) = row_misfits(stored(item, values, step_tokens=(1,) * steps), values, item, 2)
-    assert "its steps have" in problem
+    assert SIGNAL.check(item, row(item, values.half())) == []
+    (problem,) = SIGNAL.check(item, row(item, values, step_tokens=(1,) * steps))
+    assert "step_tokens" in problem
 
 
 def test_weights_where_the_teacher_had_no_token_are_noticed(item: PreparedText) -> None:
     values = torch.full((2, item.tokens.n_steps, item.tokens.n_keys), 0.01)
-    lacking = replace(item, tokens=replace(item.tokens, missing_steps=(1,), missing_keys=(0,)))
-    row = stored(item, values, missing_steps=(1,), missing_keys=(0,))
-    (problem,) = row_misfits(row, values, lacking, 2)
+    tokens = replace(item.tokens, missing_steps=(1,), missing_keys=(0,))
+    lacking = replace(item, tokens=tokens)
+    missing = {"missing_steps": (1,), "missing_keys": (0,)}
+    (problem,) = SIGNAL.check(lacking, row(lacking, values, **missing))
     assert "had no token" in problem
     values[:, 1] = values[:, :, 0] = 0
-    assert not row_misfits(row, values, lacking, 2)
-    assert row_misfits(replace(row, missing_keys=()), values, lacking, 2)
+    assert not SIGNAL.check(lacking, row(lacking, values, **missing))
+    assert SIGNAL.check(lacking, row(lacking, values, missing_steps=(1,), missing_keys=(2,)))
+    assert SIGNAL.sizes(lacking)["missing_keys"] == 1
+    assert set(SIGNAL.sizes(lacking)) == set(size_names(attention_schema(2)))
+
+
+def test_next_tokens_that_cannot_be_are_noticed() -> None:
+    tokenizer, signal = AutoTokenizer.from_pretrained(FOLDER), NextTokenSignal(4, ("1", "2"))
+    (prepared,), _ = prepare_texts(tokenizer, [TEXT], PromptTemplate.parse(TEACHER), 200, [signal])
+    item = prepared.items[signal.name]
+    good = signal.pack(item, torch.randn(len(item.spans), 40))
+    assert signal.check(item, good) == []
+    assert signal.sizes(item) == {"tokens": len(item.spans)}
+    changes = {
+        "other characters": ("characters", (0, 0), 99),
+        "the largest first": ("log_probs", (2, 3), 0.0),
+        "more than 1": ("log_probs", (slice(None), slice(None)), 0.0),
+        "twice": ("ids", (0, 1), int(good["ids"][0, 0])),
+    }
+    for problem, (name, place, value) in changes.items():
+        changed = {**good, name: good[name].clone()}
+        changed[name][place] = value
+        assert any(problem in wrong for wrong in signal.check(item, changed)), problem

@@ -12,9 +12,10 @@ import yaml
 from commands import SMALL, Shown, recipe, run
 
 from molsaki.config.load import override, parse_recipe
+from molsaki.config.tiny import TINY_OVERRIDES
 from molsaki.errors import ArtefactError, DataError, RecipeError
 from molsaki.stages import pipeline, students
-from molsaki.stages.check import TINY_OVERRIDES, open_workspace, prepare_recipe, prepare_values
+from molsaki.stages.check import open_workspace, prepare_recipe, prepare_values
 from molsaki.stages.students import FEWER, open_store
 from molsaki.stages.workspace import Workspace
 from molsaki.training import encode_examples
@@ -77,10 +78,10 @@ def test_an_entrys_training_reaches_the_trainer_and_the_card(world: tuple[Path, 
     for value in ("2 steps", "0.01", "weight_decay", "0.5"):
         assert value in card
     training = Workspace.open(folder).recipe.training_of(Workspace.open(folder).method("few"))
-    assert (training.steps, training.weight_decay, training.batch_size) == (2, 0.5, 4), "the rest is the recipe's"
+    assert (training.steps, training.weight_decay, training.batch_size) == (2, 0.5, 4), "other values are the recipe's"
 
 
-# ---- what entries may say ----
+# ---- invalid entries ----
 
 
 def refusal(*settings: str) -> str:
@@ -90,43 +91,44 @@ def refusal(*settings: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("entry", "expected"),
+    ("entry", "key", "value"),
     [
-        ("{name: dss, training: {stepz: 3}}", "methods.0.training.stepz: there is no such key; look for a typo"),
-        ("{name: dss, training: {steps: 0}}", "methods.0.training.steps: Input should be greater than or equal to 1"),
-        ("{name: dss, training: {select: best}}", "methods.0.training: Value error, expected `evaluate_every`"),
-        ("{name: dss, training: 5}", "methods.0.training: Input should be a valid dictionary; got 5"),
-        ("{name: dss, examples: 0}", "methods.0.examples: Input should be greater than or equal to 1; got 0"),
-        ("{name: dss, examples: few}", "methods.0.examples: Input should be a valid integer"),
+        ("{name: dss, training: {stepz: 3}}", "methods.0.training.stepz", ""),
+        ("{name: dss, training: {steps: 0}}", "methods.0.training.steps", "got 0"),
+        ("{name: dss, training: {select: best}}", "methods.0.training", "`evaluate_every`"),
+        ("{name: dss, training: 5}", "methods.0.training", "got 5"),
+        ("{name: dss, examples: 0}", "methods.0.examples", "got 0"),
+        ("{name: dss, examples: few}", "methods.0.examples", "'few'"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_place(entry: str, expected: str) -> None:
-    assert expected in refusal(f"methods=[{entry}]", "baseline=null")
+def test_an_invalid_value_is_refused_with_its_key(entry: str, key: str, value: str) -> None:
+    lines = refusal(f"methods=[{entry}]", "baseline=null").splitlines()
+    assert any(line.startswith(f"  - {key}: ") and value in line for line in lines)
 
 
-def test_all_that_is_wrong_with_entries_is_said_at_once() -> None:
+def test_all_errors_of_entries_are_reported_at_once() -> None:
     text = refusal(
         "methods=[{name: dss, training: {stepz: 3}}, {name: molsaki, beta: -1, training: {steps: 0}}]", "baseline=null"
     )
-    assert "has 3 problems" in text
+    assert "3 problems" in text
     for place in ("methods.0.training.stepz", "methods.1.beta", "methods.1.training.steps"):
         assert f"  - {place}: " in text
 
 
-def test_tiny_wins_over_an_entrys_steps_and_a_setting_over_tiny() -> None:
+def test_tiny_overrides_the_steps_of_an_entry_and_a_setting_overrides_tiny() -> None:
     entry = "methods=[{name: dss, training: {steps: 5000, batch_size: 64, weight_decay: 0.5}}]"
     values = override(SMALL, [entry])
     recipe_ = prepare_values(values, tiny=True)
     training = recipe_.training_of(recipe_.methods[0])
     assert training.steps == TINY_OVERRIDES["training"]["steps"]
     assert training.batch_size == TINY_OVERRIDES["training"]["batch_size"]
-    assert training.weight_decay == 0.5, "what makes it no longer stays"
-    assert values["methods"][0]["training"]["steps"] == 5000, "the recipe that was given is as it was"
+    assert training.weight_decay == 0.5, "settings that do not affect the time stay"
+    assert values["methods"][0]["training"]["steps"] == 5000, "the given values are unchanged"
     asked = prepare_values(values, tiny=True, settings=["methods.0.training.steps=7"])
     assert asked.training_of(asked.methods[0]).steps == 7
 
 
-def test_tiny_takes_the_questions_words_where_the_teacher_is_random() -> None:
+def test_tiny_uses_question_words_if_the_teacher_is_random() -> None:
     def source(*settings: str) -> str:
         return prepare_values(override(SMALL, ["keys=keywords", *settings]), tiny=True).rationales.keywords
 
@@ -134,13 +136,13 @@ def test_tiny_takes_the_questions_words_where_the_teacher_is_random() -> None:
     assert source("keys=numbers") == "teacher"
     assert source("rationales.source=dataset", "teacher.reader={name: 'pocket:teacher'}") == "teacher"
     served = "teacher={writer: {base_url: 'http://localhost:1/v1', model: m}, reader: {name: 'pocket:teacher'}}"
-    assert source(served) == "teacher", "a teacher behind a server is no random one"
+    assert source(served) == "teacher", "a teacher behind a server is not random"
 
 
-# ---- data that does not suffice ----
+# ---- too few problems ----
 
 
-def test_validation_that_would_take_every_problem_is_refused(tmp_path: Path) -> None:
+def test_validation_cannot_take_all_problems(tmp_path: Path) -> None:
     for aside, kept in ((8, 0), (20, 0), (7, 1)):
         values = override(SMALL, [f"data.validation_rows={aside}"])
         workspace = open_workspace(parse_recipe(values), tmp_path / str(aside))
@@ -148,26 +150,26 @@ def test_validation_that_would_take_every_problem_is_refused(tmp_path: Path) -> 
             pipeline.load_data(workspace)
             assert len(workspace.read_problems("train")) == kept
             continue
-        with pytest.raises(DataError, match=rf"more training problems than the {aside} .* got 8\. Nothing would be"):
+        with pytest.raises(DataError, match=rf"{aside} .*data\.validation_rows.* got 8\."):
             pipeline.load_data(workspace)
-        assert workspace.run.stage_done("data") is None, "a limit that is mended later is not too late"
+        assert workspace.run.stage_done("data") is None, "the recipe can be corrected"
 
 
 @pytest.mark.shared_data
-def test_tiny_leaves_the_papers_recipes_problems_to_learn_from(shared_data: Path, tmp_path: Path) -> None:
+def test_tiny_leaves_training_problems_in_the_papers_recipes(shared_data: Path, tmp_path: Path) -> None:
     for name in ("paper-gpt2-large", "paper-tinyllama", "paper-gpt2-large-csqa", "paper-tinyllama-csqa"):
         workspace = open_workspace(prepare_recipe(name, tiny=True, data=str(shared_data)), tmp_path / name)
         pipeline.load_data(workspace)
-        learned, log_metrics = (len(workspace.read_problems(split)) for split in ("train", "validation"))
-        assert learned + log_metrics == 32
-        assert 0 < log_metrics <= learned
+        train, validation = (len(workspace.read_problems(split)) for split in ("train", "validation"))
+        assert train + validation == 32
+        assert 0 < validation <= train
 
 
 # ---- prompts of any length ----
 
 
-def test_the_store_of_a_long_prompt_is_opened_and_that_of_another_one_is_not(tmp_path: Path) -> None:
-    """A long prompt stands in the store's fingerprint as its hash; it must be compared as such."""
+def test_a_store_is_opened_only_with_its_own_long_prompt(tmp_path: Path) -> None:
+    """The fingerprint of a store has the hash of a long prompt."""
     long = "Think it over. " * 20 + "Question: {question}\nAnswer: {rationale}"
     (tmp_path / "train.jsonl").write_text(
         json.dumps({"q": "Ada has 3 pens. She buys 4 more. How many?", "a": "7", "why": "She has 3 and 4 come."})

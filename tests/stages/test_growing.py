@@ -14,7 +14,7 @@ from commands import SMALL, Shown, files, recipe, run
 from molsaki.config.load import override, parse_recipe
 from molsaki.config.methods import resolve_methods
 from molsaki.records import hash_json
-from molsaki.stages.check import with_more
+from molsaki.stages.check import merge_recipes
 from molsaki.store.run_directory import RunDirectory
 
 ONE = ("methods=[label-only]", "baseline=null", "training.steps=2", "data.tests.chains.limit=4")
@@ -25,22 +25,22 @@ def resolved(*settings: str) -> dict[str, Any]:
 
 
 def trained(shown: Shown) -> list[str]:
-    """The students that a call trained, such as `dss, seed 1`."""
+    """The students that a command trained, such as `dss, seed 1`."""
     return [line.split(": trained in")[0].strip() for line in shown.out.splitlines() if ": trained in" in line]
 
 
 # ---- the rule ----
 
 
-def test_methods_and_seeds_are_added_behind_those_that_are_there() -> None:
-    there = resolved("seeds=[1, 2]", "methods=[dss, molsaki]")
-    found = with_more(there, resolved("seeds=[3, 1]", "methods=[cot, dss]", "description=again", "baseline=cot"))
+def test_methods_and_seeds_are_added_at_the_end() -> None:
+    existing = resolved("seeds=[1, 2]", "methods=[dss, molsaki]")
+    found = merge_recipes(existing, resolved("seeds=[3, 1]", "methods=[cot, dss]", "description=again", "baseline=cot"))
     assert found is not None
     assert [method["label"] for method in found["methods"]] == ["dss", "molsaki", "cot"]
     assert found["seeds"] == [1, 2, 3]
     assert (found["description"], found["baseline"]) == ("again", "cot")
-    assert with_more(there, there) == there
-    assert with_more(there, resolved("seeds=[1]", "methods=[dss]")) == there, "nothing is taken away"
+    assert merge_recipes(existing, existing) == existing
+    assert merge_recipes(existing, resolved("seeds=[1]", "methods=[dss]")) == existing, "nothing is removed"
 
 
 @pytest.mark.parametrize(
@@ -64,18 +64,18 @@ def test_methods_and_seeds_are_added_behind_those_that_are_there() -> None:
         "methods=[{name: dss, training: {steps: 3}}]",
     ],
 )
-def test_whatever_else_differs_does_not_meet(setting: str) -> None:
-    there = resolved("methods=[dss, molsaki]")
-    assert with_more(there, resolved("methods=[dss, molsaki]", "seeds=[5]", setting)) is None
+def test_other_differences_cannot_be_merged(setting: str) -> None:
+    existing = resolved("methods=[dss, molsaki]")
+    assert merge_recipes(existing, resolved("methods=[dss, molsaki]", "seeds=[5]", setting)) is None
 
 
-def test_keys_that_are_new_have_their_defaults_and_unknown_ones_do_not_meet() -> None:
-    there = resolved("methods=[dss]")
-    old = {key: value for key, value in there.items() if key not in ("logits", "tiny")}
-    old["methods"] = [{key: value for key, value in there["methods"][0].items() if key != "examples"}]
-    assert with_more(old, there) == there
-    assert with_more(old, resolved("methods=[dss]", "logits.top=9")) is None, "it was run with the default"
-    assert with_more({**there, "gone": 1}, there) is None
+def test_new_keys_have_their_defaults_and_unknown_keys_cannot_be_merged() -> None:
+    existing = resolved("methods=[dss]")
+    old = {key: value for key, value in existing.items() if key not in ("logits", "tiny")}
+    old["methods"] = [{key: value for key, value in existing["methods"][0].items() if key != "examples"}]
+    assert merge_recipes(old, existing) == existing
+    assert merge_recipes(old, resolved("methods=[dss]", "logits.top=9")) is None, "the run had the default"
+    assert merge_recipes({**existing, "gone": 1}, existing) is None
 
 
 def test_a_run_from_before_presets_keeps_its_molsaki_as_written() -> None:
@@ -83,8 +83,8 @@ def test_a_run_from_before_presets_keeps_its_molsaki_as_written() -> None:
     there = resolved("methods=[molsaki, {name: molsaki, label: half, beta: 0.5}]")
     old = {**there, "methods": [{"name": "molsaki", "label": "molsaki"}, {"name": "dss", "label": "dss"}]}
     as_written = "methods=[{name: molsaki, preset: as-written}, dss]"
-    assert with_more(old, resolved("methods=[molsaki, dss]")) is None
-    found = with_more(old, resolved(as_written))
+    assert merge_recipes(old, resolved("methods=[molsaki, dss]")) is None
+    found = merge_recipes(old, resolved(as_written))
     assert found is not None
     assert found["methods"] == resolved(as_written)["methods"]
 

@@ -11,20 +11,19 @@ import pytest
 from commands import Shown, files, molsaki, recipe, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from molsaki.analysis.looks import student_encoder
+from molsaki.analysis import student_encoder
 from molsaki.answers.parse import parse_answer
 from molsaki.config.load import parse_recipe
 from molsaki.config.recipe import EvaluationSettings, PromptSettings
 from molsaki.errors import ArtefactError
 from molsaki.models.decode import decode_batches
 from molsaki.report.routers import router_weights
-from molsaki.spans.views import HEADS, STEPS, WORDS
+from molsaki.stages.attend import check_signal
 from molsaki.stages.check import open_workspace
-from molsaki.stages.next_tokens import check_next_tokens, next_token_rules
 from molsaki.stages.pipeline import student_jobs
-from molsaki.stages.students import open_store
+from molsaki.stages.signals import NEXT_TOKENS, SIGNALS, make_signal, needed_signals, open_store
 from molsaki.stages.workspace import Workspace
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_reader import SignalStore
 
 LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map", "logits", "molsaki-words")
 SETTINGS = (
@@ -64,19 +63,21 @@ def test_every_method_has_results(world: tuple[Path, Shown]) -> None:
     assert all(row["n"] == 8 for row in results)
 
 
-def test_each_view_of_attention_has_a_store_of_its_own_that_is_proved(world: tuple[Path, Shown]) -> None:
+def test_each_signal_has_a_store_of_its_own_that_is_checked(world: tuple[Path, Shown]) -> None:
     folder, shown = world
-    layers, heads = 4, 4
-    for view, items in ((STEPS, layers), (HEADS, layers * heads), (WORDS, layers)):
-        store = AttentionStore(folder / view.folder)
-        assert {store.shape(row)[0] for row in store.ids()} == {items}
-        assert (folder / "stages" / f"{view.stage}.json").is_file()
-        assert f"{view.title}: {len(store)} of {len(store)} rationales read" in shown.text
+    told = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))["signals"]
+    assert list(told) == list(SIGNALS)
+    assert [path.name for path in (folder / "stages").glob("attend*")] == ["attend.json"]
+    rows = {"steps": "4 layers", "heads": "16 heads of 4 layers", "words": "4 layers", NEXT_TOKENS: "the 32 likeliest"}
+    for name, row in rows.items():
+        store = SignalStore(folder / "attention" / name)
+        assert store.fingerprint == told[name]["fingerprint"]
+        assert f"{told[name]['title']}: {len(store)} of {len(store)} rationales read, {row}" in shown.text
     checked = molsaki("attend", folder.parent / "recipe.yaml", "--out", folder, "--check")
     assert checked.code == 0, checked.error
-    assert checked.text.count("every row is as it was written") == 4  # three views, and next tokens
-    steps, words = (AttentionStore(folder / view.folder) for view in (STEPS, WORDS))
-    assert all(words.shape(row)[1] > steps.shape(row)[1] for row in words.ids())
+    assert checked.text.count(" store: ") == 4
+    steps, words = (SignalStore(folder / "attention" / name) for name in ("steps", "words"))
+    assert all(words.sizes(row)["steps"] > steps.sizes(row)["steps"] for row in words.ids())
 
 
 def test_the_page_of_a_run_has_every_view_and_a_weight_for_each_layer(
@@ -86,8 +87,8 @@ def test_the_page_of_a_run_has_every_view_and_a_weight_for_each_layer(
     shown = molsaki("report", tmp_path / "run", "--rows", "2")
     assert shown.code == 0, shown.error
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    for view in (STEPS, HEADS, WORDS):
-        assert f"teacher's {view.title}: " in html.unescape(page)
+    for title in ("attention", "attention of each head", "attention of words", "next tokens"):
+        assert f"teacher's {title}: " in html.unescape(page)
     history = json.loads((tmp_path / "run/students/heads-1/metrics.json").read_text(encoding="utf-8"))["history"]
     weights = [value for name, value in history[0].items() if name.startswith("layer_weight_")]
     assert len(weights) == 2
@@ -102,17 +103,19 @@ def test_the_page_of_a_run_has_every_view_and_a_weight_for_each_layer(
     assert all(row.shape == (2,) and row.sum() == pytest.approx(1) for row in found.values())
 
 
-def test_a_store_of_another_view_is_refused(world: tuple[Path, Shown], tmp_path: Path) -> None:
-    shutil.copytree(world[0], tmp_path / "run")
-    workspace = Workspace.open(tmp_path / "run")
-    for view, other in ((STEPS, HEADS), (HEADS, WORDS), (WORDS, STEPS)):
-        assert len(open_store(workspace, view))
-        kept = (tmp_path / "run" / view.folder).rename(tmp_path / "kept")
-        (tmp_path / "run" / other.folder).rename(tmp_path / "run" / view.folder)
-        with pytest.raises(ArtefactError, match=r"layers|span rules"):
-            open_store(workspace, view)
-        (tmp_path / "run" / view.folder).rename(tmp_path / "run" / other.folder)
-        kept.rename(tmp_path / "run" / view.folder)
+def test_a_store_of_another_signal_is_refused(world: tuple[Path, Shown], tmp_path: Path) -> None:
+    shutil.copytree(world[0] / "attention", tmp_path / "run/attention")
+    for name in ("recipe.yaml", "manifest.json"):
+        shutil.copy(world[0] / name, tmp_path / "run" / name)
+    workspace, folder = Workspace.open(tmp_path / "run"), tmp_path / "run/attention"
+    for name, other in zip(SIGNALS, (*SIGNALS[1:], SIGNALS[0]), strict=True):
+        assert len(open_store(workspace, name))
+        kept = (folder / name).rename(tmp_path / "kept")
+        (folder / other).rename(folder / name)
+        with pytest.raises(ArtefactError, match=f'signal: "{other}" there, "{name}" asked for'):
+            open_store(workspace, name)
+        (folder / name).rename(folder / other)
+        kept.rename(folder / name)
 
 
 def test_a_student_of_cot_is_asked_for_its_reasons(world: tuple[Path, Shown]) -> None:
@@ -141,8 +144,8 @@ def test_answers_and_rationales_have_bounds_of_their_own() -> None:
 def test_next_tokens_are_stored_proved_and_learned_from(world: tuple[Path, Shown]) -> None:
     folder = world[0]
     assert "next tokens: " in world[1].text
-    told = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))
-    assert "temperatures" in str(told)
+    told = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))["signals"][NEXT_TOKENS]
+    assert told["fingerprint"]["temperatures"] == "1 2"
     metrics = json.loads((folder / "students/logits-1/metrics.json").read_text(encoding="utf-8"))
     assert any("compared with the teacher's next tokens" in note for note in metrics["notes"])
     losses = [entry["logits_loss"] for entry in metrics["history"] if "logits_loss" in entry]
@@ -150,14 +153,14 @@ def test_next_tokens_are_stored_proved_and_learned_from(world: tuple[Path, Shown
     assert all(loss > 0 for loss in losses)
     checked = molsaki("attend", folder / "recipe.yaml", "--out", folder, "--check")
     assert checked.code == 0, checked.error
-    assert "next token store: " in checked.text
-    shard = next((folder / "next_tokens").glob("*.safetensors"))
+    assert "next tokens store: " in checked.text
+    shard = next((folder / "attention" / NEXT_TOKENS).glob("*.safetensors"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-4] + bytes((0, 0, 128, 63)))
     broken = molsaki("attend", folder / "recipe.yaml", "--out", folder, "--check")
     shard.write_bytes(whole)
     assert broken.code == 1
-    assert "1 problems" in broken.text
+    assert "1 problem" in broken.text
 
 
 def test_a_run_gets_no_temperature_that_its_next_tokens_were_not_read_at(
@@ -168,11 +171,12 @@ def test_a_run_gets_no_temperature_that_its_next_tokens_were_not_read_at(
     values = there.recipe.model_dump(mode="json")
     plain = {"name": "logits", "label": "plain"}
     grown = open_workspace(parse_recipe({**values, "methods": [*values["methods"], plain]}), tmp_path / "run")
-    assert next_token_rules(grown) == next_token_rules(there), "1 is always kept"
+    rules = make_signal(there, NEXT_TOKENS).rules()
+    assert make_signal(grown, NEXT_TOKENS).rules() == rules, "1 is always kept"
     alone = parse_recipe({**values, "methods": [plain], "baseline": None})
-    assert next_token_rules(Workspace(grown.run, alone)) == next_token_rules(there), "more than it asks for serves it"
+    assert make_signal(Workspace(grown.run, alone), NEXT_TOKENS).rules() == rules, "more than it asks for serves it"
     before = files(tmp_path / "run")
-    with pytest.raises(ArtefactError, match=r"read at, 1, 2; got 1, 2, 4\. .* choose another directory"):
+    with pytest.raises(ArtefactError, match=r"1, 2; got 1, 2, 4\."):
         open_workspace(
             parse_recipe({**values, "methods": [*values["methods"], {**plain, "label": "hot", "temperature": 4}]}),
             tmp_path / "run",
@@ -180,22 +184,50 @@ def test_a_run_gets_no_temperature_that_its_next_tokens_were_not_read_at(
     assert files(tmp_path / "run") == before
 
 
-def test_a_run_whose_attention_was_read_before_it_got_logits_says_what_to_do(
+def test_a_run_that_got_a_method_with_another_signal_reads_that_signal_alone(
     world: tuple[Path, Shown], tmp_path: Path
 ) -> None:
-    shutil.copytree(world[0], tmp_path / "run")
-    stage = tmp_path / "run/stages/attend.json"
-    told = json.loads(stage.read_text(encoding="utf-8"))
-    read = told.pop("next tokens")
-    stage.write_text(json.dumps(told), encoding="utf-8")
-    for shard in (tmp_path / "run/next_tokens").glob("shard-*"):
+    out = tmp_path / "run"
+    shutil.copytree(world[0], out)
+    stage = out / "stages/attend.json"
+    told = json.loads(stage.read_text(encoding="utf-8"))["signals"]
+    read = told.pop(NEXT_TOKENS)
+    stage.write_text(json.dumps({"signals": told}), encoding="utf-8")
+    for shard in (out / "attention" / NEXT_TOKENS).glob("shard-*"):
         shard.unlink()
-    workspace = Workspace.open(tmp_path / "run")
-    with pytest.raises(ArtefactError, match=r"next tokens of .* Run `molsaki attend`"):
+    workspace = Workspace.open(out)
+    with pytest.raises(ArtefactError, match=r"next tokens in .* Run `molsaki attend`"):
         student_jobs(workspace)
-    found = check_next_tokens(workspace)
+    found = check_signal(workspace, NEXT_TOKENS)
     assert found.ok, found.problems
     assert found.waiting == read["kept"]
+    others = {name: data for name, data in files(out / "attention").items() if not name.startswith(NEXT_TOKENS)}
+    assert run(world[0].parent / "recipe.yaml", out, command="attend").code == 0
+    assert json.loads(stage.read_text(encoding="utf-8"))["signals"] == {**told, NEXT_TOKENS: read}
+    assert files(out / "attention").items() >= others.items(), "the others are as they were, byte for byte"
+
+
+def test_a_recipe_needs_the_signals_that_its_methods_compare(world: tuple[Path, Shown]) -> None:
+    values = Workspace.open(world[0]).recipe.model_dump(mode="json")
+    for methods, needed in (
+        (["cot", "dss"], []),
+        (["logits"], [NEXT_TOKENS]),
+        (["molsaki-words", "attention-map"], ["words"]),
+        ([{"name": "molsaki", "heads": "each"}, {"name": "molsaki", "label": "mean"}], ["steps", "heads"]),
+    ):
+        assert needed_signals(parse_recipe({**values, "methods": methods, "baseline": None})) == needed
+
+
+def test_a_run_of_an_earlier_version_says_what_to_do(world: tuple[Path, Shown], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(world[0], out)
+    told = json.loads((out / "stages/attend.json").read_text(encoding="utf-8"))["signals"]["steps"]
+    (out / "stages/attend.json").write_text(json.dumps({**told, "layers": 4, "stored": "all"}), encoding="utf-8")
+    for command in ("attend", "train"):
+        shown = run(world[0].parent / "recipe.yaml", out, command=command)
+        assert shown.code == 2
+        assert "attend.json" in shown.error
+        assert "`molsaki attend`" in shown.error
 
 
 def test_cot_is_validated_by_its_answers_alone(world: tuple[Path, Shown]) -> None:

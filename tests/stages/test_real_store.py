@@ -12,11 +12,11 @@ from molsaki.answers.parse import parse_answer
 from molsaki.data import load_palm_completions, load_problems
 from molsaki.encoding.prompts import TEACHER, PromptTemplate
 from molsaki.spans.text import Text
-from molsaki.stages.attend import row_misfits
-from molsaki.store.signal_reader import AttentionStore
-from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.stages.attend import row_check
+from molsaki.store.signal_writer import SignalWriter
 from molsaki.store.verify import verify_store
-from molsaki.teacher.read_attention import extract_attention, prepare_texts
+from molsaki.teacher.read_attention import AttentionSignal
+from molsaki.teacher.read_signals import model_sizes, prepare_texts, read_signals
 
 LAYERS = 32
 LIMIT = 20e6
@@ -43,15 +43,17 @@ def test_800_svamp_rows_of_a_teacher_of_32_layers_take_less_than_20_megabytes(
     )
     torch.manual_seed(0)
     template = PromptTemplate.parse(TEACHER)
-    with AttentionStoreWriter(tmp_path / "store", {"teacher": "random"}) as writer:
-        model = LlamaForCausalLM(config)
-        report = extract_attention(model, tokenizer, texts, template, writer, max_length=2048)
-    items = {item.text.id: item for item in prepare_texts(tokenizer, texts, template, 2048)[0]}
-    found = verify_store(tmp_path / "store", lambda row, values: row_misfits(row, values, items[row.id], LAYERS))
+    model, signal = LlamaForCausalLM(config), AttentionSignal()
+    sizes = model_sizes(model, [signal])
+    assert sizes.layers == LAYERS
+    with SignalWriter(tmp_path / "store", {"teacher": "random"}, signal.schema(sizes)) as writer:
+        arguments = (model, tokenizer, texts, template, [signal], {signal.name: writer})
+        report = read_signals(*arguments, sizes=sizes, max_length=2048)[signal.name]
+    items = {item.text.id: item for item in prepare_texts(tokenizer, texts, template, 2048, [signal])[0]}
+    found = verify_store(tmp_path / "store", row_check(signal, items, set()))
     assert found.ok, found.problems[:3]
     assert (report.read, found.rows) == (800, report.kept)
     size = sum(path.stat().st_size for path in (tmp_path / "store").iterdir())
     with capsys.disabled():
         print(f"\n{found.rows} rows of {report.read}, {LAYERS} layers, float32: {size / 1e6:.1f} MB")
     assert size < LIMIT
-    assert len(AttentionStore(tmp_path / "store")) == report.kept

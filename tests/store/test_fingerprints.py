@@ -82,6 +82,6 @@ def test_equal_ones_pass_and_different_ones_do_not(a: dict[str, str], b: dict[st
 
 def test_versions_are_known_without_importing_what_they_are_of() -> None:
     assert {"python", "molsaki", "torch", "transformers", "tokenizers"} <= versions().keys()
-    code = "import sys, molsaki.artefacts as a; a.versions(); print('torch' in sys.modules)"
+    code = "import sys, molsaki.store.fingerprints as a; a.versions(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

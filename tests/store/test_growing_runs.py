@@ -140,6 +140,6 @@ def test_a_recipe_of_neither_hash_was_changed_by_hand(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_make_it_grow_together(tmp_path: Path) -> None:
     run = grow(tmp_path, 1)
-    with run.lock(), pytest.raises(StageError, match="this very process"):
+    with run.lock(), pytest.raises(StageError, match="this same process"):
         grow(tmp_path, 2)
     assert RunDirectory(tmp_path).recipe == with_seeds(1)

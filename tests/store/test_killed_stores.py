@@ -1,4 +1,4 @@
-"""A writer of attention that is killed at any moment leaves a store that is gone on with."""
+"""A writer of a store that is killed at any moment leaves a store that is gone on with."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from molsaki.errors import ArtefactError
+from molsaki.store.schema import TensorSpec
 from molsaki.store.shards import count_rows
-from molsaki.store.signal_reader import AttentionStore
-from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.store.signal_reader import SignalStore
+from molsaki.store.signal_writer import SignalWriter, flush_if_due
 from molsaki.store.whole_files import LEFTOVER_PREFIX
 
 ROWS = 40
 FINGERPRINT = {"teacher": "pocket"}
+SCHEMA = {"a": TensorSpec("float32", (2, "S", 4)), "b": TensorSpec("int32", ("S",))}
 
 # In order, a writer's writes and renames are: the lock's note (a write only), the header, then for each shard
 # its values and its index.
@@ -36,7 +38,10 @@ WRITERS = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.store.schema import TensorSpec
+from molsaki.store.signal_writer import SignalWriter, flush_if_due
+
+SCHEMA = {"a": TensorSpec("float32", (2, "S", 4)), "b": TensorSpec("int32", ("S",))}
 
 def work(folder, place, count):
     calls = {"write": 0, "replace": 0, "add": 0}
@@ -54,10 +59,12 @@ def work(folder, place, count):
         kill_at("replace")
         return replace(self, target)
     os.write, Path.replace = cut_write, killed_replace
-    with AttentionStoreWriter(Path(folder), {"teacher": "pocket"}, shard_rows=6) as writer:
+    with SignalWriter(Path(folder), {"teacher": "pocket"}, SCHEMA, shard_rows=6) as writer:
         for i in range(40):
             kill_at("add")
-            writer.add(f"r{i}", f"h{i}", torch.full((2, 1 + i % 3, 4), i / 7))
+            S = 1 + i % 3
+            writer.add(f"r{i}", f"h{i}", {"a": torch.full((2, S, 4), i / 7), "b": torch.full((S,), i)})
+            flush_if_due([writer])
 
 for folder, place, count in json.loads(sys.argv[1]):
     child = os.fork()
@@ -80,28 +87,30 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def values(i: int) -> torch.Tensor:
-    return torch.full((2, 1 + i % 3, 4), i / 7)
+def row(i: int) -> dict[str, torch.Tensor]:
+    return {"a": torch.full((2, 1 + i % 3, 4), i / 7), "b": torch.full((1 + i % 3,), i)}
 
 
 @pytest.mark.parametrize("name", KILLS)
 def test_a_kill_costs_at_most_the_rows_that_waited(killed: dict[str, Path], name: str) -> None:
     folder, (_, _, rows, unfinished) = killed[name], KILLS[name]
     if rows is not None:
-        store = AttentionStore(folder, FINGERPRINT)
+        store = SignalStore(folder, FINGERPRINT)
         report = store.check()
         assert report.ok
         assert store.ids() == [f"r{i}" for i in range(rows)]
         assert len(report.unfinished) == unfinished
-    with AttentionStoreWriter(folder, FINGERPRINT, shard_rows=6) as writer:
+    with SignalWriter(folder, FINGERPRINT, SCHEMA, shard_rows=6) as writer:
         done = writer.done()
         assert done == {f"r{i}" for i in range(rows or 0)}
         for i in range(ROWS):
             if f"r{i}" not in done:
-                writer.add(f"r{i}", f"h{i}", values(i))
-    store = AttentionStore(folder, FINGERPRINT)
+                writer.add(f"r{i}", f"h{i}", row(i))
+    store = SignalStore(folder, FINGERPRINT)
     assert store.ids() == [f"r{i}" for i in range(ROWS)]
-    assert all(torch.equal(store.get(f"r{i}", f"h{i}"), values(i)) for i in range(ROWS))
+    for i in range(ROWS):
+        got = store.get(f"r{i}", f"h{i}")
+        assert all(torch.equal(got[name], tensor) for name, tensor in row(i).items())
     assert store.check().ok
     assert store.check().unfinished == ()
     assert not list(folder.glob(f"{LEFTOVER_PREFIX}*"))
@@ -110,10 +119,11 @@ def test_a_kill_costs_at_most_the_rows_that_waited(killed: dict[str, Path], name
 def test_the_rows_of_a_store_are_counted_by_its_indices_alone(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     assert count_rows(folder) == 0
-    with AttentionStoreWriter(folder, {"teacher": "t"}, shard_rows=2) as writer:
+    with SignalWriter(folder, {"teacher": "t"}, SCHEMA, shard_rows=2) as writer:
         assert count_rows(folder) == 0
-        for row in range(5):
-            writer.add(str(row), "hash", torch.ones(1, 2, 3))
+        for i in range(5):
+            writer.add(str(i), "hash", row(i))
+            flush_if_due([writer])
     assert count_rows(folder) == 5
     values = folder / "shard-00001.safetensors"
     values.write_bytes(bytes(values.stat().st_size))

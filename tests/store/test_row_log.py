@@ -240,6 +240,20 @@ def test_a_log_that_may_not_be_written_is_a_stage_error(tmp_path: Path, monkeypa
     assert list(log.rows()) == ROWS
 
 
+def test_a_log_that_may_only_be_read_is_read_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    RowLog(tmp_path / "rows.jsonl").append(ROWS)
+
+    def refuse(path: Path, flags: int, *_: int) -> int:
+        assert not flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT), "a read-only mount has no file to write"
+        return real(path, flags)
+
+    real = os.open
+    monkeypatch.setattr(os, "open", refuse)
+    log = RowLog(tmp_path / "rows.jsonl")
+    assert list(log.rows()) == ROWS
+    assert log.count() == len(ROWS)
+
+
 def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     assert RowLog(path).count() == 0

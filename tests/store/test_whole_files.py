@@ -53,7 +53,7 @@ def test_a_full_disk_leaves_the_old_content_and_no_temporary_file(
 
 def test_a_size_limit_of_the_system_is_a_stage_error_too(tmp_path: Path) -> None:
     script = (
-        "import resource, sys; from pathlib import Path; from molsaki.artefacts import write_whole\n"
+        "import resource, sys; from pathlib import Path; from molsaki.store.whole_files import write_whole\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "write_whole(Path(sys.argv[1]), 'x' * 5000)"
     )
@@ -88,7 +88,7 @@ def test_a_kill_while_writing_leaves_the_old_content_and_a_leftover_that_is_swep
     path = tmp_path / "file"
     write_whole(path, "old")
     script = (
-        "import os, signal, sys; from pathlib import Path; from molsaki.artefacts import write_whole\n"
+        "import os, signal, sys; from pathlib import Path; from molsaki.store.whole_files import write_whole\n"
         "real = os.write\n"
         "def write(descriptor, data):\n"
         "    real(descriptor, bytes(data)[: len(data) // 2])\n"

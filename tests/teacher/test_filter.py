@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molsaki.answers.sentences import before_next_question, find_answer_sentences
+from molsaki.answers.sentences import before_next_question
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
-from molsaki.teacher.filter import check_completion, select_sample
+from molsaki.teacher.filter import MOSTLY_CUT, THINKING_KEPT, Learn, check_completion, select_sample
 
 HALF = Problem("half", "What is half of 84?", "42", "( 84.0 / 2.0 )")
 MONEY = Problem("money", "What do 5 of them cost?", "1234.5", "1234.5")
@@ -39,7 +39,7 @@ def said(text: str, **more: bool) -> Completion:
         (HALF, "Two of 42 make 84. The answer is 42. The answer is 42.", "right", "Two of 42 make 84."),
         (HALF, "Take half. The answer is 42.\n\nQ: What is 1 + 1?\nA: The answer is 2.", "right", "Take half."),
         (HALF, "Take half. The answer is 42.\n\nHow many are 3 and 4? The answer is 7.", "right", "Take half."),
-        (HALF, "Take half. The answer is 40. No. The answer is 42.", "ambiguous", "Take half."),
+        (HALF, "Take half. The answer is 40. No. The answer is 42.", "ambiguous", "Take half. The answer is 40. No."),
         (HALF, "Take half. The answer is 40 or 42.", "ambiguous", ""),
         (HALF, "Take half. The answer is 41.", "wrong answer", "Take half."),
         (HALF, "Take half and half again.", "no answer", ""),
@@ -48,9 +48,9 @@ def said(text: str, **more: bool) -> Completion:
     ],
 )
 def test_answers_as_teachers_state_them(problem: Problem, text: str, reason: str, rationale: str) -> None:
-    verdict = check_completion(problem, said(text))
-    assert (verdict.reason, verdict.rationale) == (reason, rationale)
-    assert verdict.kept == (reason == "right")
+    result = check_completion(problem, said(text))
+    assert (result.reason, result.rationale) == (reason, rationale)
+    assert result.kept == (reason == "right")
 
 
 def test_what_is_cut_off_says_so() -> None:
@@ -91,14 +91,14 @@ def test_a_second_pass_that_says_it_was_told_is_dropped(sentence: str) -> None:
 
 @pytest.mark.parametrize("sentence", NOT_TELLING)
 def test_a_second_pass_that_reasons_is_kept(sentence: str) -> None:
-    verdict = check_completion(HALF, said(f"{sentence} So take half. The answer is 42."), second_pass=True)
-    assert (verdict.reason, verdict.kept) == ("right, second pass", True)
+    result = check_completion(HALF, said(f"{sentence} So take half. The answer is 42."), second_pass=True)
+    assert (result.reason, result.kept) == ("right, second pass", True)
 
 
 def test_nothing_is_kept_where_nothing_is_right() -> None:
     texts = ["One. The answer is 1.", "Two."]
     found = select_sample([said(text) for text in texts], [check_completion(HALF, said(text)) for text in texts])
-    assert (found.verdict.reason, found.agreement, found.completion.text) == ("wrong answer", 0, texts[0])
+    assert (found.result.reason, found.agreement, found.completion.text) == ("wrong answer", 0, texts[0])
 
 
 SENTENCES = st.sampled_from(
@@ -117,12 +117,12 @@ SENTENCES = st.sampled_from(
 
 @settings(max_examples=50)
 @given(st.lists(SENTENCES, max_size=8).map(" ".join))
-def test_a_kept_rationale_has_no_answer_sentence_and_no_other_question(text: str) -> None:
-    verdict = check_completion(HALF, said(text))
-    if verdict.kept:
-        assert not find_answer_sentences(verdict.rationale)
-        assert before_next_question(verdict.rationale) == verdict.rationale
-        assert verdict.rationale == verdict.rationale.strip() != ""
+def test_a_kept_rationale_does_not_end_in_its_answer_and_has_no_other_question(text: str) -> None:
+    result = check_completion(HALF, said(text))
+    if result.kept:
+        assert not result.rationale.rstrip(". ").endswith(("answer is 42", "#### 42", "\\boxed{42}"))
+        assert before_next_question(result.rationale) == result.rationale
+        assert result.rationale == result.rationale.strip() != ""
 
 
 @settings(max_examples=50)
@@ -130,10 +130,68 @@ def test_a_kept_rationale_has_no_answer_sentence_and_no_other_question(text: str
 def test_the_choice_does_not_depend_on_wrong_samples(texts: list[str]) -> None:
     problem = Problem("one", "How many?", "1", "1")
     completions = [said(text) for text in texts]
-    verdicts = [check_completion(problem, completion) for completion in completions]
-    found = select_sample(completions, verdicts)
-    right = [i for i, verdict in enumerate(verdicts) if verdict.kept]
+    results = [check_completion(problem, completion) for completion in completions]
+    found = select_sample(completions, results)
+    right = [i for i, result in enumerate(results) if result.kept]
     assert found.agreement == len(right)
     if right:
         assert found.completion in [completions[i] for i in right]
-        assert len(found.verdict.rationale) == min(len(verdicts[i].rationale) for i in right)
+        assert len(found.result.rationale) == min(len(results[i].rationale) for i in right)
+
+
+THOUGHT = (
+    "<think>\nSix sevens; the answer is not a fraction. 6*7 = 42.\n</think>\n\n6 boxes of 7 make 42. The answer is 42."
+)
+
+
+@pytest.mark.parametrize(
+    ("learn", "rationale"),
+    [
+        ("summary", "6 boxes of 7 make 42."),
+        ("thinking", "Six sevens; the answer is not a fraction. 6*7 = 42."),
+        ("both", "Six sevens; the answer is not a fraction. 6*7 = 42.\n\n6 boxes of 7 make 42."),
+    ],
+)
+def test_what_a_student_learns_of_thinking_is_chosen_by_name(learn: Learn, rationale: str) -> None:
+    result = check_completion(HALF, said(THOUGHT), learn=learn)
+    assert (result.reason, result.rationale, result.notes) == ("right", rationale, ())
+
+
+def test_a_summary_of_the_answer_alone_keeps_the_thinking_and_says_so() -> None:
+    result = check_completion(HALF, said("<think>6*7 = 42.</think>\nThe answer is 42."))
+    assert (result.kept, result.rationale, result.notes) == (True, "6*7 = 42.", (THINKING_KEPT,))
+
+
+def test_without_thinking_there_is_none_to_learn() -> None:
+    assert check_completion(HALF, said("6*7 = 42. The answer is 42."), learn="thinking").reason == "empty rationale"
+
+
+def test_thinking_that_never_ends_is_cut_off() -> None:
+    assert check_completion(HALF, said("<think>6*7 = 42, so the answer is 42.", cut=True)).reason == "cut off"
+
+
+def test_a_second_pass_is_searched_where_the_student_reads() -> None:
+    text = "<think>The given answer is 42.</think>Take half of it. The answer is 42."
+    assert check_completion(HALF, said(text), second_pass=True).kept
+    assert not check_completion(HALF, said(text), second_pass=True, learn="both").kept
+
+
+def test_a_rationale_that_is_mostly_cut_is_noted() -> None:
+    answer = "The answer is 42, since " + "six and six and " * 10 + "so on."
+    assert check_completion(HALF, said(f"Take half. {answer}")).notes == (MOSTLY_CUT,)
+    assert check_completion(HALF, said("Take half. The answer is 42.")).notes == ()
+    # Other questions that the teacher went on to invent are no part of what was written for this one.
+    assert check_completion(HALF, said("Take half. The answer is 42." + "\n\nQ: What else?" * 20)).notes == ()
+
+
+def test_what_is_kept_unchecked_has_no_tags_and_tokens() -> None:
+    text = "<|im_start|>assistant\n<think>Hm.</think>Take half of it.<|im_end|>"
+    assert check_completion(HALF, said(text), keep="all").rationale == "Take half of it."
+
+
+def test_a_latex_answer_is_compared_by_its_value() -> None:
+    problem = Problem("root", "How long is it?", "2\\sqrt{5}", "2\\sqrt{5}")
+    assert check_completion(problem, said("By Pythagoras. $\\boxed{\\sqrt{20}}$")).reason == "right"
+    assert check_completion(problem, said("By Pythagoras. $\\boxed{20}$")).reason == "wrong answer"
+    pair = Problem("pair", "Where?", "(3, 4)", "(3, 4)")
+    assert check_completion(pair, said("Three, then four. The answer is (3,4).")).reason == "right"

@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from accelerate import cpu_offload
+from teacher_texts import TEMPLATE, load_teacher, make_texts, read_all
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki.attention import stepwise_attention
 from molsaki.data.pocket import TEACHER as FOLDER
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import encode_teacher
-from molsaki.encoding.prompts import TEACHER, PromptTemplate
+from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, TokenizerError
 from molsaki.methods.layers import mix_layers, teacher_layer_weights
 from molsaki.spans.find import find_spans
 from molsaki.spans.text import Text
-from molsaki.spans.views import HEADS, WORDS
+from molsaki.spans.views import HEADS, STEPS, WORDS
 from molsaki.spans.words import find_words
-from molsaki.store.signal_reader import AttentionStore
-from molsaki.store.signal_writer import AttentionStoreWriter
-from molsaki.teacher.read_attention import CUT, NO_KEYS, LayerMix, extract_attention, head_counts
-
-TEMPLATE = PromptTemplate.parse(TEACHER)
+from molsaki.store.attention_rows import attention_row
+from molsaki.teacher.read_attention import NO_KEYS, AttentionSignal, LayerMix, head_counts
+from molsaki.teacher.signals import CUT
 
 
 @pytest.fixture(scope="module")
 def teacher():
-    return AutoModelForCausalLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
+    return load_teacher()
 
 
-def make_texts(count):
-    texts = []
-    for i in range(count):
-        question = f"Tom has {i + 2} pens{' and a cup' * (i % 4)}. He buys {3 * i + 1}. How many?"
-        rationale = " ".join([f"He has {i + 2}.", f"He buys {3 * i + 1} more.", f"So it is {4 * i + 3}."][: 1 + i % 3])
-        texts.append(Text(f"t{i}", question, rationale, "numbers"))
-    return texts
+def read(teacher, folder, texts, dtype="float32", view=STEPS, mix=None, **options):
+    stores, reports = read_all(teacher, folder, texts, [AttentionSignal(view, "numbers", dtype, mix)], **options)
+    return stores[view.name], reports[view.name]
 
 
-def read(teacher, folder, texts, dtype="float32", max_length=200, **options):
-    model, tokenizer = teacher
-    with AttentionStoreWriter(folder, {"teacher": "pocket"}, dtype=dtype, shard_rows=4) as writer:
-        report = extract_attention(model, tokenizer, texts, TEMPLATE, writer, max_length=max_length, **options)
-    return AttentionStore(folder), report
+def attention(store, text):
+    return attention_row(store, text.id, text.text_hash).attention_LSK
+
+
+def missing(store, text):
+    row = attention_row(store, text.id, text.text_hash)
+    return row.missing_steps, row.missing_keys
 
 
 def lengths(teacher, texts):
@@ -59,9 +52,7 @@ def lengths(teacher, texts):
 def assert_same_rows(one, other, texts, atol=1e-6):
     assert set(one.ids()) == set(other.ids())
     for text in texts:
-        torch.testing.assert_close(
-            one.get(text.id, text.text_hash), other.get(text.id, text.text_hash), atol=atol, rtol=1e-4
-        )
+        torch.testing.assert_close(attention(one, text), attention(other, text), atol=atol, rtol=1e-4)
 
 
 def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
@@ -72,17 +63,18 @@ def test_rows_are_the_models_own_stepwise_attention(teacher, tmp_path):
     for text in texts:
         spans = find_spans(text.question, text.rationale, "numbers")
         encoded = encode_teacher(tokenizer, TEMPLATE, text.question, text.rationale, 200)
-        tokens = encoded.map_spans(spans)
+        tokens = encoded.align(spans)
         ids, steps, keys = (
             torch.tensor([row]) for row in (encoded.input_ids, tokens.step_of_token, tokens.key_of_token)
         )
         with torch.no_grad():
             expected = stepwise_attention(model, ids, None, steps, keys)[0]
-        row = store.get(text.id, text.text_hash)
-        assert store.step_tokens(text.id) == tuple(tokens.step_of_token.count(s) for s in range(tokens.n_steps))
+        row = attention(store, text)
+        counts = tuple(tokens.step_of_token.count(s) for s in range(tokens.n_steps))
+        assert attention_row(store, text.id, text.text_hash).step_tokens == counts
         assert row.shape == (model.config.num_hidden_layers, len(spans.steps), len(spans.keys))
         torch.testing.assert_close(row, expected, atol=1e-6, rtol=1e-4)
-        assert store.missing(text.id) == (frozenset(), frozenset())
+        assert missing(store, text) == ((), ())
 
 
 def test_each_head_is_read_where_it_is_asked_for(teacher, tmp_path):
@@ -93,10 +85,10 @@ def test_each_head_is_read_where_it_is_asked_for(teacher, tmp_path):
     assert heads == (teacher[0].config.num_attention_heads,) * teacher[0].config.num_hidden_layers
     assert report.kept == 5
     for text in texts:
-        row_ISK = each.get(text.id, text.text_hash)
+        row_ISK = attention(each, text)
         assert row_ISK.shape[0] == sum(heads)
         expected = torch.stack([layer.mean(0) for layer in row_ISK.split(list(heads))])
-        torch.testing.assert_close(expected, mean.get(text.id, text.text_hash), atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(expected, attention(mean, text), atol=1e-6, rtol=1e-4)
 
 
 def test_words_are_read_as_the_whole_matrix_has_them(teacher, tmp_path):
@@ -107,14 +99,14 @@ def test_words_are_read_as_the_whole_matrix_has_them(teacher, tmp_path):
     model.set_attn_implementation("eager")
     for text in texts:
         encoded = encode_teacher(tokenizer, TEMPLATE, text.question, text.rationale, 200)
-        tokens = encoded.map_spans(find_words(text.question, text.rationale))
+        tokens = encoded.align(find_words(text.question, text.rationale))
         with torch.no_grad():
             maps = model(torch.tensor([encoded.input_ids]), output_attentions=True).attentions
         rows_ST = torch.tensor(tokens.step_of_token) == torch.arange(tokens.n_steps)[:, None]
         columns_KT = torch.tensor(tokens.key_of_token) == torch.arange(tokens.n_keys)[:, None]
         expected = [rows_ST.float() @ layer[0].mean(0) @ columns_KT.float().T for layer in maps]
-        torch.testing.assert_close(store.get(text.id, text.text_hash), torch.stack(expected), atol=1e-6, rtol=1e-4)
-        assert store.step_tokens(text.id) == tokens.tokens_of_steps
+        torch.testing.assert_close(attention(store, text), torch.stack(expected), atol=1e-6, rtol=1e-4)
+        assert attention_row(store, text.id, text.text_hash).step_tokens == tokens.tokens_of_steps
     model.set_attn_implementation("sdpa")
 
 
@@ -130,7 +122,7 @@ def test_a_store_in_half_precision_is_close(teacher, tmp_path):
     one, _ = read(teacher, tmp_path / "a", texts)
     other, _ = read(teacher, tmp_path / "b", texts, dtype="float16")
     for text in texts:
-        row, half = (store.get(text.id, text.text_hash) for store in (one, other))
+        row, half = (attention(store, text) for store in (one, other))
         assert half.dtype == torch.float32
         torch.testing.assert_close(half, row, atol=1e-7, rtol=1e-3)
 
@@ -152,7 +144,7 @@ def test_batches_are_neighbours_in_length_within_the_budget(teacher, monkeypatch
         return forward(**given)
 
     monkeypatch.setattr(teacher[0], "forward", log_metrics)
-    monkeypatch.setattr("molsaki.models.logits.last_logits", lambda *_: {})
+    monkeypatch.setattr("molsaki.teacher.read_signals.last_logits", lambda *_: {})
     read(teacher, tmp_path / "a", texts, batch_tokens=170)
     assert sum(rows for rows, _ in shapes) == 9
     assert all(rows * width <= 170 or rows == 1 for rows, width in shapes)
@@ -167,16 +159,16 @@ def test_layers_stored_mixed_are_what_training_would_mix(teacher, tmp_path):
     cut = len(whole.input_ids) - 3
     store, _ = read(teacher, tmp_path / "a", texts, max_length=cut)
     mixed, _ = read(teacher, tmp_path / "b", texts, max_length=cut, mix=LayerMix(0.05))
-    assert any(any(store.missing(text.id)) for text in texts)
+    assert any(any(missing(store, text)) for text in texts)
     for text in texts:
-        missing_steps, missing_keys = store.missing(text.id)
-        row = store.get(text.id, text.text_hash)
+        missing_steps, missing_keys = missing(store, text)
+        row = attention(store, text)
         steps = [step for step in range(row.shape[1]) if step not in missing_steps]
         keys = [key for key in range(row.shape[2]) if key not in missing_keys]
         seen = row[:, steps][:, :, keys][None]
         masks = torch.ones(1, len(steps), dtype=torch.bool), torch.ones(1, len(keys), dtype=torch.bool)
         expected = mix_layers(seen, teacher_layer_weights(seen, *masks, 0.05))[0]
-        got = mixed.get(text.id, text.text_hash)
+        got = attention(mixed, text)
         assert got.shape == (1, *row.shape[1:])
         torch.testing.assert_close(got[0, steps][:, keys], expected)
 
@@ -241,13 +233,13 @@ def test_what_is_cut_is_counted_and_marked_as_missing(teacher, tmp_path):
     store, report = read(teacher, tmp_path / "a", [text], max_length=len(whole.input_ids) - 3)
     assert report.notes == {CUT: 1}
     spans = find_spans(text.question, text.rationale)
-    missing_steps, missing_keys = store.missing(text.id)
+    missing_steps, missing_keys = missing(store, text)
     assert len(spans.steps) - 1 in missing_steps
     assert len(spans.keys) - 1 in missing_keys
-    row = store.get(text.id, text.text_hash)
+    row = attention(store, text)
     assert row.shape[1:] == (len(spans.steps), len(spans.keys))
-    assert row[:, sorted(missing_steps)].abs().max() == 0
-    assert row[:, :, sorted(missing_keys)].abs().max() == 0
+    assert row[:, missing_steps].abs().max() == 0
+    assert row[:, :, missing_keys].abs().max() == 0
     assert row.abs().max() > 0
 
 
@@ -286,35 +278,3 @@ def test_a_teachers_tokenizer_without_offsets_is_refused(teacher, tmp_path):
 
     with pytest.raises(TokenizerError, match="fast tokenizer"):
         read((teacher[0], Slow()), tmp_path / "a", make_texts(1))
-
-
-SCRIPT = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import torch
-torch.set_num_threads(1)
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from test_extraction import FOLDER, make_texts, read
-
-def progress(done, total):
-    if done >= 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-teacher = AutoModelForCausalLM.from_pretrained(FOLDER), AutoTokenizer.from_pretrained(FOLDER)
-read(teacher, Path(sys.argv[2]), make_texts(12), batch_tokens=1, progress=progress)
-"""
-
-
-def test_killed_and_gone_on_it_is_the_same_store(teacher, tmp_path):
-    texts = make_texts(12)
-    here = str(Path(__file__).parent)
-    done = subprocess.run([sys.executable, "-c", SCRIPT, here, str(tmp_path / "a")], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    before = AttentionStore(tmp_path / "a")
-    assert 0 < len(before) < 12
-    store, report = read(teacher, tmp_path / "a", texts, batch_tokens=400)
-    assert (report.read, report.kept) == (12, 12)
-    expected, _ = read(teacher, tmp_path / "b", texts, batch_tokens=400)
-    assert_same_rows(store, expected, texts)
-    assert store.check().ok

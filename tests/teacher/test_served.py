@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import datetime
 import json
 import time
 from collections import Counter
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Server, answer
+from servers import Server
 
 from molsaki.config.model_spec import ServerSpec
 from molsaki.encoding.prompts import TEACHER, Prompt, PromptTemplate
@@ -20,7 +19,6 @@ from molsaki.errors import InputError, RecipeError, StageError
 from molsaki.records import Problem
 from molsaki.stages.generate import generate_rationales
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.protocol import PassingError, read_completion, read_retry_after, request_body
 from molsaki.teacher.requests import Questions
 from molsaki.teacher.served import ServedWriter, check_server
 from molsaki.teacher.writer import Request
@@ -79,11 +77,14 @@ PASSING = {
     '<raw> {"choices": [3]}': "an answer without text",
     '<raw> {"choices": [{"text": 3}]}': "an answer without text",
     '<raw> {"error": {"message": "busy"}}': "an error with status 200",
+    '<raw> {"choices": [{"text": "half a", "finish_reason": "error"}]}': "finish_reason error",
+    '<raw> {"choices": [{"text": "half a", "finish_reason": "abort"}]}': "finish_reason abort",
+    '<raw> {"choices": [{"text": "", "finish_reason": null, "error": {"code": 502}}]}': "finish_reason error",
     "<huge>": "an answer of more than 8 MB",
 }
 
 
-@pytest.mark.parametrize(("what", "reason"), PASSING.items(), ids=[what[:20] for what in PASSING])
+@pytest.mark.parametrize(("what", "reason"), PASSING.items(), ids=range(len(PASSING)))
 def test_what_may_pass_is_asked_again_and_counted(what: str, reason: str) -> None:
     with Server(lambda number, _: what if number < 2 else " fine") as server:
         served = writer(server)
@@ -138,26 +139,6 @@ def test_who_asks_for_hours_is_not_asked_again() -> None:
         assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("7", 7.0),
-        (" 0 ", 0.0),
-        ("Wed, 21 Oct 2026 07:28:30 GMT", 30.0),
-        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
-        ("-3", None),
-        ("soon", None),
-        ("", None),
-        (None, None),
-        ("9" * 40, 999999999999.0),
-        ("²", None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
-    now = datetime.datetime(2026, 10, 21, 7, 28, tzinfo=datetime.UTC)
-    assert read_retry_after(value, now) == seconds
-
-
 def test_a_question_without_an_answer_is_given_back_with_its_reason() -> None:
     with Server(lambda _, body: "<status> 500" if ": 3" in body["prompt"] else " fine") as server:
         served = writer(server, retries=2)
@@ -166,7 +147,7 @@ def test_a_question_without_an_answer_is_given_back_with_its_reason() -> None:
     assert served.notes == {"requests repeated: HTTP 500": 2}
     with Server(lambda _, body: "<status> 400" if ": 3" in body["prompt"] else " fine") as server:
         served = writer(server)
-        assert ask(served, 8)[3].failure == "HTTP 400"
+        assert ask(served, 8)[3].failure.startswith("HTTP 400: ")
         assert len(server.asked) == 8, "what is refused is not asked again"
 
 
@@ -194,6 +175,60 @@ def test_a_server_that_answers_nothing_more_stops_the_run() -> None:
         assert len(server.asked) < 25
 
 
+def test_a_refused_field_is_named_by_the_servers_own_words() -> None:
+    refusal = "Unsupported parameter: 'max_tokens' is not supported with this model."
+    with Server(lambda *_: f"<refuse> {refusal}") as server:
+        with pytest.raises(StageError) as caught:
+            ask(writer(server, max_in_flight=2), 50)
+        check = check_server(ServerSpec(base_url=server.url, model="m"))
+    assert refusal in str(caught.value)
+    assert "field_names" in str(caught.value)
+    assert refusal in check.says
+
+
+def test_the_words_of_a_server_that_stays_busy_are_in_the_message() -> None:
+    busy = '<raw> {"error": {"message": "quota used up"}}'
+    with Server(lambda *_: busy) as server, pytest.raises(StageError, match=r"11 questions in a row.*quota used up"):
+        ask(writer(server, max_in_flight=2, retries=0), 50)
+
+
+def test_fields_are_renamed_left_out_and_added() -> None:
+    names = {"max_tokens": "max_completion_tokens", "temperature": None, "seed": None, "stop": "stop_sequences"}
+    more = {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
+    with Server(lambda *_: " fine") as server:
+        served = writer(server, field_names=names, extra_body=more)
+        prompt = Prompt(text="Q: 0\nA:", stop_strings=("\nQ:",))
+        list(served.complete([Request(prompt)], max_new_tokens=9, temperature=0.5))
+        body, _ = server.asked[0]
+    sent = {"model": "m", "max_completion_tokens": 9, "stop_sequences": ["\nQ:"], "prompt": "Q: 0\nA:"}
+    assert body == sent | more
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"extra_body": {"max_tokens": 3}}, "max_tokens"),
+        ({"extra_body": {"messages": []}}, "messages"),
+        ({"extra_body": {"stream": True}}, "stream"),
+        ({"field_names": {"seed": "model"}}, "model"),
+        ({"field_names": {"seed": "stop"}}, "stop"),
+        ({"field_names": {"max_tokens": "n_predict"}, "extra_body": {"n_predict": 3}}, "n_predict"),
+    ],
+)
+def test_a_field_that_would_be_sent_twice_or_change_the_answer_is_refused(settings: Any, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        ServerSpec(base_url="http://x/v1", model="m", **settings)
+    ServerSpec(base_url="http://x/v1", model="m", field_names={"max_tokens": None}, extra_body={"max_tokens": 3})
+
+
+def test_an_unknown_finish_reason_is_counted() -> None:
+    with Server(lambda *_: '<raw> {"choices": [{"text": " fine", "finish_reason": "tool_calls"}]}') as server:
+        served = writer(server)
+        (found,) = ask(served)
+    assert (found.text, found.finish, found.cut, found.filtered) == (" fine", "tool_calls", False, False)
+    assert served.notes["answers with the unknown finish_reason 'tool_calls', read as ended"] == 1
+
+
 def test_no_more_requests_are_in_flight_than_allowed() -> None:
     with Server(lambda *_: "<slow> fine") as server:
         ask(writer(server, max_in_flight=3), 9)
@@ -218,20 +253,6 @@ def test_a_program_with_a_running_loop_of_its_own_can_ask() -> None:
 
     with Server(lambda *_: " fine") as server:
         assert asyncio.run(cell(server)) == " fine"
-
-
-def test_the_bound_on_tokens_and_null_for_text_are_read() -> None:
-    spec = ServerSpec(base_url="http://x/v1", model="m")
-    assert read_completion(spec, answer({"messages": []}, "Well", "length")).cut
-    nothing = read_completion(spec, b'{"choices": [{"message": {"content": null}, "finish_reason": "length"}]}')
-    assert (nothing.text, nothing.cut, nothing.counted) == ("", True, False)
-    hostile = read_completion(
-        spec, b'{"choices": [{"message": {"content": "\\ud800"}}], "usage": {"prompt_tokens": -1}}'
-    )
-    assert (hostile.text, hostile.prompt_tokens) == ("?", 0)
-    with pytest.raises(PassingError, match="without text"):
-        read_completion(spec, b'{"choices": [{"message": null}]}')
-    assert "seed" not in request_body(spec, Prompt(text="x"), 1, 0.0, 5)
 
 
 @pytest.mark.parametrize("value", [None, "", "a b", "sk-\n", "schlüssel"])
@@ -275,6 +296,60 @@ def problems(n: int) -> list[Problem]:
 def right(body: dict[str, Any]) -> str:
     n = int(body["prompt"].split()[3])
     return f" {n} and 1 are {n + 1}. The answer is {n + 1}."
+
+
+def test_thinking_and_finish_reasons_are_in_the_log_and_are_read_back(tmp_path: Path) -> None:
+    """What was paid for is kept, and a second run asks for none of it again."""
+
+    def behave(number: int, body: dict[str, Any]) -> str:
+        n = body["messages"][-1]["content"].split()[2]
+        message = {"content": f"The answer is {int(n) + 1}.", "reasoning_content": f"{n} and one more"}
+        choice = {"message": message, "finish_reason": "content_filter" if n == "1" else "stop"}
+        return "<raw> " + json.dumps({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+
+    def run() -> Any:
+        return generate_rationales(
+            writer(server, protocol="chat"),
+            problems(2),
+            Questions(CHAT),
+            log=RowLog(tmp_path / "rows.jsonl"),
+            completions=completions,
+            max_new_tokens=20,
+        )
+
+    completions = RowLog(tmp_path / "completions.jsonl")
+    with Server(behave) as server:
+        report = run()
+        rows = {row["id"]: row for row in completions.rows()}
+        (tmp_path / "rows.jsonl").unlink()
+        assert run().reasons == report.reasons
+        assert len(server.asked) == 2
+    assert [rows[f"p{i}"]["thinking"] for i in range(2)] == ["0 and one more", "1 and one more"]
+    assert [(rows[f"p{i}"]["finish"], rows[f"p{i}"]["filtered"]) for i in range(2)] == [
+        ("stop", False),
+        ("content_filter", True),
+    ]
+    assert report.reasons["content filter"] == 1
+
+
+def test_a_log_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its rows have no thinking."""
+    completions = RowLog(tmp_path / "completions.jsonl")
+    with Server(lambda _, body: right(body)) as server:
+        for name in ("first.jsonl", "second.jsonl"):
+            report = generate_rationales(
+                writer(server),
+                problems(1),
+                Questions(TEMPLATE),
+                log=RowLog(tmp_path / name),
+                completions=completions,
+                max_new_tokens=20,
+            )
+            assert report.kept == 1
+            (row,) = completions.rows()
+            completions.path.unlink()
+            completions.append([{k: v for k, v in row.items() if k not in ("thinking", "finish", "filtered")}])
+        assert len(server.asked) == 1
 
 
 def test_a_thousand_rows_with_one_request_in_ten_failing_are_all_there_and_none_twice(tmp_path: Path) -> None:

@@ -17,12 +17,11 @@ from small_world import (
 )
 
 from molsaki.answers.parse import is_right, parse_answer
-from molsaki.errors import ArtefactError, InputError
+from molsaki.errors import InputError
 from molsaki.methods import AttentionChoice
 from molsaki.records import Problem
 from molsaki.spans.find import find_spans
-from molsaki.store.signal_reader import AttentionStore
-from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.store.attention_rows import attention_row
 from molsaki.training import encode_examples, encode_labels
 from molsaki.training.examples import CUT_REASONING, NO_QUESTION_KEYS
 
@@ -59,37 +58,9 @@ def test_means_are_over_the_teachers_own_tokens(tmp_path):
     problems = make_problems(4)
     store = make_store(tmp_path, problems)
     for whole, mean in zip(encode(problems, store)[0], encode(problems, store, MEANS)[0], strict=True):
-        counts = torch.tensor(store.step_tokens(whole.problem_id))
+        text = make_texts(problems)[whole.problem_id]
+        counts = torch.tensor(attention_row(store, text.id, text.text_hash).step_tokens)
         torch.testing.assert_close(mean.teacher_LSK * counts[None, :, None], whole.teacher_LSK)
-
-
-def test_means_from_a_store_without_counts_are_refused(tmp_path):
-    problems = make_problems(1)
-    text = make_texts(problems)["p0"]
-    spans = find_spans(text.question, text.rationale, "numbers")
-    with AttentionStoreWriter(tmp_path, {}) as writer:
-        writer.add("p0", text.text_hash, torch.rand(2, spans.n_steps, spans.n_keys))
-    store = AttentionStore(tmp_path)
-    assert store.step_tokens("p0") == ()
-    assert encode(problems, store)[0][0].teacher_LSK is not None
-    with pytest.raises(ArtefactError, match="how many of the teacher's tokens each step of 'p0' has"):
-        encode(problems, store, MEANS)
-
-
-@pytest.mark.parametrize("counts", [(1,), (1, -1), (1, 2, 3), ("a", 2)])
-def test_counts_that_are_not_the_steps_are_not_stored(tmp_path, counts):
-    with AttentionStoreWriter(tmp_path, {}) as writer, pytest.raises(ArtefactError, match="'p0'"):
-        writer.add("p0", "hash", torch.rand(1, 2, 2), step_tokens=counts)
-
-
-def test_an_index_with_a_count_too_few_is_noticed(tmp_path):
-    with AttentionStoreWriter(tmp_path, {}) as writer:
-        writer.add("p0", "hash", torch.rand(1, 2, 2), step_tokens=(4, 7))
-    assert AttentionStore(tmp_path).step_tokens("p0") == (4, 7)
-    index = tmp_path / "shard-00000.jsonl"
-    index.write_text(index.read_text().replace("[4,7]", "[4]").replace("[4, 7]", "[4]"))
-    with pytest.raises(ArtefactError, match="not one number of tokens for each"):
-        AttentionStore(tmp_path)
 
 
 def test_the_reason_sequence_ends_in_the_answer_and_only_where_it_is_asked_for():

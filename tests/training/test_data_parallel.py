@@ -22,10 +22,10 @@ from small_world import make_problems, train
 from molsaki.training import encode_examples
 folder = Path(sys.argv[2])
 from small_world import TEMPLATES, CONTEXT, make_tokenizer, make_texts
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_reader import SignalStore
 problems = make_problems(8)
 examples, _ = encode_examples(
-    make_tokenizer(), problems, make_texts(problems), TEMPLATES, CONTEXT, AttentionStore(folder / "attention")
+    make_tokenizer(), problems, make_texts(problems), TEMPLATES, CONTEXT, SignalStore(folder / "attention")
 )
 student, metrics = train(folder / "two", examples, batch_size=2, accumulation=2, steps=3, log_every=1, model="llama")
 print("process done", metrics["steps"])

@@ -24,8 +24,9 @@ from molsaki.errors import ArtefactError, InputError, MolsakiError, StageError, 
 from molsaki.methods import METHODS, StudentShape, terms_of
 from molsaki.records import Problem
 from molsaki.spans.text import Text
-from molsaki.store.signal_reader import AttentionStore
-from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.store.attention_rows import attention_schema, pack_attention
+from molsaki.store.signal_reader import SignalStore
+from molsaki.store.signal_writer import SignalWriter
 from molsaki.training import Collator, DistillationTrainer, encode_examples, encode_labels, make_method
 from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, NOTHING_LEFT, TOO_LONG
 
@@ -76,8 +77,9 @@ def test_a_batch_without_attention_has_no_attention_loss(tmp_path):
 
 
 def test_a_teacher_row_with_nan_is_not_stored(tmp_path):
-    with AttentionStoreWriter(tmp_path / "a", {}) as writer, pytest.raises(ArtefactError, match="'p0'"):
-        writer.add("p0", "hash", torch.full((2, 2, 2), float("nan")))
+    row = pack_attention(torch.full((2, 2, 2), float("nan")), (1, 1))
+    with SignalWriter(tmp_path / "a", {}, attention_schema(2)) as writer, pytest.raises(ArtefactError, match="'p0'"):
+        writer.add("p0", "hash", row)
 
 
 def test_a_teacher_row_with_nan_in_training_names_the_example(tmp_path, examples):
@@ -128,9 +130,10 @@ def test_steps_and_keys_that_only_the_teacher_lacks_are_dropped(tmp_path):
     problem = make_problems(4)[3]
     text = make_texts([problem])[problem.id]
     (whole,), _ = encode([problem], make_store(tmp_path / "a", [problem]))
-    with AttentionStoreWriter(tmp_path / "b", {}) as writer:
-        writer.add(text.id, text.text_hash, whole.teacher_LSK, missing_steps=(1,), missing_keys=(0, 2))
-    (example,), report = encode([problem], AttentionStore(tmp_path / "b"))
+    counts = [step != 1 for step in range(whole.tokens.n_steps)]
+    with SignalWriter(tmp_path / "b", {}, attention_schema(len(whole.teacher_LSK))) as writer:
+        writer.add(text.id, text.text_hash, pack_attention(whole.teacher_LSK, counts, (1,), (0, 2)))
+    (example,), report = encode([problem], SignalStore(tmp_path / "b"))
     assert report.notes[DROPPED] == 1
     steps = [s for s in range(whole.tokens.n_steps) if s != 1]
     keys = [k for k in range(whole.tokens.n_keys) if k not in (0, 2)]

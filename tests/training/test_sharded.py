@@ -19,14 +19,14 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from small_world import CONTEXT, TEMPLATES, make_llama, make_problems, make_texts, make_tokenizer
 from molsaki.methods import METHODS, terms_of
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.signal_reader import SignalStore
 from molsaki.training import Collator, encode_examples, make_method
 from molsaki.training.model import DistillationModel
 
 dist.init_process_group("gloo")
 mesh = init_device_mesh("cpu", (2,))
 tokenizer, problems = make_tokenizer(), make_problems(8)
-store = AttentionStore(Path(sys.argv[2]) / "attention")
+store = SignalStore(Path(sys.argv[2]) / "attention")
 examples, _ = encode_examples(tokenizer, problems, make_texts(problems), TEMPLATES, CONTEXT, store)
 
 def build():

@@ -1,43 +1,50 @@
-"""Where models look while they reason, as functions that a notebook or a script can call.
+"""What models attend to while they reason, as functions for a notebook or a script.
 
-    looks      one model's attention on one text, token by token, and what of it lies on keys
-    shift      does attention move onto the keys as the steps go on? against shuffled keys
-    agreement  do two models look at the same keys?
-    rightness  and has that to do with being right?
-    layers     which layers look at keys, and which weigh in the mixture
-    causal     hide a key from attention at a step: does the model write something else?
+    text_attention  one model's attention on one text, token by token, and the share of it on keys
+    shift           does attention move onto the keys from step to step? compared with shuffled keys
+    agreement       do two models attend to the same keys?
+    correctness     does a measure of attention differ between wrong and right answers?
+    layers          which layers attend to keys, and which have weight in the mixture
+    causal          mask a key at a step: does the model write something else?
 
-Attention shows where a model reads from. It does not show what it does with what it reads, and a key that is
-hardly looked at may still have been read by way of other tokens. `causal` is the one function here that changes
-something and looks at what follows.
+Attention shows where a model reads from. It does not show what the model does with what it reads, and a key with little
+attention may have been read through other tokens. `causal` is the one function here that changes something and
+compares what follows.
 """
 
 from molsaki.analysis.agreement import Agreement, agreement, agreement_by_problem
-from molsaki.analysis.causal import Hidden, hide_keys
+from molsaki.analysis.causal import HiddenKey, hide_keys
+from molsaki.analysis.correctness import ErrorGap, error_gap
 from molsaki.analysis.layers import LayerProfile, layer_profile, layer_weights
-from molsaki.analysis.looks import Look, StepFacts, read_looks, step_facts, student_encoder, teacher_encoder
-from molsaki.analysis.rightness import WhenWrong, when_wrong
 from molsaki.analysis.shift import Estimate, Shift, StepShare, progressive_shift
+from molsaki.analysis.text_attention import (
+    StepFacts,
+    TextAttention,
+    read_text_attention,
+    step_facts,
+    student_encoder,
+    teacher_encoder,
+)
 
 __all__ = [
     "Agreement",
+    "ErrorGap",
     "Estimate",
-    "Hidden",
+    "HiddenKey",
     "LayerProfile",
-    "Look",
     "Shift",
     "StepFacts",
     "StepShare",
-    "WhenWrong",
+    "TextAttention",
     "agreement",
     "agreement_by_problem",
+    "error_gap",
     "hide_keys",
     "layer_profile",
     "layer_weights",
     "progressive_shift",
-    "read_looks",
+    "read_text_attention",
     "step_facts",
     "student_encoder",
     "teacher_encoder",
-    "when_wrong",
 ]

@@ -1,4 +1,7 @@
-"""Do two models look at the same keys?"""
+"""Do two models attend to the same keys?
+
+Legend: S steps, K keys.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molsaki.analysis.looks import Floats, Look
 from molsaki.analysis.shift import Estimate, estimate
+from molsaki.analysis.text_attention import Floats, TextAttention
 from molsaki.errors import EvaluationError
 
 _LEAST = 1e-6
-"""Attention that is counted at least, as a share of a row, so that a divergence stays finite."""
+"""Smaller shares of a row count as this much, so that a divergence stays finite."""
 _MOST_BITS = 30.0
-"""No divergence is larger, with attention counted at least so much."""
+"""No divergence is larger, given `_LEAST`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How alike two models' attention on the keys is.
+    """How similar two models' attention on the keys is.
 
     Attributes:
-        divergence: KL(a ‖ b) in bits, mean over steps; 0 is the same distribution over the keys.
-        rank: Spearman's correlation of the keys' order, mean over steps with three keys or more; 1 is the same.
-        same_top: the share of steps whose most-attended key is the same.
-        chance: that share, had b picked a key at random.
-        problems: how many texts were compared.
-        left_out: texts in which no step sees two keys on both sides.
+        divergence: KL(reference ‖ model) in bits, mean over steps; 0 for equal distributions over the keys.
+        rank: Spearman's correlation over the keys, mean over steps with at least three keys; 1 for the same order.
+        same_top: the share of steps with the same most-attended key.
+        chance: that share for a model that picks a key at random.
+        problems: number of texts compared.
+        left_out: number of texts without a step that sees two keys on both sides.
     """
 
     divergence: Estimate
@@ -38,25 +41,25 @@ class Agreement:
     left_out: int
 
 
-def agreement(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> Agreement:
-    """Compare where two models look, key by key, on the texts that both have.
+def agreement(reference: Mapping[str, TextAttention], *runs: Mapping[str, TextAttention]) -> Agreement:
+    """Compare two models' attention on the keys, on the texts that both have.
 
-    For every step of the rationale, and every key that it can see on both sides, with the layers averaged and the row
-    divided by its sum: KL(a ‖ b) = Σ_k a_k·log2(a_k / b_k), Spearman's rank correlation, and whether the largest is
+    For every step of the rationale, over the keys that it can see on both sides, with the layers averaged and the row
+    divided by its sum: KL(p ‖ q) = Σ_k p_k·log2(p_k / q_k), Spearman's rank correlation, and whether the largest key is
     the same. Means are over a text's steps and then over texts; intervals are over texts, and over runs.
 
-    It can show that a student spreads its attention over the keys as its teacher does. It cannot show that it learned
-    to from the teacher: compare with the student before training, and with one that was trained without the attention
-    loss. Averaging the layers hides what one layer does; the training compares mixtures of its own.
+    It can show that a student spreads its attention over the keys as its teacher does. It cannot show that the student
+    learned this from the teacher: compare with the student before training, and with one that was trained without the
+    attention loss. The average over layers hides what one layer does; training compares mixtures of layers.
 
     Args:
-        a: the looks that are the measure, the teacher's.
-        *runs: the looks to compare, one mapping for each trained model (seed).
+        reference: attention by text id, of the teacher for example.
+        *runs: attention of the model to compare, one mapping for each trained model (seed).
 
     Raises:
-        EvaluationError: no text can be compared.
+        EvaluationError: no text can be compared, or two texts of one id differ.
     """
-    _, table, left_out = agreement_by_problem(a, *runs)
+    _, table, left_out = agreement_by_problem(reference, *runs)
     ranked = ~np.isnan(table[:, :, 1]).any(0)
     return Agreement(
         divergence=estimate(table[:, :, 0], (0.0, _MOST_BITS)),
@@ -68,45 +71,47 @@ def agreement(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> Agreement:
     )
 
 
-def agreement_by_problem(a: Mapping[str, Look], *runs: Mapping[str, Look]) -> tuple[list[str], Floats, int]:
-    """What `agreement` averages, problem by problem.
+def agreement_by_problem(
+    reference: Mapping[str, TextAttention], *runs: Mapping[str, TextAttention]
+) -> tuple[list[str], Floats, int]:
+    """The values that `agreement` averages, problem by problem.
 
     Args:
-        a: the looks that are the measure, the teacher's.
-        *runs: the looks to compare, one mapping for each trained model (seed).
+        reference: as there.
+        *runs: as there.
 
     Returns:
         The ids of the texts that can be compared; a table [runs, texts, 4] of the mean over steps of the divergence in
         bits, the rank correlation (NaN where no step has three keys), whether the most-attended key is the same, and
-        that share by chance; and how many texts could not be compared.
+        that share by chance; and the number of texts that cannot be compared.
 
     Raises:
-        EvaluationError: no text can be compared.
+        EvaluationError: as there.
     """
-    shared = sorted(set(a).intersection(*runs)) if runs else []
-    rows = [[_compare(a[row_id], run[row_id]) for row_id in shared] for run in runs]
+    shared = sorted(set(reference).intersection(*runs)) if runs else []
+    rows = [[_compare(reference[row_id], run[row_id]) for row_id in shared] for run in runs]
     usable = [i for i in range(len(shared)) if all(row[i] is not None for row in rows)]
     if not usable:
         raise EvaluationError(
-            f"Expected a text on which both models see two keys or more; none of {len(shared)} is one. There is "
-            f"nothing to compare; read both on the same texts."
+            f"Expected a text on which both models see at least two keys; got none among {len(shared)} shared texts. "
+            "There is nothing to compare; read both models on the same texts."
         )
     table = np.array([[row[i] for i in usable] for row in rows], dtype=np.float64)
     return [shared[i] for i in usable], table, len(shared) - len(usable)
 
 
-def _compare(a: Look, b: Look) -> tuple[float, float, float, float] | None:
+def _compare(a: TextAttention, b: TextAttention) -> tuple[float, float, float, float] | None:
     """Means over the rationale's steps: divergence, rank correlation (NaN for none), same top, chance."""
     if a.text.text_hash != b.text.text_hash:
         raise EvaluationError(
-            f"Expected two looks at one text; those at {a.text.id!r} are at different ones. Their keys are not the "
-            f"same; read both models on the same texts."
+            f"Expected attention of both models on the same text; those of {a.text.id!r} differ. Their keys are not "
+            "the same; read both models on the same texts."
         )
-    seen_SK = a.visible_SK & b.visible_SK
+    visible_SK = a.visible_SK & b.visible_SK
     found = []
-    for row_a, row_b, seen in zip(a.keys_SK()[1:], b.keys_SK()[1:], seen_SK[1:], strict=True):
-        if seen.sum() >= 2 and row_a[seen].sum() > 0 and row_b[seen].sum() > 0:
-            found.append(_compare_rows(row_a[seen], row_b[seen]))
+    for row_a, row_b, visible in zip(a.keys_SK()[1:], b.keys_SK()[1:], visible_SK[1:], strict=True):
+        if visible.sum() >= 2 and row_a[visible].sum() > 0 and row_b[visible].sum() > 0:
+            found.append(_compare_rows(row_a[visible], row_b[visible]))
     if not found:
         return None
     table = np.array(found)
@@ -118,7 +123,7 @@ def _compare(a: Look, b: Look) -> tuple[float, float, float, float] | None:
 def _compare_rows(row_a: Floats, row_b: Floats) -> tuple[float, float, float, float]:
     p, q = _distribution(row_a), _distribution(row_b)
     divergence = max(0.0, float((p * np.log2(p / q)).sum()))
-    return divergence, _spearman(row_a, row_b), float(row_a.argmax() == row_b.argmax()), 1 / len(row_a)
+    return divergence, _rank_correlation(row_a, row_b), float(row_a.argmax() == row_b.argmax()), 1 / len(row_a)
 
 
 def _distribution(row: Floats) -> Floats:
@@ -127,18 +132,10 @@ def _distribution(row: Floats) -> Floats:
     return distribution
 
 
-def _spearman(row_a: Floats, row_b: Floats) -> float:
-    if len(row_a) < 3:
+def _rank_correlation(row_a: Floats, row_b: Floats) -> float:
+    """Spearman's correlation; NaN for fewer than three keys, or where a row is the same for all keys."""
+    if len(row_a) < 3 or np.ptp(row_a) == 0 or np.ptp(row_b) == 0:
         return float("nan")
-    a, b = _ranks(row_a), _ranks(row_b)
-    spread = a.std() * b.std()
-    if spread == 0:
-        return float("nan")
-    return float(np.clip(((a - a.mean()) * (b - b.mean())).mean() / spread, -1.0, 1.0))
+    from scipy import stats
 
-
-def _ranks(row: Floats) -> Floats:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, place, count = np.unique(row, return_inverse=True, return_counts=True)
-    ranks: Floats = (np.cumsum(count) - (count - 1) / 2)[place]
-    return ranks
+    return float(stats.spearmanr(row_a, row_b).statistic)

@@ -1,4 +1,4 @@
-"""Layer by layer: who looks at the keys, and who weighs in the mixture."""
+"""Layer by layer: attention on the keys, and weights in the mixture."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molsaki.analysis.looks import Floats, Look
 from molsaki.analysis.shift import Estimate, estimate, layer_change
+from molsaki.analysis.text_attention import Floats, TextAttention
 
 
 @dataclass(frozen=True, slots=True)
 class LayerProfile:
-    """One layer's part.
+    """One layer's attention on keys.
 
     Attributes:
         layer: from 0, the first after the embeddings.
-        above: the share of its attention that lies on keys above shuffled keys, mean over the rationale's sentences.
-        change: how that changes from the first sentence to the last; None where no rationale has two.
+        above: the share of its attention on keys less the share on shuffled keys, mean over the rationale's sentences.
+        change: how `above` changes from the first sentence to the last; None where no rationale has two.
     """
 
     layer: int
@@ -26,18 +26,18 @@ class LayerProfile:
     change: Estimate | None
 
 
-def layer_profile(*runs: Mapping[str, Look]) -> list[LayerProfile]:
-    """What `progressive_shift` measures, for every layer by itself.
+def layer_profile(*runs: Mapping[str, TextAttention]) -> list[LayerProfile]:
+    """What `progressive_shift` measures, for each layer.
 
-    It can show in which layers attention lies on keys, such as whether the middle ones have most of it. It cannot
-    show which layers matter to the answer: a layer may attend to keys and its output be ignored. Layers are compared
-    within one model; layer 2 of a student is not layer 2 of its teacher.
+    It can show in which layers attention is on keys, such as whether the middle ones have most of it. It cannot show
+    which layers matter to the answer: later layers may ignore what a layer reads. Layers are compared within one model;
+    layer 2 of a student is not layer 2 of its teacher.
 
     Args:
-        *runs: looks by problem id, one mapping for each trained model (seed); all of the same problems.
+        *runs: attention by problem id, one mapping for each trained model (seed); all of the same problems.
 
     Raises:
-        EvaluationError: there are no looks, or the runs are not of the same problems.
+        EvaluationError: there is no attention, or the runs are not of the same problems.
     """
     profiles = []
     for layer in range(len(next(iter(runs[0].values())).share_LS) if runs and runs[0] else 1):
@@ -50,17 +50,17 @@ def layer_profile(*runs: Mapping[str, Look]) -> list[LayerProfile]:
 
 
 def layer_weights(
-    looks: Mapping[str, Look], temperature: float = 0.1, *, normalise: bool = True
+    attention: Mapping[str, TextAttention], temperature: float = 0.1, *, normalise: bool = True
 ) -> tuple[list[str], Floats]:
     """The weights that Eq. 4 of the paper gives a teacher's layers, for every text.
 
-    They say which layers' attention changes most from key to key. A high weight is not importance to the answer, and
-    at a low temperature small differences make large ones of weights.
+    They show which layers' attention changes most from key to key. A layer with a high weight need not matter to the
+    answer, and at a low temperature small differences of attention give large differences of weights.
 
     Args:
-        looks: the teacher's, by id.
+        attention: the teacher's, by text id.
         temperature: τ1.
-        normalise: as `teacher_layer_weights`.
+        normalise: see `molsaki.teacher_layer_weights`.
 
     Returns:
         The ids and the weights [texts, L], each row summing to 1.
@@ -70,20 +70,20 @@ def layer_weights(
     from molsaki.methods.layers import teacher_layer_weights
 
     rows = []
-    for look in looks.values():
-        there_K = np.isin(np.arange(look.spans.n_keys), look.key_of_token_T)
+    for one in attention.values():
+        has_tokens_K = np.isin(np.arange(one.spans.n_keys), one.key_of_token_T)
         weights_BL = teacher_layer_weights(
-            torch.from_numpy(look.keys_LSK)[None],
-            torch.from_numpy(look.tokens_S > 0)[None],
-            torch.from_numpy(there_K)[None],
+            torch.from_numpy(one.keys_LSK)[None],
+            torch.from_numpy(one.tokens_S > 0)[None],
+            torch.from_numpy(has_tokens_K)[None],
             temperature,
             normalise=normalise,
         )
         rows.append(weights_BL[0].numpy())
-    return list(looks), np.array(rows)
+    return list(attention), np.array(rows)
 
 
-def _above(look: Look, layer: int) -> float:
-    above = (look.share_LS[layer] - look.shuffled_LS[layer])[1:]
+def _above(attention: TextAttention, layer: int) -> float:
+    above = (attention.share_LS[layer] - attention.shuffled_LS[layer])[1:]
     there = above[~np.isnan(above)]
     return float(there.mean()) if there.size else float("nan")

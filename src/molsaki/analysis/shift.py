@@ -1,7 +1,9 @@
 """The progressive shift: does attention move onto the keys as the reasoning goes on?
 
-The paper's first finding, as a number. A plain share of attention on keys would rise by itself, since every sentence
-adds keys; so it is compared with what shuffled keys would get (`Look.shuffled_LS`).
+The paper's first finding, as a number. The share of attention on keys rises by itself, since every sentence adds keys.
+So it is compared with the share on shuffled keys (`TextAttention.shuffled_LS`).
+
+Legend: L layers, S steps.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molsaki.analysis.looks import Floats, Look
+from molsaki.analysis.text_attention import Floats, TextAttention
 from molsaki.errors import EvaluationError
 from molsaki.evaluation.crossed import crossed_interval
 from molsaki.evaluation.intervals import Interval
@@ -19,7 +21,7 @@ from molsaki.evaluation.intervals import Interval
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean with its interval, and how many problems and runs it rests on."""
+    """A mean with its interval, and the number of problems and runs that it is over."""
 
     mean: float
     interval: Interval
@@ -32,12 +34,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class StepShare:
-    """What lies on keys at one step.
+    """Attention on keys at one step.
 
     Attributes:
-        step: 0 is the question, 1 the rationale's first sentence.
-        share: the share of a token's attention that lies on keys.
-        shuffled: what lies on shuffled keys.
+        step: 0 for the question, 1 for the rationale's first sentence.
+        share: the share of a token's attention that is on keys.
+        shuffled: the share on shuffled keys.
         above: share − shuffled, with its interval.
     """
 
@@ -49,13 +51,13 @@ class StepShare:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """How attention moves.
+    """How attention on keys changes from step to step.
 
     Attributes:
         steps: every step that enough problems have.
-        change: how much `above` changes from the rationale's first sentence to its last, along the line that fits
-            each problem's sentences best.
-        too_short: problems whose rationale has fewer than two sentences; they have no say in `change`.
+        change: how much `above` changes from the rationale's first sentence to its last, along the least-squares line
+            through each problem's sentences; None where no rationale has two sentences.
+        too_short: number of problems whose rationale has fewer than two sentences; `change` leaves them out.
     """
 
     steps: tuple[StepShare, ...]
@@ -64,34 +66,34 @@ class Shift:
 
 
 def progressive_shift(
-    *runs: Mapping[str, Look], layer: int | None = None, weights: Floats | None = None, at_least: int = 5
+    *runs: Mapping[str, TextAttention], layer: int | None = None, weights: Floats | None = None, at_least: int = 5
 ) -> Shift:
     """Measure how the attention on keys, above that on shuffled keys, changes from step to step.
 
     above(s) = (1/|s|)·Σ_{i ∈ s} Σ_{j ∈ keys} I[i, j] − its mean over all placements of the key tokens in their own
-    sentences. `change` is the slope of above(s) over the rationale's sentences, where the first stands at 0 and the
-    last at 1, averaged over problems; of a rationale that was cut off, those are of the sentences that are there. Its
-    interval is over problems, and over runs if there are several.
+    sentences. `change` is the slope of above(s) over the rationale's sentences, with the first at 0 and the last at 1,
+    averaged over problems. Sentences that were cut off do not count. The interval is over problems, and over runs if
+    there are several.
 
     It can show that later sentences attend to the keys more than to other words of the same sentences, and by how
-    much. It cannot show that this is why an answer is right. Keys may also draw attention for what they are (digits
-    are rare and short words), which a shuffle does not take away; a *change* of it over the steps is less open to
-    that. Rationales of different lengths are pooled by their relative place.
+    much. It cannot show that an answer is right because of this. Keys may also draw attention because they are rare and
+    short words, which shuffling does not remove; the change over the steps depends less on that. Rationales of
+    different lengths are pooled by relative position.
 
     Args:
-        *runs: looks by problem id, one mapping for each trained model (seed); all of the same problems.
+        *runs: attention by problem id, one mapping for each trained model (seed); all of the same problems.
         layer: one layer; by default all are mixed.
-        weights: how to mix them [L]; the plain mean by default.
-        at_least: a step that fewer problems have is left out of `steps`.
+        weights: weights of the mixture [L]; the plain mean by default.
+        at_least: steps that fewer problems have are left out of `steps`.
 
     Raises:
-        EvaluationError: there are no looks, or the runs are not of the same problems.
+        EvaluationError: there is no attention, or the runs are not of the same problems.
     """
     tables = _tables(runs, layer, weights)
     longest = max(len(share) for share, _ in tables[0])
     steps = []
     for step in range(longest):
-        # A step that was cut off in one run is left out for all of them: they are compared on the same problems.
+        # All runs are averaged over the same problems: those where no run had the step cut off.
         has = [
             i for i in range(len(tables[0])) if all(len(t[i][0]) > step and not np.isnan(t[i][0][step]) for t in tables)
         ]
@@ -104,13 +106,13 @@ def progressive_shift(
     return Shift(tuple(steps), change, too_short)
 
 
-def layer_change(runs: Sequence[Mapping[str, Look]], layer: int) -> Estimate | None:
-    """The `change` of one layer's shift, without its steps."""
+def layer_change(runs: Sequence[Mapping[str, TextAttention]], layer: int) -> Estimate | None:
+    """`Shift.change` of one layer."""
     return _change(_tables(runs, layer, None))[0]
 
 
 def _tables(
-    runs: Sequence[Mapping[str, Look]], layer: int | None, weights: Floats | None
+    runs: Sequence[Mapping[str, TextAttention]], layer: int | None, weights: Floats | None
 ) -> list[list[tuple[Floats, Floats]]]:
     _require_same(runs)
     ids = sorted(runs[0])
@@ -129,15 +131,16 @@ def estimate(table: Floats, bounds: tuple[float, float] = (-1.0, 1.0)) -> Estima
     return Estimate(float(table.mean()), crossed_interval(table, bounds=bounds), table.shape[1], table.shape[0])
 
 
-def _share_and_shuffled(look: Look, layer: int | None, weights: Floats | None) -> tuple[Floats, Floats]:
+def _share_and_shuffled(attention: TextAttention, layer: int | None, weights: Floats | None) -> tuple[Floats, Floats]:
     if layer is not None:
-        return look.share_LS[layer], look.shuffled_LS[layer]
-    layers = len(look.share_LS)
-    mix = np.full(layers, 1 / layers) if weights is None else weights
-    return mix @ look.share_LS, mix @ look.shuffled_LS
+        return attention.share_LS[layer], attention.shuffled_LS[layer]
+    layers = len(attention.share_LS)
+    weights_L = np.full(layers, 1 / layers) if weights is None else weights
+    return weights_L @ attention.share_LS, weights_L @ attention.shuffled_LS
 
 
 def _slope(share_S: Floats, shuffled_S: Floats) -> float:
+    """Least-squares slope of share − shuffled over the rationale's sentences; NaN for fewer than two."""
     above = (share_S - shuffled_S)[1:]
     there = ~np.isnan(above)
     if there.sum() < 2:
@@ -147,12 +150,14 @@ def _slope(share_S: Floats, shuffled_S: Floats) -> float:
     return float((place * above[there]).sum() / (place * place).sum())
 
 
-def _require_same(runs: Sequence[Mapping[str, Look]]) -> None:
+def _require_same(runs: Sequence[Mapping[str, TextAttention]]) -> None:
     if not runs or not runs[0]:
-        raise EvaluationError("Expected looks at one text at least; got none. There is nothing to average.")
+        raise EvaluationError(
+            "Expected attention on at least one text; got none. There is nothing to average; read some texts."
+        )
     differing = {row_id for run in runs[1:] for row_id in run.keys() ^ runs[0].keys()}
     if differing:
         raise EvaluationError(
-            f"Expected all runs to look at the same texts; {len(differing)} differ, {min(differing)!r} among them. "
-            f"They cannot be averaged; keep the texts that all have."
+            f"Expected attention of all runs on the same texts; {len(differing)} texts are not in all of them, "
+            f"{min(differing)!r} for example. The runs cannot be averaged; keep the texts that all have."
         )

@@ -18,13 +18,17 @@ MAX_DIGITS = 30
 MAX_MAGNITUDE = 1e15
 """Bounds on the text, on how deep it nests, on one number, and on every value on the way (up to which floats
 hold whole numbers exactly)."""
+RELATIVE_TOLERANCE = 1e-4
+"""Numbers this close are the same, since a label `( 1.0 / 3.0 )` is often answered by `0.3333`."""
+ABSOLUTE_TOLERANCE = 1e-9
+"""Added to the relative tolerance, so that rounding noise around zero counts for nothing."""
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+)"
-    r"|(?P<symbol>\*\*|[-+*/^()%$£€×⋅·∗÷−–xX]))"
+    r"|(?P<symbol>\*\*|[-+*/^()%$£€¥₹×⋅·∗÷−–]|[xX](?=\s*[\d(.$£€])))"
 )
 _SAME = {"^": "**", "×": "*", "⋅": "*", "·": "*", "∗": "*", "x": "*", "X": "*", "÷": "/", "−": "-", "–": "-"}
-_CURRENCY = frozenset("$£€")
+_CURRENCY = frozenset("$£€¥₹")
 _BINDING = {"+": 1, "-": 1, "*": 2, "/": 2, "**": 3}
 _SIGN_BINDING = 3
 
@@ -33,9 +37,14 @@ def solve(expression: str) -> float:
     """Return the value of an arithmetic expression.
 
     `solve("( 7.0 * 30.0 )")` is 210.0. Read are `+ - * / **` (also `× · ÷ − ^`, and `x` between two
-    operands), signs, parentheses, decimals, thousands commas, a currency sign beside a number, `%` as a
+    unsigned operands), signs, parentheses, decimals, thousands commas, a currency sign beside a number, `%` as a
     hundredth, and one `=` or full stop at the end. As in Python, `**` binds to the right and tighter than a
     sign before it: `-2**2` is -4.
+
+    Example:
+        >>> import molsaki
+        >>> molsaki.solve("( 7.0 * 30.0 )")
+        210.0
 
     Args:
         expression: the text; it is never given to Python's own evaluation.
@@ -53,6 +62,13 @@ def solve(expression: str) -> float:
     if parser.position < len(parser.tokens):
         raise _refusal(expression, f"{parser.tokens[parser.position]!r} follows where it should have ended")
     return value + 0.0  # −0.0 becomes 0.0
+
+
+def same_number(a: float, b: float) -> bool:
+    """Whether two numbers are the same: whole ones exactly, others within `RELATIVE_TOLERANCE`."""
+    if float(a).is_integer() and float(b).is_integer():
+        return a == b
+    return abs(a - b) <= RELATIVE_TOLERANCE * max(abs(a), abs(b)) + ABSOLUTE_TOLERANCE
 
 
 def format_number(x: float) -> str:

@@ -12,29 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from molsaki.answers.arithmetic import format_number, solve
-from molsaki.answers.read import ParsedValue, fold, read_choice, read_number
-from molsaki.answers.sentences import MAX_REGION, before_next_question, find_answer_sentences
+from molsaki.answers.arithmetic import format_number, same_number, solve
+from molsaki.answers.choices import read_choice, right_choices
+from molsaki.answers.latex import plain_text
+from molsaki.answers.math_values import same_math
+from molsaki.answers.numbers import ParsedValue, is_expression, is_text, number_of_text, read_number
+from molsaki.answers.sentences import (
+    MAX_REGION,
+    AnswerSentence,
+    another_problem,
+    before_next_question,
+    find_answer_sentences,
+    trimmed,
+)
+from molsaki.answers.thinking import split_thinking
 from molsaki.errors import EvaluationError, ExpressionError
 from molsaki.records import Problem
 
-__all__ = [
-    "ABSOLUTE_TOLERANCE",
-    "RELATIVE_TOLERANCE",
-    "ParsedAnswer",
-    "Status",
-    "format_number",
-    "is_right",
-    "parse_answer",
-    "parse_label",
-    "same_number",
-    "solve",
-]
+__all__ = ["ParsedAnswer", "Status", "format_number", "is_right", "parse_answer", "parse_label", "same_number", "solve"]
 
-RELATIVE_TOLERANCE = 1e-4
-"""Numbers this close are the same, since a label `( 1.0 / 3.0 )` is often answered by `0.3333`."""
-ABSOLUTE_TOLERANCE = 1e-9
-"""Added to the relative tolerance, so that rounding noise around zero counts for nothing."""
 Status = Literal["ok", "none", "cut", "ambiguous", "unparsable"]
 
 
@@ -43,16 +39,16 @@ class ParsedAnswer:
     """What was read from a completion.
 
     Attributes:
-        rationale: the text before the first answer sentence, without surrounding space; all of the text (up
-            to an invented question) where there is no answer sentence.
+        rationale: the text before the sentence that the answer was read from, without surrounding space; all of the
+            text (up to an invented question) where there is no answer sentence. Thinking is no part of it.
         answer_text: the answer as it was written, such as `( 84.0 / 2.0 )`, or the chosen choice's text.
-        value: the number, or None for a choice or where the status is not `ok`.
+        value: the number; None for a choice, for a LaTeX value that is no plain number, and where the status is not
+            `ok`.
         choice: the index of the choice, or None.
-        status: `ok`; `none`, there is no answer sentence; `cut`, the text ends inside it; `ambiguous`, it
-            names several different answers, or a letter with other text than its choice; `unparsable`,
-            anything else.
-        revised: an earlier answer sentence named another answer than this one, so that the rationale, which
-            ends before the first of them, may not lead to it.
+        status: `ok`; `none`, there is no answer sentence; `cut`, the text ends inside it, or inside the thinking;
+            `ambiguous`, it names several different answers, or a letter with other text than its choice;
+            `unparsable`, anything else.
+        revised: another answer sentence names another answer than this one, so that the rationale may not lead to it.
     """
 
     rationale: str
@@ -64,31 +60,41 @@ class ParsedAnswer:
 
 
 _PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
+_COMMAND = re.compile(r"\\[a-z]+")
+_VERB = re.compile(r"\b(?:is|be)\b")
+_REPEATED = 12
+"""How many letters and digits may stand between two answer sentences, beside the answer, that say the same."""
 
 
 def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     r"""Read a completion: a rationale, then an answer sentence such as "So the answer is (d) math problem".
 
-    Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …` and `\boxed{…}`. Whatever follows an
-    invented question does not count (a line that starts with `Q:` or its like, or, after an answer, a new
-    paragraph with a question mark). Of several answer sentences before it the last readable one counts, as a
-    writer who corrects himself would have it; `revised` says whether it differs from another.
+    Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …`, `\boxed{…}` and `<answer>…</answer>`. They
+    are read behind the thinking, if there is some. Whatever follows an invented question does not count (a line that
+    starts with `Q:` or its like, or, after an answer, a new paragraph with a question mark). Of several answer
+    sentences before it the last readable one counts, as a writer who corrects himself would have it; `revised` says
+    whether it differs from another.
+
+    Example:
+        >>> import molsaki
+        >>> molsaki.parse_answer("Six boxes of 7 pens make 42. The answer is 42.").value
+        42.0
+        >>> molsaki.parse_answer("Fish swim. **Answer: (a)**", ["water", "sand"]).choice
+        0
 
     Args:
         text: what a model wrote; anything at all, this never raises.
-        choices: the choices' texts, or nothing where the answer is a number.
+        choices: the choices' texts, or nothing where the answer is a number or a LaTeX value.
     """
-    kept = before_next_question(text)
-    sentences = find_answer_sentences(kept)
-    if not sentences:
-        return ParsedAnswer(kept.strip(), "", None, None, "none")
-    rationale = kept[: sentences[0].start].strip().rstrip(",;")
-    readings = [
-        _read(kept[sentence.region : sentence.end], choices, sentence.end == len(text)) for sentence in sentences
-    ]
-    chosen = next((reading for reading in reversed(readings) if reading.status == "ok"), readings[-1])
-    revised = any(reading.status == "ok" and not _same_reading(reading, chosen, choices) for reading in readings)
-    return _parsed(rationale, chosen, revised)
+    parts = split_thinking(text)
+    kept = before_next_question(parts.summary)
+    read = _read_sentences(kept, choices, len(parts.summary))
+    if not read:
+        return ParsedAnswer(kept.strip(), "", None, None, "none" if parts.closed else "cut")
+    chosen = _chosen(read)
+    reading = read[chosen][1]
+    rationale = trimmed(kept[: read[_first_of(read, chosen, kept, choices)][0].start])
+    return _parsed(rationale, reading, _revised(read, chosen, choices))
 
 
 def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
@@ -99,66 +105,136 @@ def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
 
     Args:
         text: what a model wrote; anything at all, this never raises.
-        choices: the choices' texts, or nothing where the answer is a number.
+        choices: the choices' texts, or nothing where the answer is a number or a LaTeX value.
     """
-    start = len(text) - len(text.lstrip())
-    newline = text.find("\n", start)
-    end = len(text) if newline < 0 else newline
-    line = text[start:end].strip()
+    parts = split_thinking(text)
+    summary = parts.summary
+    start = len(summary) - len(summary.lstrip())
+    newline = summary.find("\n", start)
+    end = len(summary) if newline < 0 else newline
+    line = summary[start:end].strip()
     if not line:
-        return ParsedAnswer("", "", None, None, "none")
+        return ParsedAnswer("", "", None, None, "none" if parts.closed else "cut")
     if find_answer_sentences(line):
         return parse_answer(text, choices)
-    reading = _read(line[:MAX_REGION], choices, end == len(text))
-    if reading.status == "unparsable" and find_answer_sentences(text):
+    reading = _read(line[:MAX_REGION], choices, end == len(summary))
+    if reading.status == "unparsable" and find_answer_sentences(summary):
         return parse_answer(text, choices)
     return _parsed("", reading, revised=False)
 
 
 def is_right(parsed: ParsedAnswer, problem: Problem) -> bool:
-    """Whether an answer is the problem's: numbers compared by `same_number`, choices by their texts.
+    r"""Whether an answer is the problem's: numbers by `same_number`, LaTeX by its value, choices by their texts.
 
-    Choices with the same text (case and space aside) are equally right. A bare percentage is right as a
-    hundredth and as it stands, since data sets write `20` and `0.2` for `20%`.
+    Choices with the same text are equally right. A bare percentage is right as a hundredth and as it stands, since
+    data sets write `20` and `0.2` for `20%`.
 
     Raises:
-        EvaluationError: the problem's own answer is neither a number nor one of its choices.
+        EvaluationError: the problem's own answer is neither a number, a LaTeX value nor one of its choices.
     """
     if problem.choices:
-        right = fold(problem.answer)
-        if all(fold(choice) != right for choice in problem.choices):
+        right = right_choices(problem.choices, problem.answer)
+        if not right:
             raise EvaluationError(
                 f"Expected the answer of problem {problem.id!r} to be one of its choices "
                 f"{list(problem.choices)}, got {problem.answer!r}. No prediction could be right; mend the "
                 f"row or leave it out."
             )
-        return parsed.choice is not None and fold(problem.choices[parsed.choice]) == right
-    expected = _expected_number(problem)
-    if parsed.value is None:
+        return parsed.choice in right
+    expected = _expected(problem)
+    if parsed.value is not None and not isinstance(expected, str):
+        return _same_amount(parsed, expected, problem.answer)
+    if parsed.status in ("none", "cut") or (parsed.status != "ok" and not isinstance(expected, str)):
         return False
+    return same_math(expected if isinstance(expected, str) else format_number(expected), parsed.answer_text)
+
+
+def _same_amount(parsed: ParsedAnswer, expected: float, gold: str) -> bool:
+    assert parsed.value is not None
     if same_number(parsed.value, expected):
         return True
-    return _PERCENTAGE.search(parsed.answer_text) is not None and same_number(parsed.value * 100, expected)
+    if _PERCENTAGE.search(parsed.answer_text) is not None:
+        return same_number(parsed.value * 100, expected)
+    return _PERCENTAGE.search(gold) is not None and same_number(parsed.value, expected * 100)
 
 
-def same_number(a: float, b: float) -> bool:
-    """Whether two numbers are the same: whole ones exactly, others within `RELATIVE_TOLERANCE`."""
-    if float(a).is_integer() and float(b).is_integer():
-        return a == b
-    return abs(a - b) <= RELATIVE_TOLERANCE * max(abs(a), abs(b)) + ABSOLUTE_TOLERANCE
-
-
-def _expected_number(problem: Problem) -> float:
+def _expected(problem: Problem) -> float | str:
+    """The problem's number, or its LaTeX value."""
     for text in (problem.answer, problem.label):
         try:
             return solve(text)
         except ExpressionError:
             continue
+    value = number_of_text(problem.answer)
+    if value is not None:
+        return value
+    if is_expression(problem.answer) or is_text(problem.answer):
+        return problem.answer
     raise EvaluationError(
-        f"Expected problem {problem.id!r} to have a number as its answer or an expression as its label, got "
-        f"answer {problem.answer!r} and label {problem.label!r}, and it has no choices. Predictions for it "
+        f"Expected problem {problem.id!r} to have a number or a LaTeX value as its answer, or an expression as its "
+        f"label; got answer {problem.answer!r} and label {problem.label!r}, and it has no choices. Predictions for it "
         f"cannot be scored; mend the row or leave it out."
     )
+
+
+Read = list[tuple[AnswerSentence, ParsedValue]]
+
+
+def _read_sentences(text: str, choices: Sequence[str], whole: int) -> Read:
+    """The answer sentences of a text of `whole` characters, each with what it says, up to another problem."""
+    read: Read = []
+    limit = len(text)
+    for sentence in find_answer_sentences(text):
+        if sentence.start > limit:
+            break
+        reading = _read(text[sentence.region : sentence.end], choices, sentence.end == whole)
+        read.append((sentence, reading))
+        certain = reading.exact or _VERB.search(text, sentence.start, sentence.region)
+        if reading.status in ("ok", "ambiguous") and certain:
+            limit = another_problem(text, sentence.end)
+    return read
+
+
+def _chosen(read: Read) -> int:
+    """The last sentence that can be read, or else the last."""
+    readable = [i for i, (_, reading) in enumerate(read) if reading.status == "ok"]
+    return readable[-1] if readable else len(read) - 1
+
+
+def _revised(read: Read, chosen: int, choices: Sequence[str]) -> bool:
+    """Whether a sentence that was read as a whole says another answer, or a later one takes the answer back."""
+    for i, (_, reading) in enumerate(read):
+        if reading.status == "ok" and reading.exact and not _same_reading(reading, read[chosen][1], choices):
+            return True
+        unread = reading.status == "unparsable" and not choices and any(map(str.isdigit, reading.text))
+        if i > chosen and (reading.status == "ambiguous" or unread):
+            return True
+    return False
+
+
+def _first_of(read: Read, chosen: int, text: str, choices: Sequence[str]) -> int:
+    """The first of the sentences that say the same one after the other, up to the chosen one."""
+    first = chosen
+    while first > 0 and _repeated(text, *read[first - 1], read[first][0].start, read[chosen][1], choices):
+        first -= 1
+    return first
+
+
+def _repeated(
+    text: str,
+    sentence: AnswerSentence,
+    reading: ParsedValue,
+    following: int,
+    answer: ParsedValue,
+    choices: Sequence[str],
+) -> bool:
+    """Whether a sentence says nothing up to the following one, or only the answer."""
+    said = text[sentence.region : following]
+    if not any(map(str.isalnum, said)):
+        return True
+    beside = sum(map(str.isalnum, _COMMAND.sub("", said).replace(reading.text, "")))
+    whole = reading.status == "ok" and reading.exact and "=" not in reading.text and beside <= _REPEATED
+    return whole and _same_reading(reading, answer, choices)
 
 
 def _read(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
@@ -167,8 +243,14 @@ def _read(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
 
 def _same_reading(a: ParsedValue, b: ParsedValue, choices: Sequence[str]) -> bool:
     if a.choice is not None and b.choice is not None:
-        return fold(choices[a.choice]) == fold(choices[b.choice])
-    return a.value is not None and b.value is not None and same_number(a.value, b.value)
+        return b.choice in right_choices(choices, choices[a.choice])
+    if a.value is not None and b.value is not None:
+        return same_number(a.value, b.value)
+    return a.value is None and b.value is None and _canonical(a.text) == _canonical(b.text)
+
+
+def _canonical(formula: str) -> str:
+    return "".join(plain_text(formula).split())
 
 
 def _parsed(rationale: str, reading: ParsedValue, revised: bool) -> ParsedAnswer:

@@ -1,13 +1,16 @@
-r"""Where a completion states its answer: "The answer is …", "Answer: …", "#### …", `\boxed{…}`.
+r"""Where a completion states its answer: "The answer is …", "Answer: …", "#### …", `\boxed{…}`, `<answer>…</answer>`.
 
-`answers` cuts the rationale at the first of these sentences and has `readings` read what they say.
+Headings, questions, suppositions ("if the answer is 5"), names ("let x be the answer") and a problem that is restated
+state no answer.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+
+from molsaki.answers.latex import BOX, box_content
 
 MAX_SENTENCES = 32
 """Text that names its answer more often than this only repeats itself; later sentences are not read."""
@@ -16,21 +19,42 @@ MAX_MARKERS = 1000
 MAX_REGION = 400
 """The longest piece of text, in characters, that is read as one answer."""
 _WINDOW = 100
-_VERDICT_WINDOW = 20
+_WEAK_WINDOW = 20
 
-# Other questions that a model goes on to invent: "\n\nQ: There are 15 trees", also right behind a full stop.
-_NEXT_QUESTION = re.compile(
+_PROBLEM_LABEL = re.compile(
     r"(?:\A|\n|(?<=[.!?)]))[ \t]{0,8}(?:[*#]{1,4}[ \t]?)?"
-    r"(?:Q|(?:Next |New )?(?:Question|Problem|Exercise)|Answer Choices|Input|Instruction|User|Human)"
-    r"(?:[ \t]?\d{1,4})?[ \t]?:",
+    r"(?P<kind>Q|(?:Next |New )?(?:Question|Problem|Exercise)|Answer Choices|Input|Instruction|User|Human)"
+    r"(?:[ \t]?\d{1,4})?[ \t]?\*{0,2}:",
     re.IGNORECASE,
 )
+_SOLUTION_LABEL = re.compile(
+    r"\n[*#\s]{0,8}(?:A|Answer(?! choices| options)|Solution|Response|Explanation|Reasoning|Output|Assistant)\b",
+    re.IGNORECASE,
+)
+_PREAMBLE = re.compile(
+    r"\s{0,8}(?:(?:sure|okay|ok|certainly|of course|let me|let's|let us|here(?:'s| is)|i will|i'll|first)\b"
+    r"[^\n\d]{0,80}[:!.]|[*#\s-]{0,12})\s{0,8}",
+    re.IGNORECASE,
+)
+# The first character is matched by itself, since a search for one of a few characters is fast.
 _MARKER = re.compile(
-    r"(?P<hashes>\#{4})|\\(?P<boxed>boxed)\s{0,2}(?=\{)"
-    r"|\banswers?\b\*{0,2}(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:=])|(?P<heading>[ \t]{0,3}\n))?",
+    r"[#\\<AaOoCc\x08](?:(?P<hashes>(?<=(?<!\#)\#)\#{3}(?!\#))"
+    r"|(?P<boxed>(?:(?<=\\)(?:boxed|fbox|framebox)|(?<=\x08)oxed)(?![a-zA-Z]))"
+    r"|(?<=<)(?i:(?P<tag>(?:final_?)?answer)>|(?P<box>\|begin_of_box\|>))"
+    r"|(?P<line>(?:(?<=\nA)|(?<=\AA)):[ \t]{1,3}"
+    r"(?=[-−+$£€(\[*]{0,3}(?:\d[^\n]{0,40}|[A-Za-z][)\]*]{0,3}\.?)\s{0,20}\Z))"
+    r"|(?P<correct>(?<=\b[OoCc])(?i:ption|hoice)\s{1,2}"
+    r"(?=[(\[*]{0,3}[A-Za-z][)\]*]{0,3}\sis\s(?:the\s)?(?:correct|right|best)\b))"
+    r"|(?i:(?<=\ba)(?:nswers?|ns(?=\s{0,2}[:=]))"
+    r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)\b[\"'*]{0,2}(?i:"
+    r"(?:\s(?:to|for)\s(?:the|this|that|your|our)\s(?:\w{1,15}\s){0,2}?(?:question|problem|exercise|puzzle|riddle))?"
+    r"(?:,?\s(?:therefore|then|thus|hence),?)?"
+    r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}\n))?))"
+)
+_OWNED = re.compile(
+    r"\b(?:the|my|our|your)\s{1,3}(?:(?:final|correct|right|exact|numerical|simplified|required|desired)\s{1,3}){0,2}\*{0,2}\Z",
     re.IGNORECASE,
 )
-_OWNED = re.compile(r"\b(?:the|my|our|your)\s{1,3}(?:(?:final|correct|right)\s{1,3})?\*{0,2}\Z", re.IGNORECASE)
 _LEAD = re.compile(
     r"(?:\*{1,2}|\b(?:so|thus|therefore|hence|then|and|finally|in conclusion|in summary|"
     r"i (?:think|believe|guess)|we (?:know|see|conclude|find)|(?:this|which) means|that|since)\b"
@@ -38,13 +62,43 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _OPENING = re.compile(
-    r"(?:\A|\n|[.!?)] {1,2})(?P<opening>(?:\*{1,2}|\#{1,4} )?(?:(?:final|correct)\s{1,3})?)\Z", re.IGNORECASE
+    r"(?:\A|\n|[.!?)] {1,2})(?P<opening>[ \t]{0,4}(?:(?:[->•*+]|\d{1,2}[.)]) ){0,2}"
+    r"(?:\*{1,2}|\#{1,6} (?:\*{1,2})?|\\text(?:bf)?\{|\{\s{0,4}[\"'])?"
+    r"(?:(?:so|thus|hence|therefore),?\s{1,3})?(?:(?:final|correct)[\s_]{1,3})?)\Z",
+    re.IGNORECASE,
 )
-_VERDICT = re.compile(r"\bis the (?:(?:correct|right|best|final|only) )?\Z", re.IGNORECASE)
-_DENIED = re.compile(r"\s{0,4}not\b", re.IGNORECASE)
-_AFTER_MARKER = re.compile(r"(?:\s{0,4}:)?[\s*]{0,8}")
+_BEFORE_WEAK = re.compile(r"\bis the (?:(?:correct|right|best|final|only) )?\Z", re.IGNORECASE)
+_DENIED = re.compile(r"\s{0,4}(?:not|never|neither|no longer)\b", re.IGNORECASE)
+_SUPPOSED = re.compile(
+    r"(?:\b(?:if|whether|suppos(?:e|ing)|assum(?:e|ing)|imagine|unless|when|check|verify)|"
+    r"(?:n['’]t|\bnot) (?:think|believe|mean|know|say|true|clear|certain|sure)|\bdoubt)(?: that)?\s{1,3}\Z",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    r"(?:\b(?:(?<!here )is|be|being|as|call(?:ed)?|denotes?|represents?|need|want|for|(?<!we )(?<!i )find|"
+    r"to \w{1,15}|let(?:'s| us) \w{1,15})(?: us| me)?)\s{1,3}\Z",
+    re.IGNORECASE,
+)
+_QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
+_AFTER_MARKER = re.compile(
+    r"(?:\s{0,4}[:：])?(?:[ \n\r*]|\t(?!imes|ext|frac)|`{1,3}(?:\w{0,10}\n)?|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}"
+    r"(?:(?:therefore|thus|hence),?\s)?"
+)
+_PURE_HEADING = re.compile(
+    r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)"
+)
+_NUMBERED_HEADING = re.compile(
+    r"[ \t]{0,3}\*{0,2}(?:\d{1,3}(?:[.)]|:)\s|(?:step|part|case|method|phase|problem|question|solution)\b)",
+    re.IGNORECASE,
+)
 _BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|\n")
 _PARAGRAPH = re.compile(r"\n[ \t\r]{0,8}\n")
+_LEFT_OVER = re.compile(
+    r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|<(?:final_?)?answer>|[,;])+\Z",
+    re.IGNORECASE,
+)
+_CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|<\|(?:begin|end)_of_box\|>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,43 +119,96 @@ def state_answer(rationale: str, label: str) -> str:
 
 
 def before_next_question(text: str) -> str:
-    """The text up to a line that starts another question (`Q:` or its like)."""
-    invented = _NEXT_QUESTION.search(text)
-    return text[: invented.start()] if invented else text
+    """The text up to a line that starts another question (`Q:` or its like).
+
+    A question at the start is the problem itself, with its choices or its input, and ends nothing.
+    """
+    own: set[str] = set()
+    for label in _PROBLEM_LABEL.finditer(text):
+        kind = label["kind"].casefold()
+        restated = _PREAMBLE.fullmatch(text, 0, label.start()) if not own else kind in ("answer choices", "input")
+        if not restated or kind in own or _SOLUTION_LABEL.search(text, 0, label.start()):
+            return text[: label.start()]
+        own.add(kind)
+    return text
 
 
 def find_answer_sentences(text: str) -> list[AnswerSentence]:
     """All answer sentences in reading order.
 
     A statement in passing is one only where there is no other: in "Of the above choices, the best answer is
-    meeting people. So the answer is (c) meeting people." the first sentence belongs to the rationale. A new
-    paragraph with a question mark in it, behind an answer, is another problem: nothing from there on counts.
+    meeting people. So the answer is (c) meeting people." the first sentence belongs to the rationale.
     """
     strong: list[AnswerSentence] = []
     weak: list[AnswerSentence] = []
-    another_problem = len(text)
-    for match in islice(_MARKER.finditer(text), MAX_MARKERS):
-        if match.start() > another_problem or len(strong) == MAX_SENTENCES:
+    for match in islice(_MARKER.finditer(text, _end_of_restated(text)), MAX_MARKERS):
+        if len(strong) == MAX_SENTENCES:
             break
-        start = _strong_start(text, match, strong)
-        if start is not None and not _DENIED.match(text, match.end()):
+        found, certain = _sentence_at(text, match, strong)
+        if found is None:
+            continue
+        if certain:
             if strong:
-                strong[-1] = _shortened(strong[-1], start)
-            strong.append(_sentence(text, start, match.end()))
-            another_problem = _another_problem(text, match.end())
+                strong[-1] = _shortened(strong[-1], found.start)
+            strong.append(found)
         elif not strong and len(weak) < MAX_SENTENCES:
-            weak += _weak_sentence(text, match)
+            weak.append(found)
     return strong or weak
 
 
-def _strong_start(text: str, match: re.Match[str], strong: list[AnswerSentence]) -> int | None:
-    """Where the sentence of a marker starts; None for one that states no answer or only in passing."""
+def another_problem(text: str, start: int) -> int:
+    """Where, behind an answer, a new paragraph asks something; the text's end if none does."""
+    paragraph = _PARAGRAPH.search(text, start)
+    question = text.find("?", paragraph.end()) if paragraph else -1
+    return len(text) if question < 0 else question
+
+
+def trimmed(rationale: str) -> str:
+    r"""A rationale without what is left of its answer sentence: `\[`, `$$`, a rule, an answer tag."""
+    return _ANSWER_TAG.sub("", _LEFT_OVER.sub("", rationale)).strip()
+
+
+def _end_of_restated(text: str) -> int:
+    """Where a problem that is restated at the start of a text ends; 0 if there is none."""
+    label = _PROBLEM_LABEL.search(text)
+    if label is None or not _PREAMBLE.fullmatch(text, 0, label.start()):
+        return 0
+    ending = _SOLUTION_LABEL.search(text, label.end()) or _PARAGRAPH.search(text, label.end())
+    newline = text.find("\n", label.end())
+    return ending.start() if ending else len(text) if newline < 0 else newline
+
+
+def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) -> tuple[AnswerSentence | None, bool]:
+    """The sentence of a marker, and whether it is certain that it states an answer."""
     if match["hashes"]:
-        return match.start()
+        return _heading(text, match)
+    if match["tag"] or match["box"]:
+        return _tagged(text, match)
     if match["boxed"]:
         # "The answer is $\boxed{72}$" is one sentence.
         same = bool(strong) and not _BREAK.search(text, strong[-1].region, match.start())
-        return None if same else _sentence_start(text, match.start())
+        return None if same else _boxed(text, match), True
+    if match["line"]:
+        return _sentence(text, match.start(), match.end()), False
+    if match["correct"]:
+        return AnswerSentence(match.start(), match.end(), text.index(" is", match.end())), False
+    start = _stated_start(text, match)
+    if start is None:
+        return _weak_sentence(text, match), False
+    found = _sentence(text, start, match.end())
+    verb = match["states"] is not None and match["states"] not in ":：="
+    if verb and _DENIED.match(text, match.end()):
+        return None, False
+    before = text[max(0, start - _WINDOW) : start]
+    if _SUPPOSED.search(before):
+        return None, False
+    if not verb and match["heading"] is None and _NAMED.search(before):
+        return _weak_sentence(text, match), False
+    return found, _QUESTION.match(text, found.region, found.end + 1) is None
+
+
+def _stated_start(text: str, match: re.Match[str]) -> int | None:
+    """Where "So the answer is" or a line's "Answer:" starts; None for a statement in passing."""
     if match["states"] is None and match["heading"] is None:
         return None
     window = text[max(0, match.start() - _WINDOW) : match.start()]
@@ -115,31 +222,59 @@ def _strong_start(text: str, match: re.Match[str], strong: list[AnswerSentence])
     return None
 
 
-def _weak_sentence(text: str, match: re.Match[str]) -> list[AnswerSentence]:
+def _heading(text: str, match: re.Match[str]) -> tuple[AnswerSentence | None, bool]:
+    """The answer of a line `#### 72`; certain if it is a bare number or letter, or nothing follows."""
+    if _NUMBERED_HEADING.match(text, match.end()):
+        return None, False
+    found = _sentence(text, match.start(), match.end())
+    followed = any(map(str.isalnum, text[found.end : found.end + MAX_REGION]))
+    return found, not followed or _PURE_HEADING.match(text, match.end()) is not None
+
+
+def _tagged(text: str, match: re.Match[str]) -> tuple[AnswerSentence, bool]:
+    """What stands between answer tags; certain if it is one line."""
+    limit = min(len(text), match.end() + MAX_REGION)
+    closing = _CLOSING_TAG.search(text, match.end(), limit)
+    end = closing.start() if closing else limit
+    return AnswerSentence(match.start(), match.end(), end), "\n" not in text[match.end() : end].strip()
+
+
+def _boxed(text: str, match: re.Match[str]) -> AnswerSentence:
+    start = _sentence_start(text, match.start())
+    content = box_content(text, match.end())
+    if content is None:
+        return AnswerSentence(start, match.start(), min(len(text), match.end() + MAX_REGION))
+    return AnswerSentence(start, match.start(), content[2])
+
+
+def _weak_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
     """A statement in passing: "the best answer is beach", "(b) is the correct answer"."""
-    if match["boxed"]:
-        return []
-    if match["states"] and match["states"] not in ":=":
+    if match["states"] and match["states"] not in ":：=":
         denied = _DENIED.match(text, match.end())
-        return [] if denied else [_sentence(text, _sentence_start(text, match.start()), match.end())]
-    verdict = _VERDICT.search(text, max(0, match.start() - _VERDICT_WINDOW), match.start())
-    if verdict is None:
-        return []
-    start = _sentence_start(text, verdict.start())
-    return [AnswerSentence(start, start, verdict.start())]
+        return None if denied else _sentence(text, _sentence_start(text, match.start()), match.end())
+    before = _BEFORE_WEAK.search(text, max(0, match.start() - _WEAK_WINDOW), match.start())
+    if before is None:
+        return None
+    start = _sentence_start(text, before.start())
+    return AnswerSentence(start, start, before.start())
 
 
 def _sentence(text: str, start: int, marker_end: int) -> AnswerSentence:
-    """The sentence whose answer follows its marker, to the end of the line."""
+    """The sentence whose answer follows its marker, to the end of the line or of a box that goes on."""
     after = _AFTER_MARKER.match(text, marker_end)
     region = after.end() if after else marker_end
     newline = text.find("\n", region, region + MAX_REGION)
-    return AnswerSentence(start, region, min(len(text), region + MAX_REGION) if newline < 0 else newline)
+    end = min(len(text), region + MAX_REGION) if newline < 0 else newline
+    tag = _CLOSING_TAG.search(text, region, end)
+    end = tag.start() if tag else end
+    box = BOX.search(text, region, end)
+    content = box_content(text, box.end()) if box else None
+    return AnswerSentence(start, region, end if content is None else max(end, content[2]))
 
 
 def _shortened(sentence: AnswerSentence, following: int) -> AnswerSentence:
     """The sentence without what belongs to the following one."""
-    return AnswerSentence(sentence.start, sentence.region, max(sentence.region, min(sentence.end, following)))
+    return replace(sentence, end=max(sentence.region, min(sentence.end, following)))
 
 
 def _sentence_start(text: str, position: int) -> int:
@@ -148,10 +283,3 @@ def _sentence_start(text: str, position: int) -> int:
     for match in _BREAK.finditer(text, start, position):
         start = match.end()
     return start
-
-
-def _another_problem(text: str, start: int) -> int:
-    """Where, behind an answer, a new paragraph asks something; the text's end if none does."""
-    paragraph = _PARAGRAPH.search(text, start)
-    question = text.find("?", paragraph.end()) if paragraph else -1
-    return len(text) if question < 0 else question

@@ -9,19 +9,25 @@ from molsaki.attention.kernels import Kernel
 from molsaki.attention.reading import (
     AttentionReading,
     find_model,
+    layer_count,
     layer_shapes,
     read_attention,
+    read_many_spans,
     read_spans,
     stepwise_attention,
 )
+from molsaki.attention.span_index import SpanRequest
 
 __all__ = [
     "AttentionReading",
     "Kernel",
+    "SpanRequest",
     "find_model",
+    "layer_count",
     "layer_shapes",
     "padded_on_the_right",
     "read_attention",
+    "read_many_spans",
     "read_spans",
     "stepwise_attention",
 ]

@@ -28,9 +28,9 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from molsaki.attention.kernels import AttentionCall, Kernel, attend, plain
-from molsaki.attention.masks import BiasCache
+from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import read_rule
-from molsaki.attention.span_index import SpanIndex
+from molsaki.attention.span_index import SpanIndex, SpanRequest
 from molsaki.errors import UnreadableModelError
 
 NAME = "molsaki"
@@ -48,9 +48,9 @@ _CHECKPOINT_FUNCTIONS = ("_gradient_checkpointing_func", "checkpoint_fn")
 
 @dataclass
 class LayerCapture:
-    """What one layer gave: its stepwise attention, [R, S, K] or [R, H, S, K], and, if wanted, its values [R, T, D]."""
+    """What one layer gave: for each request [R, S, K] or [R, H, S, K], and, if wanted, its values [R, T, D]."""
 
-    attention: Tensor
+    attention: tuple[Tensor, ...]
     values: Tensor | None
 
 
@@ -60,28 +60,26 @@ class Capture:
 
     Attributes:
         model: the model that is read.
-        spans: the steps and keys.
+        requests: the steps and keys, at least one request.
         kernel: how the attention is computed.
-        want_values: keep the value states too.
-        want_heads: read each head in the place of their mean.
+        want_values: keep the value states too, of the examples of the first request.
         grad_enabled: gradients were wanted where the reading began.
         layers: by module; emptied when the forward pass is over, since what is bound to a replay must not hold
             the graph that holds it.
-        biases: the layers' masks as numbers.
+        masks: the forms of the layers' masks.
     """
 
     model: PreTrainedModel
-    spans: SpanIndex
+    requests: tuple[SpanRequest, ...]
     kernel: Kernel
-    want_values: bool
-    want_heads: bool = False
+    want_values: bool = False
     grad_enabled: bool = field(default_factory=torch.is_grad_enabled)
     layers: dict[nn.Module, LayerCapture] = field(default_factory=dict)
-    biases: BiasCache = field(default_factory=BiasCache)
+    masks: MaskCache = field(default_factory=MaskCache)
 
     def __post_init__(self) -> None:
         self.names = {module: name for name, module in self.model.named_modules()}
-        self._spans = {self.spans.step_RT.device: self.spans}
+        self._requests = {self.requests[0].spans.step_RT.device: self.requests}
 
     def read(self, call: AttentionCall, replay: bool) -> Tensor:
         """Compute a layer's attention, and record its stepwise attention unless this is a replay."""
@@ -93,9 +91,10 @@ class Capture:
                 f"[examples, tokens] {tokens}: cross-attention or a cache. Steps and keys are spans of one text; "
                 f"read decoder-only models, without past_key_values."
             )
-        if tokens[0][1] != self.spans.step_RT.shape[1]:
+        expected = self.requests[0].spans.step_RT.shape[1]
+        if tokens[0][1] != expected:
             raise UnreadableModelError(
-                f"Expected {name} to see the {self.spans.step_RT.shape[1]} tokens that have steps and keys; it sees "
+                f"Expected {name} to see the {expected} tokens that have steps and keys; it sees "
                 f"{tokens[0][1]}. Something puts tokens of its own among them (prompt tuning, for example), and spans "
                 f"would lie on others; read the model without it."
             )
@@ -106,14 +105,18 @@ class Capture:
                 f'layer; use gradient_checkpointing_kwargs={{"use_reentrant": False}}, or read under '
                 f"torch.no_grad()."
             )
-        device = call.query.device
-        spans = self._spans[device] = self._spans.get(device) or self.spans.to(device)
-        out, attention = attend(call, spans, self.kernel, self.biases, self.want_heads)
+        requests = self._requests_on(call.query.device)
+        out, attention = attend(call, requests, self.kernel, self.masks)
         if not replay:
-            self._record(name, call, attention, spans)
+            self._record(name, call, attention, requests[0].spans)
         return out
 
-    def _record(self, name: str, call: AttentionCall, attention: Tensor, spans: SpanIndex) -> None:
+    def _requests_on(self, device: torch.device) -> tuple[SpanRequest, ...]:
+        if device not in self._requests:
+            self._requests[device] = tuple(request.to(device) for request in self.requests)
+        return self._requests[device]
+
+    def _record(self, name: str, call: AttentionCall, attention: tuple[Tensor, ...], spans: SpanIndex) -> None:
         if call.module in self.layers:
             raise UnreadableModelError(
                 f"Expected every layer to attend once in a forward pass; {name} did so twice. It is not clear which "

@@ -16,6 +16,7 @@ Legend: B batch, R examples that take part, H heads, G key-value heads, T tokens
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -28,9 +29,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from molsaki.attention import flex
 from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
-from molsaki.attention.masks import BiasCache, MaskColumns
+from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import MaskRule
-from molsaki.attention.span_index import SpanIndex
+from molsaki.attention.span_index import SpanRequest
 from molsaki.errors import InputError
 
 Kernel = Literal["auto", "lse", "flex", "second-pass", "eager"]
@@ -69,20 +70,21 @@ class AttentionCall:
 
 
 def attend(
-    call: AttentionCall, spans: SpanIndex, kernel: Kernel, biases: BiasCache, heads: bool = False
-) -> tuple[Tensor, Tensor]:
-    """One layer's attention, and its stepwise attention.
+    call: AttentionCall, requests: Sequence[SpanRequest], kernel: Kernel, masks: MaskCache
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One layer's attention, and the stepwise attention of each request.
+
+    The layer's output, its log-sum-exp or its weights are computed once, however many requests there are.
 
     Args:
         call: what the layer handed over.
-        spans: the steps and keys.
+        requests: the steps and keys, each with or without the mean over heads.
         kernel: a way to compute it, or "auto".
-        biases: the reading's cache of float masks.
-        heads: give each head's stepwise attention in the place of their mean.
+        masks: the forms of the masks of this forward pass.
 
     Returns:
-        The output [B, T, H, D_v] as the attention interface wants it, and A [R, S, K], or [R, H, S, K] of each head,
-        in float32 or float64.
+        The output [B, T, H, D_v] as the attention interface wants it, and for each request A [R, S, K], or
+        [R, H, S, K] of each head, in float32 or float64.
 
     Raises:
         InputError: the kernel that was asked for cannot serve this layer.
@@ -95,12 +97,13 @@ def attend(
             f'Expected attention that the kernel "{kernel}" can compute; it cannot here: {reason}. Nothing was read; '
             f'use kernel="auto".'
         )
-    if kernel == "lse":
-        return _by_log_sum_exp(call, spans, biases, heads)
-    if kernel == "flex":
-        return _by_flex(call, spans, biases, heads)
+    if kernel in ("lse", "flex"):
+        return _by_log_sum_exp(call, requests, kernel, masks)
     call = _written_out(call)
-    return _by_second_pass(call, spans, heads) if kernel == "second-pass" else _eagerly(call, spans, heads)
+    if kernel == "second-pass":
+        return _sdpa(call), tuple(_second_pass(call, request) for request in requests)
+    weights_BHTT = _weights(call)
+    return _weighted_values(call, weights_BHTT), tuple(_sum_weights(weights_BHTT, request) for request in requests)
 
 
 def plain(call: AttentionCall) -> Tensor:
@@ -172,37 +175,27 @@ def _log_once(kernel: Kernel, reason: str) -> None:
     _logger.info("stepwise attention is read by the kernel %r (%s)", kernel, reason)
 
 
-def _by_log_sum_exp(call: AttentionCall, spans: SpanIndex, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
+def _by_log_sum_exp(
+    call: AttentionCall, requests: Sequence[SpanRequest], kernel: Kernel, masks: MaskCache
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     query, key, value = _autocast(call)
-    mask, columns = call.mask, None
-    if isinstance(mask, MaskRule):
-        columns = biases.columns(mask, spans)
-    elif mask is not None:
-        bias = biases.get(mask, query.dtype, spans)
-        mask, columns = bias.whole, bias.columns
-    out, log_sum_exp = _flash(call, query, key, value, mask)
-    return out.transpose(1, 2).contiguous(), _sum(call, query, key, log_sum_exp, columns, spans, heads)
+    mask = call.mask
+    if kernel == "flex":
+        blocks = masks.blocks.get(mask, call.is_causal, query.shape[2], query.device)
+        out, log_sum_exp = _flex(call, query, key, value, blocks)
+    else:
+        added = mask if mask is None or isinstance(mask, MaskRule) else masks.floats(mask, query.dtype)
+        out, log_sum_exp = _flash(call, query, key, value, added)
 
+    def sums(request: SpanRequest) -> Tensor:
+        """A from the weights [R, H, T, J] of the request's own key tokens; output and log-sum-exp serve all."""
+        spans = request.spans
+        columns = None if mask is None else masks.columns(mask, spans, query.dtype)
+        parts = spans.take(query), spans.take(key), spans.take(log_sum_exp)
+        options: dict[str, Any] = {"is_causal": call.is_causal, "scale": call.scale, "heads": request.heads}
+        return sum_over_spans(*parts, columns, spans, **options)
 
-def _by_flex(call: AttentionCall, spans: SpanIndex, biases: BiasCache, heads: bool) -> tuple[Tensor, Tensor]:
-    query, key, value = _autocast(call)
-    blocks = biases.blocks.get(call.mask, call.is_causal, query.shape[2], query.device)
-    columns = None if call.mask is None else biases.columns(call.mask, spans)
-    out, log_sum_exp = _flex(call, query, key, value, blocks)
-    return out.transpose(1, 2).contiguous(), _sum(call, query, key, log_sum_exp, columns, spans, heads)
-
-
-def _sum(
-    call: AttentionCall,
-    query: Tensor,
-    key: Tensor,
-    log_sum_exp: Tensor,
-    columns: MaskColumns | None,
-    spans: SpanIndex,
-    heads: bool,
-) -> Tensor:
-    parts = spans.take(query), spans.take(key), spans.take(log_sum_exp)
-    return sum_over_spans(*parts, columns, spans, is_causal=call.is_causal, scale=call.scale, heads=heads)
+    return out.transpose(1, 2).contiguous(), tuple(map(sums, requests))
 
 
 def _flash(
@@ -241,8 +234,9 @@ def _with_sinks(out: Tensor, log_sum_exp: Tensor, sinks: Tensor | None) -> tuple
     return out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None], with_sink
 
 
-def _by_second_pass(call: AttentionCall, spans: SpanIndex, heads: bool) -> tuple[Tensor, Tensor]:
-    out = _sdpa(call)
+def _second_pass(call: AttentionCall, request: SpanRequest) -> Tensor:
+    """A [R, S, K], or [R, H, S, K] of each head, from fused attention over one-hot columns."""
+    spans, heads = request.spans, request.heads
     R, T = spans.step_RT.shape
     D = call.key.shape[-1]
     again = replace(
@@ -264,22 +258,22 @@ def _by_second_pass(call: AttentionCall, spans: SpanIndex, heads: bool) -> tuple
         weights_RTHD = weights_RTHD.to(torch.promote_types(weights_RTHD.dtype, torch.float32))
         parts.append(weights_RTHD if heads else weights_RTHD.mean(2))
     if not heads:
-        return out, sum_over_steps(torch.cat(parts, dim=2), spans)
+        return sum_over_steps(torch.cat(parts, dim=2), spans)
     columns_RTHK = torch.cat(parts, dim=3)
     sums_RSX = sum_over_steps(columns_RTHK.flatten(2), spans)
-    return out, sums_RSX.view(R, spans.steps, *columns_RTHK.shape[2:]).transpose(1, 2)
+    return sums_RSX.view(R, spans.steps, *columns_RTHK.shape[2:]).transpose(1, 2)
 
 
-def _eagerly(call: AttentionCall, spans: SpanIndex, heads: bool) -> tuple[Tensor, Tensor]:
-    weights_BHTT = _weights(call)
+def _sum_weights(weights_BHTT: Tensor, request: SpanRequest) -> Tensor:
+    """A [R, S, K], or [R, H, S, K] of each head, from the whole matrix."""
+    spans = request.spans
     R, T = spans.step_RT.shape
-    if heads:
-        weights_RHTT = spans.take(weights_BHTT)
+    weights_RHTT = spans.take(weights_BHTT)
+    if request.heads:
         index_RHTJ = spans.key_position_RJ[:, None, None, :].expand(-1, weights_RHTT.shape[1], T, -1)
-        return _weighted_values(call, weights_BHTT), sum_each_head(weights_RHTT.gather(3, index_RHTJ), spans)
-    weights_RTT = spans.take(weights_BHTT).mean(1)
-    weights_RTJ = weights_RTT.gather(2, spans.key_position_RJ[:, None, :].expand(R, T, -1))
-    return _weighted_values(call, weights_BHTT), sum_over_keys(sum_over_steps(weights_RTJ, spans), spans)
+        return sum_each_head(weights_RHTT.gather(3, index_RHTJ), spans)
+    weights_RTJ = weights_RHTT.mean(1).gather(2, spans.key_position_RJ[:, None, :].expand(R, T, -1))
+    return sum_over_keys(sum_over_steps(weights_RTJ, spans), spans)
 
 
 def _weights(call: AttentionCall) -> Tensor:

@@ -7,7 +7,7 @@ Legend: B batch, R examples that take part, H heads, T tokens, J key tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,59 +30,56 @@ class MaskColumns:
     bias_RHTJ: Tensor | None
 
 
-@dataclass(frozen=True)
-class Bias:
-    """What is added to the scores.
+@dataclass
+class _Forms:
+    """What was made of one mask."""
 
-    Attributes:
-        whole: [B or 1, H or 1, T, T], in the type of the queries.
-        columns: of the key tokens.
-    """
-
-    whole: Tensor
-    columns: MaskColumns
+    floats: dict[torch.dtype, Tensor] = field(default_factory=dict)
+    columns: dict[tuple[SpanIndex, torch.dtype], MaskColumns] = field(default_factory=dict)
 
 
-class BiasCache:
-    """The biases of the last two masks; a model with sliding windows has two kinds of layers and two masks."""
+class MaskCache:
+    """The forms of the last two masks; a model with sliding windows has two kinds of layers and two masks."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[Tensor, Bias]] = []
-        self._columns: list[tuple[Tensor, MaskColumns]] = []
+        self._known: list[tuple[Tensor, _Forms]] = []
         self.blocks = BlockMaskCache()
 
-    def columns(self, mask: Tensor, spans: SpanIndex) -> MaskColumns:
-        """The columns of a bool mask [B or 1, H or 1, T, T] alone, for a kernel that does not need the rest."""
-        for known, columns in self._columns:
-            if known is mask:
-                return columns
-        columns = MaskColumns(_columns(mask, spans).float(), None)
-        self._columns = [*self._columns[-1:], (mask, columns)]
-        return columns
-
-    def get(self, mask: Tensor, dtype: torch.dtype, spans: SpanIndex) -> Bias:
-        """The bias of a mask that is bool (True where attended) or is added to the scores.
+    def floats(self, mask: Tensor, dtype: torch.dtype) -> Tensor:
+        """What a mask adds to the scores.
 
         Args:
-            mask: [B or 1, H or 1, T, T].
+            mask: [B or 1, H or 1, T, T], bool (True where attended) or added to the scores.
             dtype: the type of the queries.
-            spans: the same at every call.
         """
-        for known, bias in self._known:
-            if known is mask and bias.whole.dtype == dtype:
-                return bias
-        if mask.dtype == torch.bool:
-            whole = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
-            columns = self.columns(mask, spans)
-        else:
-            whole = mask.to(dtype)
-            added = _columns(whole, spans)
-            # Models write "not seen" as the lowest number or as -inf.
-            seen = added > torch.finfo(dtype).min / 2
-            columns = MaskColumns(seen.float(), added.masked_fill(~seen, 0.0))
-        bias = Bias(whole, columns)
-        self._known = [*self._known[-1:], (mask, bias)]
-        return bias
+        made = self._forms(mask).floats
+        if dtype not in made:
+            if mask.dtype == torch.bool:
+                zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+                made[dtype] = zeros.masked_fill_(~mask, -torch.inf)
+            else:
+                made[dtype] = mask.to(dtype)
+        return made[dtype]
+
+    def columns(self, mask: Tensor, spans: SpanIndex, dtype: torch.dtype) -> MaskColumns:
+        """The mask's columns of the key tokens of one span index; arguments as for `floats`."""
+        made, key = self._forms(mask).columns, (spans, dtype)
+        if key not in made:
+            if mask.dtype == torch.bool:
+                made[key] = MaskColumns(_columns(mask, spans).float(), None)
+            else:
+                added = _columns(self.floats(mask, dtype), spans)
+                # Models write "not seen" as the lowest number or as -inf.
+                seen = added > torch.finfo(dtype).min / 2
+                made[key] = MaskColumns(seen.float(), added.masked_fill(~seen, 0.0))
+        return made[key]
+
+    def _forms(self, mask: Tensor) -> _Forms:
+        for known, forms in self._known:
+            if known is mask:
+                return forms
+        self._known = [*self._known[-1:], (mask, _Forms())]
+        return self._known[-1][1]
 
 
 def _columns(mask: Tensor, spans: SpanIndex) -> Tensor:

@@ -6,6 +6,7 @@ S steps, K keys, D width of a layer's value states.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel
 
 from molsaki.attention.capture import NAME, Capture, LayerCapture, capturing
 from molsaki.attention.kernels import KERNELS, Kernel
-from molsaki.attention.span_index import SpanIndex, make_span_index
+from molsaki.attention.span_index import SpanIndex, SpanRequest, make_span_index
 from molsaki.errors import InputError, UnreadableModelError
 
 
@@ -78,6 +79,16 @@ def stepwise_attention(
     A_l[s, k] = (1/H) Σ_h Σ_{i ∈ step s} Σ_{j ∈ key k} I_lh[i, j], I the softmax weights (Eq. 2, 3 of the paper).
     Attention dropout, if the model trains with it, is in the model's outputs and not in A.
 
+    Example:
+        >>> import molsaki, torch
+        >>> from transformers import AutoModelForCausalLM
+        >>> from molsaki.data.pocket import STUDENT
+        >>> model = AutoModelForCausalLM.from_pretrained(STUDENT)
+        >>> input_ids = torch.tensor([[5, 6, 7, 8]])
+        >>> step_of_token, key_of_token = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, -1, -1, 1]])
+        >>> molsaki.stepwise_attention(model, input_ids, None, step_of_token, key_of_token).shape  # [B, L, S, K]
+        torch.Size([1, 2, 2, 2])
+
     Args:
         model: a decoder-only transformers model on the attention interface, bare or wrapped (PEFT, DDP, FSDP).
         input_ids: LongTensor [B, T].
@@ -120,6 +131,18 @@ def read_attention(
     """Read the stepwise attention of some examples of a batch, and the value states of every layer if wanted.
 
     As `stepwise_attention`, and with more to choose.
+
+    Example:
+        >>> import molsaki, torch
+        >>> from transformers import AutoModelForCausalLM
+        >>> from molsaki.data.pocket import STUDENT
+        >>> model = AutoModelForCausalLM.from_pretrained(STUDENT)
+        >>> input_ids = torch.tensor([[5, 6, 7, 8]])
+        >>> step_of_token, key_of_token = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, -1, -1, 1]])
+        >>> spans = step_of_token, key_of_token
+        >>> reading = molsaki.read_attention(model, input_ids, None, *spans, values=True, heads=True)
+        >>> reading.attention.shape, len(reading.values)
+        (torch.Size([1, 4, 2, 2]), 2)
 
     Args:
         model: as there.
@@ -181,9 +204,54 @@ def read_spans(
         InputError: as there.
         UnreadableModelError: as there.
     """
+    request = SpanRequest(spans, heads)
+    (reading,) = _read(model, input_ids, attention_mask, (request,), values, kernel, model_inputs)
+    return reading
+
+
+def read_many_spans(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    requests: Sequence[SpanRequest],
+    *,
+    kernel: Kernel = "auto",
+    **model_inputs: Any,
+) -> list[AttentionReading]:
+    """Read the stepwise attention on several sets of spans in one forward pass.
+
+    Each reading is what `read_spans` gives for its spans, number for number; a layer's attention is computed once.
+
+    Args:
+        model: as for `read_attention`.
+        input_ids: as there.
+        attention_mask: as there.
+        requests: the sets of spans, at least one, each with or without the mean over heads.
+        kernel: as there.
+        **model_inputs: as there.
+
+    Returns:
+        A reading for each request, in their order; all have the same outputs.
+
+    Raises:
+        InputError: as there.
+        UnreadableModelError: as there.
+    """
+    return _read(model, input_ids, attention_mask, tuple(requests), False, kernel, model_inputs)
+
+
+def _read(
+    model: nn.Module,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    requests: tuple[SpanRequest, ...],
+    values: bool,
+    kernel: Kernel,
+    model_inputs: dict[str, Any],
+) -> list[AttentionReading]:
     _refuse_inputs(input_ids, model_inputs, kernel)
     readable = find_model(model)
-    capture = Capture(readable, spans, kernel, values, heads)
+    capture = Capture(readable, requests, kernel, values)
     with capturing(capture):
         try:
             outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
@@ -198,12 +266,15 @@ def read_spans(
             ) from error
         finally:
             capture.layers.clear()
-    device = answers[0].attention.device
-    join = torch.cat if heads else torch.stack
-    attention_RLSK = join([answer.attention.to(device) for answer in answers], dim=1)
     kept = [answer.values for answer in answers if answer.values is not None] if values else None
-    counts = tuple(answer.attention.shape[1] for answer in answers) if heads else None
-    return AttentionReading(attention_RLSK, kept, outputs, counts)
+    readings = []
+    for i, request in enumerate(requests):
+        layers = [answer.attention[i].to(answers[0].attention[i].device) for answer in answers]
+        # [R, S, K] of each layer become [R, L, S, K]; [R, H_l, S, K] become [R, Σ_l H_l, S, K].
+        attention_RLSK = torch.cat(layers, dim=1) if request.heads else torch.stack(layers, dim=1)
+        counts = tuple(layer.shape[1] for layer in layers) if request.heads else None
+        readings.append(AttentionReading(attention_RLSK, kept, outputs, counts))
+    return readings
 
 
 def layer_shapes(model: nn.Module, device: torch.device) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -273,11 +344,16 @@ def _is_off_the_interface(model: PreTrainedModel, error: Exception) -> bool:
     return named or not model._can_set_attn_implementation()
 
 
-def _in_order(model: PreTrainedModel, capture: Capture) -> list[LayerCapture]:
-    """The layers' answers, first layer first."""
+def layer_count(model: PreTrainedModel) -> int:
+    """How many layers a model's configuration has."""
     config = model.config.get_text_config(decoder=True)
     # Decoders of the BART family count their encoder's layers under the usual name.
-    expected = getattr(config, "decoder_layers", None) or config.num_hidden_layers
+    return int(getattr(config, "decoder_layers", None) or config.num_hidden_layers)
+
+
+def _in_order(model: PreTrainedModel, capture: Capture) -> list[LayerCapture]:
+    """The layers' answers, first layer first."""
+    expected = layer_count(model)
     answers = capture.layers
     indexed = {getattr(module, "layer_idx", None): answer for module, answer in answers.items()}
     if len(answers) == expected and indexed.keys() == set(range(expected)):

@@ -14,9 +14,9 @@ from torch import Tensor
 from molsaki.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpanIndex:
-    """The steps and keys of the examples that take part in a reading.
+    """The steps and keys of the examples that take part in a reading. It equals itself alone, and may be a key.
 
     Attributes:
         step_RT: the step of each token; S for a token of no step, a slot that is dropped.
@@ -61,6 +61,23 @@ class SpanIndex:
         if self.rows is None or (batch.shape[0] == 1 and self.examples != 1):
             return batch
         return batch[self.rows]
+
+
+@dataclass(frozen=True)
+class SpanRequest:
+    """What is read of every layer: attention summed over the tokens of steps and keys.
+
+    Attributes:
+        spans: the steps and keys.
+        heads: read each head; else the mean over a layer's heads.
+    """
+
+    spans: SpanIndex
+    heads: bool = False
+
+    def to(self, device: torch.device) -> SpanRequest:
+        """The same request for layers on another device."""
+        return replace(self, spans=self.spans.to(device))
 
 
 def make_span_index(

@@ -1,6 +1,6 @@
-"""The command line: one command a stage, `run` for all of them.
+"""The command line: a command for each stage, and `run` for all of them.
 
-Nothing heavy is imported before a command needs it, so `molsaki --help` answers at once.
+Slow imports, such as torch, happen in the commands that need them, so `molsaki --help` answers at once.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+from typing import Annotated
 
 import typer
 
+from molsaki._version import __version__
 from molsaki.cli import bench, doctor, import_, look, recipes, report, stages, study
+from molsaki.cli.options import with_models
 
 app = typer.Typer(
     name="molsaki",
-    help="Distil a large language model's reasoning into a small one: what it writes, and where it looks while it "
-    "writes it.",
+    help="Distil a large language model's reasoning into a small one: the rationales that it writes, and the "
+    "attention with which it reads and writes them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,13 +27,28 @@ app = typer.Typer(
 )
 recipes_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True, rich_markup_mode=None)
 
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"molsaki {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options that are not of a command."""
+
+
 for stage in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
-    app.command()(stage)
-app.command()(study.study)
-for tool in (report.report, look.look, bench.bench):
-    app.command()(tool)
+    app.command()(with_models(stage))
+for tool in (study.study, report.report, look.look, doctor.doctor):
+    app.command()(with_models(tool))
+app.command()(bench.bench)
 app.command("import")(import_.import_rationales)
-app.command()(doctor.doctor)
 app.add_typer(recipes_app, name="recipes")
 recipes_app.command("list")(recipes.list_recipes)
 recipes_app.command("show")(recipes.show_recipe)
@@ -38,23 +56,23 @@ recipes_app.command("check")(recipes.check_recipe)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is a message, not a traceback."""
+    """Run the command line. Errors of the user are messages, not tracebacks."""
     from molsaki.errors import MolsakiError, OtherProcessError
 
-    _show_what_can_be_shown()
+    _replace_unencodable()
     try:
         app()
     except OtherProcessError:
-        sys.exit(2)  # that process has said why
+        sys.exit(2)  # the other process printed the error
     except MolsakiError as error:
-        from molsaki.cli.console import visible
+        from molsaki.cli.terminal import visible
 
         typer.secho(f"molsaki: {visible(str(error))}", fg="red", err=True)
         sys.exit(2)
 
 
-def _show_what_can_be_shown() -> None:
-    """Print "?" for a character that the output's encoding lacks (− in a table), rather than fail when all is done."""
+def _replace_unencodable() -> None:
+    """Print "?" for characters that the output's encoding lacks, such as − in a table, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
             stream.reconfigure(errors="replace")

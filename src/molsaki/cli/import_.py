@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from molsaki.cli.options import Data, Out, Overwrite, RecipeName, Settings, Tiny, opened
+from molsaki.cli.options import Data, Out, Overwrite, RecipeName, Settings, Tiny, open_run
+
+if TYPE_CHECKING:
+    from molsaki.cli.console import Console
 
 
 def import_rationales(
     recipe: RecipeName,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="JSON lines, CSV or Parquet of any tool (default: PaLM's)."),
+        typer.Argument(metavar="[FILE]", help="JSON lines, CSV or Parquet of any tool (default: PaLM's completions)."),
     ] = None,
     out: Out = None,
     tiny: Tiny = False,
     settings: Settings = None,
     data: Data = None,
     overwrite: Overwrite = False,
-    completion: Annotated[str, typer.Option("--completion", help="The file's column with what was written.")] = (
-        "completion"
-    ),
-    identifier: Annotated[str, typer.Option("--id", help="Its column with the problem's id.")] = "id",
+    completion: Annotated[str, typer.Option("--completion", help="The column with the completion.")] = "completion",
+    identifier: Annotated[str, typer.Option("--id", help="The column with the id of the problem.")] = "id",
     question: Annotated[
-        str | None, typer.Option("--question", help="Its column with the question, to go by instead of the id.")
+        str | None, typer.Option("--question", help="The column with the question, to match by it instead of the id.")
     ] = None,
     count: Annotated[
-        bool, typer.Option("--count", help="Only count, over every split that PaLM's completions are there for.")
+        bool, typer.Option("--count", help="Only count PaLM's completions that would be kept, for every split.")
     ] = False,
 ) -> None:
-    """Rationales that exist already, checked like those of a teacher: which are kept, and why others are not."""
+    """Import rationales from a file and keep those that reach the right answer."""
     from molsaki.cli.console import Console
+    from molsaki.data.mapping import completion_columns
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
-    from molsaki.stages.import_rationales import Columns
 
     console = Console()
-    columns = Columns(completion, identifier, question)
+    matched = {"id": identifier} if question is None else {"question": question}
+    columns = completion_columns({"completion": completion, **matched})
     if count:
         from molsaki.stages.check import prepare_recipe
         from molsaki.stages.import_rationales import count_palm
@@ -47,9 +51,34 @@ def import_rationales(
         if file is not None:
             raise typer.BadParameter("expected no FILE with --count, which counts PaLM's completions")
         prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
-        console.imported({split: report.to_dict() for split, report in count_palm(prepared).items()})
+        _show(console, {split: report.to_dict() for split, report in count_palm(prepared).items()})
         return
-    with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
+    with open_run(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
         console.data(on_main_process(lambda: pipeline.load_data(workspace)))
-        console.imported({"train": on_main_process(lambda: pipeline.take_over(workspace, file, columns))})
+        manifest = on_main_process(lambda: pipeline.import_completions(workspace, file, columns))
+        _show(console, {"train": manifest})
+
+
+def _show(console: Console, manifests: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print how many rationales of each set were kept, and why others were not: reasons down, sets across."""
+    from molsaki.report.tables import Table
+
+    several = len(manifests) > 1
+    problems = [manifest["problems"] for manifest in manifests.values()]
+    reasons = Counter[str]()
+    for manifest in manifests.values():
+        reasons.update(manifest["reasons"])
+    rows = []
+    for reason, total in [*reasons.most_common(), ("all", sum(problems))]:
+        counts = [manifest["reasons"].get(reason, 0) for manifest in manifests.values()]
+        if reason == "all":
+            counts = problems
+        ids = [example["id"] for m in manifests.values() for example in m["examples"].get(reason, ())]
+        share = f"{100 * total / max(1, sum(problems)):.1f} %"
+        rows.append([reason, *map(str, [*counts, *([total] if several else [])]), share, ids[0] if ids else ""])
+    head = ["reason", *manifests, *(["all"] if several else []), "share", "example"]
+    console.table(Table("imported rationales by reason; right ones are kept", head, rows), numbers=True)
+    for name, manifest in manifests.items():
+        for note, n in manifest["notes"].items():
+            console.say(f"{name}: {note}: {n}")

@@ -1,11 +1,23 @@
-"""`molsaki look`: one question, any model: what it writes, and where it looks while it writes it."""
+"""`molsaki look`: the attention of any model on one question."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from molsaki.cli.console import Console
+    from molsaki.report.look import LookResult
+
+STEP_WIDTH = 32
+KEY_WIDTH = 8
+"""Columns of a terminal for the text of a step, and for a key."""
 
 
 def look(
@@ -21,13 +33,62 @@ def look(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help="A template with {question} and {rationale} (default: the run's, or that of a teacher)."),
+        typer.Option(help="A template with {question} and {rationale} (default: the run's, or a teacher's)."),
     ] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="The bound on the rationale.")] = 256,
-    page: Annotated[Path | None, typer.Option("--page", "-o", help="Also write a page to look at here.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of the rationale.")] = 256,
+    page: Annotated[Path | None, typer.Option("--page", "-o", help="Also write an HTML page to this file.")] = None,
 ) -> None:
-    """Ask a model one question and show where it looks, as a table and, with --page, as a page."""
+    """Ask a model one question, and show its attention as a table and, with --page, as an HTML page."""
     from molsaki.cli.console import Console
     from molsaki.report.look import look_at
 
-    Console().look(look_at(model, question, rationale, key, prompt, max_new_tokens, page))
+    _show(Console(), look_at(model, question, rationale, key, prompt, max_new_tokens, page))
+
+
+def _show(console: Console, result: LookResult) -> None:
+    console.line(f"{result.model} with the prompt {result.prompt!r}")
+    console.line(f"rationale: {result.look.text.rationale}")
+    if result.answer:
+        console.line(f"answer: {result.answer}")
+    # Wide tables are split, so that no number is cut off.
+    n_keys = result.look.spans.n_keys
+    width = max(1, (console.rich.width - STEP_WIDTH - 2 * KEY_WIDTH) // KEY_WIDTH)
+    for first in range(0, n_keys, width):
+        console.rich.print(_table(result, range(first, min(first + width, n_keys))))
+    if result.page is not None:
+        console.line(f"page: {result.page}")
+
+
+def _table(result: LookResult, keys: Sequence[int]) -> Table:
+    """Steps down, keys across."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from molsaki.cli.terminal import visible
+
+    spans, text = result.look.spans, result.look.text
+    title = "% of a token's attention on each key, mean of layers; the most-attended key of a step is underlined"
+    table = Table(title=title, title_justify="left")
+    table.add_column("step", max_width=STEP_WIDTH)
+    for key in keys:
+        table.add_column(Text(visible(spans.keys[key].of(text.question, text.rationale)[:12])), justify="right")
+    table.add_column("all keys", justify="right")
+    for span, shares, facts in zip(spans.steps, result.shares, result.facts, strict=True):
+        largest = max((share for share in shares if share is not None), default=0.0) or 1.0
+        top = None if facts is None else facts.top
+        cells = [_cell(shares[key], largest, underline=key == top) for key in keys]
+        total = sum(share for share in shares if share is not None)
+        table.add_row(Text(visible(span.of(text.question, text.rationale))), *cells, Text(f"{100 * total:.1f}"))
+    return table
+
+
+def _cell(share: float | None, largest: float, *, underline: bool) -> Text:
+    """A share in percent, the darker the larger it is compared with the largest of its step."""
+    from rich.text import Text
+
+    if share is None:
+        return Text("·")
+    strength = share / largest
+    red, green, blue = (round(255 + (darkest - 255) * strength) for darkest in (10, 88, 168))
+    style = f"{'white' if strength > 0.5 else 'black'} on #{red:02x}{green:02x}{blue:02x}"
+    return Text(f"{100 * share:.1f}", style=f"underline {style}" if underline else style)

@@ -1,4 +1,4 @@
-"""`molsaki recipes`: what there is to run."""
+"""`molsaki recipes`: list, show and check recipes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from molsaki.cli.options import Data, RecipeName, Settings, Tiny
 
 
 def list_recipes() -> None:
-    """The recipes that ship with molsaki."""
+    """List the recipes that ship with molsaki."""
     from molsaki.config.load import read_recipe, recipe_names
 
     for name in recipe_names():
@@ -16,18 +16,21 @@ def list_recipes() -> None:
 
 
 def show_recipe(recipe: RecipeName) -> None:
-    """Print a recipe as it stands."""
+    """Print the file of a recipe."""
+    from molsaki.cli.terminal import visible
     from molsaki.config.load import find_recipe, read_recipe
 
     read_recipe(recipe)
-    typer.echo(find_recipe(recipe).read_text(encoding="utf-8"), nl=False)
+    typer.echo(visible(find_recipe(recipe).read_text(encoding="utf-8")), nl=False)
 
 
 def check_recipe(recipe: RecipeName, tiny: Tiny = False, settings: Settings = None, data: Data = None) -> None:
-    """Check a recipe's keys, values and files, and print it resolved."""
+    """Check the keys, values and files of a recipe, and print it with all defaults."""
     import yaml
 
+    from molsaki.cli.terminal import visible
     from molsaki.stages.check import prepare_recipe
 
     prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
-    typer.echo(yaml.safe_dump(prepared.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False)
+    text = yaml.safe_dump(prepared.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    typer.echo(visible(text), nl=False)

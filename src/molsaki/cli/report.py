@@ -1,4 +1,4 @@
-"""`molsaki report`: a run as one page to look at."""
+"""`molsaki report`: a run as one HTML page."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import typer
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory; the run need not have finished.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a run, which may be unfinished.")],
     rows: Annotated[
         int, typer.Option(min=0, help="Problems of each test set to read attention on; 0 loads no model.")
     ] = 60,
-    problems: Annotated[int, typer.Option(min=1, help="The most problems on the page.")] = 10_000,
+    problems: Annotated[int, typer.Option(min=1, help="Maximum number of problems on the page.")] = 10_000,
 ) -> None:
-    """A run to report.html, which opens from disk and needs no network, and its figures as PNG and SVG."""
+    """Write a run as report.html, one page that needs no network, and its figures as PNG and SVG."""
     from molsaki.cli.console import Console
     from molsaki.report.build import write_report
     from molsaki.stages.workspace import Workspace
 
     console = Console()
-    console.report(write_report(Workspace.open(run), rows=rows, problems=problems, say=console.say))
+    written = write_report(Workspace.open(run), rows=rows, problems=problems, say=console.say)
+    for sentence in written.shift_sentences:
+        console.line(sentence)
+    for table in written.shift:
+        console.table(table)
+    for note in written.notes:
+        console.say(note)
+    console.report(written)

@@ -1,4 +1,4 @@
-"""`molsaki run`, and each of its stages as a command of its own."""
+"""`molsaki run`, and each of its stages as a command."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from molsaki.cli.options import Data, Out, Overwrite, RecipeName, Settings, Tiny, Workers, opened
+from molsaki.cli.options import Data, Out, Overwrite, RecipeName, Settings, Tiny, Workers, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from molsaki.cli.console import Console
-    from molsaki.spans.views import View
+    from molsaki.stages.attend import SignalCheck
     from molsaki.stages.workspace import Workspace
 
-Partial = Annotated[bool, typer.Option("--partial", help="Go on although a server gave no answer to some questions.")]
+Partial = Annotated[bool, typer.Option("--partial", help="Continue even if a server did not answer some questions.")]
 
 
 def run(
@@ -29,24 +29,22 @@ def run(
     partial: Partial = False,
     report: Annotated[bool, typer.Option(help="Write report.html at the end.")] = True,
 ) -> None:
-    """Do all of a recipe: data, rationales, attention, students, results, report. Goes on where it stopped."""
+    """Run all stages of a recipe, from data to results and a report. Continues where it stopped."""
     from molsaki.cli.console import Console
     from molsaki.distributed import on_main_process
-    from molsaki.stages import pipeline
 
     console = Console()
-    with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
+    with open_run(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
         _generate(console, workspace, partial)
-        _attend(console, workspace, pipeline.views(workspace))
-        with console.students(workspace) as each:
-            pipeline.students(workspace, workers=workers, each=each)
-        on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))
+        _attend(console, workspace)
+        _students(console, workspace, workers)
+        _results(console, workspace)
         if report:
             from molsaki.report.build import write_report
 
-            console.say("reading where the models look, for the report")
-            on_main_process(lambda: console.report_written(write_report(workspace)))
+            console.say("reading the models' attention for the report")
+            on_main_process(lambda: console.report(write_report(workspace)))
 
 
 def generate(
@@ -57,20 +55,81 @@ def generate(
     data: Data = None,
     overwrite: Overwrite = False,
     partial: Partial = False,
-    show: Annotated[bool, typer.Option("--show", help="Only print what the teacher would get; write nothing.")] = False,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="How many questions --show takes.")] = 1,
+    show: Annotated[bool, typer.Option("--show", help="Only print the teacher's prompts; write nothing.")] = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Number of questions for --show.")] = 1,
 ) -> None:
-    """Questions to rationales that reach the right answer, and key words."""
+    """Generate rationales that reach the right answer, and key words."""
     from molsaki.cli.console import Console
 
     if show:
-        _show(recipe, tiny, settings, data, rows)
+        _show_prompts(recipe, tiny, settings, data, rows)
         return
-
     console = Console()
-    with opened(recipe, out, tiny, settings, data, overwrite) as workspace:
+    with open_run(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
         _generate(console, workspace, partial)
+
+
+def attend(
+    recipe: RecipeName,
+    out: Out = None,
+    tiny: Tiny = False,
+    settings: Settings = None,
+    data: Data = None,
+    check: Annotated[bool, typer.Option("--check", help="Read nothing; verify every row that is stored.")] = False,
+) -> None:
+    """Read what methods compare of the teacher on the rationales: stepwise attention, next tokens."""
+    from molsaki.cli.console import Console
+    from molsaki.stages.attend import check_signal
+    from molsaki.stages.signals import signals_to_read
+
+    console = Console()
+    with open_run(recipe, out, tiny, settings, data) as workspace:
+        console.begin(workspace)
+        names = signals_to_read(workspace.recipe)
+        if not check:
+            _attend(console, workspace, names)
+            return
+        checks = [check_signal(workspace, name) for name in names]
+        for result in checks:
+            _show_check(console, result)
+        if not all(result.ok for result in checks):
+            raise typer.Exit(1)
+
+
+def train(
+    recipe: RecipeName,
+    out: Out = None,
+    tiny: Tiny = False,
+    settings: Settings = None,
+    data: Data = None,
+    workers: Workers = None,
+) -> None:
+    """Train one student for each method and seed."""
+    from molsaki.cli.console import Console
+
+    console = Console()
+    with open_run(recipe, out, tiny, settings, data) as workspace:
+        console.begin(workspace)
+        _students(console, workspace, workers, test=False)
+
+
+def evaluate(
+    recipe: RecipeName,
+    out: Out = None,
+    tiny: Tiny = False,
+    settings: Settings = None,
+    data: Data = None,
+    workers: Workers = None,
+) -> None:
+    """Test the students, and print accuracies with intervals."""
+    from molsaki.cli.console import Console
+
+    console = Console()
+    with open_run(recipe, out, tiny, settings, data) as workspace:
+        console.begin(workspace)
+        _students(console, workspace, workers, train=False)
+        _results(console, workspace)
 
 
 def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
@@ -84,99 +143,57 @@ def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
     console.rationales(manifest)
     if manifest["unanswered"] and not partial:
         raise StageError(
-            f"Expected the teacher to answer all {manifest['problems']} questions; {manifest['unanswered']} have no "
-            "answer yet, for the reasons above. What was answered is kept; run the same command again to ask for the "
-            "others, or with --partial to go on without them."
+            f"Expected answers to all {manifest['problems']} questions; {manifest['unanswered']} have none, for the "
+            "reasons above. Answers that arrived are kept. Run the same command again, or add --partial to continue "
+            "without the others."
         )
 
 
-def _show(recipe: str, tiny: bool, settings: list[str] | None, data: str | None, rows: int) -> None:
-    from molsaki.cli.console import visible
+def _show_prompts(recipe: str, tiny: bool, settings: list[str] | None, data: str | None, rows: int) -> None:
+    from molsaki.cli.terminal import visible
     from molsaki.stages import pipeline
     from molsaki.stages.check import prepare_recipe
 
-    for row_id, which, shown in pipeline.prompts(
-        prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data), rows
-    ):
-        typer.secho(f"--- {visible(row_id)}, {which} ---", dim=True)
-        typer.echo(visible(shown))
+    prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
+    for row_id, name, prompt in pipeline.preview_prompts(prepared, rows):
+        typer.secho(f"--- {visible(row_id)}, {name} ---", dim=True)
+        typer.echo(visible(prompt))
 
 
-def attend(
-    recipe: RecipeName,
-    out: Out = None,
-    tiny: Tiny = False,
-    settings: Settings = None,
-    data: Data = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Read nothing; open every shard that is there and prove every row.")
-    ] = False,
-) -> None:
-    """Rationales and a teacher to stepwise attention, layer by layer."""
-    from molsaki.cli.console import Console
-    from molsaki.spans.views import STEPS
-    from molsaki.stages import pipeline
-    from molsaki.stages.attend import check_attention
-    from molsaki.stages.next_tokens import check_next_tokens, wants_next_tokens
-
-    console = Console()
-    with opened(recipe, out, tiny, settings, data) as workspace:
-        console.begin(workspace)
-        views = pipeline.views(workspace) or [STEPS]
-        if check:
-            sound = [console.attention_check(check_attention(workspace, view), view.title) for view in views]
-            if wants_next_tokens(workspace):
-                sound.append(console.attention_check(check_next_tokens(workspace), "next token"))
-            if not all(sound):
-                raise typer.Exit(1)
-            return
-        _attend(console, workspace, views)
-
-
-def _attend(console: Console, workspace: Workspace, views: Sequence[View]) -> None:
+def _attend(console: Console, workspace: Workspace, names: Sequence[str] | None = None) -> None:
     from molsaki.stages import pipeline
 
-    for view in views:
-        with console.progress("attention") as progress:
-            manifest = pipeline.attend(workspace, progress, view)
-        console.attention(manifest, view)
+    with console.progress("teacher") as progress:
+        read = pipeline.attend(workspace, progress, names=names)
+    console.signals(read)
 
 
-def train(
-    recipe: RecipeName,
-    out: Out = None,
-    tiny: Tiny = False,
-    settings: Settings = None,
-    data: Data = None,
-    workers: Workers = None,
+def _show_check(console: Console, check: SignalCheck) -> None:
+    from molsaki.counts import plural
+
+    store, problems = check.store, [*check.problems, *check.store.problems]
+    result = plural(len(problems), "problem") if problems else "all rows are intact and match their texts"
+    size = f"{plural(store.rows, 'row')} in {plural(store.shards, 'shard')}, {plural(store.bytes, 'byte')}"
+    console.line(f"{check.title} store: {size}; {result}")
+    for problem in problems:
+        console.say(f"- {problem}")
+    for path in store.unfinished:
+        console.say(f"{path} has no index, because writing was interrupted; its rows will be read again")
+    if check.waiting:
+        console.say(f"{plural(check.waiting, 'rationale')} not read yet; run `molsaki attend` to continue")
+
+
+def _students(
+    console: Console, workspace: Workspace, workers: int | None, *, train: bool = True, test: bool = True
 ) -> None:
-    """Rationales and attention to students, one for each method and seed."""
-    from molsaki.cli.console import Console
     from molsaki.stages import pipeline
 
-    console = Console()
-    with opened(recipe, out, tiny, settings, data) as workspace:
-        console.begin(workspace)
-        with console.students(workspace) as each:
-            pipeline.students(workspace, test=False, workers=workers, each=each)
+    with console.students(len(workspace.recipe.methods) * len(workspace.recipe.seeds)) as on_done:
+        pipeline.students(workspace, train=train, test=test, workers=workers, on_done=on_done)
 
 
-def evaluate(
-    recipe: RecipeName,
-    out: Out = None,
-    tiny: Tiny = False,
-    settings: Settings = None,
-    data: Data = None,
-    workers: Workers = None,
-) -> None:
-    """Students and test sets to predictions, and accuracy with its interval."""
-    from molsaki.cli.console import Console
+def _results(console: Console, workspace: Workspace) -> None:
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
 
-    console = Console()
-    with opened(recipe, out, tiny, settings, data) as workspace:
-        console.begin(workspace)
-        with console.students(workspace) as each:
-            pipeline.students(workspace, train=False, workers=workers, each=each)
-        on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))
+    on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))

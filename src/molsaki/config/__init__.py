@@ -1,1 +1,1 @@
-"""Recipes: their schema, their files and what can be checked without a model."""
+"""Recipes: their schema, their files, and all checks that need no model."""

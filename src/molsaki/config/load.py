@@ -1,8 +1,9 @@
-"""Reading recipes: from files, with overrides, and with all that is wrong said at once."""
+"""Read recipes from YAML files, apply `--set` overrides, and report all errors at once."""
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,67 +11,68 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from molsaki.config.model_spec import POCKET_MODELS, WRITER_TAGS
+from molsaki.config.model_spec import POCKET_MODELS
 from molsaki.config.recipe import Recipe
-from molsaki.errors import RecipeError
+from molsaki.counts import plural
+from molsaki.data.files import is_folder, read_text
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.errors import DataError, RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
 SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))
 MAX_RECIPE_BYTES = 1 << 20
+_QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 LONGEST_SHOWN = 400
-"""How many characters of a path, or of what should be one, a message shows."""
+"""Characters of a path or a value that a message shows at most."""
 
 
 def recipe_names() -> list[str]:
-    """The recipes that ship with molsaki."""
+    """The names of the recipes that ship with molsaki."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """The file of a recipe: one that ships with molsaki by its name, else a path as it stands."""
+    """The file of a recipe that ships with molsaki, or the path as it is given."""
     return RECIPES / f"{name_or_path}.yaml" if name_or_path in recipe_names() else Path(name_or_path)
 
 
 def read_recipe(name_or_path: str) -> dict[str, Any]:
-    """Read a recipe as it stands: one that ships with molsaki by its name, or a YAML file.
+    """Read the values of a recipe, by the name of a shipped one or from a YAML file.
 
     Raises:
-        RecipeError: there is none, it is too large, or it is not YAML with keys at its top.
+        RecipeError: see `read_yaml_file`; or a prompt file cannot be read.
     """
     path = find_recipe(name_or_path)
-    return read_prompts(read_keys(path, f"a recipe's name ({', '.join(recipe_names())})"), path)
+    return read_prompts(read_yaml_file(path, f"a recipe's name ({', '.join(recipe_names())})"), path)
 
 
-def read_keys(path: Path, otherwise: str) -> dict[str, Any]:
-    """Read a YAML file that has keys at its top.
+def read_yaml_file(path: Path, alternative: str) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
 
     Args:
         path: the file.
-        otherwise: what could have been named in its place, for the message.
+        alternative: what the user could have given instead of a file, for the message.
 
     Raises:
-        RecipeError: there is none, it is too large, or it is not YAML with keys at its top.
+        RecipeError: the file is missing, too large, or not a YAML mapping.
     """
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise RecipeError(f"Expected a file of at most {MAX_RECIPE_BYTES} bytes; {path} is larger.")
-        value = _read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(
-            f"Expected {otherwise} or a YAML file; got {str(path)!r}, which cannot be read ({error.strerror}). "
-            "Nothing was run."
-        ) from error
+        value = _parse_yaml(read_text(path, MAX_RECIPE_BYTES))
+    except DataError as error:
+        raise RecipeError(f"Expected {alternative} or a YAML file; got {str(path)!r}. {error}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"Expected {path} to be YAML; it cannot be read: {error}. Nothing was run.") from error
+        raise RecipeError(
+            f"Expected YAML in {path}; it cannot be parsed: {_error_location(error)}. Nothing was run."
+        ) from error
     if not isinstance(value, dict):
-        raise RecipeError(f"Expected {path} to hold keys and values; got {type(value).__name__}.")
+        raise RecipeError(f"Expected keys and values in {path}; got {type(value).__name__}. Nothing was run.")
     return value
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """YAML that means what it shows: plain values, no key twice in one place, no aliases.
+class _StrictLoader(yaml.SafeLoader):
+    """YAML with plain values only, without aliases and repeated keys.
 
-    Aliases let a short file stand for a huge one, and a key that stands there twice would drop the first in silence.
+    Aliases let a short file expand to a huge one. Of a key that is repeated, the first value would be lost in silence.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -84,54 +86,68 @@ class _PlainLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in keys:
-                    problem = f"expected every key once, got {key.value!r} again"
+                    problem = "expected every key once; got one again"
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(text: str) -> Any:
+def _parse_yaml(text: str) -> Any:
     try:
-        return yaml.load(text, _PlainLoader)  # noqa: S506
+        return yaml.load(text, _StrictLoader)  # noqa: S506
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
-def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]:
-    """Put the text of prompt files in the place of their paths, which start from the recipe's folder.
+def _error_location(error: Exception) -> str:
+    """What is wrong in a YAML file and where, without its content."""
+    mark = getattr(error, "problem_mark", None)
+    problem = str(getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__)
+    what = _QUOTED.sub("…", problem)
+    return what if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: {what}"
 
-    A path that leads nowhere from there may name a prompt that ships with molsaki, such as `prompts/math.txt`.
+
+def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]:
+    """Replace the paths of prompt files by their texts.
+
+    Paths are relative to the recipe's folder. A path without a file there may name a prompt that ships with molsaki,
+    such as `prompts/math.txt`.
 
     Raises:
         RecipeError: a file cannot be read.
     """
-    given = values.get("prompts")
-    if not isinstance(given, Mapping):
+    prompts = values.get("prompts")
+    if not isinstance(prompts, Mapping):
         return dict(values)
-    texts, problems = dict(given), []
-    for name, text in given.items():
+    texts, problems = dict(prompts), []
+    for name, text in prompts.items():
         if not isinstance(text, str) or "{" in text:
             continue
         path = recipe_path.parent / text
         try:
-            if not path.is_file() and text in SHIPPED_PROMPTS:
+            if text in SHIPPED_PROMPTS and not is_folder(path) and not path.exists():
                 path = RECIPES / text
-            texts[name] = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:  # OSError: also for a text that is too long for a file's name
-            reason = error.strerror if isinstance(error, OSError) else error
+            texts[name] = read_text(path, MAX_RECIPE_BYTES)
+            PromptTemplate.parse(texts[name])
+        except DataError as error:
             problems.append(
                 f"prompts.{name}: expected a template with {{question}}, or a file with one; got "
-                f"{text[:LONGEST_SHOWN]!r}, and {str(path)[:LONGEST_SHOWN]} cannot be read: {reason}"
+                f"{text[:LONGEST_SHOWN]!r}. {str(error)[:LONGEST_SHOWN]}"
             )
-    raise_all(problems)
+        except RecipeError:  # whose message has the text, which is a file's
+            problems.append(
+                f"prompts.{name}: expected a file with a template, which has one {{question}} and ends in one slot; "
+                f"{str(path)[:LONGEST_SHOWN]} is none"
+            )
+    raise_problems(problems)
     return {**values, "prompts": texts}
 
 
 def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Apply `key.inner=value` settings; a value is read as YAML, a number in a key is a place in a list.
+    """Apply settings of the form `key.inner=value`. Values are YAML; a number in a key is an index of a list.
 
     Raises:
-        RecipeError: a setting has no `=`, or its key leads through something that has no keys.
+        RecipeError: a setting has no `=`, or its key leads through a value without keys.
     """
     result: dict[str, Any] = copy.deepcopy(dict(values))
     problems = []
@@ -140,40 +156,39 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
         try:
             if not separator or not key:
                 raise ValueError("expected key=value")
-            _put(result, key.split("."), _read_yaml(text))
+            _set_value(result, key.split("."), _parse_yaml(text))
         except (ValueError, yaml.YAMLError, IndexError, TypeError) as error:
             problems.append(f"--set {setting}: {error}")
-    if problems:
-        raise RecipeError(_listed("settings", problems))
+    raise_problems(problems, "settings")
     return result
 
 
-def _put(place: Any, keys: list[str], value: Any) -> None:
+def _set_value(parent: Any, keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
-        if isinstance(place, dict) and place.get(key) is None:
-            place[key] = {}
-        place = place[int(key)] if isinstance(place, list) else place[key]
-    if isinstance(place, list):
-        place[int(keys[-1])] = value
-    elif isinstance(place, dict):
-        place[keys[-1]] = value
+        if isinstance(parent, dict) and parent.get(key) is None:
+            parent[key] = {}
+        parent = parent[int(key)] if isinstance(parent, list) else parent[key]
+    if isinstance(parent, list):
+        parent[int(keys[-1])] = value
+    elif isinstance(parent, dict):
+        parent[keys[-1]] = value
     else:
-        raise ValueError(f"{keys[-2]!r} holds {place!r}, which has no keys")  # noqa: TRY004
+        raise ValueError(f"{keys[-2]!r} is of type {type(parent).__name__}, which has no keys")  # noqa: TRY004
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Check a recipe's keys and values.
+    """Check the keys and values of a recipe.
 
     Raises:
-        RecipeError: all problems at once, each with what was expected.
+        RecipeError: lists all errors.
     """
-    recipe, problems = read_form(values)
-    raise_all(problems)
+    recipe, problems = check_values(values)
+    raise_problems(problems)
     assert recipe is not None
     return recipe
 
 
-_STAND_INS: dict[tuple[int | str, ...], Any] = {
+_PLACEHOLDERS: dict[tuple[int | str, ...], Any] = {
     ("name",): "unnamed",
     ("data",): {},
     ("data", "task"): "unnamed",
@@ -182,68 +197,73 @@ _STAND_INS: dict[tuple[int | str, ...], Any] = {
     ("student",): {"name": POCKET_MODELS[1]},
     ("methods",): ["label-only"],
 }
-"""What `read_form` puts in the place of what no recipe can do without, to go on looking."""
+"""Values that `check_values` uses for missing required keys, to find the other errors too."""
 
 
-def read_form(values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
-    """Find all that is wrong with a recipe's keys and values.
+def check_values(values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
+    """Find all errors in the keys and values of a recipe.
 
     Returns:
-        The recipe without the places that are wrong, so that the rest can be checked in the same go (None if even
-        that is not possible); and what is wrong, each with what was expected.
+        The recipe without the invalid values, so that the rest can be checked too, or None if that is impossible; and
+        the errors, one line each.
     """
-    rest: Any = copy.deepcopy(dict(values))
+    valid: Any = copy.deepcopy(dict(values))
     problems: list[str] = []
     for _ in range(10):
         try:
-            return Recipe.model_validate(rest), problems
+            return Recipe.model_validate(valid), problems
         except ValidationError as error:
-            found = error.errors(include_url=False)
-        if not problems:
-            problems = [
-                f"{'.'.join(map(str, _place(problem))) or 'the recipe'}: {describe(problem)}" for problem in found
-            ]
-        for problem in found:
-            _mend(rest, _place(problem), missing=problem["type"] == "missing")
+            problems = problems or list_errors(error)
+            for item in error.errors(include_url=False):
+                _remove_value(valid, _location(item), missing=item["type"] == "missing")
     return None, problems
 
 
-def _place(problem: Any) -> tuple[int | str, ...]:
-    return tuple(part for part in problem["loc"] if part not in WRITER_TAGS)
+def _location(item: Any) -> tuple[int | str, ...]:
+    # Tags of unions, such as "<server>", are no keys.
+    return tuple(part for part in item["loc"] if not str(part).startswith("<"))
 
 
-def _mend(rest: Any, where: tuple[int | str, ...], *, missing: bool) -> None:
-    """Take a wrong value out; where one is missing, put a stand-in, or take out what lacks it."""
-    holder = rest
-    for key in where[:-1]:
+def _remove_value(values: Any, location: tuple[int | str, ...], *, missing: bool) -> None:
+    """Remove an invalid value. Replace a missing one by its placeholder, or remove the mapping that lacks it."""
+    parent = values
+    for key in location[:-1]:
         try:
-            holder = holder[key]
+            parent = parent[key]
         except (KeyError, IndexError, TypeError):
-            return  # taken out already
-    if missing and where in _STAND_INS and isinstance(holder, dict):
-        holder[where[-1]] = copy.deepcopy(_STAND_INS[where])
-    elif missing or isinstance(holder, list):
-        _mend(rest, where[:-1], missing=False)
-    elif where and isinstance(holder, dict):
-        holder.pop(where[-1], None)
+            return  # already removed
+    if missing and location in _PLACEHOLDERS and isinstance(parent, dict):
+        parent[location[-1]] = copy.deepcopy(_PLACEHOLDERS[location])
+    elif missing or isinstance(parent, list):
+        _remove_value(values, location[:-1], missing=False)
+    elif location and isinstance(parent, dict):
+        parent.pop(location[-1], None)
 
 
-def describe(problem: Any) -> str:
-    """What one of pydantic's errors comes to, in a line."""
-    if problem["type"] == "extra_forbidden":
-        return "there is no such key; look for a typo"
-    if problem["type"] == "missing":
-        return "expected a value, got none"
-    return f"{problem['msg']}; got {problem['input']!r}"[:400]
+def list_errors(error: ValidationError, prefix: Sequence[str] = (), top: str = "the recipe") -> list[str]:
+    """The errors that pydantic found, one line each: the key, what was expected and what was found.
+
+    Args:
+        error: pydantic's error.
+        prefix: the keys that lead to the values that were checked.
+        top: what an error is called that has no key.
+    """
+    lines = []
+    for item in error.errors(include_url=False):
+        key = ".".join(map(str, (*prefix, *_location(item)))) or top
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{key}: there is no such key; look for a typo")
+        elif item["type"] == "missing":
+            lines.append(f"{key}: expected a value; got none")
+        elif isinstance(item["input"], Mapping):  # a part of the recipe, which may contain the text of prompt files
+            lines.append(f"{key}: {item['msg']}")
+        else:
+            lines.append(f"{key}: {item['msg']}; got {item['input']!r}"[:LONGEST_SHOWN])
+    return lines
 
 
-def _listed(what: str, problems: Sequence[str]) -> str:
-    lines = "\n".join(f"  - {problem}" for problem in problems)
-    noun = "problem" if len(problems) == 1 else "problems"
-    return f"The {what} has {len(problems)} {noun}; nothing was run:\n{lines}"
-
-
-def raise_all(problems: Sequence[str], what: str = "recipe") -> None:
+def raise_problems(problems: Sequence[str], subject: str = "recipe") -> None:
     """Raise one `RecipeError` that lists all problems, if there are any."""
     if problems:
-        raise RecipeError(_listed(what, problems))
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise RecipeError(f"Found {plural(len(problems), 'problem')} in the {subject}. Nothing was run.\n{lines}")

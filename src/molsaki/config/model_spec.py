@@ -1,14 +1,22 @@
-"""The models that a recipe names: local ones, and those behind a server."""
+"""The models that a recipe names: local models, and models behind a server."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
 POCKET_MODELS = ("pocket:teacher", "pocket:student")
+
+
+SentField = Literal["max_tokens", "temperature", "seed", "stop"]
+"""The fields of a request that a recipe can rename or leave out."""
+FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
+_OURS = frozenset({"model", "messages", "prompt", "stream", "n"})
+"""Fields that would change what an answer is."""
 
 
 class RecipePart(BaseModel):
@@ -47,18 +55,20 @@ class ServerSpec(RecipePart):
     """A teacher behind a server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, a commercial one.
 
     Attributes:
-        base_url: where it is, up to what `/chat/completions` or `/completions` is put behind, such as
-            `http://localhost:8000/v1`.
-        model: the model's name there.
+        base_url: the address before `/chat/completions` or `/completions`, such as `http://localhost:8000/v1`.
+        model: the model's name on the server.
         protocol: "chat" sends turns, which the server renders with the model's chat template; "completions" sends
             text.
-        api_key_env: the environment variable that holds the key; none is sent without one. The key itself is
-            neither in a recipe nor in anything that is written.
-        max_in_flight: how many requests may wait for their answers at a time.
-        timeout: how many seconds a request may take until its answer is whole.
-        retries: how often a request is repeated that came to nothing for a reason that may pass: 408, 409, 425, 429,
-            5xx, no connection, no answer in time, an answer that is cut or not of the protocol.
-        input_price, output_price: for a million tokens that are sent, and that are written; in any currency.
+        api_key_env: the environment variable that holds the key; without one no key is sent. The key itself is never
+            written to a recipe, a log or any other file.
+        max_in_flight: how many requests may be open at a time.
+        timeout: how many seconds a request may take, from sending it to the end of its answer.
+        retries: how often a request is repeated that failed for a reason that may pass: 408, 409, 425, 429, 5xx, no
+            connection, a time-out, an answer that breaks off, is not of the protocol, or ends with an error.
+        field_names: the server's names for `max_tokens`, `temperature`, `seed` and `stop` where they differ, such as
+            `{max_tokens: max_completion_tokens}`; null leaves a field out, as in `{temperature: null}`.
+        extra_body: more fields for every request, such as `{reasoning_effort: low}`.
+        input_price, output_price: per million tokens that are sent, and that are generated; in any currency.
     """
 
     base_url: str
@@ -68,6 +78,8 @@ class ServerSpec(RecipePart):
     max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
     retries: Annotated[int, Field(ge=0, le=100)] = 6
+    field_names: dict[SentField, FieldName | None] = {}
+    extra_body: dict[FieldName, JsonValue] = {}
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None
 
@@ -78,24 +90,40 @@ class ServerSpec(RecipePart):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("expected an address such as http://localhost:8000/v1")
         if parts.username is not None or parts.password is not None:
-            raise ValueError("expected an address without a user or a key in it; name a variable as api_key_env")
-        _ = parts.port  # raises for one that is no number
+            raise ValueError(
+                "expected an address without a user or a key in it; name the key's variable as api_key_env"
+            )
+        _ = parts.port  # raises if it is no number
         import httpx2
 
         try:
-            httpx2.URL(value)  # requests are sent with it, and it refuses more than what was split above
+            httpx2.URL(value)  # stricter than urlsplit, and requests are sent with it
         except httpx2.InvalidURL as error:
             raise ValueError(f"expected an address that requests can be sent to: {error}") from error
         return value.rstrip("/")
 
+    @model_validator(mode="after")
+    def _no_field_twice(self) -> Self:
+        sent = Counter(self.field_names.get(name, name) for name in get_args(SentField))
+        sent.pop(None, None)
+        twice = {name for name, n in sent.items() if n > 1 or name in _OURS}
+        twice |= self.extra_body.keys() & (sent.keys() | _OURS)
+        if twice:
+            raise ValueError(
+                f"expected each field of a request once; got {', '.join(sorted(map(str, twice)))} again in "
+                "`field_names` or `extra_body`. Leave it out there, or set it to null in `field_names` and send it "
+                "with `extra_body`"
+            )
+        return self
+
     @property
     def name(self) -> str:
-        """The model's name and where it is served."""
+        """The model's name and its address."""
         return f"{self.model} at {self.base_url}"
 
 
 WRITER_TAGS = ("<local model>", "<server>")
-"""What pydantic puts into the place of a mistake in a writer, and a message leaves out."""
+"""pydantic adds these to the path of an error in a writer; messages leave them out."""
 
 
 def _kind_of_writer(value: Any) -> str:

@@ -1,7 +1,6 @@
-"""What a recipe is: everything a run needs, each value with its bounds.
+"""The schema of recipes: all settings of a run with their defaults and bounds.
 
-Unknown keys are refused. `recipe_files` reads recipes; a recipe that is read and resolved is written into the run's
-directory, so what was run is what stands there.
+`molsaki.config.load` reads recipes. The resolved recipe, with all defaults, is written to the run directory.
 """
 
 from __future__ import annotations
@@ -18,30 +17,33 @@ from molsaki.encoding import prompts
 from molsaki.encoding.prompts import PromptTemplate
 
 DATA_ROOTS = ("data", "../shared/data")
-"""Where relative paths of data are looked for when neither the recipe nor MOLSAKI_DATA says where: the first of these
-that is there. The second is where the project's own tests have their data."""
+"""Folders that relative data paths start from if neither the recipe nor MOLSAKI_DATA names one. The first that exists
+is used; the second holds the data of the project's own tests."""
+
+TRAIN, VALIDATION = "train", "validation"
+"""The names of the sets that are not tested on, in files and folders of a run."""
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-"""What names files and folders of a run too."""
+"""A name that is safe as the name of a file or folder."""
 
 
 class DataSpec(RecipePart):
     """One set of problems; see `molsaki.data.load_problems`.
 
     Attributes:
-        source: the data set's name, `table` for a file of your own, or `hub:owner/name[/config][@revision]`.
-        path: its file or folder, from the data root.
-        split: which part of it.
-        columns: for `table` and `hub:`, which column holds the question, the answer and so on.
-        limit: use the first so many usable rows only.
+        source: the name of a data set, `table` for any file with columns, or `hub:owner/name[/config][@revision]`.
+        path: the file or folder, relative to the data root.
+        split: the split.
+        columns: for `table` and `hub:`, the columns of the question, the answer and so on.
+        limit: use at most this many rows, the first ones.
     """
 
     source: str
     path: str | None = None
     split: str | None = None
-    columns: dict[str, str] | None = None
+    columns: dict[str, str | tuple[str, ...]] | None = None
     limit: Count | None = None
 
 
@@ -49,13 +51,13 @@ class DataSettings(RecipePart):
     """Training, validation and test problems.
 
     Attributes:
-        task: what the results call it.
-        root: folder that relative paths start from; by default MOLSAKI_DATA, else the folder `data` where the command
-            is run, else `../shared/data` beside it, where the project's own tests have theirs.
-        train: the problems that rationales are made for and students learn from.
-        validation: problems that students are validated on while they train, never tested on.
-        validation_rows: instead, how many training problems to set aside for that, by the hash of their text.
-        tests: test sets by name; the first is the in-domain one.
+        task: the name of the task in the results.
+        root: the folder that relative paths start from; by default MOLSAKI_DATA, or the first folder that exists of
+            `data` and `../shared/data`.
+        train: the problems that get rationales and that students are trained on.
+        validation: problems to validate students on during training.
+        validation_rows: instead of `validation`, the number of training problems to hold out, by a hash of their text.
+        tests: test sets by name; the first is the in-domain set.
     """
 
     task: str
@@ -65,20 +67,26 @@ class DataSettings(RecipePart):
     validation_rows: Annotated[int, Field(ge=0)] = 0
     tests: Annotated[dict[Name, DataSpec], Field(min_length=1)]
 
+    @property
+    def specs(self) -> dict[str, DataSpec]:
+        """All sets by their keys in a recipe."""
+        specs = {f"data.tests.{name}": spec for name, spec in self.tests.items()} | {"data.train": self.train}
+        return specs if self.validation is None else specs | {"data.validation": self.validation}
+
     @model_validator(mode="after")
     def _one_validation(self) -> Self:
         if self.validation is not None and self.validation_rows:
-            raise ValueError("expected either `validation` or `validation_rows`, got both")
+            raise ValueError("expected `validation` or `validation_rows`; got both")
         return self
 
 
 class TeacherSettings(RecipePart):
-    """Who writes the rationales and whose attention is read; two models may do the two.
+    """The teacher: the model that writes rationales, and the model whose attention is read.
 
     Attributes:
-        writer: the model that writes rationales, a local one (`name`) or a served one (`base_url`); not needed where
-            they are imported.
-        reader: the model whose attention is read, a local one; the writer by default, if that is local.
+        writer: the model that writes rationales, local (`name`) or served (`base_url`); not needed for imported
+            rationales.
+        reader: the local model whose attention is read; by default the writer, if it is local.
     """
 
     writer: WriterSpec | None = None
@@ -94,22 +102,29 @@ class RationaleSettings(RecipePart):
     """Where rationales and key words come from.
 
     Attributes:
-        source: "teacher" writes them; "palm" are PaLM-540B's completions beside the data of Distilling
-            step-by-step; "dataset" are those that come with the problems; "imported" those that `molsaki import` brings
-            from a file.
-        keep: "right" keeps what reaches the right answer; "all" keeps wrong ones too (only to try things out).
-        keywords: for multiple choice: "teacher" is asked for them, "question-words" takes the question's content
-            words, "dataset" those that come with the problems.
-        second_pass: ask the teacher again where it was wrong, with the right answer given, for reasons that lead
-            there; what leads there then is kept.
-        samples: how often each question is asked; of several right rationales the one is kept that most agree with.
-        temperature: of sampling; 0 always takes the likeliest token.
-        max_new_tokens: the bound on one rationale with its answer.
-        batch_size: questions that a local model answers together.
+        source: "teacher" generates rationales; "palm" uses the completions of PaLM-540B in the data of Distilling
+            step-by-step; "dataset" uses the rationales of the data set; "file" uses those of the file `path`;
+            "imported" uses those that `molsaki import` reads from a file.
+        path: the file of rationales, relative to the data root.
+        columns: its columns: `completion`, and `id` or `question` (and `choices`) to find the problem by.
+        keep: "right" keeps rationales that reach the right answer; "all" also keeps wrong ones, for testing.
+        learn: of completions with thinking, the student learns the "summary" behind it, the "thinking", or "both".
+        steps: a step of a rationale is one of its "sentences" (a line break ends one too), "lines" or "paragraphs".
+        keywords: for multiple choice, "teacher" asks the teacher for key words, "question-words" uses the content
+            words of the question, "dataset" uses those of the data set.
+        second_pass: where the teacher was wrong, give it the right answer and ask for a rationale that reaches it.
+        samples: rationales per question; of several right ones, the one whose answer most samples agree with is kept.
+        temperature: of sampling; 0 decodes greedily.
+        max_new_tokens: maximum number of tokens of a rationale with its answer.
+        batch_size: batch size of a local model.
     """
 
-    source: Literal["teacher", "palm", "dataset", "imported"] = "teacher"
+    source: Literal["teacher", "palm", "dataset", "file", "imported"] = "teacher"
+    path: str | None = None
+    columns: dict[str, str | tuple[str, ...]] | None = None
     keep: Literal["right", "all"] = "right"
+    learn: Literal["summary", "thinking", "both"] = "summary"
+    steps: Literal["sentences", "lines", "paragraphs"] = "sentences"
     keywords: Literal["teacher", "question-words", "dataset"] = "teacher"
     second_pass: bool = False
     samples: Annotated[int, Field(ge=1, le=100)] = 1
@@ -118,9 +133,18 @@ class RationaleSettings(RecipePart):
     batch_size: Count = 32
 
     @model_validator(mode="after")
+    def _file_has_columns(self) -> Self:
+        given = [name for name in ("path", "columns") if getattr(self, name) is not None]
+        if self.source == "file" and len(given) < 2:
+            raise ValueError("expected `path` and `columns` with `source: file`")
+        if self.source != "file" and given:
+            raise ValueError(f"expected no {' and '.join(given)} with `source: {self.source}`")
+        return self
+
+    @model_validator(mode="after")
     def _samples_differ(self) -> Self:
         if self.samples > 1 and not self.temperature:
-            raise ValueError("expected a `temperature` above 0 with several `samples`, got 0: all would be the same")
+            raise ValueError("expected a `temperature` above 0 with several `samples`; got 0: all would be equal")
         return self
 
 
@@ -128,13 +152,13 @@ class AttentionSettings(RecipePart):
     """How the teacher's attention is read and stored.
 
     Attributes:
-        dtype: precision on disk; float16 halves the space.
-        layers: "all" stores every layer; "mixed" only their mixture by Eq. 4, as many times smaller as the model has
-            layers, for methods that mix whole layers so.
-        temperature: τ1 of what is stored mixed; the methods' own must be the same.
-        layer_change: G of what is stored mixed; likewise.
-        max_length: longer sequences are cut and counted; the model's context by default.
-        batch_tokens: how many tokens are read together, padding included; a longer sequence is read alone.
+        dtype: precision on disk; float16 halves the size.
+        layers: "all" stores every layer; "mixed" stores only their mixture (Eq. 4), which is as many times smaller as
+            the model has layers, for methods that use this mixture.
+        temperature: τ1 of the stored mixture; it must equal the setting of the methods.
+        layer_change: G of the stored mixture; it must equal the setting of the methods.
+        max_length: longer sequences are cut and counted; by default the model's context length.
+        batch_tokens: tokens in a batch, including padding; a longer sequence forms its own batch.
     """
 
     dtype: Literal["float32", "float16"] = "float32"
@@ -146,25 +170,25 @@ class AttentionSettings(RecipePart):
 
 
 class LogitSettings(RecipePart):
-    """What is kept of the teacher's next tokens, for a method that compares them.
+    """What is stored of the teacher's next-token distributions, for methods that compare them.
 
     Attributes:
-        top: how many of the likeliest tokens at each token of a rationale; all of a smaller vocabulary.
+        top: number of most likely tokens at each token of a rationale; all tokens of a smaller vocabulary.
     """
 
     top: Annotated[int, Field(ge=1, le=4096)] = 32
 
 
 class PromptSettings(RecipePart):
-    """The prompts; in a recipe file each is a template as it stands, or the path of a file with one.
+    """The prompts. In a recipe file, each is a template or the path of a file with one.
 
     Attributes:
-        predict: the student's first task, which it is tested on.
-        explain: its second.
-        reason: the one task of `cot`, a rationale with its answer, which that is tested on.
-        teacher: what the teacher writes rationales from and is read in.
-        second_pass: what it writes them from where it was wrong: with `{answer}`, the right answer.
-        keywords: what the teacher names key words from.
+        predict: the student's first task, a label; students are tested with it.
+        explain: the student's second task, a rationale.
+        reason: the task of `cot`, a rationale with its answer; its students are tested with it.
+        teacher: the prompt for rationales, in which attention is read too.
+        second_pass: the prompt for rationales with the right answer in `{answer}`.
+        keywords: the prompt for key words.
     """
 
     predict: str = prompts.PREDICT
@@ -187,40 +211,40 @@ class PromptSettings(RecipePart):
         for name, slot in wanted.items():
             template = self.template(name)
             if template.slot != slot:
-                raise ValueError(f"expected the {name} prompt to end with {{{slot}}}, got {{{template.slot}}}")
+                raise ValueError(f"expected the {name} prompt to end with {{{slot}}}; got {{{template.slot}}}")
             if name in ("predict", "explain", "reason") and template.is_chat:
-                raise ValueError(f"expected the student's {name} prompt to be text; got a chat's turns")
+                raise ValueError(f"expected text as the {name} prompt of students; got a chat")
             if name == "second_pass" and not template.gives_answer:
-                raise ValueError("expected the second_pass prompt to have one {answer} behind its {question}")
+                raise ValueError("expected one {answer} after the {question} of the second_pass prompt")
         return self
 
     def template(self, name: str) -> PromptTemplate:
-        """One of the prompts, read."""
+        """The template of one of the prompts."""
         return PromptTemplate.parse(getattr(self, name))
 
 
 class TrainingSettings(RecipePart):
-    """How every student is trained, whatever the method.
+    """How students are trained.
 
     Attributes:
-        steps: optimiser steps.
-        batch_size: examples a step on each device; an example is a sequence for each task of the method.
-        accumulation: batches accumulated to one step.
-        learning_rate: the rate after warming up.
-        schedule: how the rate goes on from there.
-        warmup_steps: steps in which it rises from 0.
-        weight_decay: AdamW's.
+        steps: optimizer steps.
+        batch_size: examples per batch and device; an example has one sequence for each task of the method.
+        accumulation: batches per optimizer step.
+        learning_rate: the learning rate after warm-up.
+        schedule: the schedule of the learning rate after warm-up.
+        warmup_steps: steps in which the learning rate rises from 0.
+        weight_decay: weight decay of AdamW.
         max_grad_norm: gradients are clipped to this norm.
         precision: "float32", or "bf16" for mixed precision.
         checkpointing: recompute activations in the backward pass to save memory.
-        compile: compile the student's layers with torch.compile; a minute or more at first, and faster steps after.
-        max_length: longer sequences are cut and counted; the model's context by default.
-        log_every: steps between logs of the loss and its parts.
-        evaluate_every: steps between validations; 0 never validates.
-        save_every: steps between checkpoints; 0 keeps none, and an interrupt saves one all the same.
-        select: keep the "last" student, or the "best" on the validation split.
-        best_by: what makes it the best: most right answers, or the least loss.
-        trackers: any that transformers' Trainer knows, such as "tensorboard" or "wandb".
+        compile: compile the student's layers with torch.compile, which takes a minute or more.
+        max_length: longer sequences are cut and counted; by default the model's context length.
+        log_every: steps between two logs of the loss and its terms.
+        evaluate_every: steps between two validations; 0 for no validation.
+        save_every: steps between two checkpoints; with 0, only an interrupt saves one.
+        select: keep the "last" student, or the "best" one on the validation split.
+        best_by: the best student has the highest "accuracy" or the lowest "loss".
+        trackers: trackers of transformers' Trainer, such as "tensorboard" or "wandb".
     """
 
     steps: Count = 1000
@@ -245,7 +269,7 @@ class TrainingSettings(RecipePart):
     @model_validator(mode="after")
     def _best_needs_validation(self) -> Self:
         if self.select == "best" and not self.evaluate_every:
-            raise ValueError("expected `evaluate_every` of at least 1 with `select: best`, got 0")
+            raise ValueError("expected `evaluate_every` of at least 1 with `select: best`; got 0")
         return self
 
 
@@ -253,32 +277,36 @@ class EvaluationSettings(RecipePart):
     """How students are tested.
 
     Attributes:
-        max_new_tokens: an answer that is not over by then is counted as cut off.
-        max_rationale_tokens: the same bound for a prompt that is answered with a rationale.
-        batch_size: prompts decoded together.
-        rows: test on at most this many problems of each set, chosen by the hash of their text; all by default.
-        explain: also decode the `explain:` prompt and keep what is written.
+        max_new_tokens: maximum number of tokens of a label; longer outputs count as cut off.
+        max_rationale_tokens: maximum number of tokens of a rationale.
+        batch_size: prompts in a batch.
+        rows: test on at most this many problems of each set, chosen by a hash of their text; all by default.
+        explain: also generate and keep rationales, with the `explain` prompt.
     """
 
     max_new_tokens: Count = 64
     max_rationale_tokens: Count = 256
     batch_size: Count = 128
-    rows: Count | None = None
+    rows: Count | dict[Name, Count] | None = None
     explain: bool = False
 
+    def rows_of(self, name: str) -> int | None:
+        """How many problems of a test set are tested on at most; None for all."""
+        return self.rows.get(name) if isinstance(self.rows, dict) else self.rows
+
     def bound_for(self, template: PromptTemplate) -> int:
-        """How many tokens may be written for a prompt."""
+        """The maximum number of new tokens for a prompt."""
         return self.max_new_tokens if template.slot == "label" else self.max_rationale_tokens
 
 
 class MethodSpec(BaseModel):
-    """One method with its settings, or just its name.
+    """A method with its settings, or only its name.
 
     Attributes:
-        name: the method.
-        label: its name in tables and folders; tells two entries of one method apart, and is the name by default.
-        examples: learn from the first so many problems that have a rationale; from all of them by default.
-        training: training settings that are other ones than the recipe's, for this entry alone.
+        name: the name of the method.
+        label: the name in tables and folders, which must be unique; by default the name of the method.
+        examples: train on at most this many problems with a rationale, the first ones; on all by default.
+        training: training settings of this entry that differ from the recipe's.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -299,22 +327,22 @@ class MethodSpec(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The method's own settings, checked by the method itself."""
+        """The settings of the method, which the method checks."""
         return dict(self.model_extra or {})
 
 
 class Recipe(RecipePart):
-    """Everything a run needs.
+    """All settings of a run.
 
     Attributes:
-        name: the run's name, and its folder's under `runs`.
+        name: the name of the run and of its folder in `runs`.
         description: a line for `molsaki recipes list`.
-        seeds: one student of every method for each.
-        keys: what a step can look at: "numbers", or the "keywords" that `rationales.keywords` provides.
-        data: see below, as the next ones are.
+        seeds: each method trains one student per seed.
+        keys: the keys of the attention: "numbers", or "keywords" (see `rationales.keywords`).
+        data: see below.
         teacher, rationales, attention, logits, prompts, student, methods, training, evaluation: see below.
         baseline: the label of the method that the others are compared with.
-        tiny: small random models in the place of those named, as `--tiny` sets it.
+        tiny: use small random models instead of those named; set by `--tiny`.
     """
 
     name: Name
@@ -343,14 +371,14 @@ class Recipe(RecipePart):
         return next((Path(root) for root in DATA_ROOTS if Path(root).is_dir()), Path(DATA_ROOTS[0]))
 
     def data_path(self, path: str | None) -> Path | None:
-        """A data path, resolved."""
+        """A data path, relative to the data root."""
         return None if path is None else self.data_root() / path
 
     def training_of(self, method: MethodSpec) -> TrainingSettings:
-        """How the students of one entry are trained.
+        """The training settings of a method's students.
 
         Raises:
-            ValidationError: what the entry sets is not a training setting, or out of its bounds.
+            ValidationError: the method overrides an unknown setting, or sets a value that is out of bounds.
         """
         if not method.training:
             return self.training

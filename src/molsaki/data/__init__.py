@@ -16,6 +16,7 @@ from molsaki.data.commonsense import load_commonsenseqa, load_commonsenseqa_dss
 from molsaki.data.files import is_folder
 from molsaki.data.gsm8k import load_gsm8k
 from molsaki.data.hub import KNOWN, PREFIX, load_hub
+from molsaki.data.mapping import Columns
 from molsaki.data.palm import ROW_FILES, load_palm_completions
 from molsaki.data.pocket.load import load_pocket_commonsense, load_pocket_math
 from molsaki.data.singleeq import load_singleeq
@@ -120,7 +121,7 @@ SOURCES: dict[str, DataSource] = {
     "table": DataSource(
         load_table,
         "any file of rows, with a mapping of its columns",
-        "JSON lines, CSV, TSV or Parquet",
+        "JSON lines, JSON, CSV, TSV or Parquet",
         frozenset({"path", "columns"}),
         frozenset({"path", "columns"}),
     ),
@@ -140,10 +141,18 @@ def load_problems(
     source: str,
     path: str | Path | None = None,
     split: str | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
     limit: int | None = None,
 ) -> LoadedProblems:
     """Load a data set by its name.
+
+    Example:
+        >>> import molsaki
+        >>> problems = molsaki.load_problems("pocket-math", split="train", limit=3)
+        >>> len(problems), problems.report.kept
+        (3, 3)
+        >>> next(iter(problems)).id
+        'pocket-math/in-domain/train/0-1'
 
     Args:
         source: a name in `SOURCES`, or `hub:owner/name[/config][@revision]`.

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError  # the exception only; parsing is defusedxml's
+from xml.parsers.expat import ErrorString  # the names of its errors, which have nothing of the file in them
 
 from molsaki.data.equations import written_out
 from molsaki.data.files import read_bytes
@@ -31,6 +32,9 @@ from molsaki.data.rows import (
 from molsaki.data.stated import states_all_numbers
 from molsaki.errors import DataError
 from molsaki.records import LoadedProblems, Problem
+
+MAX_XML_BYTES = 1 << 22
+"""ASDiv.xml has one megabyte; a parsed tree takes up to a hundred times its bytes."""
 
 _UNIT = re.compile(r"\s*\([^()]*[A-Za-z][^()]*\)$")
 _UNIT_IN_FORMULA = re.compile(r"\(\s*[A-Za-z][A-Za-z /.-]*\)")
@@ -99,11 +103,12 @@ def _read_xml(path: Path) -> Iterator[dict[str, Any]]:
     from defusedxml import DefusedXmlException
 
     try:
-        root = defusedxml.ElementTree.fromstring(read_bytes(path), forbid_dtd=True)
+        root = defusedxml.ElementTree.fromstring(read_bytes(path, MAX_XML_BYTES), forbid_dtd=True)
     except ParseError as error:
         line, column = error.position
         raise DataError(
-            f"Expected {path} to be one whole XML document; line {line}, column {column}: {error}. Nothing "
+            f"Expected {path} to be one whole XML document; line {line}, column {column}: "
+            f"{ErrorString(error.code)}. Nothing "
             f"was loaded from it; the file is cut or damaged there, so copy or download it again."
         ) from error
     except DefusedXmlException as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from molsaki.data.files import read_json_lines
+from molsaki.data.json_files import read_json_lines
 from molsaki.data.rows import (
     Note,
     UnusableRowError,

@@ -1,40 +1,32 @@
-"""Reading files that others made: what is refused before reading, and JSON and JSON lines.
+"""Opening files that others made: what is refused before reading, and text in an encoding that has a name.
 
-Everything in them is untrusted, so sizes are bounded, numbers that are no numbers (NaN, Infinity) are
-refused, and a file that was cut in the middle, as an interrupted download leaves it, is an error and never a
-shorter data set. Every error names the file and the line, says what follows from it and what to do.
+Everything in them is untrusted. Only regular files of bounded size are read, a file that was cut in the middle is an
+error and never a shorter data set, and an error names the file and the place, never what stands there.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
+import codecs
+import io
+import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import BinaryIO, NoReturn, TextIO
 
 from molsaki.errors import DataError
 
 MAX_FILE_BYTES = 1 << 30
-"""The largest file that is read, in bytes on disk (and, for Parquet, after decompression)."""
+"""The largest file that is read row by row, in bytes on disk (and, for Parquet, unpacked)."""
+MAX_WHOLE_BYTES = 1 << 24
+"""The largest file that is read as one value. Parsed JSON takes up to twenty times its bytes."""
+MAX_ROW_CHARACTERS = 1 << 22
+"""The longest line of a file, or row of a JSON list, that is read."""
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_8 = "utf-8"
 CUT_WAY_OUT = "Nothing was loaded from it; copy or download the whole file again."
 MEND_WAY_OUT = "Nothing was loaded from it; mend that line, or take it out, and load the file again."
-
-
-def read_bytes(path: Path) -> bytes:
-    """The whole content of a file.
-
-    Raises:
-        DataError: the file is missing, unreadable, empty or larger than `MAX_FILE_BYTES`.
-    """
-    check_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        _refuse_unreadable(path, error)
 
 
 def is_folder(path: Path) -> bool:
@@ -49,144 +41,163 @@ def is_folder(path: Path) -> bool:
         _refuse_unreadable(path, error)
 
 
-def check_file(path: Path) -> None:
-    """Raise `DataError` unless `path` is a regular file that is neither empty nor too large."""
+def check_file(path: Path, most: int | None = None) -> None:
+    """Raise `DataError` unless `path` is a regular file that is neither empty nor larger than `most` bytes."""
     try:
-        is_file, exists = path.is_file(), path.exists()
-        size = path.stat().st_size if is_file else 0
+        _check(path, path.stat(), most)
+    except FileNotFoundError as error:
+        raise DataError(f"Expected a file at {path}; there is none. Check the path, or get the file first.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
         _refuse_unreadable(path, error)
-    if not exists:
-        raise DataError(f"Expected a data file at {path}; there is none. Check the path, or get the data set first.")
-    if not is_file:
-        raise DataError(f"Expected a data file at {path}; it is a folder or a device. Name one file inside it.")
-    if size == 0:
-        raise DataError(f"Expected rows in {path}; the file is empty (0 bytes). {CUT_WAY_OUT}")
-    if size > MAX_FILE_BYTES:
-        raise DataError(
-            f"Expected {path} to have at most {MAX_FILE_BYTES} bytes; it has {size}. It was not read, since "
-            f"it might fill the memory; split it into smaller files and load them one by one."
-        )
 
 
-def read_json(path: Path) -> Any:
-    """The value of a JSON file.
+def open_file(path: Path, most: int | None = None) -> BinaryIO:
+    """Open a regular file of bounded size to read its bytes.
+
+    A device, a FIFO or a folder is refused and not waited for, also one that takes a file's place while it is opened.
+
+    Args:
+        path: the file.
+        most: the most bytes that it may have, `MAX_FILE_BYTES` by default.
 
     Raises:
-        DataError: the file is missing, too large, not UTF-8, not JSON or cut in the middle.
+        DataError: the file is missing, unreadable, empty, too large or no regular file.
     """
-    data = read_bytes(path).removeprefix(BYTE_ORDER_MARK)
-    text = decode(path, data, first_line=1)
+    check_file(path, most)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        return _parse_json(text)
-    except json.JSONDecodeError as error:
-        if _is_cut(text, error):
-            raise DataError(
-                f"Expected {path} to hold one whole JSON value; it ends in the middle of it, at line "
-                f"{text.count(chr(10)) + 1} ({error.msg}). {CUT_WAY_OUT}"
-            ) from error
-        raise DataError(
-            f"Expected {path} to hold one JSON value; line {error.lineno}, column {error.colno}: "
-            f"{error.msg}. {MEND_WAY_OUT}"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"Expected {path} to hold one JSON value; got: {error}. {MEND_WAY_OUT}") from error
-
-
-def read_json_lines(path: Path) -> Iterator[Any]:
-    """The values of a JSON lines file in order; blank lines are passed over.
-
-    Raises:
-        DataError: the file is missing, too large or not UTF-8; a line is not JSON; the last line is cut.
-    """
-    check_file(path)
-    found_any = False
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            data = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
-            if not data.strip():
-                continue
-            found_any = True
-            yield _parse_line(path, number, data)
-    if not found_any:
-        raise DataError(f"Expected rows in {path}; all its lines are blank. {CUT_WAY_OUT}")
-
-
-def read_json_list(path: Path) -> list[Any]:
-    """The rows of a file that is one JSON list.
-
-    Raises:
-        DataError: as `read_json`, or the value is not a list.
-    """
-    value = read_json(path)
-    if not isinstance(value, list):
-        raise DataError(
-            f"Expected {path} to hold a JSON list of rows; got {type(value).__name__}. No row can be read "
-            f"from it; check that it is the file that the data set's name stands for."
-        )
-    return value
-
-
-def _parse_line(path: Path, number: int, data: bytes) -> Any:
-    whole = data.endswith(b"\n")
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        _refuse_unreadable(path, error)
     try:
-        return _parse_json(decode(path, data, first_line=number))
-    except (ValueError, RecursionError) as error:  # DataError (not UTF-8) and JSONDecodeError are ValueErrors
-        if not whole:
-            raise DataError(
-                f"Expected every line of {path} to be one JSON value; line {number}, the last one, has no "
-                f"end of line and is cut after {len(data)} bytes. {CUT_WAY_OUT}"
-            ) from error
-        if isinstance(error, DataError):
-            raise
-        raise DataError(
-            f"Expected every line of {path} to be one JSON value; line {number}: {error}. {MEND_WAY_OUT}"
-        ) from error
+        _check(path, os.fstat(descriptor), most)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
-def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
-    """Whether parsing failed because the text ends, perhaps inside a word such as `tru`, and nothing else."""
-    rest = text[error.pos :].strip()
-    return error.msg.startswith("Unterminated string") or (len(rest) <= 6 and not re.search(r"[\]}]", rest))
-
-
-def _parse_json(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"the number {text[:20]!r} is too large")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def decode(path: Path, data: bytes, first_line: int = 1) -> str:
-    """The text of a file's bytes, or of some of them that begin at a line.
+def read_bytes(path: Path, most: int = MAX_WHOLE_BYTES) -> bytes:
+    """The whole content of a file.
 
     Raises:
-        DataError: they are not UTF-8, or end inside a character.
+        DataError: as `open_file`.
+    """
+    with open_file(path, most) as file:
+        try:
+            data = file.read(most + 1)  # a file may grow while it is read
+        except OSError as error:
+            _refuse_unreadable(path, error)
+    if len(data) > most:
+        _refuse_large(path, len(data), most)
+    return data
+
+
+def read_text(path: Path, most: int = MAX_WHOLE_BYTES, encoding: str = UTF_8) -> str:
+    """The whole text of a file, without a byte order mark.
+
+    Raises:
+        DataError: as `open_file`; the file is in another encoding or ends inside a character.
     """
     try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = first_line + data.count(b"\n", 0, error.start)
-        if error.reason == "unexpected end of data" and error.end == len(data):
-            raise DataError(
-                f"Expected {path} to be whole; it ends inside a character, at line {line}. {CUT_WAY_OUT}"
-            ) from error
+        return read_bytes(path, most).decode(_with_mark(path, encoding))
+    except UnicodeDecodeError:
+        _refuse_encoding(path, encoding)
+
+
+@contextmanager
+def open_text(path: Path, encoding: str = UTF_8) -> Iterator[TextIO]:
+    r"""Open a file to read its text; a byte order mark is passed over, and only `\n` ends a line.
+
+    Raises:
+        DataError: as `open_file`; the file is in another encoding or ends inside a character.
+    """
+    with open_file(path) as file, io.TextIOWrapper(file, _with_mark(path, encoding), newline="\n") as text:
+        try:
+            yield text
+        except UnicodeDecodeError:
+            _refuse_encoding(path, encoding)
+
+
+def read_lines(path: Path, encoding: str = UTF_8) -> Iterator[str]:
+    """The lines of a text file with their ends.
+
+    Raises:
+        DataError: as `open_text`, or a line is longer than `MAX_ROW_CHARACTERS`.
+    """
+    with open_text(path, encoding) as file:
+        number = 0
+        while line := file.readline(MAX_ROW_CHARACTERS + 1):
+            number += 1
+            if len(line) > MAX_ROW_CHARACTERS:
+                refuse_long_row(path, number)
+            yield line
+
+
+def refuse_long_row(path: Path, line: int) -> NoReturn:
+    """Raise for a row that is longer than any that is read."""
+    raise DataError(
+        f"Expected rows of at most {MAX_ROW_CHARACTERS} characters in {path}; the one at line {line} is longer. "
+        "Nothing was loaded from it, since it might fill the memory; take that row out, or check the format."
+    )
+
+
+def _check(path: Path, found: os.stat_result, most: int | None) -> None:
+    most = MAX_FILE_BYTES if most is None else most
+    if not stat.S_ISREG(found.st_mode):
+        raise DataError(f"Expected a file at {path}; it is a folder, a pipe or a device. Name one regular file.")
+    if found.st_size == 0:
+        raise DataError(f"Expected a file with content at {path}; it is empty (0 bytes). {CUT_WAY_OUT}")
+    if found.st_size > most:
+        _refuse_large(path, found.st_size, most)
+
+
+def _with_mark(path: Path, encoding: str) -> str:
+    """The codec's name, of UTF-8 the one that passes over a byte order mark."""
+    try:
+        "".encode(encoding)  # a LookupError too for a codec that is none of text, such as zip
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError) as error:
         raise DataError(
-            f"Expected {path} to be UTF-8 text; line {line} holds the byte 0x{data[error.start]:02x} "
-            f"({error.reason}). Reading it as another encoding would change the text; save the file as UTF-8."
+            f"Expected the name of a text encoding, such as utf-8, cp1252 or utf-16; got {encoding[:40]!r} for {path}. "
+            "Nothing was loaded from it; correct `encoding`."
         ) from error
+    return "utf-8-sig" if name == UTF_8 else name
+
+
+def _refuse_encoding(path: Path, encoding: str) -> NoReturn:
+    """Find the first place of a file that is not in an encoding, and raise for it."""
+    decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+    with open_file(path) as file:
+        while True:
+            data = file.read(1 << 16)
+            try:
+                line += decoder.decode(data, final=not data).count("\n")
+            except UnicodeDecodeError as error:
+                line += error.object[: error.start].decode(encoding, "ignore").count("\n")
+                if not data:
+                    raise DataError(
+                        f"Expected {path} to be {encoding} text; it ends inside a character, at line {line}, so it is "
+                        "cut or in another encoding. Nothing was loaded from it; copy it again, or name its encoding."
+                    ) from None
+                raise DataError(
+                    f"Expected {path} to be {encoding} text; line {line} holds the byte "
+                    f"0x{error.object[error.start]:02x}, which is none ({error.reason}). Nothing was loaded from it; "
+                    "name its encoding (for Windows often `encoding: cp1252`), or save it as UTF-8."
+                ) from None
+            assert data, "some place of the file cannot be decoded"
+
+
+def _refuse_large(path: Path, size: int, most: int) -> NoReturn:
+    raise DataError(
+        f"Expected {path} to have at most {most} bytes; it has {size}. It was not read, since it might fill the "
+        "memory; split it into smaller files, or save its rows as JSON lines."
+    )
 
 
 def _refuse_unreadable(path: Path, error: Exception) -> NoReturn:
+    why = error.strerror if isinstance(error, OSError) else error
     raise DataError(
-        f"Expected to read {path}; the system says: {error}. Nothing was loaded from it; check the path and "
-        f"its permissions."
+        f"Expected to read {str(path)[:200]}; the system says: {why}. Nothing was loaded from it; check the path and "
+        "its permissions."
     ) from error

@@ -15,6 +15,7 @@ from typing import Any
 from molsaki.data.asdiv import asdiv_problem
 from molsaki.data.commonsense import commonsenseqa_problem, name_commonsense_row
 from molsaki.data.gsm8k import gsm8k_problem, name_gsm8k_row
+from molsaki.data.mapping import Columns
 from molsaki.data.rows import Note, collect
 from molsaki.data.svamp import name_svamp_row, svamp_problem
 from molsaki.data.table import load_mapped
@@ -59,7 +60,7 @@ KNOWN: dict[str, HubDataSet] = {
 
 
 def load_hub(
-    source: str, split: str | None = None, columns: Mapping[str, str] | None = None, limit: int | None = None
+    source: str, split: str | None = None, columns: Columns | None = None, limit: int | None = None
 ) -> LoadedProblems:
     """Load a data set of the hub.
 
@@ -96,7 +97,7 @@ def convert_hub_rows(
     rows: Iterable[Any],
     source: str,
     split: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
     limit: int | None = None,
 ) -> LoadedProblems:
     """Turn rows as the hub has them into problems; the arguments are `load_hub`'s."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from molsaki.data.commonsense import name_commonsense_row
-from molsaki.data.files import is_folder, read_json_lines, read_json_list
+from molsaki.data.files import is_folder
+from molsaki.data.json_files import read_json_lines, read_json_list
 from molsaki.data.svamp import name_dss_row
 from molsaki.errors import DataError
 
@@ -97,7 +98,7 @@ def _numbered_files(folder: Path, split: str) -> list[Path]:
 
 
 def _read_completions(path: Path) -> list[str]:
-    completions = read_json_list(path)
+    completions = list(read_json_list(path))
     for index, completion in enumerate(completions):
         if not isinstance(completion, str):
             raise DataError(

@@ -1,50 +1,95 @@
-"""Reading rows from CSV, Parquet, JSON lines or a JSON list, told apart by the ending of the file's name.
+"""Reading rows from CSV, Parquet, JSON lines or JSON, told apart by the ending of the file's name.
 
-The same rules hold as for `files`: bounded sizes, and a file that was cut in the middle is an error.
+What a name's ending does not say (a delimiter, an encoding, where in an object the rows are) is part of the mapping of
+columns. Nothing is guessed: a file that needs one of these is refused with what to write.
 """
 
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from molsaki.data import files
-from molsaki.data.files import (
-    BYTE_ORDER_MARK,
-    CUT_WAY_OUT,
-    MEND_WAY_OUT,
-    check_file,
-    decode,
-    read_bytes,
-    read_json_lines,
-    read_json_list,
-)
+from molsaki.data.columns import SHAPES
+from molsaki.data.files import CUT_WAY_OUT, MEND_WAY_OUT, UTF_8, open_text, read_lines
+from molsaki.data.json_files import breaks_off, is_json, read_json, read_json_lines, read_json_list
+from molsaki.data.parquet import read_parquet
 from molsaki.errors import DataError
 
 JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 CSV_SUFFIXES = frozenset({".csv", ".tsv"})
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
+OTHER_DELIMITERS = {";": "';'", "\t": '"\\t"', "|": "'|'"}
+"""What may stand between cells instead of a comma, as it is written in a recipe."""
 
 
-def read_csv(path: Path, delimiter: str = ",") -> Iterator[dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class FileFormat:
+    """What the ending of a file's name does not say of it.
+
+    Attributes:
+        encoding: of text, by Python's name of it.
+        delimiter: of CSV, one character; by default a comma, in `.tsv` a tab.
+        rows: of a JSON file that is one object, the key of the list of rows.
+    """
+
+    encoding: str = UTF_8
+    delimiter: str | None = None
+    rows: str | None = None
+
+
+PLAIN = FileFormat()
+
+
+def read_rows(path: Path, wanted: Collection[str] | None = None, form: FileFormat = PLAIN) -> Iterator[Any]:
+    """The rows of a file, read as its name's ending says.
+
+    `.jsonl`, `.ndjson` and `.json` are JSON lines, one JSON list of rows, or one object; `.csv` and `.tsv` have a
+    header line; `.parquet` is Parquet.
+
+    Args:
+        path: the file.
+        wanted: names of the columns that are needed, which is all that is read of a Parquet file.
+        form: see `FileFormat`.
+
+    Raises:
+        DataError: the ending is none of these, the file cannot be read as that format, or `form` does not fit it.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in CSV_SUFFIXES and form.delimiter is not None:
+        raise _unused(path, "delimiter", "CSV")
+    if suffix not in JSON_SUFFIXES and form.rows is not None:
+        raise _unused(path, "rows", "JSON")
+    if suffix in JSON_SUFFIXES:
+        return _read_json_rows(path, wanted, form)
+    if suffix in CSV_SUFFIXES:
+        return read_csv(path, form.delimiter or ("\t" if suffix == ".tsv" else ","), form.encoding)
+    if suffix in PARQUET_SUFFIXES:
+        if form.encoding != UTF_8:
+            raise _unused(path, "encoding", "text")
+        return read_parquet(path, wanted)
+    known = ", ".join(sorted(JSON_SUFFIXES | CSV_SUFFIXES | PARQUET_SUFFIXES))
+    raise DataError(
+        f"Expected a file whose name ends in one of {known}; got {path.name!r}. Its format is not guessed "
+        f"from its content; rename it, unpack it first if it is compressed, or save a spreadsheet as CSV."
+    )
+
+
+def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF_8) -> Iterator[dict[str, str]]:
     """The rows of a CSV file with a header line, as dicts from column name to cell text.
 
     Raises:
-        DataError: the file is missing, too large or not UTF-8; the header is empty or repeats a name; a row
-            has more or fewer cells than the header; the file ends inside a quoted cell.
+        DataError: the file is missing, too large or in another encoding; the header is empty, repeats a name or has
+            another delimiter; a row has more or fewer cells than the header; the file ends inside a quoted cell.
     """
-    text = decode(path, read_bytes(path).removeprefix(BYTE_ORDER_MARK))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise DataError(f"Expected one character as delimiter of {path}; got {delimiter[:20]!r}. Nothing was loaded.")
+    reader = csv.reader(read_lines(path, encoding), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
-        if not header or not all(name.strip() for name in header) or len(set(header)) != len(header):
-            raise DataError(
-                f"Expected the first line of {path} to name every column once; got {header[:20]}. Rows "
-                f"cannot be told apart by column; write a header line and load the file again."
-            )
+        _require_header(path, header, delimiter)
         for cells in reader:
             if not cells:
                 continue
@@ -62,60 +107,56 @@ def read_csv(path: Path, delimiter: str = ",") -> Iterator[dict[str, str]]:
         ) from error
 
 
-def read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, as dicts from column name to value.
-
-    Raises:
-        DataError: the file is missing, too large (on disk or decompressed), cut or not Parquet.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    check_file(path)
-    try:
-        with pyarrow.parquet.ParquetFile(path) as table:
-            groups = range(table.metadata.num_row_groups)
-            unpacked = sum(table.metadata.row_group(i).total_byte_size for i in groups)
-            if unpacked > files.MAX_FILE_BYTES:
-                raise DataError(
-                    f"Expected {path} to unpack into at most {files.MAX_FILE_BYTES} bytes; it says "
-                    f"{unpacked}. It was not read, since it might fill the memory; split it into smaller "
-                    f"files and load them one by one."
-                )
-            for batch in table.iter_batches(batch_size=1024):
-                yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+def _require_header(path: Path, header: list[str], delimiter: str) -> None:
+    if not header or not all(name.strip() for name in header) or len(set(header)) != len(header):
         raise DataError(
-            f"Expected {path} to be a whole Parquet file; it cannot be read: {error}. The file is cut or in "
-            f"another format. {CUT_WAY_OUT}"
-        ) from error
+            f"Expected the first line of {path} to name every column once; it names {len(header)}, of which "
+            f"{len(header) - len({name for name in header if name.strip()})} are empty or named before. Rows cannot be "
+            "told apart by column; write a header line and load the file again."
+        )
+    others = [written for other, written in OTHER_DELIMITERS.items() if other in header[0] and other != delimiter]
+    if len(header) == 1 and others:
+        raise DataError(
+            f"Expected {delimiter!r} between the columns' names in the first line of {path}; there is none, but "
+            f"{others[0]} is there. Nothing was loaded from it; write `delimiter: {others[0]}` beside its columns."
+        )
 
 
-def read_rows(path: Path) -> Iterator[Any]:
-    """The rows of a file, read as its name's ending says.
-
-    `.jsonl`, `.ndjson` and `.json` are JSON lines, or one JSON list of rows; `.csv` and `.tsv` have a header
-    line; `.parquet` is Parquet.
-
-    Raises:
-        DataError: the ending is none of these, or the file cannot be read as that format.
-    """
-    suffix = path.suffix.lower()
-    if suffix in JSON_SUFFIXES:
-        return _read_json_rows(path)
-    if suffix in CSV_SUFFIXES:
-        return read_csv(path, delimiter="\t" if suffix == ".tsv" else ",")
-    if suffix in PARQUET_SUFFIXES:
-        return read_parquet(path)
-    known = ", ".join(sorted(JSON_SUFFIXES | CSV_SUFFIXES | PARQUET_SUFFIXES))
-    raise DataError(
-        f"Expected a file whose name ends in one of {known}; got {path.name!r}. Its format is not guessed "
-        f"from its content; rename it, or unpack it first if it is compressed."
-    )
+def _read_json_rows(path: Path, wanted: Collection[str] | None, form: FileFormat) -> Iterator[Any]:
+    if form.rows is not None:
+        return read_json_list(path, form.encoding, under=form.rows)
+    with open_text(path, form.encoding) as file:
+        start = file.read(4096).lstrip()
+    if start.startswith("["):
+        return read_json_list(path, form.encoding)
+    lines = (line for line in read_lines(path, form.encoding) if line.strip())
+    first, second = next(lines, ""), next(lines, "")
+    lines.close()
+    if second and not breaks_off(first):
+        return read_json_lines(path, form.encoding)
+    if not second and (path.suffix.lower() != ".json" or not is_json(first)):
+        return read_json_lines(path, form.encoding)
+    return _one_object(path, read_json(path, form.encoding), wanted)
 
 
-def _read_json_rows(path: Path) -> Iterator[Any]:
-    check_file(path)
-    with path.open("rb") as file:
-        start = file.read(4096).removeprefix(BYTE_ORDER_MARK).lstrip()
-    return iter(read_json_list(path)) if start.startswith(b"[") else read_json_lines(path)
+def _one_object(path: Path, value: Any, wanted: Collection[str] | None) -> Iterator[Any]:
+    """The one row of a file that is one value, unless that holds rows or columns."""
+    if not isinstance(value, Mapping):
+        return iter([value])
+    parts = [part for part in value.values() if isinstance(part, (list, Mapping))]
+    if len(value) > 1 and len(parts) == len(value) and len({len(part) for part in parts}) == 1:
+        raise DataError(
+            f"Expected rows in {path}; it is one JSON object of columns. Nothing was loaded from it; save its rows as "
+            "JSON lines (pandas: `to_json(path, orient='records', lines=True)`)."
+        )
+    lists = [str(key)[:60] for key, part in value.items() if isinstance(part, list) and key not in SHAPES]
+    if lists and wanted is not None and not set(value) & set(wanted):
+        raise DataError(
+            f"Expected rows in {path}; it is one JSON object, and its keys {lists[:5]} hold lists. Nothing was loaded "
+            f"from it; if the rows are one of these lists, write `rows: {lists[0]}` beside its columns."
+        )
+    return iter([value])
+
+
+def _unused(path: Path, what: str, kind: str) -> DataError:
+    return DataError(f"Expected no `{what}` for {path}, which is not {kind}. It would have no effect; leave it out.")

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from molsaki.answers.arithmetic import MAX_MAGNITUDE
+from molsaki.answers.choices import right_choices
+from molsaki.answers.latex import has_math
+from molsaki.answers.numbers import is_expression, is_text, number_of_text
 from molsaki.answers.parse import format_number, same_number, solve
-from molsaki.answers.read import fold
 from molsaki.errors import DataError, ExpressionError
-from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport, require_unique_ids
+from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport
 
 MAX_TEXT_CHARACTERS = 100_000
 """The longest question, rationale or choice that is taken, in characters."""
@@ -55,6 +58,8 @@ def collect(
     """
     report = RowReport()
     problems: list[Problem] = []
+    places: dict[str, int] = {}
+    unusable: dict[str, int] = {}
     for index, row in enumerate(rows):
         if limit is not None and len(problems) >= limit:
             report.note(f"stopped after {limit} usable rows, as asked; later rows were not looked at")
@@ -63,14 +68,20 @@ def collect(
         try:
             fields = _fields_of(row)
             row_id = name_row(index, fields)
-            problems.append(to_problem(row_id, fields, report.note))
+            problem = to_problem(row_id, fields, report.note)
         except UnusableRowError as reason:
             report.skip(row_id, str(reason))
-        else:
-            report.keep()
+            unusable.setdefault(str(reason), index)
+            continue
+        if (first := places.setdefault(row_id, index)) != index:
+            raise DataError(
+                f"Expected rows with ids of their own in {source}; rows {first} and {index} (from 0) have the same. "
+                "Rows could not be matched between stages; rename one, or leave the column of ids out."
+            )
+        problems.append(problem)
+        report.keep()
     if not problems:
-        raise DataError(_nothing_usable(source, report))
-    require_unique_ids(problems)
+        raise DataError(_nothing_usable(source, report, unusable))
     return LoadedProblems(tuple(problems), report)
 
 
@@ -140,6 +151,8 @@ def number_of(value: object, what: str = "the answer") -> str:
     """
     if value is None:
         raise UnusableRowError(f"{what} is missing")
+    if isinstance(value, Decimal):
+        value = str(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise UnusableRowError(f"{what} is neither a number nor text")
     if isinstance(value, str):
@@ -155,6 +168,17 @@ def number_of(value: object, what: str = "the answer") -> str:
     return format_number(float(value))
 
 
+def answer_of(value: object, what: str = "the answer") -> str:
+    r"""A number as `number_of` has it, or the text of a LaTeX value such as `\frac{1}{2}`, `52\%` or `(0, 1]`."""
+    try:
+        return number_of(value, what)
+    except UnusableRowError:
+        text = checked_text(value, what) if isinstance(value, str) else ""
+        if has_math(text) and (number_of_text(text) is not None or is_expression(text) or is_text(text)):
+            return text
+        raise
+
+
 def value_of(expression: str) -> float | None:
     """The value of an arithmetic expression, or None if it has none."""
     try:
@@ -165,8 +189,8 @@ def value_of(expression: str) -> float | None:
 
 def same_value(expression: str, number: str) -> bool:
     """Whether an expression has the value of a number, by the comparison that scores predictions."""
-    value = value_of(expression)
-    return value is not None and same_number(value, float(number))
+    value, other = value_of(expression), number_of_text(number)
+    return value is not None and other is not None and same_number(value, other)
 
 
 def checked_choices(values: object) -> tuple[str, ...]:
@@ -180,22 +204,21 @@ def checked_choices(values: object) -> tuple[str, ...]:
 
 def note_repeated(choices: tuple[str, ...], answer: str, note: Note) -> None:
     """Count a question that offers one text twice; its answer is still one text, whatever its letter."""
-    folded = [fold(choice) for choice in choices]
-    if folded.count(fold(answer)) > 1:
+    if len(right_choices(choices, answer)) > 1:
         note("the answer's text stands under several letters; each is right")
-    elif len(set(folded)) < len(folded):
+    elif any(len(right_choices(choices, choice)) > 1 for choice in choices):
         note("a wrong choice's text stands under several letters")
 
 
-def _nothing_usable(source: str, report: RowReport) -> str:
+def _nothing_usable(source: str, report: RowReport, first: Mapping[str, int]) -> str:
+    """The message for a file without a usable row; `first` has a row for each reason."""
     if not report.read:
         return f"Expected rows in {source}; it has none. Nothing was loaded; check the path or the split."
     reasons = "; ".join(
-        f"{reason} ({count} rows, for example {report.examples[reason][0]!r})"
+        f"{reason} ({count} rows, for example row {first[reason]} from 0)"
         for reason, count in report.skipped.most_common(5)
     )
     return (
-        f"Expected at least one usable row in {source}; none of its {report.read} rows can be used: "
-        f"{reasons}. Nothing was loaded; check that the file is in the format that the data set's name "
-        f"stands for."
+        f"Expected at least one usable row in {source}; none of its {report.read} rows can be used: {reasons}. Nothing "
+        "was loaded; check that the file is in the format that the data set's name stands for."
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from molsaki.data.equations import solved_for_x
-from molsaki.data.files import read_json_list
+from molsaki.data.json_files import read_json_list
 from molsaki.data.rows import (
     Note,
     UnusableRowError,

@@ -1,193 +1,237 @@
-"""Anybody's rows: JSON lines, CSV or Parquet, with a mapping that says which column holds what.
+"""Anybody's rows: JSON lines, JSON, CSV or Parquet, with a mapping that says which column holds what.
 
     columns = {"question": "q", "answer": "gold", "choices": "options", "answer_is": "letter"}
 
-The mapping's keys are the parts of a problem, its values the columns' names. An answer is taken as text
-unless `answer_is` says that it is a letter or an index into the choices; nothing is guessed from how it
-looks, since a choice may itself read "B" or "2".
+The mapping's keys are the parts of a problem, its values the columns' names or paths. An answer is taken as text unless
+`answer_is` says otherwise; nothing is guessed from how it looks, since a choice may itself read "B" or "2". A row that
+looks as if another setting were meant is not used, and its reason says which.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from molsaki.answers.parse import ParsedAnswer, parse_answer
+from molsaki.data.choices import PAIRS, letter_index, list_in_text, pair_index, text_of_number
+from molsaki.data.mapping import FORMAT, ColumnMap, Columns
 from molsaki.data.row_files import read_rows
 from molsaki.data.rows import (
     Note,
     UnusableRowError,
-    checked_choices,
+    answer_of,
     checked_text,
     collect,
     identifier_of,
     note_repeated,
     number_of,
-    optional_text_of,
     same_value,
-    text_of,
     value_of,
 )
 from molsaki.errors import DataError
-from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem
+from molsaki.records import LoadedProblems, Problem
 
 PARTS = ("id", "question", "answer", "label", "choices", "rationale", "keywords")
-ANSWER_KINDS = ("text", "letter", "index")
+SETTINGS = {
+    "answer_is": ("text", "letter", "index", "index-from-1", "stated"),
+    "choices_are": tuple(PAIRS),
+}
 MAX_KEYWORDS = 100
 """The most key words that one row may bring."""
 
+_UNSTATED = {
+    "none": "the text states no answer",
+    "cut": "the text ends inside its answer",
+    "ambiguous": "the text states several answers",
+    "unparsable": "the answer that the text states cannot be read",
+}
+"""Why no answer is read from a text, by the parser's status."""
 
-def load_table(path: Path, columns: Mapping[str, str], limit: int | None = None) -> LoadedProblems:
-    """Load a JSON lines, CSV, TSV or Parquet file.
+
+def load_table(path: Path, columns: Columns, limit: int | None = None) -> LoadedProblems:
+    """Load a JSON lines, JSON, CSV, TSV or Parquet file.
 
     Args:
         path: the file; its name's ending says its format.
-        columns: from `question` and `answer` or `label` (these are needed), and `choices`, `rationale`,
-            `keywords` and `id` to the names of the columns that hold them; and `answer_is`: `text` (the
-            default), `letter` (`b` or `B`) or `index` (from 0). Choices and key words are lists, or JSON
-            lists in a cell of text.
+        columns: from `question` and `answer` or `label` (these are needed), and `choices`, `rationale`, `keywords` and
+            `id` to the columns that hold them, each a name or a path (`messages[1].content`). `question` may name
+            several, whose texts follow each other, `choices` one for each choice, or the question's, behind which they
+            stand. `answer_is` is `text` (the default), `letter` (`b` or `B`), `index` (from 0), `index-from-1` or
+            `stated` (in a text such as a rationale that ends in "The answer is 5"); `choices_are` is `yes-no` or
+            `true-false` where no column has them. `encoding`, `delimiter` and `rows` say how the file is read.
         limit: stop after this many usable rows; None reads all.
 
     Raises:
         DataError: the mapping is wrong, it names a column that no row has, or the file cannot be used.
     """
-    return load_mapped(read_rows(path), columns, path.stem, str(path), limit)
+    mapping = table_columns(columns)
+    return _load(read_rows(path, mapping.wanted, mapping.form), mapping, path.stem, str(path), limit)
 
 
 def load_mapped(
-    rows: Iterable[Any], columns: Mapping[str, str], prefix: str, source: str, limit: int | None = None
+    rows: Iterable[Any], columns: Columns, prefix: str, source: str, limit: int | None = None
 ) -> LoadedProblems:
     """As `load_table`, from rows that are already there; ids begin with `prefix`."""
-    mapping = _Mapping(columns, prefix)
-    loaded = collect(mapping.watch(rows), mapping.name_row, mapping.problem, source, limit)
-    absent = {part: column for part, column in mapping.column_of.items() if column not in mapping.seen}
-    if absent:
-        raise DataError(
-            f"Expected {source} to have the columns that the mapping names; no row that was read has "
-            f"{absent}. What these columns hold would be missing from every problem; the columns are: "
-            f"{sorted(mapping.seen)[:50]}."
-        )
+    unused = [key for key in FORMAT if key in columns]
+    if unused:
+        raise DataError(f"Expected no {', '.join(unused)} for {source}, which is no file. Leave it out of the mapping.")
+    return _load(rows, table_columns(columns), prefix, source, limit)
+
+
+def table_columns(columns: Columns) -> ColumnMap:
+    """Check a mapping as `load_table` takes it.
+
+    Raises:
+        DataError: the mapping is wrong.
+    """
+    wrong = [] if "question" in columns else ["'question' is missing"]
+    if not {"answer", "label"} & set(columns):
+        wrong.append("'answer' (or 'label') is missing")
+    kind = columns.get("answer_is", "text")
+    if kind in ("letter", "index", "index-from-1") and not {"answer", "choices"} <= set(columns):
+        wrong.append(f"'answer_is: {kind}' needs the columns of 'answer' and 'choices'")
+    if kind == "stated" and "answer" not in columns:
+        wrong.append("'answer_is: stated' needs the column of 'answer'")
+    return ColumnMap.parse(columns, PARTS, SETTINGS, wrong)
+
+
+def _load(rows: Iterable[Any], mapping: ColumnMap, prefix: str, source: str, limit: int | None) -> LoadedProblems:
+    table = _Table(mapping, prefix)
+    try:
+        loaded = collect(rows, table.name_row, table.problem, source, limit)
+    except DataError:
+        mapping.require_columns(source)  # a column's misspelt name says more than that no row can be used
+        raise
+    mapping.require_columns(source)
     return loaded
 
 
-class _Mapping:
-    """A checked column mapping, and the columns that have been seen while rows went by."""
+class _Table:
+    """The row functions of a mapping."""
 
-    def __init__(self, columns: Mapping[str, str], prefix: str) -> None:
-        column_of = {str(part): column for part, column in columns.items()}
-        self.answer_is = column_of.pop("answer_is", "text")
-        self.column_of = column_of
+    def __init__(self, mapping: ColumnMap, prefix: str) -> None:
+        self.mapping = mapping
         self.prefix = prefix
-        self.seen: set[str] = set()
-        problems = [f"{part!r} is no part of a problem" for part in column_of if part not in PARTS]
-        problems += [
-            f"the column of {p!r} is not a name" for p, c in column_of.items() if not isinstance(c, str) or not c
-        ]
-        if "question" not in column_of:
-            problems.append("'question' is missing")
-        if not {"answer", "label"} & set(column_of):
-            problems.append("'answer' (or 'label') is missing")
-        if self.answer_is not in ANSWER_KINDS:
-            problems.append(f"'answer_is' is {self.answer_is!r}, not one of {', '.join(ANSWER_KINDS)}")
-        elif self.answer_is != "text" and not {"answer", "choices"} <= set(column_of):
-            problems.append(f"'answer_is: {self.answer_is}' needs the columns of 'answer' and 'choices'")
-        if problems:
-            raise DataError(
-                f"Expected a mapping from {', '.join(PARTS)} to columns' names, with 'question' and "
-                f"'answer'; got {dict(columns)}: {'; '.join(problems)}. Rows cannot be read without it; mend "
-                f"the mapping."
-            )
-
-    def watch(self, rows: Iterable[Any]) -> Iterator[Any]:
-        """Pass rows on and remember which columns they have."""
-        for row in rows:
-            if isinstance(row, Mapping):
-                self.seen.update(str(name) for name in row)
-            yield row
+        self.answer_is = mapping.settings.get("answer_is", "text")
 
     def name_row(self, index: int, row: Mapping[str, Any]) -> str:
         """`<prefix>/<id>`, or the row's place from 0 where the mapping names no id."""
-        return f"{self.prefix}/{identifier_of(row, self.column_of['id']) if 'id' in self.column_of else index}"
+        if "id" not in self.mapping.columns:
+            return f"{self.prefix}/{index}"
+        (column,) = self.mapping.columns["id"]
+        return f"{self.prefix}/{identifier_of({column.path: column.of(row)}, column.path)}"
 
     def problem(self, row_id: str, row: Mapping[str, Any], note: Note) -> Problem:
         """The problem of one row."""
-        question = text_of(row, self.column_of["question"])
-        given = self._cell(row, "choices")
-        if given is None and self.answer_is != "text":
-            raise UnusableRowError("there are no choices for the answer to point at")
-        choices = () if given is None else checked_choices(_list_of(given, "the choices"))
+        question, choices = self.mapping.question(row)
+        stated = self._stated(row, choices) if self.answer_is == "stated" else None
         if choices:
-            answer = label = self._chosen(row, choices)
-            if "label" in self.column_of and text_of(row, self.column_of["label"]) != label:
+            answer = label = self._chosen(row, choices, stated)
+            if "label" in self.mapping.columns and self.mapping.text(row, "label") != label:
                 raise UnusableRowError("the label is not the right choice's text")
             note_repeated(choices, answer, note)
+        elif self.answer_is in ("letter", "index", "index-from-1"):
+            raise UnusableRowError("there are no choices for the answer to point at")
         else:
-            answer, label = self._number(row)
-        rationale = optional_text_of(row, self.column_of["rationale"]) if self._cell(row, "rationale") else None
-        return Problem(row_id, question, answer, label, choices, rationale, self._keywords(row))
+            answer, label = self._number(row, stated)
+        return Problem(row_id, question, answer, label, choices, self._rationale(row, stated), self._keywords(row))
 
-    def _cell(self, row: Mapping[str, Any], part: str) -> Any:
-        """A part's value; None where there is no column for it, no value, or an empty cell."""
-        value = row.get(self.column_of[part]) if part in self.column_of else None
-        return None if isinstance(value, str) and not value.strip() else value
+    def _stated(self, row: Mapping[str, Any], choices: tuple[str, ...]) -> ParsedAnswer:
+        parsed = parse_answer(self.mapping.text(row, "answer"), choices)
+        status = "ambiguous" if parsed.status == "ok" and parsed.revised else parsed.status
+        if status != "ok":
+            raise UnusableRowError(_UNSTATED[status])
+        return parsed
 
-    def _chosen(self, row: Mapping[str, Any], choices: tuple[str, ...]) -> str:
-        value = self._cell(row, "answer" if "answer" in self.column_of else "label")
+    def _chosen(self, row: Mapping[str, Any], choices: tuple[str, ...], stated: ParsedAnswer | None) -> str:
+        if stated is not None:
+            assert stated.choice is not None, "a readable answer of a question with choices is one of them"
+            return choices[stated.choice]
+        value = self.mapping.cell(row, "answer" if "answer" in self.mapping.columns else "label")
         if value is None:
             raise UnusableRowError("the answer is missing")
+        if "choices_are" in self.mapping.settings:
+            index = pair_index(value, choices)
+            if index is None:
+                raise UnusableRowError(f"the answer is neither {choices[0]} nor {choices[1]}")
+            return choices[index]
         if self.answer_is == "text":
-            answer = checked_text(value, "the answer")
-            if answer not in choices:
-                raise UnusableRowError("the answer is none of the choices")
-            return answer
-        index = _letter_index(value) if self.answer_is == "letter" else _whole_number(value)
+            return _among(value, choices)
+        if self.answer_is == "letter":
+            index = letter_index(value, choices)
+        else:
+            index = _whole_number(value)
+            index = index - 1 if index is not None and self.answer_is == "index-from-1" else index
         if index is None:
             raise UnusableRowError(f"the answer is not {'a letter' if self.answer_is == 'letter' else 'an index'}")
         if not 0 <= index < len(choices):
             raise UnusableRowError("the answer points at no choice")
         return choices[index]
 
-    def _number(self, row: Mapping[str, Any]) -> tuple[str, str]:
-        if "label" not in self.column_of:
-            answer = number_of(self._cell(row, "answer"))
-            return answer, answer
-        label = text_of(row, self.column_of["label"])
-        if "answer" not in self.column_of:
-            value = value_of(label)
+    def _number(self, row: Mapping[str, Any], stated: ParsedAnswer | None) -> tuple[str, str]:
+        """Answer and label of a problem without choices: a number or a LaTeX value."""
+        columns = self.mapping.columns
+        if "answer" in columns:
+            answer = _stated(stated) if stated is not None else _answer(self.mapping.cell(row, "answer"))
+            if "label" not in columns:
+                return answer, answer
+        label = self.mapping.text(row, "label")
+        value = value_of(label)
+        if "answer" not in columns:
             if value is None:
                 raise UnusableRowError("the label is no arithmetic expression with a value")
             return number_of(value), label
-        answer = number_of(self._cell(row, "answer"))
         if not same_value(label, answer):
             raise UnusableRowError("the label does not solve to the answer")
         return answer, label
 
+    def _rationale(self, row: Mapping[str, Any], stated: ParsedAnswer | None) -> str | None:
+        """The rationale; of a text that states the answer too, what stands before that."""
+        if stated is not None and self.mapping.same("rationale", "answer"):
+            return stated.rationale.strip() or None
+        return self.mapping.text(row, "rationale") if self.mapping.cell(row, "rationale") is not None else None
+
     def _keywords(self, row: Mapping[str, Any]) -> tuple[str, ...] | None:
-        given = self._cell(row, "keywords")
+        given = self.mapping.cell(row, "keywords")
         if given is None:
             return None
-        words = _list_of(given, "the key words")
+        words = list_in_text(given) if isinstance(given, str) else given
+        if not isinstance(words, list):
+            raise UnusableRowError("the key words are not a list")
         if len(words) > MAX_KEYWORDS:
             raise UnusableRowError(f"there are more than {MAX_KEYWORDS} key words")
         return tuple(dict.fromkeys(checked_text(word, "a key word") for word in words))
 
 
-def _list_of(value: object, what: str) -> list[Any]:
-    """A list, or the list that a cell of text holds as JSON."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise UnusableRowError(f"{what} are not a JSON list") from None
-    if not isinstance(value, list):
-        raise UnusableRowError(f"{what} are not a list")
-    return value
+def _among(value: Any, choices: tuple[str, ...]) -> str:
+    """The choice that an answer is, word for word."""
+    answer = checked_text(text_of_number(value), "the answer")
+    if answer in choices:
+        return answer
+    letter, number = letter_index(value, choices), _whole_number(value)
+    if letter is not None and letter < len(choices):
+        raise UnusableRowError("the answer is a letter and no choice's text: write `answer_is: letter`")
+    if number is not None and number <= len(choices):
+        raise UnusableRowError("the answer is a number and no choice's text: write `answer_is: index`, or index-from-1")
+    raise UnusableRowError("the answer is none of the choices")
 
 
-def _letter_index(value: object) -> int | None:
-    letter = value.strip().strip("()").lower() if isinstance(value, str) else ""
-    return CHOICE_LETTERS.index(letter) if len(letter) == 1 and letter in CHOICE_LETTERS else None
+def _stated(stated: ParsedAnswer) -> str:
+    """The answer that a text states: a number, or a LaTeX value."""
+    return answer_of(stated.answer_text) if stated.value is None else number_of(stated.value)
+
+
+def _answer(value: Any) -> str:
+    """The normalized text of a number, or a LaTeX value; the reason says what else it may be."""
+    if isinstance(value, bool) or (isinstance(value, str) and pair_index(value, PAIRS["yes-no"]) is not None):
+        raise UnusableRowError("the answer is a truth value and there are no choices: write `choices_are: yes-no`")
+    try:
+        return answer_of(value)
+    except UnusableRowError:
+        if isinstance(value, str) and parse_answer(value).status == "ok":
+            raise UnusableRowError("the answer is a text that states a number: write `answer_is: stated`") from None
+        raise
 
 
 def _whole_number(value: object) -> int | None:

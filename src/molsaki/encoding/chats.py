@@ -1,7 +1,7 @@
-"""Chats as the text that a model was trained to read, by its tokenizer's own chat template.
+"""Chats as text, rendered with the tokenizer's chat template.
 
-A rendered chat is a template like any other: text, question, text. So attention is read in the very prompt that the
-model would be given, and a completion stands where the model would have written it.
+A rendered chat is a template like any other: text, question, text. So attention is read in the prompt that the model
+decodes from, with the completion where the model would have written it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WRITTEN = "COMPLETION-7d40aa52"
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    """The text that a model with this tokenizer is given: the prompt's own, or its chat rendered.
+    """The prompt as the text that a model with this tokenizer decodes from.
 
     Raises:
         TokenizerError: as `render_template`.
@@ -33,8 +33,8 @@ def render_template(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
     """The template as plain text: itself, or its chat rendered with an open turn of the assistant at its end.
 
     Raises:
-        TokenizerError: the tokenizer has no chat template, or one that fails, that has no generation prompt (an
-            opening of the assistant's turn), or that does not keep the question as it is.
+        TokenizerError: the tokenizer has no chat template, or one that fails, that has no generation prompt (the start
+            of the assistant's turn), or that changes the question.
     """
     return _rendered(tokenizer, str(tokenizer.chat_template), template) if template.is_chat else template
 
@@ -43,16 +43,16 @@ def render_template(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
 def _rendered(tokenizer: PreTrainedTokenizerBase, _: str, template: PromptTemplate) -> PromptTemplate:
     text = _render(tokenizer, template.ask(_STAND_IN).as_messages())
     if text.count(_STAND_IN) != 1:
-        _refuse(tokenizer, "that has each question once, as it was asked", f"it {text.count(_STAND_IN)} times")
+        _refuse(tokenizer, "that has the question once, unchanged", f"it {text.count(_STAND_IN)} times")
     before, after = text.split(_STAND_IN)
     return PromptTemplate(before, after, "", template.slot, special_tokens=False)
 
 
 def keeps_completions(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> bool:
-    """Whether the chat template renders a finished answer behind its generation prompt as it was written.
+    """Whether the chat template renders a finished answer unchanged after its generation prompt.
 
-    Some templates open the assistant's turn with an empty thought that a finished turn does not have, or drop part
-    of what was written; attention is then read in another text than the one the model would have gone on from.
+    Some templates start the assistant's turn with an empty thought that a finished turn does not have, or drop part of
+    the answer. Attention is then read in another text than the one that the model decodes.
 
     Raises:
         TokenizerError: as `render_template`.
@@ -68,7 +68,7 @@ def keeps_completions(tokenizer: PreTrainedTokenizerBase, template: PromptTempla
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]]) -> str:
     text = _apply(tokenizer, messages, generation_prompt=True)
     if text == _apply(tokenizer, messages, generation_prompt=False):
-        _refuse(tokenizer, "with a generation prompt, which opens the assistant's turn", "one without")
+        _refuse(tokenizer, "with a generation prompt, the start of the assistant's turn", "one without")
     return text
 
 
@@ -88,7 +88,7 @@ def _apply(tokenizer: PreTrainedTokenizerBase, messages: Sequence[dict[str, str]
 
 def _refuse(tokenizer: PreTrainedTokenizerBase, expected: str, got: str) -> NoReturn:
     raise TokenizerError(
-        f"Expected the tokenizer of {tokenizer.name_or_path!r} to have a chat template {expected}; got {got}. Nothing "
-        "was asked, since the model would see another prompt than the recipe says; use a prompt without [user] and "
+        f"Expected the tokenizer of {tokenizer.name_or_path!r} to have a chat template {expected}; got {got}. The "
+        "model would read another prompt than the recipe's, so nothing was sent; use a prompt without [user] and "
         "[assistant] turns, or a model with another chat template."
     )

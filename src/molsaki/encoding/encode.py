@@ -1,11 +1,11 @@
 """From text to tokens, for the student and for the teacher, with the same steps and keys on both sides.
 
-Steps and keys are character spans of the question and the rationale, which both models share. A sequence keeps for
-every token the characters it covers in the full text (prompt, question and completion together), so the spans map
-to each model's own tokens whatever its prompt and tokenizer are.
+Steps and keys are character spans of the question and the rationale, which both models share. An encoded text keeps
+the characters that each token covers in the full text (prompt, question and completion together), so that the spans
+can be aligned with the tokens of any prompt and tokenizer.
 
-The student's prompt and completion are tokenized apart, so that the tokens it is trained on are the tokens it is
-asked with. The teacher reads the whole text at once, as it would have written it.
+The student's prompt and completion are tokenized separately, so that training and decoding use the same prompt
+tokens. The teacher's text is tokenized as a whole, as the teacher would have written it.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from molsaki.encoding.chats import render_template
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import TokenizerError
 from molsaki.records import hash_text
-from molsaki.spans.align import SpanAlignment, join_pieces, tokens_of_piece
+from molsaki.spans.align import Alignment, align_spans
 from molsaki.spans.find import Spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
-"""The label of a token that no loss is taken of."""
+"""The label of a token without a loss."""
 NO_CHARACTERS = (0, 0)
+"""The offsets of a special token."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """One prompt with its completion as tokens.
+    """A prompt and its completion as tokens.
 
     Attributes:
         input_ids: token ids.
-        offsets: the characters of the full text that each token covers; (0, 0) for special tokens.
+        offsets: the (start, end) characters of each token in the full text; `NO_CHARACTERS` for special tokens.
         completion_token: index of the completion's first token.
-        question_start, completion_start: where the two shared texts start in the full text, in characters.
-        cut_tokens: how many tokens at the end did not fit and are not here.
+        question_start, completion_start: index of the first character of each in the full text.
+        cut_tokens: number of tokens that were cut off at the end.
     """
 
     input_ids: tuple[int, ...]
@@ -49,36 +50,40 @@ class EncodedText:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The completion's tokens, and `IGNORED` for the prompt's."""
+        """The token ids of the completion, behind `IGNORED` for each token of the prompt."""
         return (IGNORED,) * self.completion_token + self.input_ids[self.completion_token :]
 
-    def map_spans(self, spans: Spans) -> SpanAlignment:
-        """Which token belongs to which step and to which key."""
-        prompt, completion = self.offsets[: self.completion_token], self.offsets[self.completion_token :]
-        pieces = (
-            tokens_of_piece(spans, "question", prompt, self.question_start, whole=not self.cut_tokens),
-            tokens_of_piece(spans, "rationale", completion, self.completion_start, whole=not self.cut_tokens),
+    def align(self, spans: Spans) -> Alignment:
+        """The step and the key of each token."""
+        return align_spans(
+            spans,
+            self.offsets,
+            question_start=self.question_start,
+            rationale_start=self.completion_start,
+            truncated=self.cut_tokens > 0,
         )
-        return join_pieces(spans, pieces)
 
 
 def require_offsets(tokenizer: PreTrainedTokenizerBase, end: bool = True) -> None:
-    """Raise `TokenizerError` for a tokenizer that cannot say which characters a token covers.
+    """Check that a tokenizer returns the characters that each token covers.
 
     Args:
         tokenizer: the tokenizer.
-        end: it must have an end-of-text token too.
+        end: check that it has an end-of-text token too.
+
+    Raises:
+        TokenizerError: it is a slow tokenizer, or has no end-of-text token.
     """
     if not tokenizer.is_fast:
         raise TokenizerError(
-            f"Expected a fast tokenizer, which gives each token's characters; {type(tokenizer).__name__} of "
-            f"{tokenizer.name_or_path!r} is a slow one. Steps and keys cannot be mapped to its tokens; use the fast "
+            f"Expected a fast tokenizer, which returns the characters of each token; {type(tokenizer).__name__} of "
+            f"{tokenizer.name_or_path!r} is slow. Steps and keys cannot be aligned with its tokens; use the fast "
             "version (a directory with tokenizer.json) or convert it."
         )
     if end and tokenizer.eos_token_id is None:
         raise TokenizerError(
-            f"Expected a tokenizer with an end-of-text token; {tokenizer.name_or_path!r} has none. A student could "
-            "not learn where to stop; set tokenizer.eos_token."
+            f"Expected a tokenizer with an end-of-text token; {tokenizer.name_or_path!r} has none. A student would not "
+            "learn where to stop; set tokenizer.eos_token."
         )
 
 
@@ -89,14 +94,14 @@ def encode_student(
     completion: str,
     max_length: int,
 ) -> EncodedText:
-    """Tokenize prompt and completion apart and end with the end-of-text token.
+    """Tokenize prompt and completion separately, and end with the end-of-text token.
 
     Args:
         tokenizer: the student's.
-        template: `predict:` or `explain:`.
+        template: the prompt.
         question: the problem's text.
-        completion: the label or the rationale.
-        max_length: tokens beyond are cut off and counted.
+        completion: what the student learns to write, such as the label or the rationale.
+        max_length: number of tokens to keep; those behind them are cut off and counted.
     """
     prompt = template.prompt(question)
     start = template.completion_start(question)
@@ -119,10 +124,17 @@ def encode_teacher(
     completion: str,
     max_length: int,
 ) -> EncodedText:
-    """Tokenize the whole text at once, as the teacher would read and have written it.
+    """Tokenize prompt and completion as one text, as the teacher reads it.
 
-    A chat is rendered with the tokenizer's chat template, as the model would be given it; its special tokens are part
-    of the text then, and none are added.
+    A chat is rendered with the tokenizer's chat template first. The special tokens are then part of the text, and none
+    are added.
+
+    Args:
+        tokenizer: the teacher's.
+        template: the prompt.
+        question: the problem's text.
+        completion: the rationale.
+        max_length: number of tokens to keep; those behind them are cut off and counted.
 
     Raises:
         TokenizerError: the template is a chat that the tokenizer cannot render.
@@ -159,7 +171,7 @@ def _cut(
 
 
 def context_length(tokenizer: PreTrainedTokenizerBase, config: Any, asked: int | None = None) -> int:
-    """How many tokens fit: the smallest of what the model, the tokenizer and the recipe allow."""
+    """Number of tokens that fit: the smallest limit of the model, the tokenizer and the recipe."""
     text_config = config.get_text_config()
     limits = [
         limit
@@ -170,5 +182,5 @@ def context_length(tokenizer: PreTrainedTokenizerBase, config: Any, asked: int |
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of everything that decides how a fast tokenizer cuts text."""
+    """Hash of everything that decides how a fast tokenizer splits text."""
     return hash_text(tokenizer.backend_tokenizer.to_str())

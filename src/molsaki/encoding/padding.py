@@ -1,4 +1,4 @@
-"""Rows of different lengths as one tensor."""
+"""Rows of different lengths as one padded tensor."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What bytes each token of a vocabulary stands for: the one measure that two tokenizers share.
+"""The bytes of each token of a vocabulary, by which tokens of two tokenizers are compared.
 
-A byte-level vocabulary (GPT-2, Llama 3, Qwen) writes every byte as a printable character; a SentencePiece one (Llama 2,
-Gemma, Mistral) writes a space as `▁` and a byte that it has no piece for as `<0x0A>`. A space in front is part of its
-token in both. Joined, the bytes of an encoded text's tokens are the text's own; a SentencePiece tokenizer may put a
-space in front of all.
+A byte-level vocabulary (GPT-2, Llama 3, Qwen) writes every byte as a printable character. A SentencePiece vocabulary
+(Llama 2, Gemma, Mistral) writes a space as `▁`, and a byte without a piece as `<0x0A>`. In both, the space in front of
+a word is part of its token. The bytes of a text's tokens, joined, are the bytes of the text; a SentencePiece tokenizer
+may add a space at the start.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
-    """The bytes of every token by its id; None for a special token, and for an id that no token has.
+    """The bytes of every token by its id; None for a special token, and for an id without a token.
 
     Raises:
-        TokenizerError: it is a slow tokenizer, or a vocabulary of another kind (word pieces, for example).
+        TokenizerError: the tokenizer is slow, or its vocabulary is of another kind (word pieces, for example).
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -36,13 +36,13 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
     parts = {part["type"] for part in _parts(state)}
     byte_level = "ByteLevel" in parts
     if not byte_level and not {"Metaspace", "ByteFallback"} & parts:
-        _refuse(tokenizer, f"one made of {', '.join(sorted(parts)) or 'nothing that says so'}")
+        _refuse(tokenizer, f"one of {', '.join(sorted(parts)) or 'neither kind'}")
     added = {token["id"]: token for token in state["added_tokens"]}
     vocabulary: Mapping[str, int] = backend.get_vocab(with_added_tokens=True)
     found: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
     for text, index in vocabulary.items():
         if index in added:
-            # Added tokens stand in the text as they are, outside of the vocabulary's alphabet.
+            # Added tokens are plain text, not written in the vocabulary's alphabet.
             found[index] = None if added[index]["special"] else text.encode()
         else:
             found[index] = _byte_level(text) if byte_level else _piece(text)
@@ -50,17 +50,17 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> list[bytes | None]:
 
 
 def same_bytes(teacher: Sequence[bytes | None], student: Sequence[bytes | None]) -> list[int]:
-    """For every token of the teacher the student's token of the same bytes, or −1.
+    """For every token of the teacher, the student's token with the same bytes, or −1.
 
-    Of several of the student's (a SentencePiece vocabulary has the letter `A` and the byte `<0x41>`) it is the one with
-    the largest id, since pieces of text, which a tokenizer prefers, come after bytes.
+    The student may have several (a SentencePiece vocabulary has the letter `A` and the byte `<0x41>`). The one with the
+    largest id is taken: pieces of text come after bytes, and a tokenizer prefers them.
     """
     index = {some: i for i, some in enumerate(student) if some}
     return [-1 if not some else index.get(some, -1) for some in teacher]
 
 
 def _parts(state: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The parts of a fast tokenizer that say how its tokens are written; those of sequences one by one."""
+    """The parts of a fast tokenizer that define how its tokens are written, with sequences of parts flattened."""
     for name, inner in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers"), ("decoder", "decoders")):
         part = state.get(name)
         if part is not None:
@@ -82,9 +82,9 @@ def _piece(text: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _letters() -> dict[str, int]:
-    """The byte that each letter of a byte-level vocabulary stands for, as GPT-2 assigned them.
+    """The byte of each letter of a byte-level vocabulary, as GPT-2 assigned them.
 
-    Bytes that are printable in Latin-1 stand for themselves, the others for the letters from U+0100 on, in order.
+    Bytes that are printable in Latin-1 are written as they are, the others as the letters from U+0100 on, in order.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -93,7 +93,7 @@ def _letters() -> dict[str, int]:
 
 def _refuse(tokenizer: PreTrainedTokenizerBase, got: str) -> NoReturn:
     raise TokenizerError(
-        f"Expected a fast tokenizer of bytes or of SentencePiece's pieces; {tokenizer.name_or_path!r} is {got}. It is "
-        "not known which bytes its tokens stand for, so its next tokens cannot be compared with another model's; "
-        "choose another model, or a method that compares no next tokens."
+        f"Expected a fast byte-level or SentencePiece tokenizer; {tokenizer.name_or_path!r} is {got}. The bytes of its "
+        "tokens are not known, so its next tokens cannot be compared with another model's; choose another model, or a "
+        "method that compares no next tokens."
     )

@@ -1,11 +1,11 @@
-"""Where two tokenizers agree on a rationale, and what the teacher expected there in the student's own tokens.
+"""Where two tokenizers agree on a rationale, and the teacher's next tokens there as tokens of the student.
 
-A position takes part where both sides have a token of the same characters. Of the teacher's likeliest tokens there,
-those are kept that the student has as well, byte by byte; all others, on either side, are "all else". At the
-rationale's end both may predict the end of the text, which has no characters.
+Two tokenizers agree at a position where both have a token of the same characters. Of the teacher's likeliest tokens
+there, those with the same bytes as a token of the student are kept; all others, on either side, count as "the rest".
+At the rationale's end, both may predict the end-of-text token, which has no characters.
 
-A token's characters are counted back from where it ends, by its bytes: tokenizers differ in whether they count a
-space in front, their bytes do not.
+A token's characters are counted backwards from its end, by its bytes. Tokenizers differ in whether a token's offsets
+include the space in front of it; its bytes always do.
 
 Legend: P tokens of the teacher's rationale and its end, C likeliest tokens of each, M positions where both agree,
 K of the likeliest tokens that the student has.
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 NO_SPAN: Span = (-1, -1)
-"""Of a token without characters of its own: a special one, or a part of a letter's bytes."""
+"""For a token without characters of its own: a special token, or some of the bytes of a letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextTokens:
-    """What a teacher expected at each token of a rationale.
+    """A teacher's likeliest tokens at each position of a rationale.
 
     Attributes:
-        spans: for each token its characters in the rationale; the end is where both are the rationale's length.
-        ids_PC: its likeliest tokens there, the likeliest first.
+        spans: the characters in the rationale of the token at each position; for the end of the text, twice the
+            rationale's length.
+        ids_PC: the likeliest tokens, the likeliest first.
         log_probs_PC: their log-probabilities, at the temperature that was asked for.
     """
 
@@ -48,12 +49,12 @@ class NextTokens:
 
 @dataclass(frozen=True, slots=True)
 class AgreedTokens:
-    """What a teacher expected, in the student's tokens, where both cut the rationale alike.
+    """A teacher's likeliest tokens as tokens of the student, at the positions where both tokenizers agree.
 
     Attributes:
-        places_M: which of the student's tokens of the rationale, from 0, is predicted.
-        ids_MK: the student's tokens; behind the last one of a row the first is repeated.
-        log_probs_MK: the teacher's log-probabilities of them; −inf behind the last one.
+        places_M: index of the predicted token among the student's tokens of the rationale.
+        ids_MK: token ids of the student; rows with fewer tokens repeat their first.
+        log_probs_MK: the teacher's log-probabilities of them; −inf for repeated ones.
     """
 
     places_M: Tensor
@@ -69,7 +70,7 @@ class TokenMap:
         student: the student's.
 
     Raises:
-        TokenizerError: the bytes of the tokens of one of them are not known.
+        TokenizerError: the bytes of one tokenizer's tokens are not known.
     """
 
     def __init__(self, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
@@ -78,12 +79,12 @@ class TokenMap:
         self._ends = (teacher.eos_token_id, student.eos_token_id)
 
     def agree(self, theirs: NextTokens, explain: EncodedText, rationale: str) -> AgreedTokens | None:
-        """What the teacher expected where both agree; None where they nowhere do.
+        """The teacher's likeliest tokens at the positions where both tokenizers agree; None without such a position.
 
-        A position at which the student has none of the teacher's likeliest tokens says nothing, and is left out.
+        A position where the student has none of these tokens is left out.
 
         Args:
-            theirs: what the teacher expected.
+            theirs: the teacher's likeliest tokens.
             explain: the student's sequence with the rationale.
             rationale: the text that both read.
         """
@@ -94,10 +95,12 @@ class TokenMap:
             mine[-1] = end
         pairs = [(place, row_of_span[span]) for place, span in enumerate(mine) if span in row_of_span]
         if pairs and mine[pairs[-1][0]] == end and int(theirs.ids_PC[pairs[-1][1], 0]) != self._ends[0]:
-            pairs.pop()  # the teacher goes on after its rationale, with its answer for example
+            # The teacher does not stop after its rationale; it goes on with its answer, for example.
+            pairs.pop()
         if not pairs:
             return None
         places_M, rows_M = torch.tensor(pairs).unbind(1)
+        # The student's token for each of the teacher's [M, C]; −1 for one that the student lacks.
         theirs_MC = theirs.ids_PC[rows_M]
         ids_MC = torch.full_like(theirs_MC, -1)
         known_MC = theirs_MC < len(self._table)
@@ -105,11 +108,11 @@ class TokenMap:
         if mine[pairs[-1][0]] == end:
             ids_MC[-1][theirs_MC[-1] == self._ends[0]] = self._ends[1]
         ids_MC, log_probs_MC = _merge(ids_MC, theirs.log_probs_PC[rows_M])
-        says_M = (ids_MC >= 0).any(1)
-        if not bool(says_M.any()):
+        known_M = (ids_MC >= 0).any(1)
+        if not bool(known_M.any()):
             return None
-        places_M, ids_MC, log_probs_MC = places_M[says_M], ids_MC[says_M], log_probs_MC[says_M]
-        # The student's tokens to the front, in the teacher's order, and no more columns than any row needs.
+        places_M, ids_MC, log_probs_MC = places_M[known_M], ids_MC[known_M], log_probs_MC[known_M]
+        # Known tokens move to the front, in the teacher's order. K is the most of them that a row has.
         mapped_MC = ids_MC >= 0
         order_MC = (~mapped_MC).int().argsort(dim=1, stable=True)[:, : int(mapped_MC.sum(1).max())]
         ids_MK, log_probs_MK = ids_MC.gather(1, order_MC), log_probs_MC.gather(1, order_MC)
@@ -117,12 +120,12 @@ class TokenMap:
 
 
 def rationale_spans(encoded: EncodedText, bytes_of: Sequence[bytes | None], rationale: str) -> list[Span]:
-    """The characters of the rationale that each token of it covers, `NO_SPAN` where they are not its own.
+    """The characters of each token of the rationale; `NO_SPAN` for one without characters of its own.
 
-    The first may start before the rationale, by a space that it has in front.
+    The first token may start before the rationale, with the space in front of it.
 
     Args:
-        encoded: the sequence that ends in the rationale.
+        encoded: the sequence that ends with the rationale.
         bytes_of: the bytes of every token of its vocabulary.
         rationale: the rationale's text.
     """
@@ -146,10 +149,14 @@ def rationale_spans(encoded: EncodedText, bytes_of: Sequence[bytes | None], rati
 
 
 def _merge(ids_MC: Tensor, log_probs_MC: Tensor) -> tuple[Tensor, Tensor]:
-    """Each token once, at its first place, with the probabilities of all its places added; −1 and −inf elsewhere."""
+    """Add up the probabilities of equal tokens of a row.
+
+    Several tokens of the teacher can be one token of the student. It stays at the first of their places, with the sum
+    of their probabilities; the other places, and those of unknown tokens (−1), become −1 and −inf.
+    """
     order_MC = ids_MC.argsort(dim=1, stable=True)
     sorted_MC, logs_MC = ids_MC.gather(1, order_MC), log_probs_MC.gather(1, order_MC)
-    # Equal tokens lie side by side now, the first place of each first.
+    # Equal tokens are neighbours now, each group in order of place; a group's number is the count of starts before it.
     first_MC = torch.nn.functional.pad(sorted_MC.diff(dim=1) != 0, (1, 0), value=True)
     group_MC = first_MC.cumsum(1) - 1
     most_MC = torch.full_like(logs_MC, -torch.inf).scatter_reduce(1, group_MC, logs_MC, "amax").gather(1, group_MC)

@@ -1,1 +1,1 @@
-"""Predictions, scores, and intervals of accuracies and of their differences."""
+"""Predictions of a model, their scores, and statistics of accuracies and their differences."""

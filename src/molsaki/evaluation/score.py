@@ -1,8 +1,7 @@
-"""What a model answers to the problems of a test set, and how much of it is right.
+"""Predict the answers of a model to the problems of a test set, and score them.
 
-Every prediction is kept as it was written, with how it was read; a score never says less than how many
-answers could not be read and how many were cut off. `molsaki.answers.parse` reads them, as it does for what
-teachers write.
+A prediction keeps the output as it was written and the parsed answer. A score counts how many answers could not be
+parsed and how many were cut off. `molsaki.answers.parse` parses the outputs of students and of teachers.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from molsaki.answers.parse import is_right, parse_answer, parse_label
+from molsaki.counts import plural
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import DataError, EvaluationError
 from molsaki.evaluation.crossed import PairedDifference, paired_difference
@@ -28,22 +27,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PredictionStatus = Literal["ok", "none", "cut", "ambiguous", "unparsable", "too_long"]
-"""How an output was read: a status of `answers.ParsedAnswer`, or `too_long` where the prompt does not fit."""
+"""The status of a parsed answer (see `molsaki.answers.parse`), or `too_long` if the prompt fills the context."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a model wrote for one problem and how it was read.
+    """The output of a model for one problem, and the answer in it.
 
     Attributes:
-        id: the problem's.
-        text_hash: of the problem's text, so that predictions of other questions are noticed.
-        output: what the model wrote.
-        status: how it was read.
-        answer: the answer as it was written, or the chosen choice's text; empty where none could be read.
-        correct: whether it is right.
-        tokens: how many tokens were written.
-        cut: the output did not end by itself.
+        id: of the problem.
+        text_hash: of the text of the problem, to detect predictions for another text.
+        output: the generated text.
+        status: whether an answer could be parsed.
+        answer: the answer as it was written, or the text of the chosen choice; empty if none could be parsed.
+        correct: whether the answer is right.
+        tokens: number of generated tokens.
+        cut: whether the output was cut off.
     """
 
     id: str
@@ -56,7 +55,7 @@ class Prediction:
     cut: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON form; `from_dict` gives the same record back."""
+        """The JSON form. `from_dict` is its inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -71,21 +70,21 @@ class Prediction:
         except TypeError as error:
             names = ", ".join(field.name for field in dataclasses.fields(cls))
             raise DataError(
-                f"Expected a prediction with the fields {names}; got {sorted(row)}: {error}. The row cannot "
-                f"be used; write it with Prediction.to_dict()."
+                f"Expected a prediction with the fields {names}; got {sorted(row)}: {error}. The row cannot be used. "
+                "Write it with Prediction.to_dict()."
             ) from error
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How the predictions for one test set came out; every one of the n is in exactly one of the counts.
+    """Counts of the predictions for one test set. Each prediction is in exactly one count.
 
     Attributes:
         correct: right answers.
-        wrong: answers that could be read and are not right.
-        unparsable: outputs that ended by themselves and hold no answer that can be read.
-        cut: outputs that were cut off before an answer could be read.
-        too_long: prompts that the model's context had no room for.
+        wrong: wrong answers.
+        unparsable: complete outputs without an answer that can be parsed.
+        cut: outputs that were cut off before an answer.
+        too_long: prompts that fill the context of the model.
         interval: Wilson's 95 % interval of the accuracy.
     """
 
@@ -98,12 +97,12 @@ class Score:
 
     @property
     def n(self) -> int:
-        """How many predictions."""
+        """The number of predictions."""
         return self.correct + self.wrong + self.unparsable + self.cut + self.too_long
 
     @property
     def accuracy(self) -> float:
-        """The share of all n that is right."""
+        """The share of right answers among all predictions."""
         return self.correct / self.n
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,29 +120,28 @@ def predict(
     batch_size: int = 128,
     progress: Progress | None = None,
 ) -> Iterator[list[Prediction]]:
-    """Yield a model's predictions batch by batch, in the order of decoding; `in_order` restores the
-    problems' own.
+    """Yield the predictions of a model batch by batch, in the order of decoding. `in_order` sorts them.
 
-    Decoding is greedy, see `molsaki.models.decode`. Where the template's slot is a label, the output is read as
-    a bare answer; where it is a rationale, with its answer or without, its answer sentence is read.
+    Decoding is greedy, see `molsaki.models.decode`. If the slot of the template is a label, the whole output is parsed
+    as the answer. If it is a rationale, the answer sentence in it is parsed.
 
     Args:
         model: the student, or any causal language model.
         tokenizer: its tokenizer.
-        problems: with ids of their own.
-        template: `predict:`, `explain:` or `reason:`.
-        max_new_tokens: the bound on one output.
-        batch_size: how many problems at a time.
-        progress: called after each batch with how many are done and how many there are.
+        problems: with unique ids.
+        template: the `predict:`, `explain:` or `reason:` prompt.
+        max_new_tokens: maximum number of tokens of an output.
+        batch_size: number of problems in a batch.
+        progress: called after each batch.
 
     Raises:
         DataError: two problems share an id.
-        EvaluationError: the template asks for key words, or a problem's own answer cannot be compared with.
+        EvaluationError: the template asks for key words, or the answer of a problem cannot be compared.
     """
     if template.slot == "keywords":
         raise EvaluationError(
-            f"Expected a template for labels or rationales, got {str(template)!r}, which asks for key words. "
-            f"They have no right answer; evaluate with a template that ends in {{label}} or {{rationale}}."
+            f"Expected a template that ends in {{label}} or {{rationale}}; got {str(template)!r}, which asks for key "
+            "words. They cannot be right or wrong. Use another template."
         )
     require_unique_ids(problems)
     batches = decode_batches(
@@ -155,43 +153,43 @@ def predict(
         progress=progress,
     )
     for batch in batches:
-        yield [_read(problems[completion.index], completion, template) for completion in batch]
+        yield [_parse(problems[completion.index], completion, template) for completion in batch]
 
 
 def in_order(predictions: Iterable[Prediction], problems: Sequence[Problem]) -> list[Prediction]:
-    """Return one prediction per problem, in the problems' order.
+    """One prediction per problem, in the order of the problems.
 
     Raises:
-        EvaluationError: a prediction is missing, superfluous, doubled or was made for other text.
+        EvaluationError: a prediction is missing, belongs to no problem, occurs twice, or is for another text.
     """
-    found = {prediction.id: prediction for prediction in _without_doubles(predictions)}
-    missing = [problem.id for problem in problems if problem.id not in found]
-    superfluous = sorted(set(found) - {problem.id for problem in problems})
-    if missing or superfluous:
+    by_id = {prediction.id: prediction for prediction in _require_unique(predictions)}
+    missing = [problem.id for problem in problems if problem.id not in by_id]
+    surplus = sorted(set(by_id) - {problem.id for problem in problems})
+    if missing or surplus:
         raise EvaluationError(
-            f"Expected predictions for exactly the {len(problems)} problems given; {len(missing)} are "
-            f"missing {missing[:3]} and {len(superfluous)} belong to other problems {superfluous[:3]}. They "
-            f"cannot be scored; evaluate the model on these problems again."
+            f"Expected one prediction for each of {len(problems)} problems; {len(missing)} are missing {missing[:3]} "
+            f"and {len(surplus)} belong to other problems {surplus[:3]}. They cannot be scored. Evaluate the model on "
+            "these problems again."
         )
-    other = [problem.id for problem in problems if found[problem.id].text_hash != problem.text_hash]
-    if other:
+    changed = [problem.id for problem in problems if by_id[problem.id].text_hash != problem.text_hash]
+    if changed:
         raise EvaluationError(
-            f"Expected predictions for the problems as they are now; {len(other)} were made for other text, "
-            f"{other[0]!r} the first. They say nothing about these problems; evaluate the model again."
+            f"Expected predictions for the current texts of the problems; {len(changed)} are for other texts, the "
+            f"first is {changed[0]!r}. They cannot be scored. Evaluate the model on these problems again."
         )
-    return [found[problem.id] for problem in problems]
+    return [by_id[problem.id] for problem in problems]
 
 
 def score(predictions: Iterable[Prediction]) -> Score:
-    """Count what became of the predictions of one model on one test set.
+    """Score the predictions of one model on one test set.
 
     Raises:
         EvaluationError: there are no predictions, or two for one problem.
     """
-    counts = Counter(_outcome(prediction) for prediction in _without_doubles(predictions))
+    counts = Counter(_outcome(prediction) for prediction in _require_unique(predictions))
     n = counts.total()
     if n == 0:
-        raise EvaluationError("Expected at least one prediction, got none. There is no accuracy of nothing.")
+        raise EvaluationError("Expected at least one prediction; got none. There is no accuracy to compute.")
     return Score(
         correct=counts["correct"],
         wrong=counts["wrong"],
@@ -203,7 +201,7 @@ def score(predictions: Iterable[Prediction]) -> Score:
 
 
 def result_row(task: str, split: str, method: str, seed: int, result: Score) -> dict[str, Any]:
-    """One row of results.json."""
+    """A row of results.json."""
     return {
         "task": task,
         "split": split,
@@ -218,33 +216,35 @@ def result_row(task: str, split: str, method: str, seed: int, result: Score) -> 
 def compare(
     a: Sequence[Iterable[Prediction]], b: Sequence[Iterable[Prediction]], level: float = 0.95
 ) -> PairedDifference:
-    """Compare two methods by their predictions for the same problems, one entry per seed, seeds in the same
-    order.
+    """Compare two methods by their predictions for the same problems.
+
+    Args:
+        a: the predictions of the first method, one entry per seed.
+        b: those of the second method, with the seeds in the same order.
+        level: confidence level of the interval.
 
     Raises:
-        EvaluationError: there are no runs, or the runs are not of the same problems or not equally many.
+        EvaluationError: there are no seeds, the methods have different numbers of seeds, or the problems differ.
     """
-    runs = [_without_doubles(run) for run in (*a, *b)]
+    runs = [_require_unique(run) for run in (*a, *b)]
     if not a or len(a) != len(b):
         raise EvaluationError(
-            f"Expected the predictions of the same seeds of both methods, got {len(a)} and {len(b)} runs. "
-            f"They cannot be paired; leave out the seeds that only one of them has."
+            f"Expected predictions of both methods for the same seeds; got {len(a)} and {len(b)} seeds. They cannot be "
+            "paired. Leave out the seeds that only one method has."
         )
-    known = {(prediction.id, prediction.text_hash) for prediction in runs[0]}
+    problems = {(prediction.id, prediction.text_hash) for prediction in runs[0]}
     for run in runs[1:]:
-        differing = known ^ {(prediction.id, prediction.text_hash) for prediction in run}
+        differing = problems ^ {(prediction.id, prediction.text_hash) for prediction in run}
         if differing:
             raise EvaluationError(
-                f"Expected all runs to be of the same problems; {len(differing)} differ in id or text, "
-                f"{min(differing)[0]!r} among them. They cannot be paired; evaluate all on one test set."
+                f"Expected predictions for the same problems from all seeds; {len(differing)} differ in id or text, "
+                f"for example {min(differing)[0]!r}. They cannot be paired. Evaluate all students on the same test set."
             )
-    table: npt.NDArray[np.float64] = np.array(
-        [[prediction.correct for prediction in sorted(run, key=lambda p: p.id)] for run in runs], dtype=float
-    )
-    return paired_difference(table[: len(a)], table[len(a) :], level)
+    correct_SP = np.array([[row.correct for row in sorted(run, key=lambda row: row.id)] for run in runs], dtype=float)
+    return paired_difference(correct_SP[: len(a)], correct_SP[len(a) :], level)
 
 
-def _read(problem: Problem, completion: Completion, template: PromptTemplate) -> Prediction:
+def _parse(problem: Problem, completion: Completion, template: PromptTemplate) -> Prediction:
     if completion.too_long:
         return Prediction(problem.id, problem.text_hash, "", "too_long", "", False, 0, False)
     parse = parse_label if template.slot == "label" else parse_answer
@@ -271,13 +271,13 @@ def _outcome(prediction: Prediction) -> str:
     return "cut" if prediction.cut else "unparsable"
 
 
-def _without_doubles(predictions: Iterable[Prediction]) -> list[Prediction]:
-    """The predictions as a list in which no problem has two."""
+def _require_unique(predictions: Iterable[Prediction]) -> list[Prediction]:
+    """The predictions as a list. Raises `EvaluationError` if a problem has two."""
     rows = list(predictions)
     repeated = [row_id for row_id, n in Counter(row.id for row in rows).items() if n > 1]
     if repeated:
         raise EvaluationError(
-            f"Expected one prediction per problem; {len(repeated)} problems have several, for example "
-            f"{repeated[:3]}. They would count twice; score one model on one test set at a time."
+            f"Expected one prediction per problem; got several for {plural(len(repeated), 'problem')}, for example "
+            f"{repeated[:3]}. They would count twice. Score one model on one test set at a time."
         )
     return rows

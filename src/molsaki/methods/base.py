@@ -39,8 +39,8 @@ class GradientShare(MethodSettings):
     gradient: float = Field(gt=0, lt=1)
 
 
-WEIGHT_TAGS = ("a number", "a share of gradient")
-"""What pydantic calls the two forms of a weight in the places of errors."""
+WEIGHT_TAGS = ("<number>", "<share of gradient>")
+"""The two forms of a weight in the location of pydantic's errors."""
 
 
 def _weight_tag(value: object) -> str:

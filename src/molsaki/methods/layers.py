@@ -37,6 +37,13 @@ def teacher_layer_weights(
     Eq. 4: G_l = Σ_s Σ_k |A_l[s, k+1] − A_l[s, k]| / (|steps| · (|keys| − 1)), p = softmax(G / τ1) over layers. As
     run, G is divided by nothing.
 
+    Example:
+        >>> import molsaki, torch
+        >>> attention_BLSK = torch.tensor([[[[0.9, 0.1]], [[0.5, 0.5]]]])  # only the first layer tells the keys apart
+        >>> masks = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 2, dtype=torch.bool)
+        >>> molsaki.teacher_layer_weights(attention_BLSK, *masks).round(decimals=3).tolist()
+        [[1.0, 0.0]]
+
     Args:
         attention_BLSK: stepwise attention of every layer, at least 0.
         step_mask_BS: True where a step is real; the others are ignored.
@@ -76,6 +83,12 @@ def mix_layers(attention_BLSK: Tensor, weights_BL: Tensor) -> Tensor:
 
     A = Σ_l p_l · A_l, for the teacher and for the student alike (§3.3 of the paper).
 
+    Example:
+        >>> import molsaki, torch
+        >>> attention_BLSK = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # one example, two layers, one step, two keys
+        >>> molsaki.mix_layers(attention_BLSK, torch.tensor([[0.25, 0.75]])).tolist()
+        [[[0.25, 0.75]]]
+
     Args:
         attention_BLSK: stepwise attention of every layer.
         weights_BL: a weight for each layer, from `teacher_layer_weights` or a `LayerRouter`.
@@ -111,6 +124,13 @@ class LayerRouter(nn.Module):
     The defaults are the paper's as run: one gate for all layers, RMSNorm after the sum over tokens, values detached.
     The equation as written, with one W over the concatenation of all layers, is `gate="concatenated",
     normalise="before", detach_values=False`; give such a router a smaller learning rate, or `pool="mean"`.
+
+    Example:
+        >>> import molsaki, torch
+        >>> router = molsaki.LayerRouter([4, 4])
+        >>> values = [torch.ones(1, 3, 4), torch.zeros(1, 3, 4)]  # of two layers, for one example of three tokens
+        >>> router(values, torch.ones(1, 3)).tolist()
+        [[0.5, 0.5]]
 
     Args:
         value_sizes: D_l of every layer in order.

@@ -75,6 +75,15 @@ def attention_loss(
     Eq. 6, 7: mean over examples of (1/|steps|) Σ_s KL(softmax(A^t[s, :] / τ) ‖ softmax(A^s[s, :] / τ)).
     Arguments, errors and departures are those of `attention_loss_parts`, which also returns the parts.
 
+    Example:
+        >>> import molsaki, torch
+        >>> teacher_BSK, student_BSK = torch.tensor([[[0.9, 0.1]]]), torch.tensor([[[0.1, 0.9]]], requires_grad=True)
+        >>> masks = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 2, dtype=torch.bool)
+        >>> bool(molsaki.attention_loss(teacher_BSK, student_BSK, *masks) > 0)
+        True
+        >>> bool(molsaki.attention_loss(teacher_BSK, teacher_BSK, *masks) > 0)
+        False
+
     Returns:
         A scalar with the student's gradient.
     """
@@ -163,6 +172,12 @@ def visible_keys(
 ) -> Tensor:
     """Which keys each step can see: those that start at or before the step's last token.
 
+    Example:
+        >>> import molsaki, torch
+        >>> step_of_token, key_of_token = torch.tensor([[0, 0, 1, 1]]), torch.tensor([[0, -1, -1, 1]])
+        >>> molsaki.visible_keys(step_of_token, key_of_token).tolist()
+        [[[True, False], [True, True]]]
+
     Args:
         step_of_token_BT: LongTensor, the step of each token, −1 for none.
         key_of_token_BT: LongTensor, the key of each token, −1 for none.
@@ -195,6 +210,13 @@ def distillation_loss(
     beta: float = 1.0,
 ) -> LossParts:
     """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8 of the paper; without L_att it is DSS).
+
+    Example:
+        >>> import molsaki, torch
+        >>> label, rationale, attention = torch.tensor([2.0, 1.0, 0.5])
+        >>> loss = molsaki.distillation_loss(label, rationale, attention, alpha=0.5, beta=1.0)
+        >>> loss.total, loss.terms["attention"]
+        (tensor(2.), tensor(0.5000))
 
     Args:
         label_loss: L_pre, scalar.

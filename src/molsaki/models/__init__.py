@@ -1,1 +1,1 @@
-"""Models: loading, decoding, evaluation mode, what they need of memory and time."""
+"""Models: loading, generation, evaluation mode, and estimates of memory and time."""

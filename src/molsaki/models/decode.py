@@ -1,14 +1,15 @@
-"""Decoding in batches, the same for scoring a student and for asking a teacher.
+"""Generation in batches, for students that are tested and for local teachers.
 
-What a prompt is answered with must not depend on its neighbours, on where the padding is, or on settings
-that lie in the model's directory: prompts are padded on the left here, the model's own generation settings
-are set aside for the time, and prompts that leave less room than asked are decoded apart. In float32 a
-prompt gets the same text alone and in any batch, unless two tokens are equally likely to within rounding;
-in bfloat16 such near-ties are common.
+A completion must not depend on the other prompts of its batch, on padding, or on the generation config in the model's
+directory. So prompts are padded on the left, the model's own generation config is replaced while it generates, and
+prompts that leave less room than `max_new_tokens` form batches of their own. In float32, a prompt then has the same
+completion alone and in any batch, unless two tokens are equally likely to within rounding. In bfloat16 such ties are
+common.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,27 +17,32 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.encoding.encode import context_length
 from molsaki.errors import EvaluationError, TokenizerError
+from molsaki.models.modes import eval_mode
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Progress = Callable[[int, int], None]
-"""Called after each batch with how many rows are done and how many there are."""
+"""Called after each batch with the number of rows done and the number of all rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote after one prompt.
+    """The completion of one prompt.
 
     Attributes:
-        index: the prompt's place among those given.
-        text: what was written, without special tokens.
-        tokens: how many tokens, without the one that ends the text.
-        cut: it did not end by itself but at the bound on new tokens or at the end of the model's context.
-        too_long: the prompt leaves no room in the model's context; nothing was written.
-        prompt_tokens: how many tokens the prompt has.
-        failure: why there is no completion, where a server gave none; empty otherwise.
+        index: the position of the prompt in the sequence of prompts.
+        text: the generated text, without special tokens.
+        tokens: number of generated tokens, without the end token.
+        cut: whether the text was cut off by `max_new_tokens` or the model's context length.
+        too_long: whether the prompt fills the model's context, so that nothing was generated.
+        prompt_tokens: number of tokens of the prompt.
+        failure: why a server returned no completion; empty otherwise.
+        thinking: what a server sent as reasoning beside the text.
+        finish: the server's `finish_reason`; empty for a local model.
+        filtered: whether the server's content filter withheld or ended the text.
     """
 
     index: int
@@ -46,6 +52,9 @@ class Completion:
     too_long: bool = False
     prompt_tokens: int = 0
     failure: str = ""
+    thinking: str = ""
+    finish: str = ""
+    filtered: bool = False
 
 
 def decode_batches(
@@ -58,25 +67,25 @@ def decode_batches(
     special_tokens: bool = True,
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
+    stop_strings: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Iterator[list[Completion]]:
-    """Yield the completions batch by batch, prompts of similar length together, the longest first.
+    """Yield completions batch by batch. A batch holds prompts of similar length, the longest come first.
 
-    Between two batches the model is as it was given: training or evaluation mode of every module, and generation
-    settings. A text ends with the tokenizer's end-of-text token or another special token that the model's
-    generation settings name as an end.
+    The modes of the model's modules and its generation config are restored after each batch. A text ends at the
+    tokenizer's end-of-text token or at another special token that the generation config names as an end.
 
     Args:
         model: a causal language model.
-        tokenizer: its tokenizer; its padding side does not matter, and it needs no padding token.
-        prompts: tokenized as `tokenizer(prompt)` does.
-        max_new_tokens: the bound on what is written, the end token included.
-        batch_size: how many prompts at a time.
-        special_tokens: the tokenizer adds its special tokens to the prompts, which a rendered chat has already.
-        temperature: 0 takes the likeliest token, above 0 the softmax of logits / temperature is sampled from.
-        seeds: a number for each prompt; a batch is sampled with those of its prompts, so that the same batch gets
-            the same text again. Without them all are 0.
-        progress: told after each batch.
+        tokenizer: its tokenizer. It needs no padding token, and its padding side does not matter.
+        prompts: texts, tokenized as `tokenizer(prompt)` does.
+        max_new_tokens: maximum number of generated tokens, including the end token.
+        batch_size: number of prompts in a batch.
+        special_tokens: whether the tokenizer adds its special tokens. A rendered chat already has them.
+        temperature: 0 decodes greedily; above 0, tokens are sampled from softmax(logits / temperature).
+        seeds: one number per prompt, all 0 by default. The same batch with the same seeds gets the same samples.
+        stop_strings: a text ends before the first of these, as at an end token; what follows is dropped.
+        progress: called after each batch.
 
     Raises:
         EvaluationError: `max_new_tokens` or `batch_size` is below 1, or a prompt has no tokens.
@@ -84,31 +93,64 @@ def decode_batches(
     """
     if max_new_tokens < 1 or batch_size < 1:
         raise EvaluationError(
-            f"Expected max_new_tokens and batch_size of at least 1, got {max_new_tokens} and {batch_size}. "
-            f"Nothing could be written; set them in the recipe."
+            f"Expected max_new_tokens and batch_size of at least 1; got {max_new_tokens} and {batch_size}. "
+            "Nothing was generated. Set them in the recipe."
         )
     ends = end_tokens(model, tokenizer)
     ids = _tokenize(tokenizer, prompts, special_tokens)
-    room = context_length(tokenizer, model.config)
+    max_length = context_length(tokenizer, model.config)
     done = 0
-    for indices, budget in _plan([len(row) for row in ids], room, max_new_tokens, batch_size):
+    for indices, budget in _plan_batches([len(row) for row in ids], max_length, max_new_tokens, batch_size):
         if budget < 1:
             batch = [Completion(i, "", 0, cut=False, too_long=True, prompt_tokens=len(ids[i])) for i in indices]
         else:
             seed = int(hash_text(*(str(seeds[i] if seeds else 0) for i in indices)), 16)
-            written = _generate(model, [ids[index] for index in indices], ends, budget, temperature, seed)
-            batch = _completions(tokenizer, indices, written, frozenset(ends), [len(ids[i]) for i in indices])
+            stop = StopAtStrings(tokenizer, stop_strings, width=max(len(ids[index]) for index in indices))
+            generated = _generate(model, [ids[index] for index in indices], ends, stop, budget, temperature, seed)
+            batch = _completions(tokenizer, indices, generated, frozenset(ends), stop, [len(ids[i]) for i in indices])
         done += len(batch)
         yield batch
         if progress is not None:
             progress(done, len(prompts))
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end a text: the tokenizer's own, and special ones that the generation settings name.
+class StopAtStrings:
+    """A stopping criterion of `generate`: a row is done once its generated text contains a stop string.
 
-    An ordinary token in the settings is not taken for an end: a configuration's default of 2 would otherwise end
-    texts at GPT-2's `#`.
+    Only the last tokens are decoded at each step. A stop string ends in the newest token, since the row would have
+    been done before, and each of its UTF-8 bytes takes at most one token.
+
+    Args:
+        tokenizer: the tokenizer.
+        strings: the stop strings.
+        width: how many tokens the (padded) prompts have.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], width: int) -> None:
+        self.tokenizer = tokenizer
+        self.strings = strings
+        self.width = width
+        self._window = max((len(string.encode()) for string in strings), default=0)
+
+    def __call__(self, input_ids: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Which rows of [B, T] token ids are done: [B] bools."""
+        import torch
+
+        tail = input_ids[:, max(self.width, input_ids.shape[1] - self._window) :]
+        texts = self.tokenizer.batch_decode(tail, clean_up_tokenization_spaces=False)
+        done = [any(string in text for string in self.strings) for text in texts]
+        return torch.tensor(done, device=input_ids.device)
+
+    def cut(self, text: str) -> str:
+        """The text before the first stop string."""
+        ends = [text.find(string) for string in self.strings if string in text]
+        return text[: min(ends, default=len(text))]
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of the tokens that end a text: the tokenizer's, and special tokens that the generation config names.
+
+    Ordinary tokens in the generation config are ignored. Otherwise its default of 2 would end texts at GPT-2's `#`.
 
     Raises:
         TokenizerError: the tokenizer has no end-of-text token.
@@ -116,13 +158,12 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     if tokenizer.eos_token_id is None:
         raise TokenizerError(
             f"Expected a tokenizer with an end-of-text token; {tokenizer.name_or_path!r} has none. "
-            f"Nothing that is written would ever end; set tokenizer.eos_token."
+            "Generated texts would never end. Set tokenizer.eos_token."
         )
-    settings = getattr(model, "generation_config", None)
-    named = getattr(settings, "eos_token_id", None)
+    config_ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     special = set(tokenizer.all_special_ids)
     special.update(index for index, token in tokenizer.added_tokens_decoder.items() if token.special)
-    others = {named} if isinstance(named, int) else set(named or ())
+    others = {config_ends} if isinstance(config_ends, int) else set(config_ends or ())
     return sorted({int(tokenizer.eos_token_id)} | (others & special))
 
 
@@ -138,21 +179,23 @@ def _tokenize(
     empty = next((index for index, row in enumerate(ids) if not row), None)
     if empty is not None:
         raise EvaluationError(
-            f"Expected every prompt to have a token, got none for {prompts[empty]!r}. A model has nothing "
-            f"to go on from; check the template and the question."
+            f"Expected at least one token in every prompt; got none in {prompts[empty]!r}. The model cannot start "
+            "from nothing. Check the prompt template and the question."
         )
     return ids
 
 
-def _plan(lengths: Sequence[int], room: int, max_new_tokens: int, batch_size: int) -> Iterator[tuple[list[int], int]]:
-    """Yield batches as (indices, how many tokens may be written).
+def _plan_batches(
+    lengths: Sequence[int], max_length: int, max_new_tokens: int, batch_size: int
+) -> Iterator[tuple[list[int], int]]:
+    """Yield batches as (indices of prompts, maximum number of new tokens).
 
-    Every row of a batch has the same budget, so that no row is decoded past its context because a shorter
-    neighbour has more room. Rows without any room are one batch with budget 0.
+    All prompts of a batch have the same maximum, so that none exceeds the context because a shorter one has more
+    room. Prompts without any room form one batch with maximum 0.
     """
     groups: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
-        budget = max(0, min(max_new_tokens, room - length))
+        budget = max(0, min(max_new_tokens, max_length - length))
         groups.setdefault(budget, []).append(index)
     for budget, indices in sorted(groups.items()):
         indices.sort(key=lambda index: -lengths[index])
@@ -165,73 +208,72 @@ def _generate(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     ends: list[int],
+    stop: StopAtStrings,
     budget: int,
     temperature: float,
     seed: int,
 ) -> list[list[int]]:
-    """Decode one batch; rows that end early are filled up with an end token."""
+    """Token ids generated for a batch of prompts. Rows that end early are padded with an end token."""
     import torch
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, StoppingCriteriaList
 
     width = max(len(row) for row in prompts)
     pad = ends[0]
     input_ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
     devices = [model.device] if model.device.type == "cuda" else []
-    how: dict[str, Any] = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    settings = GenerationConfig(
+    sampling: dict[str, Any] = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    config = GenerationConfig(
         max_new_tokens=budget,
         do_sample=temperature > 0,
         num_beams=1,
         use_cache=True,
         eos_token_id=ends,
         pad_token_id=pad,
-        **how,
+        **sampling,
     )
-    with _set_aside(model), torch.inference_mode(), torch.random.fork_rng(devices=devices):
+    with eval_mode(model), _own_config_hidden(model), torch.inference_mode(), torch.random.fork_rng(devices=devices):
         if temperature:
             torch.manual_seed(seed)
-        sequences = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=settings)
-    written: list[list[int]] = sequences[:, width:].tolist()
-    return written
+        sequences = model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([stop] if stop.strings else []),
+        )
+    generated: list[list[int]] = sequences[:, width:].tolist()
+    return generated
 
 
 def _completions(
     tokenizer: PreTrainedTokenizerBase,
     indices: list[int],
-    written: list[list[int]],
+    generated: list[list[int]],
     ends: frozenset[int],
+    stop: StopAtStrings,
     prompt_tokens: list[int],
 ) -> list[Completion]:
-    kept: list[list[int]] = []
-    cut: list[bool] = []
-    for row in written:
-        end = next((place for place, token in enumerate(row) if token in ends), None)
-        kept.append(row if end is None else row[:end])
-        cut.append(end is None)
+    kept = [list(itertools.takewhile(lambda token: token not in ends, row)) for row in generated]
     texts: list[str] = tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return [
-        Completion(index, text, len(row), was_cut, prompt_tokens=asked)
-        for index, text, row, was_cut, asked in zip(indices, texts, kept, cut, prompt_tokens, strict=True)
-    ]
+    completions = []
+    for index, row, ids, text, n_prompt in zip(indices, generated, kept, texts, prompt_tokens, strict=True):
+        before = stop.cut(text)
+        at_limit = len(ids) == len(row) and before == text
+        completions.append(Completion(index, before, len(ids), at_limit, prompt_tokens=n_prompt))
+    return completions
 
 
 @contextmanager
-def _set_aside(model: Any) -> Iterator[None]:
-    """Evaluation mode and empty generation settings, both as they were afterwards.
+def _own_config_hidden(model: Any) -> Iterator[None]:
+    """Hide the model's own generation config.
 
-    `generate` fills in from the model's own settings whatever it is not given, a repetition penalty for
-    one, so they have to be out of its sight.
+    `generate` takes every value that it is not given, such as a repetition penalty, from there.
     """
     from transformers import GenerationConfig
 
-    training = [module for module in model.modules() if module.training]
-    settings = model.generation_config
-    model.eval()
+    config = model.generation_config
     model.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = settings
-        for module in training:
-            module.training = True
+        model.generation_config = config

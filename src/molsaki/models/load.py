@@ -1,14 +1,29 @@
-"""Loading the models that a recipe names, and making the small random ones of `--tiny`."""
+"""Load the models that a recipe names, and make the small random models of `--tiny`."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.errors import InputError
+from molsaki.models.checkpoint import (
+    ADAPTER_WEIGHTS,
+    Adapter,
+    find_adapter,
+    one_message,
+    require_safetensors,
+    require_same_tensors,
+    require_whole,
+    weight_files,
+)
+from molsaki.models.fingerprint import hash_files, hash_parameters
+from molsaki.models.folder import find_model
+from molsaki.records import hash_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,13 +37,13 @@ TINY = {
     "head_dim": 16,
     "max_position_embeddings": 1024,
 }
-"""Sizes of a `--tiny` model; the architecture and the vocabulary stay those of the model it stands for."""
+"""Sizes of a `--tiny` model. Its architecture and vocabulary are those of the model that it replaces."""
 _POCKET = {"pocket:teacher": TEACHER, "pocket:student": STUDENT}
 
 
 def model_location(spec: ModelSpec) -> str:
     """The directory or hub name of a model."""
-    return str(_POCKET.get(spec.name, spec.name))
+    return str(_POCKET.get(spec.name) or find_model(spec.name))
 
 
 def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
@@ -37,7 +52,7 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
     Raises:
         InputError: there is none.
     """
-    location, revision = spec.tokenizer or model_location(spec), spec.revision
+    location, revision = find_model(spec.tokenizer) if spec.tokenizer else model_location(spec), spec.revision
     local = recipe.data_root() / (spec.tiny_tokenizer or "")
     if recipe.tiny and spec.tiny_tokenizer is not None and local.is_dir():
         location, revision = str(local), None
@@ -47,34 +62,48 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
 def tokenizer_at(
     location: str, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a directory or hub name.
+    """Load the tokenizer of a directory or hub name; an adapter without a tokenizer has that of its base.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it is broken.
     """
     from transformers import AutoTokenizer
 
-    try:
+    way_out = "Check the name, the network and, for gated models, that you are logged in to the hub."
+    with one_message("a tokenizer", location, way_out):
+        adapter = find_adapter(location, revision)
+        if adapter is not None and not (adapter.folder / "tokenizer_config.json").is_file():
+            location, revision, trust_remote_code = adapter.base, adapter.base_revision, False
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError) as error:
+        ids = tokenizer("a word", add_special_tokens=False)["input_ids"]
+    if not set(ids) - set(tokenizer.all_special_ids):
         raise InputError(
-            f"Expected a tokenizer at {location!r}, a directory or a name on the hub; it cannot be loaded: {error}. "
-            "Check the name, the network and, for gated models, that you are logged in to the hub."
-        ) from error
+            f"Expected a tokenizer at {location!r} that turns text into tokens; got none for 'a word'. Nothing was "
+            "done with it. Check that tokenizer.json, or the vocabulary, is in the directory."
+        )
     return tokenizer
 
 
 def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
-    """Load a model, or make the small random one that `--tiny` puts in its place.
+    """Load a model, or make the small random model of `--tiny`.
 
     Raises:
-        InputError: there is none, or it cannot be made.
+        InputError: there is none, it is broken, or the tokenizer has ids that it has no embedding for.
     """
     if recipe.tiny and spec.name not in _POCKET:
         return make_tiny(spec, tokenizer, seed)
-    return model_at(model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map)
+    model = model_at(model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map)
+    rows = len(model.get_input_embeddings().weight)
+    added = tokenizer.added_tokens_decoder
+    largest = max((i for i in tokenizer.get_vocab().values() if i not in added), default=0)
+    if largest >= rows:
+        raise InputError(
+            f"Expected a tokenizer of {spec.name} with ids below its {rows} embeddings; got ids up to {largest}. The "
+            "model cannot read such tokens, so nothing was done; use the model's own tokenizer."
+        )
+    return model
 
 
 def model_at(
@@ -84,40 +113,75 @@ def model_at(
     trust_remote_code: bool = False,
     device_map: Any = None,
 ) -> PreTrainedModel:
-    """Load the model of a directory or hub name.
+    """Load the model of a directory or hub name; an adapter is merged into its base.
 
     Raises:
-        InputError: there is none, or its weights are cut or damaged.
+        InputError: there is none, or its weights are pickles, cut, or not those of its architecture.
     """
-    from safetensors import SafetensorError
+    way_out = (
+        "Check the name and the network; put a damaged file back from a copy, or download it again. If it is a "
+        "student, delete its directory and train it again. The recipe can be tried with --tiny first."
+    )
+    with one_message("a causal language model", location, way_out):
+        adapter = find_adapter(location, revision)
+        if adapter is None:
+            return _load_whole(location, revision, dtype, trust_remote_code, device_map)
+        with one_message(f"the base of the adapter {location}", adapter.base, way_out):
+            if find_adapter(adapter.base, adapter.base_revision) is not None:
+                raise ValueError("it is an adapter itself")
+            model = _load_whole(adapter.base, adapter.base_revision, dtype, False, device_map)
+        return _merge_adapter(model, adapter)
+
+
+def _load_whole(
+    location: str, revision: str | None, dtype: str, trust_remote_code: bool, device_map: Any
+) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
-    try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            location,
-            revision=revision,
-            dtype=dtype,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"Expected a causal language model at {location!r}, a directory or a name on the hub; it cannot be "
-            f"loaded: {error}. Check the name and the network, or try the recipe with --tiny first."
-        ) from error
-    except SafetensorError as error:
-        raise InputError(
-            f"Expected a causal language model with whole weights at {location!r}; their file is cut or damaged: "
-            f"{error}. It cannot be loaded; put the file back from a copy or download it again, or, if it is a "
-            "student, delete its directory and train it again."
-        ) from error
+    require_safetensors(location)
+    model: PreTrainedModel
+    model, info = AutoModelForCausalLM.from_pretrained(
+        location,
+        revision=revision,
+        dtype=dtype,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # so that all of them can be named
+        output_loading_info=True,
+    )
+    require_whole(location, model, info)
+    model.weight_files = weight_files(location)
     return model
+
+
+def _merge_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """The base with the adapter's change added to its weights, all of which can be trained."""
+    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+    from safetensors import safe_open
+
+    config = PeftConfig.from_pretrained(str(adapter.folder))
+    if config.is_prompt_learning:
+        raise ValueError(f"a {config.peft_type} adapter has no weights that can be merged into its base")
+    files = (*model.weight_files, adapter.folder / ADAPTER_WEIGHTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # missing tensors are named below
+        adapted: Any = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=str(model.device))
+    with safe_open(adapter.folder / ADAPTER_WEIGHTS, framework="pt") as file:
+        there = set(file.keys())
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    surplus = there - wanted - adapted.state_dict().keys()
+    require_same_tensors(str(adapter.folder), "the tensors of the adapter", wanted - there, surplus)
+    merged: PreTrainedModel = adapted.merge_and_unload()
+    merged.requires_grad_(True)
+    merged.weight_files = files
+    return merged
 
 
 def load_placed_model(
     recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0
 ) -> PreTrainedModel:
-    """As `load_model`, on this process's device, or spread over all where the recipe says so (`device_map`)."""
+    """As `load_model`, on this process's device, or over all devices if the recipe has a `device_map`."""
     model = load_model(recipe, spec, tokenizer, seed)
     spread = getattr(model, "hf_device_map", None) is not None
     return model if spread else model.to(pick_device())
@@ -125,11 +189,11 @@ def load_placed_model(
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What is known of a model without loading its weights.
+    """The configuration and size of a model, without its weights.
 
     Attributes:
         config: its configuration.
-        parameters: how many parameters it has.
+        parameters: the number of its parameters.
     """
 
     config: Any
@@ -137,12 +201,12 @@ class Outline:
 
     @property
     def text(self) -> Any:
-        """The configuration of the part that reads and writes text."""
+        """The configuration of the language model, if the model has other parts too."""
         return self.config.get_text_config()
 
 
 def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> Outline:
-    """Say what a model is, without loading its weights.
+    """Read what a model is, without loading its weights.
 
     Raises:
         InputError: there is none, or it is no causal language model.
@@ -154,15 +218,15 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
         tiny = make_tiny(spec, tokenizer)
         return Outline(tiny.config, tiny.num_parameters())
     location = model_location(spec)
-    try:
-        config = AutoConfig.from_pretrained(location, revision=spec.revision, trust_remote_code=spec.trust_remote_code)
+    way_out = "Check the name and the network, or try the recipe with --tiny first."
+    with one_message("the configuration of a causal language model", location, way_out):
+        adapter = find_adapter(location, spec.revision)
+        where, revision = (location, spec.revision) if adapter is None else (adapter.base, adapter.base_revision)
+        require_safetensors(where)
+        trusted = spec.trust_remote_code and adapter is None
+        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=trusted)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"Expected a causal language model at {location!r}, a directory or a name on the hub; its configuration "
-            f"cannot be used: {error}. Check the name and the network, or try the recipe with --tiny first."
-        ) from error
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
     return Outline(config, model.num_parameters())
 
 
@@ -192,7 +256,7 @@ def make_tiny(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0
 
 
 def quiet_libraries() -> None:
-    """Keep transformers' own progress bars and notices out of what a run shows."""
+    """Turn transformers' progress bars and notices off."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -200,26 +264,20 @@ def quiet_libraries() -> None:
 
 
 def model_fingerprint(spec: ModelSpec, model: PreTrainedModel) -> str:
-    """What tells one model's weights from another's: a hash of its parameters' names, shapes and a sample of values."""
-    import torch
+    """A hash that tells the weights of models apart, before they are trained.
 
-    from molsaki.records import hash_text
-
-    parts = [spec.name, str(getattr(model.config, "_commit_hash", None))]
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            shape = f"{name} {list(parameter.shape)}"
-            if parameter.is_meta:  # offloaded: its values come to a device only when they are needed
-                parts.append(shape)
-                continue
-            flat = parameter.reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 16)].float().sum().item()
-            parts.append(f"{shape} {sample:.6g}")
-    return hash_text(*parts)
+    It covers the files that the weights were loaded from; for a model of the hub, its name and commit; for a model that
+    was made in memory, its parameters.
+    """
+    files: tuple[Path, ...] = getattr(model, "weight_files", ())
+    commit = getattr(model.config, "_commit_hash", None)
+    if files:
+        return hash_files(files)
+    return hash_text(spec.name, commit) if commit else hash_parameters(model)
 
 
 def pick_device() -> str:
-    """The device that this machine computes on: CUDA or MPS if there is one, else the CPU."""
+    """The device to compute on: CUDA or MPS if there is one, else the CPU."""
     import torch
 
     if torch.cuda.is_available():

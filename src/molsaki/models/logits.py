@@ -1,4 +1,4 @@
-"""Asking a model for no more logits than are used: they are its largest output by far."""
+"""Compute only the logits that are used: they are the largest output of a model by far."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 def last_logits(model: PreTrainedModel, count: int) -> dict[str, Any]:
-    """The model input that makes it compute the logits of the last `count` positions only.
+    """The keyword argument with which a model computes the logits of the last `count` positions only.
 
     Args:
-        model: the model itself, without what wraps it.
-        count: how many positions, at least 1.
+        model: the model itself, not a wrapper such as DDP.
+        count: the number of positions, at least 1.
 
     Returns:
-        Nothing for a model that knows no such input; it gives the logits of all positions.
+        An empty dict if the model has no such argument. It then computes the logits of all positions.
     """
     known = "logits_to_keep" in inspect.signature(model.forward).parameters
     return {"logits_to_keep": count} if known else {}

@@ -1,4 +1,4 @@
-"""How much memory this process has needed at most."""
+"""The largest memory that this process has used."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """This process's largest resident memory so far, in bytes, whatever it did.
+    """The largest resident memory of this process so far, in bytes.
 
-    Linux's own figure for the address space comes first: that of `getrusage` is inherited from the process that
-    started this one, and would hide everything smaller.
+    Linux reports it in /proc. `getrusage` is only the fallback: its value is inherited from the parent process and
+    hides everything smaller.
     """
     status = Path("/proc/self/status")
     if status.is_file():

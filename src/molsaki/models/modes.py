@@ -1,4 +1,4 @@
-"""Running a model as it is when nobody trains it."""
+"""Evaluation mode for a block of code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without dropout; afterwards every module is in the mode that it was in."""
+    """Put a model in evaluation mode, and restore the mode of every module afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -1,1 +1,1 @@
-"""The report of a run, one page to look at and its figures as files; `build` is the way in."""
+"""The report of a run: one HTML page, and its figures as files. `build.write_report` is the entry point."""

@@ -1,7 +1,7 @@
-"""What the page's problem browser shows, as one JSON value: problems, answers, and where models look.
+"""The data of the page's problem browser as JSON: problems, answers, and the attention of the models.
 
-Numbers are small integers (a hundredth of a percent) and repeated texts stand once, since a page of thousands of
-problems must load at once. Places in texts count characters as Python does, whole code points.
+A page of thousands of problems must load fast. So attention is in integers (hundredths of a percent), and texts are not
+repeated. Positions in texts count code points.
 """
 
 from __future__ import annotations
@@ -9,86 +9,75 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from molsaki.analysis import Look, step_facts
+from molsaki.analysis import TextAttention, step_facts
 from molsaki.records import Problem, hash_text
 from molsaki.report.attention_figures import BEFORE, TEACHER
-from molsaki.report.readings import Readings
+from molsaki.report.readings import Attentions, Readings
+from molsaki.spans.find import Span
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store.row_log import RowLog
 
 MOST_PROBLEMS = 10_000
-"""Of more, a sample is on the page, and it says so."""
+"""The page shows a sample of more problems, and says so."""
 MOST_CHARACTERS = 20_000
-"""A text that is longer is cut on the page."""
+"""Longer texts are truncated."""
 MOST_TEXT = 40_000_000
-"""Characters of all texts on a page; problems beyond are left out, and the page says so."""
+"""Characters of all questions on a page. Further problems are left out, and the page says so."""
 
 
 def browser_data(
     workspace: Workspace, readings: Readings, most: int = MOST_PROBLEMS
 ) -> tuple[dict[str, Any], list[str]]:
-    """The JSON value, and what is to be said of it: which problems are on the page.
+    """The JSON data of the page, and notes about it.
 
     Args:
         workspace: the run.
-        readings: where its models look.
-        most: of more problems than that, those with attention and a sample of the others are on the page.
+        readings: the attention of its models.
+        most: the maximum number of problems. Problems with attention come first, then a sample of the others.
     """
-    recipe = workspace.recipe
     students = [
         (method.label, seed)
-        for method in recipe.methods
-        for seed in recipe.seeds
+        for method in workspace.recipe.methods
+        for seed in workspace.recipe.seeds
         if any(workspace.predictions(method.label, seed, test).is_file() for test in workspace.test_names)
     ]
     sets = [*workspace.test_names, *(name for name in readings.texts if name == TRAIN)]
     pool = [(name, problem) for name in sets for problem in _problems(workspace, name, readings)]
     chosen, notes = _choose(pool, readings, most)
     answers = {pair: {test: _answers(workspace, pair, test) for test in workspace.test_names} for pair in students}
-    looks: list[Any] = []
+    models = _models(readings)
+    attentions: list[Any] = []
     rows = []
     for name, problem in chosen:
-        text = readings.texts.get(name, {}).get(problem.id)
-        place = -1
-        if text is not None:
-            place = len(looks)
-            looks.append(_looks(readings, name, problem.id))
+        look_index = -1
+        if problem.id in readings.texts.get(name, {}):
+            look_index = len(attentions)
+            attentions.append(_attention_data([model[name][problem.id] for model in models.values()]))
+        texts = [_truncate(text) for text in (problem.id, problem.text, problem.answer, problem.label)]
         given = [answers[pair].get(name, {}).get(problem.id) for pair in students]
-        rows.append(
-            [
-                sets.index(name),
-                _cut(problem.id),
-                _cut(problem.text),
-                _cut(problem.answer),
-                _cut(problem.label),
-                given,
-                place,
-            ]
-        )
-    models = _model_names(readings)
+        rows.append([sets.index(name), *texts, given, look_index])
     return {
         "sets": sets,
         "students": [[label, seed] for label, seed in students],
         "methods": list(dict.fromkeys(label for label, _ in students)),
-        "baseline": recipe.baseline,
+        "baseline": workspace.recipe.baseline,
         "problems": rows,
-        "looks": looks,
-        "models": models,
+        "looks": attentions,
+        "models": list(models),
         "before": [i for i, model in enumerate(models) if model == BEFORE],
         "teacher": [i for i, model in enumerate(models) if model == TEACHER],
     }, notes
 
 
-def look_data(look: Look, model: str, answer: str) -> dict[str, Any]:
-    """The JSON value for one text that one model looks at; for `molsaki look`."""
-    question = look.text.question
+def look_data(look: TextAttention, model: str, answer: str) -> dict[str, Any]:
+    """The JSON data of the page of `molsaki look`: one text and one model."""
     return {
         "sets": ["your question"],
         "students": [],
         "methods": [],
         "baseline": None,
-        "problems": [[0, look.text.id, _cut(question), answer, "", [], 0]],
-        "looks": [_one([look])],
+        "problems": [[0, look.text.id, _truncate(look.text.question), answer, "", [], 0]],
+        "looks": [_attention_data([look])],
         "models": [model],
         "before": [],
         "teacher": [0],
@@ -98,7 +87,7 @@ def look_data(look: Look, model: str, answer: str) -> dict[str, Any]:
 def _problems(workspace: Workspace, name: str, readings: Readings) -> list[Problem]:
     if not workspace.run.path("data", f"{name}.jsonl").is_file():
         return []
-    if name == TRAIN:  # those that attention is shown on
+    if name == TRAIN:  # only those with attention
         return [problem for problem in workspace.read_problems(name) if problem.id in readings.texts[TRAIN]]
     return workspace.read_tests(name)
 
@@ -106,25 +95,25 @@ def _problems(workspace: Workspace, name: str, readings: Readings) -> list[Probl
 def _choose(
     pool: Sequence[tuple[str, Problem]], readings: Readings, most: int
 ) -> tuple[list[tuple[str, Problem]], list[str]]:
-    def shown(entry: tuple[str, Problem]) -> tuple[bool, str]:
+    def priority(entry: tuple[str, Problem]) -> tuple[bool, str]:
         name, problem = entry
         return problem.id not in readings.texts.get(name, {}), hash_text("report", problem.text)
 
     kept = set()
     room = MOST_TEXT
-    for place in sorted(range(len(pool)), key=lambda i: shown(pool[i]))[:most]:
-        room -= min(len(pool[place][1].text), MOST_CHARACTERS)
+    for index in sorted(range(len(pool)), key=lambda i: priority(pool[i]))[:most]:
+        room -= min(len(pool[index][1].text), MOST_CHARACTERS)
         if room < 0:
             break
-        kept.add(place)
+        kept.add(index)
     notes = []
     if len(kept) < len(pool):
         notes.append(
-            f"{len(kept)} of {len(pool)} problems are on this page: those with attention, and others drawn by a hash "
-            "of their text. All figures and tables are of all of them."
+            f"{len(kept)} of {len(pool)} problems are on this page: those with attention, and a sample of the others. "
+            "All tables and figures use all problems."
         )
-    # Whoever opens the first problem should see where the models look.
-    return sorted((entry for i, entry in enumerate(pool) if i in kept), key=lambda entry: shown(entry)[0]), notes
+    # Problems with attention come first, because the page opens at the first problem.
+    return sorted((entry for i, entry in enumerate(pool) if i in kept), key=lambda entry: priority(entry)[0]), notes
 
 
 def _answers(workspace: Workspace, pair: tuple[str, int], test: str) -> dict[str, list[Any]]:
@@ -133,7 +122,7 @@ def _answers(workspace: Workspace, pair: tuple[str, int], test: str) -> dict[str
         return {}
     return {
         row["id"]: [
-            _cut(row["answer"] or row["output"]),
+            _truncate(row["answer"] or row["output"]),
             int(row["correct"]),
             "" if row["status"] == "ok" else row["status"],
         ]
@@ -141,40 +130,44 @@ def _answers(workspace: Workspace, pair: tuple[str, int], test: str) -> dict[str
     }
 
 
-def _model_names(readings: Readings) -> list[str]:
-    names = [TEACHER] if readings.teacher else []
-    names += [BEFORE] if readings.before else []
-    return names + [f"after {label}, seed {seed}" for label, seed in readings.after]
+def _models(readings: Readings) -> dict[str, Attentions]:
+    """The attention of all models by the model's name on the page."""
+    students = {f"after {label}, seed {seed}": attentions for (label, seed), attentions in readings.after.items()}
+    models = {TEACHER: readings.teacher, BEFORE: readings.before, **students}
+    return {name: attentions for name, attentions in models.items() if attentions}
 
 
-def _looks(readings: Readings, name: str, row_id: str) -> dict[str, Any]:
-    everyone = [looks for looks in (readings.teacher, readings.before, *readings.after.values()) if looks]
-    return _one([looks[name][row_id] for looks in everyone])
-
-
-def _one(looks: Sequence[Look]) -> dict[str, Any]:
-    first = looks[0]
+def _attention_data(attentions: Sequence[TextAttention]) -> dict[str, Any]:
+    """The attention of several models on one text."""
+    spans = attentions[0].spans
     return {
-        "rationale": first.text.rationale,
-        "steps": [_place(span) for span in first.spans.steps],
-        "keys": [_place(span) for span in first.spans.keys],
-        "rows": [_rows(look) for look in looks],
-        "facts": [[None if f is None else [f.top, round(f.entropy, 2)] for f in step_facts(look)] for look in looks],
+        "rationale": attentions[0].text.rationale,
+        "steps": [_position(span) for span in spans.steps],
+        "keys": [_position(span) for span in spans.keys],
+        "rows": [_rows(look) for look in attentions],
+        "facts": [
+            [None if f is None else [f.top, round(f.entropy, 2)] for f in step_facts(look)] for look in attentions
+        ],
     }
 
 
-def _place(span: Any) -> list[int]:
+def _position(span: Span) -> list[int]:
     return [int(span.text == "rationale"), span.start, span.end]
 
 
-def _rows(look: Look) -> list[list[int]]:
-    """A token's attention on each key, in hundredths of a percent, layers averaged; -1 for a key out of sight."""
+def _rows(look: TextAttention) -> list[list[int]]:
+    """A token's attention on each key [S][K], in hundredths of a percent, mean of layers; -1 for a key not visible."""
+    return [[-1 if value is None else round(10_000 * value) for value in row] for row in attention_per_token(look)]
+
+
+def attention_per_token(look: TextAttention) -> list[list[float | None]]:
+    """The share of an average token's attention on each key [S][K], mean of layers; None for a key not visible."""
     per_token_SK = look.keys_SK() / look.tokens_S.clip(1)[:, None]
     return [
-        [round(10_000 * float(value)) if seen else -1 for value, seen in zip(row, visible, strict=True)]
-        for row, visible in zip(per_token_SK, look.visible_SK, strict=True)
+        [float(value) if visible else None for value, visible in zip(values, visibles, strict=True)]
+        for values, visibles in zip(per_token_SK, look.visible_SK, strict=True)
     ]
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… (cut: {len(text)} characters)"

@@ -1,35 +1,29 @@
-"""From a run's directory to its page and figures."""
+"""Write the report of a run: `report.html`, and its figures as PNG and SVG."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from molsaki.report.attention_figures import find_attention
+from molsaki.report.attention_tables import attention_tables, shift_sentences
 from molsaki.report.browser import MOST_PROBLEMS, browser_data
 from molsaki.report.charts import Chart, draw, for_page
-from molsaki.report.facts import (
-    Table,
-    attention_tables,
-    cost_table,
-    data_tables,
-    find_result,
-    rerun_tables,
-    shift_sentences,
-    tested_rows,
-)
 from molsaki.report.page import render
 from molsaki.report.readings import FOLDER, read_models
+from molsaki.report.results import find_result
 from molsaki.report.run_figures import accuracy_chart, read_metrics, training_charts
+from molsaki.report.run_tables import cost_table, count_test_problems, data_tables, rerun_tables
+from molsaki.report.tables import Table
 from molsaki.stages.workspace import Workspace
 from molsaki.store.locks import exclusive_lock
 from molsaki.store.whole_files import refuse_write, write_whole
 
 ROWS = 60
-"""Problems of each test set that attention is read on, by default."""
+"""Default number of problems of each test set to read attention on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +31,13 @@ class Report:
     """What was written.
 
     Attributes:
-        page: the page.
-        figures: the folder of its figures, each as PNG and SVG.
+        page: the path of the page.
+        figures: the folder of its figures.
         size: of the page, in bytes.
-        sentences: the reading of the results.
-        shift_sentences: the reading of the shift, if attention was read.
-        shift: the table of the shift and that of the agreement, if attention was read.
-        notes: what is to be known: what is missing, what was sampled.
+        sentences: the result in words.
+        shift_sentences: the shift of attention in words; empty if no attention was read.
+        shift: the tables about attention.
+        notes: what is unfinished, and what is only a sample.
     """
 
     page: Path
@@ -62,17 +56,17 @@ def write_report(
     problems: int = MOST_PROBLEMS,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Write `report.html` and its figures into a run's directory; a run that has not finished has a page, too.
+    """Write the report of a run, which may be unfinished.
 
     Args:
         workspace: the run.
-        rows: problems of each test set to read attention on; 0 loads no model.
-        problems: the most problems on the page.
-        say: told what is done, since reading models takes time.
+        rows: number of problems of each test set to read attention on; 0 loads no model.
+        problems: maximum number of problems on the page.
+        say: called with a description of each step.
 
     Raises:
-        ArtefactError: the run's artefacts do not fit together.
-        StageError: the files cannot be written, or another process writes this run's report.
+        ArtefactError: artefacts of the run are missing or do not match.
+        StageError: a file cannot be written, or another process is writing the report.
     """
     folder = workspace.run.path(FOLDER)
     try:
@@ -80,41 +74,10 @@ def write_report(
     except OSError as error:
         refuse_write(folder, error, "No report was written.")
     with exclusive_lock(folder, "the report of this run"):
-        result = find_result(workspace)
-        metrics = read_metrics(workspace)
-        readings = read_models(workspace, rows, say)
-        attention = find_attention(workspace, readings)
-        data, sampled = browser_data(workspace, readings, problems)
-        accuracy = [accuracy_chart(result.means, workspace.test_names)] if any(result.means.values()) else []
-        training = training_charts(workspace, metrics)
-        say("drawing")
-        drawn = _draw_all([*accuracy, *attention.charts, *training], folder / "figures")
-        command, recipe_text, rerun = rerun_tables(workspace)
-        notes = [*(f"This run is not finished: {what}." for what in result.missing), *sampled]
-        context: dict[str, Any] = {
-            "name": workspace.recipe.name,
-            "recipe": workspace.recipe,
-            "result": result,
-            "attention": attention,
-            "attention_tables": attention_tables(attention),
-            "shift_sentences": shift_sentences(attention),
-            "readings": readings,
-            "notes": notes,
-            "accuracy": _shown(accuracy, drawn),
-            "figures": _shown(
-                [c for c in attention.charts if "weights" not in c.name and "router" not in c.name], drawn
-            ),
-            "weights": _shown(
-                [c for c in [*attention.charts, *training] if "weights" in c.name or "router" in c.name], drawn
-            ),
-            "training": _shown([c for c in training if "router" not in c.name], drawn),
-            "cost": cost_table(metrics),
-            "data_tables": data_tables(workspace),
-            "command": command,
-            "recipe_text": recipe_text,
-            "rerun": rerun,
-            "tested": tested_rows(workspace),
-        }
+        context, data = _collect(workspace, rows, problems, say)
+        say("drawing the figures")
+        drawings = _draw_all(context["charts"], folder / "figures")
+        context["figures"] = {chart.name: _figure(chart, drawings) for chart in context["charts"]}
         page = workspace.run.path("report.html")
         text = render("report.html.jinja", context, data)
         write_whole(page, text)
@@ -122,39 +85,80 @@ def write_report(
         page,
         folder / "figures",
         len(text.encode()),
-        tuple(result.sentences),
+        tuple(context["result"].sentences),
         tuple(context["shift_sentences"]),
         tuple(context["attention_tables"]),
-        (*notes, *readings.notes),
+        (*context["notes"], *context["readings"].notes),
     )
 
 
+def _collect(
+    workspace: Workspace, rows: int, problems: int, say: Callable[[str], None]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables of the page's template, without drawings, and the data of its script."""
+    result = find_result(workspace)
+    metrics = read_metrics(workspace)
+    readings = read_models(workspace, rows, say)
+    attention = find_attention(workspace, readings)
+    data, sample_notes = browser_data(workspace, readings, problems)
+    accuracy = [accuracy_chart(result.means, workspace.test_names)] if any(result.means.values()) else []
+    training = training_charts(workspace, metrics)
+    command, recipe_text, rerun = rerun_tables(workspace)
+    context = {
+        "name": workspace.recipe.name,
+        "recipe": workspace.recipe,
+        "tested": count_test_problems(workspace),
+        "result": result,
+        "notes": [*(f"This run is not finished: {line}." for line in result.unfinished), *sample_notes],
+        "readings": readings,
+        "attention_tables": attention_tables(attention),
+        "shift_sentences": shift_sentences(attention),
+        "cost": cost_table(metrics),
+        "data_tables": data_tables(workspace),
+        "command": command,
+        "recipe_text": recipe_text,
+        "rerun": rerun,
+        "charts": [*accuracy, *attention.charts, *training],
+        # The names of the charts in each section.
+        "accuracy": _names(accuracy),
+        "attention": [name for name in _names(attention.charts) if not _shows_weights(name)],
+        "weights": [name for name in _names([*attention.charts, *training]) if _shows_weights(name)],
+        "training": [name for name in _names(training) if not _shows_weights(name)],
+    }
+    return context, data
+
+
+def _names(charts: Iterable[Chart]) -> list[str]:
+    return [chart.name for chart in charts]
+
+
+def _shows_weights(name: str) -> bool:
+    return "weights" in name or "router" in name
+
+
 def _draw_all(charts: list[Chart], folder: Path) -> dict[str, str]:
-    """Draw every chart into files; figures of an earlier report go away. Returns each for the page."""
+    """Draw all charts into files, replace those of an earlier report, and return the drawings for the page by name."""
     try:
         if folder.is_dir():
             shutil.rmtree(folder)
     except OSError as error:
-        refuse_write(folder, error, "The figures of an earlier report are deleted in part.")
-    found = {}
+        refuse_write(folder, error, "Some figures of an earlier report were deleted.")
+    drawings = {}
     for chart in charts:
         svg, png = draw(chart)
         write_whole(folder / f"{chart.name}.svg", svg)
         write_whole(folder / f"{chart.name}.png", png)
-        found[chart.name] = for_page(svg, chart)
-    return found
+        drawings[chart.name] = for_page(svg, chart)
+    return drawings
 
 
-def _shown(charts: list[Chart], drawn: dict[str, str]) -> list[dict[str, Any]]:
+def _figure(chart: Chart, drawings: dict[str, str]) -> dict[str, Any]:
     from markupsafe import Markup
 
-    return [
-        {
-            "name": chart.name,
-            "title": chart.title,
-            "note": chart.note,
-            "svg": Markup(drawn[chart.name]),  # noqa: S704 - drawn here; matplotlib escapes the text in it
-            "table": chart.table(),
-        }
-        for chart in charts
-    ]
+    return {
+        "name": chart.name,
+        "title": chart.title,
+        "note": chart.note,
+        "svg": Markup(drawings[chart.name]),  # noqa: S704 - drawn here; matplotlib escapes the text in it
+        "table": chart.table(),
+    }

@@ -1,7 +1,7 @@
-"""Charts: their data, their drawing as SVG and PNG, and the same numbers as a table.
+"""Charts: their data, their drawing as SVG and PNG, and their numbers as a table.
 
-One drawing serves the page, the SVG and the PNG. Colours are Okabe and Ito's, which colour-blind readers can tell
-apart; lines differ in dashes and marks as well, for print without colour.
+The page, the SVG file and the PNG file have the same drawing. The colours are those of Okabe and Ito, which
+colour-blind readers can tell apart. Lines also differ in dashes and markers, for print without colour.
 """
 
 from __future__ import annotations
@@ -12,21 +12,51 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol
+
+from molsaki.evaluation.intervals import Interval
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C8C8C", "#B59B00")
-MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 INK = "#1b1f24"
-"""The colour of text and axes in the files; on the page they take the page's own."""
-MOST_NAME = 40
-LINE = 100
-"""Characters that fit beside one another in a legend."""
+"""The colour of text and axes in the files. On the page they have the colour of its text."""
+LONGEST_NAME = 40
+LEGEND_WIDTH = 100
+"""Characters in a line of the legend."""
+LAYER_LABEL = "layer (1 is the first after the embeddings)"
+
+
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+}
+
+
+class Estimated(Protocol):
+    """A mean with an interval."""
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+
+    @property
+    def interval(self) -> Interval:
+        """The interval of the mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line or one kind of dot; `low` and `high` are an interval's ends, where there is one."""
+    """One line, or the dots of one colour. `low` and `high` are the ends of intervals; empty without intervals."""
 
     name: str
     x: Sequence[float]
@@ -34,20 +64,31 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
 
+    @classmethod
+    def of_estimates(cls, name: str, x: Sequence[float], cells: Sequence[Estimated], scale: float = 100) -> Series:
+        """A series of means with their intervals, in percent by default."""
+        return cls(
+            name,
+            [float(value) for value in x],
+            [scale * cell.mean for cell in cells],
+            [scale * cell.interval.low for cell in cells],
+            [scale * cell.interval.high for cell in cells],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
     """A figure.
 
     Attributes:
-        name: its file's name.
-        title: what it shows.
-        note: one sentence on how to read it.
-        x_label, y_label: with units.
-        series: what is drawn.
+        name: the name of its files.
+        title: the title.
+        note: how to read it.
+        x_label, y_label: labels of the axes, with units.
+        series: the data.
         kind: lines over numbers, or dots over categories.
-        ticks: the categories' names.
-        zero: draw a line at 0.
+        ticks: the names of the categories.
+        zero: whether to draw a line at 0.
     """
 
     name: str
@@ -61,47 +102,37 @@ class Chart:
     zero: bool = False
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """The heading and the rows of the chart's numbers: one row for each x, one column for each series."""
-        places = sorted({x for series in self.series for x in series.x})
+        """The head and the rows of a table with the numbers: one row per x, one column per series."""
         rows = []
-        for place in places:
-            name = self.ticks[int(place)] if self.ticks else f"{place:g}"
-            rows.append([name, *(_cell(series, place) for series in self.series)])
-        return [self.x_label or "", *(series.name for series in self.series)], rows
+        for x in sorted({x for series in self.series for x in series.x}):
+            name = self.ticks[int(x)] if self.ticks else f"{x:g}"
+            rows.append([name, *(_cell(series, x) for series in self.series)])
+        return [self.x_label, *(series.name for series in self.series)], rows
 
 
-def _cell(series: Series, place: float) -> str:
-    if place not in series.x:
+def slug(label: str) -> str:
+    """A label as part of a file name."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in label)
+
+
+def _cell(series: Series, x: float) -> str:
+    if x not in series.x:
         return "–"
-    i = list(series.x).index(place)
+    i = list(series.x).index(x)
     shown = f"{series.y[i]:.4g}"
     return f"{shown} [{series.low[i]:.3g}, {series.high[i]:.3g}]" if series.low else shown
 
 
 def draw(chart: Chart) -> tuple[str, bytes]:
-    """Draw a chart: SVG for the page and for papers, PNG for slides."""
+    """Draw a chart as SVG and as PNG."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells of its font cache
-    settings = {
-        "font.size": 9,
-        "axes.edgecolor": INK,
-        "axes.labelcolor": INK,
-        "text.color": INK,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "svg.fonttype": "none",
-        "svg.hashsalt": chart.name,
-        "text.parse_math": False,
-        "font.family": "sans-serif",
-    }
-    # A name may hold characters that the font for PNG lacks; they are drawn as boxes there and as text in SVG.
-    with mpl.rc_context(cast(Any, settings)), warnings.catch_warnings():
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # silences messages about its font cache
+    # matplotlib warns of characters that its font lacks. They are boxes in the PNG, and text in the SVG.
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": chart.name}), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -119,8 +150,8 @@ def draw(chart: Chart) -> tuple[str, bytes]:
         axes.set_ylabel(chart.y_label)
         axes.grid(axis="y", color="#808080", alpha=0.25)
         if len(chart.series) > 1 or chart.series[0].name:
-            longest = max(len(_short(series.name, MOST_NAME)) for series in chart.series)
-            columns = max(1, min(len(chart.series), LINE // (longest + 8)))
+            longest = max(len(_short(series.name, LONGEST_NAME)) for series in chart.series)
+            columns = max(1, min(len(chart.series), LEGEND_WIDTH // (longest + 8)))
             figure.legend(loc="outside upper center", ncols=columns, frameon=False)
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Title": chart.title})
@@ -129,33 +160,34 @@ def draw(chart: Chart) -> tuple[str, bytes]:
 
 
 def for_page(svg: str, chart: Chart) -> str:
-    """The drawing as an element of the page: in the page's ink, with a name, and without what a file needs."""
+    """An SVG file as an element of the page: in the colour of its text, with a label, without metadata."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r"<title>.*?</title>", "", body, count=1, flags=re.DOTALL)
     body = body.replace(INK, "currentColor")
-    # Names inside a drawing are the page's own; those of two drawings must not be taken for one another.
-    body = re.sub(r'(\bid="|"#|url\(#)', lambda found: f"{found[1]}{chart.name}-", body)
+    # Ids must be unique on the page, and each drawing uses the same ones.
+    body = re.sub(r'(\bid="|"#|url\(#)', lambda match: f"{match[1]}{chart.name}-", body)
     return re.sub(
         r'<svg([^>]*?)width="[^"]*"([^>]*)>', rf'<svg\1\2 role="img" aria-labelledby="{chart.name}">', body, count=1
     )
 
 
 def _draw_series(axes: Any, chart: Chart, i: int, series: Series) -> None:
-    colour, mark = COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]
-    name = _short(series.name, MOST_NAME)
+    colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+    name = _short(series.name, LONGEST_NAME)
     if chart.kind == "lines":
-        marks = {"marker": mark, "markersize": 4} if len(series.x) <= 12 else {}
-        line = DASHES[i % len(DASHES)]
-        axes.plot(series.x, series.y, color=colour, linestyle=line, linewidth=1.6, label=name, **marks)
+        markers = {"marker": marker, "markersize": 4} if len(series.x) <= 12 else {}
+        dashes = DASHES[i % len(DASHES)]
+        axes.plot(series.x, series.y, color=colour, linestyle=dashes, linewidth=1.6, label=name, **markers)
         if series.low:
             axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
         return
-    beside = 0.8 / (len(chart.series) + 1) * (i + 1) - 0.4
-    places = [x + beside for x in series.x]
-    axes.plot(places, series.y, color=colour, linestyle="none", marker=mark, markersize=6, label=name)
+    # The dots of a category stand side by side within 0.8 of its width.
+    offset = 0.8 / (len(chart.series) + 1) * (i + 1) - 0.4
+    xs = [x + offset for x in series.x]
+    axes.plot(xs, series.y, color=colour, linestyle="none", marker=marker, markersize=6, label=name)
     if series.low:
-        axes.vlines(places, series.low, series.high, color=colour, linewidth=1.8)
+        axes.vlines(xs, series.low, series.high, color=colour, linewidth=1.8)
 
 
 def _short(text: str, most: int) -> str:

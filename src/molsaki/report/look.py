@@ -1,12 +1,13 @@
-"""One question, one model: what it writes, and where it looks meanwhile."""
+"""Read the attention of any model on one question, for `molsaki look`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from molsaki.analysis import Look, StepFacts, read_looks, step_facts, student_encoder, teacher_encoder
+from molsaki.analysis import StepFacts, TextAttention, read_text_attention, step_facts, student_encoder, teacher_encoder
 from molsaki.answers.parse import parse_answer
 from molsaki.config.model_spec import ModelSpec
 from molsaki.encoding import prompts
@@ -17,31 +18,31 @@ from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.models.decode import decode_batches
 from molsaki.models.load import model_at, model_location, pick_device, quiet_libraries, tokenizer_at
-from molsaki.report.browser import look_data
+from molsaki.report.browser import attention_per_token, look_data
 from molsaki.report.page import render
 from molsaki.spans.text import Text
 from molsaki.store.whole_files import write_whole
 
-YOURS = "your question"
+TEXT_ID = "your question"
 
 
 @dataclass(frozen=True, slots=True)
 class LookResult:
-    """What was seen of a model.
+    """The attention of a model on one question and its rationale.
 
     Attributes:
-        model: its name.
-        prompt: the template that it was asked in.
-        look: where it looks.
-        answer: its answer as it was written; empty where there is none to be read.
-        shares: for each step and key the share of a token's attention, None for a key out of sight.
+        model: the name of the model.
+        prompt: the prompt template.
+        look: the attention.
+        answer: the model's answer as it was written; empty if there is none.
+        shares: [S][K], the share of an average token's attention on each key; None for a key not visible.
         facts: entropy and most-attended key of each step.
-        page: the page, if one was written.
+        page: the HTML page, if one was written.
     """
 
     model: str
     prompt: str
-    look: Look
+    look: TextAttention
     answer: str
     shares: list[list[float | None]]
     facts: list[StepFacts | None]
@@ -57,28 +58,28 @@ def look_at(
     max_new_tokens: int = 256,
     page: Path | None = None,
 ) -> LookResult:
-    """Ask a model one question, or give it a rationale to read, and see where it looks.
+    """Read the attention of a model on one question and a rationale, which it writes itself by default.
 
     Args:
-        model: a directory, a hub name, `pocket:teacher` or `pocket:student`. Code of its own is not run.
-        question: the question's text.
-        rationale: read this one; by default the model writes one.
+        model: a directory, a hub name, `pocket:teacher` or `pocket:student`. Its own code is not run.
+        question: the text of the question.
+        rationale: a rationale to read; None to let the model write one.
         keywords: the keys; all numbers by default.
-        prompt: a template; by default that of the run whose student it is, else a teacher's.
-        max_new_tokens: the bound on what is written.
-        page: where to write a page.
+        prompt: a prompt template; by default that of the student's run, or the teacher's for other models.
+        max_new_tokens: maximum number of tokens that the model writes.
+        page: the path of an HTML page to write.
 
     Raises:
-        InputError: the model or its tokenizer cannot be loaded, it writes nothing, there is no key to look at, or it
-            is a student whose directory has another name than its run knows, and no prompt is given.
-        UnreadableModelError: its attention cannot be read.
+        InputError: the model or its tokenizer cannot be loaded, it writes nothing, there is no key, or the prompt of a
+            student is unknown because its directory was renamed.
+        UnreadableModelError: the attention of the model cannot be read.
     """
     quiet_libraries()
     template = PromptTemplate.parse(prompt or _default_prompt(model))
     if template.slot not in ("rationale", "reasoning"):
         raise InputError(
-            f"Expected a prompt that ends in {{rationale}} or {{reasoning}}; got {str(template)!r}. The steps of a "
-            f"rationale are what is looked at; end the prompt with one of these slots."
+            f"Expected a prompt that ends in {{rationale}} or {{reasoning}}; got {str(template)!r}. The attention of a "
+            "rationale is read. End the prompt with one of these slots."
         )
     location = model_location(ModelSpec(name=model))
     tokenizer = tokenizer_at(location)
@@ -86,40 +87,43 @@ def look_at(
     loaded = model_at(location).to(pick_device()).eval()
     answer = ""
     if rationale is None:
-        batches = decode_batches(
-            loaded,
-            tokenizer,
-            [template.prompt(question)],
-            max_new_tokens=max_new_tokens,
-            batch_size=1,
-            special_tokens=template.special_tokens,
-        )
-        written = next(batches)[0].text
-        parsed = parse_answer(written)
-        answer, rationale = parsed.answer_text, parsed.rationale.strip() or written.strip()
+        answer, rationale = _write_rationale(loaded, tokenizer, template, question, max_new_tokens)
     if not rationale:
         raise InputError(
-            f"Expected a rationale to look at; {model} wrote nothing. Try another prompt with --prompt, or give a "
-            f"rationale with --rationale."
+            f"Expected a rationale; {model} wrote nothing. There is nothing to read. Try another prompt with --prompt, "
+            "or give a rationale with --rationale."
         )
-    text = Text(YOURS, question, rationale, "numbers" if keywords is None else tuple(keywords))
+    text = Text(TEXT_ID, question, rationale, "numbers" if keywords is None else tuple(keywords))
     max_length = context_length(tokenizer, loaded.config)
-    # A distilled student reads prompt and rationale as it was trained to: tokenized apart.
+    # The prompt and the rationale of a distilled student are tokenized separately, as in its training.
     encoder = student_encoder if _is_student(model) else teacher_encoder
-    looks, _ = read_looks(loaded, tokenizer, [text], encoder(tokenizer, template, max_length))
-    if not looks:
+    attentions, _ = read_text_attention(loaded, tokenizer, [text], encoder(tokenizer, template, max_length))
+    if not attentions:
         raise InputError(
-            f"Expected a key in the question or the rationale; there is none in {question[:200]!r}. There is nothing "
-            f"to look at; name key words with --key, or ask a question with numbers."
+            f"Expected a key in the question or the rationale; there is none in {question[:200]!r}. Nothing was "
+            "read. Name key words with --key, or ask a question with numbers."
         )
-    look = looks[YOURS]
+    look = attentions[TEXT_ID]
     if page is not None:
         write_whole(page, render("look.html.jinja", {"model": model}, look_data(look, model, answer)))
-    shares = [
-        [float(value) if seen else None for value, seen in zip(row, visible, strict=True)]
-        for row, visible in zip(look.keys_SK() / look.tokens_S.clip(1)[:, None], look.visible_SK, strict=True)
-    ]
-    return LookResult(model, str(template), look, answer, shares, step_facts(look), page)
+    return LookResult(model, str(template), look, answer, attention_per_token(look), step_facts(look), page)
+
+
+def _write_rationale(
+    model: Any, tokenizer: Any, template: PromptTemplate, question: str, max_new_tokens: int
+) -> tuple[str, str]:
+    """The answer and the rationale that a model writes for a question."""
+    batches = decode_batches(
+        model,
+        tokenizer,
+        [template.prompt(question)],
+        max_new_tokens=max_new_tokens,
+        batch_size=1,
+        special_tokens=template.special_tokens,
+    )
+    text = next(batches)[0].text
+    parsed = parse_answer(text)
+    return parsed.answer_text, parsed.rationale.strip() or text.strip()
 
 
 def _default_prompt(model: str) -> str:
@@ -134,9 +138,9 @@ def _default_prompt(model: str) -> str:
     labels, label = [method.label for method in workspace.recipe.methods], folder.name.rpartition("-")[0]
     if label not in labels:
         raise InputError(
-            f"Expected {folder.name!r} to be the name of a student of {folder.parent.parent}, METHOD-SEED with one of "
-            f"its methods {', '.join(labels)}; it is not. In which prompt it learned to write is not known; give one "
-            "with --prompt, or the directory its own name again."
+            f"Expected METHOD-SEED as the name of a student of {folder.parent.parent}, with one of the methods "
+            f"{', '.join(labels)}; got {folder.name!r}. Its prompt is unknown. Give one with --prompt, or rename the "
+            "directory back."
         )
     return str(workspace.template(METHODS[workspace.method(label).name].explains_with))
 

@@ -1,8 +1,8 @@
-"""The page itself: a template, a style, a script and data, put together into one file that needs nothing else.
+"""Render a page: a template, a style, a script and data in one self-contained HTML file.
 
-Whatever comes from data or models is hostile. The template escapes all text; the script's data is JSON in which no
-character can end its element, and the script only ever sets text, never markup. The page's own policy forbids every
-request and every script but this one.
+Text from data and models may be hostile. The template escapes all text. The data of the script is JSON without
+characters that could end its element, and the script inserts it only as text, never as markup. The content security
+policy of the page forbids requests and other scripts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
 def render(template: str, context: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """Make a page.
+    """Render a page.
 
     Args:
-        template: the template's file name in `assets`.
-        context: what the template shows.
-        data: what the script shows; plain JSON.
+        template: the file name of the template in `assets`.
+        context: the variables of the template.
+        data: the data of the script, which must be JSON.
     """
     import jinja2
 
@@ -51,5 +51,5 @@ def render(template: str, context: Mapping[str, Any], data: Mapping[str, Any]) -
 
 
 def embed_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no character of it is one of markup or ends a line."""
+    """JSON for a script element, with the characters of markup and of line separators escaped."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_ESCAPES)

@@ -1,18 +1,16 @@
-"""The figures on the run itself: accuracy and training."""
+"""Charts of accuracies and of training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from molsaki.report.charts import Chart, Series
-from molsaki.stages.results import Mean
+from molsaki.evaluation.intervals import MeanAccuracy
+from molsaki.report.charts import Chart, Series, slug
 from molsaki.stages.workspace import Workspace
-from molsaki.store.whole_files import read_json
 
-METRICS = "metrics.json"
 MOST_POINTS = 400
-"""A longer log is thinned out before it is drawn."""
+"""A chart shows every n-th entry of a longer log."""
 
 _LOGGED = {
     "label_loss": ("label-loss", "Loss on the answers", "nats per token"),
@@ -29,36 +27,21 @@ _LOGGED = {
 
 
 def read_metrics(workspace: Workspace) -> dict[tuple[str, int], dict[str, Any]]:
-    """What every trained student left of its training."""
-    found = {}
-    for method in workspace.recipe.methods:
-        for seed in workspace.recipe.seeds:
-            path = workspace.student(method.label, seed) / METRICS
-            if path.is_file():
-                value = read_json(path, "the metrics of a training")
-                if isinstance(value, dict):
-                    found[method.label, seed] = value
-    return found
+    """The metrics of the training of every student."""
+    pairs = [(method.label, seed) for method in workspace.recipe.methods for seed in workspace.recipe.seeds]
+    return {pair: metrics for pair in pairs if (metrics := workspace.read_metrics(*pair))}
 
 
-def accuracy_chart(means: Mapping[str, Mapping[str, Mean]], tests: Sequence[str]) -> Chart:
+def accuracy_chart(means: Mapping[str, Mapping[str, MeanAccuracy]], tests: Sequence[str]) -> Chart:
     """Mean accuracies with intervals."""
     series = []
     for label, cells in means.items():
-        there = [(i, cells[test]) for i, test in enumerate(tests) if test in cells]
-        series.append(
-            Series(
-                label,
-                [float(i) for i, _ in there],
-                [100 * cell.mean for _, cell in there],
-                [100 * cell.interval.low for _, cell in there],
-                [100 * cell.interval.high for _, cell in there],
-            )
-        )
+        xs = [i for i, test in enumerate(tests) if test in cells]
+        series.append(Series.of_estimates(label, xs, [cells[tests[i]] for i in xs]))
     return Chart(
         "accuracy",
         "Accuracy by test set and method",
-        "Dots are means over seeds, lines 95 % intervals over seeds (over problems where there is one seed).",
+        "Dots are means over seeds. Lines are 95 % intervals over seeds, over problems if they agree.",
         "",
         "% right",
         [one for one in series if one.x],
@@ -68,7 +51,7 @@ def accuracy_chart(means: Mapping[str, Mapping[str, Mean]], tests: Sequence[str]
 
 
 def training_charts(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[Chart]:
-    """Everything that was logged by step: means over the seeds of each method."""
+    """What training logged, by step: means over the seeds of each method."""
     charts = []
     for key, (name, title, unit) in _LOGGED.items():
         series = [_logged(workspace, metrics, method.label, key) for method in workspace.recipe.methods]
@@ -79,7 +62,7 @@ def training_charts(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapp
 
 
 def router_charts(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[Chart]:
-    """The router's layer weights over training; they start equal."""
+    """The layer weights of the router during training."""
     charts = []
     for method in workspace.recipe.methods:
         keys = {
@@ -95,12 +78,11 @@ def router_charts(workspace: Workspace, metrics: Mapping[tuple[str, int], Mappin
             logged = _logged(workspace, metrics, method.label, f"layer_weight_{layer}")
             series.append(Series(f"layer {layer + 1}", (0.0, *logged.x), (1 / len(keys), *logged.y)))
         if series:
-            slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in method.label)
             charts.append(
                 Chart(
-                    f"router-{slug}",
-                    f"{method.label}: the router's layer weights over training",
-                    "Mean over examples and seeds. Step 0 is the start: equal weights, by construction.",
+                    f"router-{slug(method.label)}",
+                    f"{method.label}: the router's layer weights during training",
+                    "Mean over examples and seeds. The router starts with equal weights.",
                     "training step",
                     "weight",
                     series[:12],
@@ -110,10 +92,14 @@ def router_charts(workspace: Workspace, metrics: Mapping[tuple[str, int], Mappin
 
 
 def _logged(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str, Any]], label: str, key: str) -> Series:
-    """Means over seeds at the steps where every seed has a number; a log that is too long is thinned out."""
+    """Means over seeds at the steps that all seeds have logged."""
     runs = [metrics[label, seed] for seed in workspace.recipe.seeds if (label, seed) in metrics]
     tables = [
-        {entry["step"]: entry[key] for entry in run.get("history", []) if "step" in entry and _number(entry.get(key))}
+        {
+            entry["step"]: entry[key]
+            for entry in run.get("history", [])
+            if "step" in entry and _is_number(entry.get(key))
+        }
         for run in runs
     ]
     steps = sorted(set.intersection(*map(set, tables))) if tables else []
@@ -121,5 +107,5 @@ def _logged(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str,
     return Series(label, [float(s) for s in steps], [sum(t[s] for t in tables) / len(tables) for s in steps])
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

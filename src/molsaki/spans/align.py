@@ -1,57 +1,36 @@
-"""From spans of characters to a tokenizer's own tokens.
+"""From spans of characters to the tokens of one tokenizer.
 
-Both models read `prompt + question + suffix` and then the rationale, each with its own prompt and vocabulary. What
-they share are the spans; each side maps them to its tokens through offsets, segment by segment, and what one side
-lost (to truncation, or to a token that swallowed two spans) is dropped on both. So stepwise attention has the same
-rows and columns on both sides, and nothing is skipped in silence.
+Teacher and student read the same question and rationale, each in its own prompt and with its own tokenizer. Steps and
+keys are spans of characters in these two texts, and `align_spans` finds their tokens through the tokenizer's offsets.
+A span can lack a token on one side: it was truncated, or one token covers two spans. Such a span is reported as
+missing, and training leaves it out on both sides. So stepwise attention has the same rows and columns for teacher and
+student.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from molsaki.errors import SpanError
-from molsaki.spans.find import Span, Spans, TextName
+from molsaki.spans.find import Span, Spans
 
 NONE = -1
 """The index of a token that belongs to no step, or to no key."""
 
 
 @dataclass(frozen=True, slots=True)
-class PieceAlignment:
-    """What each token of one segment belongs to.
+class Alignment:
+    """The step and the key of each token of a sequence.
 
     Attributes:
-        step_of_token: for each token the index of its step in `Spans.steps`, or -1.
-        key_of_token: for each token the index of its key in `Spans.keys`, or -1.
-        cut_steps: the steps whose end, or start, lies beyond the segment's tokens.
-        cut_keys: the keys of which that is true.
-    """
-
-    step_of_token: tuple[int, ...]
-    key_of_token: tuple[int, ...]
-    cut_steps: tuple[int, ...] = ()
-    cut_keys: tuple[int, ...] = ()
-
-    @classmethod
-    def outside(cls, n_tokens: int) -> PieceAlignment:
-        """Tokens that belong to nothing: a prompt, a separator, special tokens."""
-        return cls((NONE,) * n_tokens, (NONE,) * n_tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class SpanAlignment:
-    """What each token of a whole sequence belongs to, and which spans have none.
-
-    Attributes:
-        step_of_token: for each token the index of its step, or -1.
-        key_of_token: for each token the index of its key, or -1.
-        n_steps: how many steps the example has, with the missing ones.
-        n_keys: how many keys the example has, with the missing ones.
-        missing_steps: the steps that have no token here or were cut by truncation, in order; no token names them.
-        missing_keys: the keys of which that is true.
+        step_of_token: for each token the index of its step, or −1.
+        key_of_token: for each token the index of its key, or −1.
+        n_steps: number of steps, missing ones included.
+        n_keys: number of keys, missing ones included.
+        missing_steps: steps without a token, or cut by truncation, in order. No token has their index.
+        missing_keys: keys without a token, or cut by truncation, in order. No token has their index.
     """
 
     step_of_token: tuple[int, ...]
@@ -63,177 +42,207 @@ class SpanAlignment:
 
     @property
     def tokens_of_steps(self) -> tuple[int, ...]:
-        """How many tokens each step has; 0 for a missing one."""
+        """Number of tokens of each step; 0 for a missing one."""
         counts = Counter(self.step_of_token)
         return tuple(counts[step] for step in range(self.n_steps))
 
+    def keep(self, steps: Sequence[int], keys: Sequence[int]) -> Alignment:
+        """Keep some steps and keys, and number them from 0 in the order given.
 
-@dataclass(frozen=True, slots=True)
-class CommonSpans:
-    """The spans that all sides have, as indices into `Spans`: the rows and columns of attention to compare."""
-
-    steps: tuple[int, ...]
-    keys: tuple[int, ...]
-    dropped_steps: tuple[int, ...]
-    dropped_keys: tuple[int, ...]
-
-
-def tokens_of_piece(
-    spans: Spans, which: TextName, offsets: Sequence[tuple[int, int]], shift: int = 0, *, whole: bool = False
-) -> PieceAlignment:
-    """Say for each token of one tokenized segment which step and which key it belongs to.
-
-    A token belongs to the span it overlaps; spans start and end with visible characters, so a space that a
-    tokenizer puts in front of a word (`Ġ12`, `▁12`) is no overlap. A token that two spans overlap goes to the one
-    with more characters in it, and to the first if they have as many. Tokens that share one character (byte-level
-    and byte-fallback pieces) all belong to its span; one of zero width continues the token before it.
-
-    Args:
-        spans: the example's spans.
-        which: the text that the segment holds.
-        offsets: a (start, end) pair of characters for each token that was kept, as the tokenizer returned them.
-        shift: where the text starts in what was tokenized: the length of a prefix in the same segment.
-        whole: it is known that no token was cut off. Else a span that reaches beyond the tokens counts as cut, also
-            one whose last letter the tokenizer composed with its accent, which is then in no offset.
-
-    Raises:
-        SpanError: offsets go backwards, as those of tokens from several calls would.
-    """
-    steps, cut_steps = _assign(spans.steps, which, offsets, shift)
-    keys, cut_keys = _assign(spans.keys, which, offsets, shift)
-    return PieceAlignment(steps, keys, () if whole else cut_steps, () if whole else cut_keys)
-
-
-def join_pieces(spans: Spans, pieces: Iterable[PieceAlignment]) -> SpanAlignment:
-    """Put a sequence's segments together and find the spans that it lacks.
-
-    A span that is cut by truncation counts as missing as a whole: half a number is another number.
-
-    Args:
-        spans: the example's spans.
-        pieces: the segments in the sequence's order; `PieceAlignment.outside` for what holds neither text. A segment
-            that truncation removed altogether is left out.
-    """
-    steps: list[int] = []
-    keys: list[int] = []
-    cut_steps: set[int] = set()
-    cut_keys: set[int] = set()
-    for piece in pieces:
-        steps += piece.step_of_token
-        keys += piece.key_of_token
-        cut_steps.update(piece.cut_steps)
-        cut_keys.update(piece.cut_keys)
-    missing_steps = tuple(sorted(set(range(spans.n_steps)).difference(steps) | cut_steps))
-    missing_keys = tuple(sorted(set(range(spans.n_keys)).difference(keys) | cut_keys))
-    return SpanAlignment(
-        _without(steps, missing_steps),
-        _without(keys, missing_keys),
-        spans.n_steps,
-        spans.n_keys,
-        missing_steps,
-        missing_keys,
-    )
-
-
-def common_spans(*sides: SpanAlignment) -> CommonSpans:
-    """Find the spans that every side has; the others are to be dropped everywhere.
-
-    Raises:
-        SpanError: the sides do not have the same number of steps and keys, so they are not of one example.
-    """
-    shapes = {(side.n_steps, side.n_keys) for side in sides}
-    if len(shapes) != 1:
-        raise SpanError(
-            f"Expected all sides to have the same steps and keys, got (steps, keys) {sorted(shapes)}. Their spans "
-            f"are of different texts or rules and cannot be compared; find the spans once and map them twice."
+        Args:
+            steps: indices of the steps to keep; none of them missing.
+            keys: indices of the keys to keep; none of them missing.
+        """
+        assert not set(steps) & set(self.missing_steps)
+        assert not set(keys) & set(self.missing_keys)
+        return Alignment(
+            _renumber(self.step_of_token, steps), _renumber(self.key_of_token, keys), len(steps), len(keys)
         )
-    n_steps, n_keys = shapes.pop()
-    dropped_steps = sorted({step for side in sides for step in side.missing_steps})
-    dropped_keys = sorted({key for side in sides for key in side.missing_keys})
-    return CommonSpans(
-        tuple(sorted(set(range(n_steps)).difference(dropped_steps))),
-        tuple(sorted(set(range(n_keys)).difference(dropped_keys))),
-        tuple(dropped_steps),
-        tuple(dropped_keys),
-    )
 
 
-def keep_spans(tokens: SpanAlignment, common: CommonSpans) -> SpanAlignment:
-    """Drop all spans but the common ones and number those anew from 0, in their order."""
-    return SpanAlignment(
-        _renumbered(tokens.step_of_token, common.steps),
-        _renumbered(tokens.key_of_token, common.keys),
-        len(common.steps),
-        len(common.keys),
-    )
+def align_spans(
+    spans: Spans,
+    offsets: Sequence[tuple[int, int]],
+    *,
+    question_start: int,
+    rationale_start: int,
+    truncated: bool = True,
+) -> Alignment:
+    r"""Find the step and the key of each token of a text that holds the question and the rationale.
 
+    A token belongs to the span it overlaps. Spans start and end with visible characters, so a space that a tokenizer
+    puts in front of a word (`Ġ12`, `▁12`) is no overlap. A token that overlaps several spans belongs to the one with
+    the most characters in it, and to the first of them in a tie. Tokens that share one character (byte-level and
+    byte-fallback tokens) all belong to its span. A token of zero width continues the token before it.
 
-def align(teacher: SpanAlignment, student: SpanAlignment) -> tuple[SpanAlignment, SpanAlignment, CommonSpans]:
-    """Drop on both sides what either lacks; returns both sides renumbered, and which spans stayed.
+    With `Spans.leading_space`, a token that overlaps no span and lies directly before one belongs to that span, if it
+    is part of the question or the rationale. The spans of `find_words` leave nothing but white space between them.
 
-    A teacher's attention that was stored with all its spans is brought to the same shape by `common.steps` and
-    `common.keys`: `attention_LSK[:, common.steps][:, :, common.keys]`.
+    Example:
+        >>> import molsaki
+        >>> from transformers import AutoTokenizer
+        >>> from molsaki.data.pocket import STUDENT
+        >>> question, rationale = "Ada has 3 pens and buys 14. How many?", "3 and 14 are 17."
+        >>> text = f"Q: {question}\nA: {rationale}"
+        >>> encoding = AutoTokenizer.from_pretrained(STUDENT)(text, return_offsets_mapping=True)
+        >>> alignment = molsaki.align_spans(
+        ...     molsaki.find_spans(question, rationale),
+        ...     encoding["offset_mapping"],
+        ...     question_start=text.index(question),
+        ...     rationale_start=text.index(rationale),
+        ... )
+        >>> len(alignment.step_of_token) == len(alignment.key_of_token) == len(encoding["input_ids"])
+        True
+        >>> alignment.n_steps, alignment.n_keys, alignment.missing_steps, alignment.missing_keys
+        (2, 5, (), ())
+        >>> tokens = encoding.tokens()
+        >>> "".join(token for token, key in zip(tokens, alignment.key_of_token) if key == 1)
+        'Ġ14'
+
+    Args:
+        spans: the example's spans, from `find_spans` or `find_words`.
+        offsets: the (start, end) characters of each token in the text, as a fast tokenizer returns them with
+            `return_offsets_mapping=True` for one text. Tokens of texts that were tokenized one by one need offsets
+            that are shifted to the joined text.
+        question_start: index of the question's first character in the text.
+        rationale_start: index of the rationale's first character in the text.
+        truncated: whether tokens may have been cut off at either end. Then a span that reaches beyond the tokens is
+            missing as a whole, since half a number is another number. False keeps such a span: a tokenizer that
+            composes a letter with its accent leaves the accent out of all offsets.
+
+    Returns:
+        `step_of_token` and `key_of_token` for `stepwise_attention`, and the spans that have no token.
 
     Raises:
-        SpanError: the two sides are not of one example.
+        SpanError: the offsets are not pairs of numbers or go backwards, or the rationale starts before the question
+            ends.
     """
-    common = common_spans(teacher, student)
-    return keep_spans(teacher, common), keep_spans(student, common), common
+    _require_order(spans, question_start, rationale_start)
+    _require_offsets(offsets)
+    starts = {"question": question_start, "rationale": rationale_start}
+    (step_of_token, missing_steps), (key_of_token, missing_keys) = (
+        _align(some, starts, offsets, truncated, spans.leading_space) for some in (spans.steps, spans.keys)
+    )
+    return Alignment(step_of_token, key_of_token, spans.n_steps, spans.n_keys, missing_steps, missing_keys)
 
 
-def _assign(
-    spans: Sequence[Span], which: TextName, offsets: Sequence[tuple[int, int]], shift: int
+def _align(
+    spans: Sequence[Span],
+    starts: Mapping[str, int],
+    offsets: Sequence[tuple[int, int]],
+    truncated: bool,
+    leading_space: bool,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For each token its span's index, and the spans that reach beyond the tokens; one sweep over both."""
-    members = [(i, span.start + shift, span.end + shift) for i, span in enumerate(spans) if span.text == which]
+    """The span of each token, and the spans that are missing.
+
+    Args:
+        spans: the steps, or the keys.
+        starts: index of the first character of question and rationale in the text.
+        offsets: the (start, end) characters of each token.
+        truncated: as in `align_spans`.
+        leading_space: as in `Spans`.
+    """
+    places = [(span.start + starts[span.text], span.end + starts[span.text]) for span in spans]
+    span_of_token = _assign(places, offsets)
+    missing = set(range(len(spans))).difference(span_of_token)
+    if truncated:
+        missing.update(_cut(places, offsets))
+    if leading_space:
+        # Space before a span begins where the span before it ends, or where its text starts.
+        begins, ends = [], dict(starts)
+        for span, (_, end) in zip(spans, places, strict=True):
+            begins.append(ends[span.text])
+            ends[span.text] = end
+        span_of_token = _add_leading_space(span_of_token, places, begins, offsets)
+    return tuple(NONE if span in missing else span for span in span_of_token), tuple(sorted(missing))
+
+
+def _assign(places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The span of each token, in one sweep over both, which are in the text's order."""
     assigned: list[int] = []
-    first = 0
-    begin: int | None = None
-    latest = furthest = 0
+    first = furthest = 0
     for start, end in offsets:
         if end <= start:
             assigned.append(assigned[-1] if assigned and 0 < start == furthest else NONE)
             continue
-        if start < latest:
-            raise SpanError(
-                f"Expected offsets that go forwards, got ({start}, {end}) after a token that starts at {latest}. "
-                f"Tokens would be given to the wrong spans; map the segments of a sequence one at a time."
-            )
-        begin = start if begin is None else begin
-        latest, furthest = start, max(furthest, end)
-        while first < len(members) and members[first][2] <= start:
+        furthest = max(furthest, end)
+        # No later token can overlap a span that ends before this one starts.
+        while first < len(places) and places[first][1] <= start:
             first += 1
-        if first == len(members) or members[first][1] >= end:
-            assigned.append(NONE)
-        else:
-            assigned.append(_most_overlapped(members, first, start, end))
-    if begin is None:
-        return tuple(assigned), tuple(i for i, _, _ in members)
-    cut = tuple(i for i, start, end in members if end > furthest or start < begin)
-    return tuple(assigned), cut
+        assigned.append(_most_overlapped(places, first, start, end))
+    return assigned
 
 
-def _most_overlapped(members: Sequence[tuple[int, int, int]], first: int, start: int, end: int) -> int:
-    """The span with the most characters in a token that overlaps at least the span at `first`."""
-    best = members[first][0]
-    most = min(end, members[first][2]) - max(start, members[first][1])
-    for i in range(first + 1, len(members)):
-        index, span_start, span_end = members[i]
+def _most_overlapped(places: Sequence[tuple[int, int]], first: int, start: int, end: int) -> int:
+    """The span, from `first` on, that has the most characters in a token."""
+    best, most = NONE, 0
+    for i in range(first, len(places)):
+        span_start, span_end = places[i]
         if span_start >= end:
             break
-        overlap = min(end, span_end) - span_start
+        overlap = min(end, span_end) - max(start, span_start)
         if overlap > most:
-            best, most = index, overlap
+            best, most = i, overlap
     return best
 
 
-def _without(indices: Sequence[int], missing: Sequence[int]) -> tuple[int, ...]:
-    if not missing:
-        return tuple(indices)
-    gone = frozenset(missing)
-    return tuple(NONE if i in gone else i for i in indices)
+def _add_leading_space(
+    span_of_token: Sequence[int],
+    places: Sequence[tuple[int, int]],
+    begins: Sequence[int],
+    offsets: Sequence[tuple[int, int]],
+) -> list[int]:
+    """Give a token without a span to the next span, if it does not start before that span's `begins`."""
+    added = list(span_of_token)
+    following = 0
+    for token, (start, end) in enumerate(offsets):
+        while following < len(places) and places[following][0] < end:
+            following += 1
+        if following == len(places):
+            break
+        if added[token] == NONE and begins[following] <= start < end:
+            added[token] = following
+    return added
 
 
-def _renumbered(indices: Sequence[int], kept: Sequence[int]) -> tuple[int, ...]:
+def _cut(places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The spans that reach beyond the tokens' characters."""
+    visible = [(start, end) for start, end in offsets if start < end]
+    begin = min((start for start, _ in visible), default=0)
+    furthest = max((end for _, end in visible), default=0)
+    return [i for i, (start, end) in enumerate(places) if start < begin or end > furthest]
+
+
+def _renumber(indices: Sequence[int], kept: Sequence[int]) -> tuple[int, ...]:
     new = {old: i for i, old in enumerate(kept)}
     return tuple(new.get(i, NONE) for i in indices)
+
+
+def _require_order(spans: Spans, question_start: int, rationale_start: int) -> None:
+    length = max((span.end for span in (*spans.steps, *spans.keys) if span.text == "question"), default=0)
+    if not 0 <= question_start <= question_start + length <= rationale_start:
+        raise SpanError(
+            f"Expected a text with the question and then the rationale; got question_start={question_start}, "
+            f"question spans of {length} characters, and rationale_start={rationale_start}. Tokens would be given to "
+            "the wrong spans; pass where each of the two starts in the text that was tokenized."
+        )
+
+
+def _require_offsets(offsets: Sequence[tuple[int, int]]) -> None:
+    latest = 0
+    for token, pair in enumerate(offsets):
+        if len(pair) != 2 or not isinstance(pair[0], int) or not isinstance(pair[1], int):
+            raise SpanError(
+                f"Expected a (start, end) pair of integers for each token; got {str(pair)[:60]} for token {token}. Its "
+                "span cannot be found; pass the offset_mapping of one text, as a list."
+            )
+        start, end = pair
+        if start >= end:
+            continue
+        if start < latest:
+            raise SpanError(
+                f"Expected offsets in the order of the text; got ({start}, {end}) for token {token}, behind one that "
+                f"starts at {latest}. Tokens would be given to the wrong spans; shift the offsets of texts that were "
+                "tokenized one by one to the joined text."
+            )
+        latest = start

@@ -1,8 +1,8 @@
 """Where key words occur in a text.
 
-Key words are what a teacher named for a commonsense question: `eagle`, `St. Paul`, `t-shirt`. They are found as
-words, whatever their case, in their simple English inflections, and never inside other words. There is no regular
-expression per question: a table of forms finds them in one pass over the text's words.
+A teacher names key words for a commonsense question: `eagle`, `St. Paul`, `t-shirt`. They are found as whole words,
+in any case and in their simple English inflections. A table of these forms finds all of them in one pass over the
+text's words, without a regular expression for each question.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from molsaki.errors import SpanError
 MAX_KEYWORDS = 1000
 MAX_KEYWORD_LENGTH = 200
 SHORTEST_INFLECTED = 3
-"""Words shorter than this have no inflections here: `go` does not match `goes`, nor `a` match `as`."""
+"""Shorter words have no inflections: `go` does not match `goes`, and `a` does not match `as`."""
 
 # Numbers are one word each; scripts without spaces (Thai, kana, Han) are read character by character.
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -29,7 +29,7 @@ _ONE_FORM = str.maketrans("’‘‛“”‐‑‒–−", "'''\"\"-----")
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """One word or punctuation mark of a text, folded, with its place in the original."""
+    """One word or punctuation mark of a text, in its compared form, with its place in the original."""
 
     text: str
     start: int
@@ -41,14 +41,15 @@ _Key = tuple[tuple[frozenset[str], bool], ...]
 
 
 def keyword_spans(text: str, keywords: Sequence[str]) -> list[tuple[int, int]]:
-    """Return where the key words occur, as character ranges in order; the longest match wins, none overlap.
+    """Find where key words occur: character ranges in order. The longest match wins, and none overlap.
 
-    Texts are compared in Unicode's compatibility form without case. Each word of a key word may have the endings
+    Texts are compared in Unicode's compatibility form, without case. Each word of a key word may have the endings
     -s, -es, -ies, -ed, -ied, -ing (with a dropped `e` or a doubled consonant), and a plural key word matches its
     singular too. The `'s` of a possessive is not part of the range; `don` does not match in `don't`.
 
     Raises:
-        SpanError: a key word has no letter or digit, or there are too many or too long ones.
+        SpanError: a key word has no letter or digit or more than `MAX_KEYWORD_LENGTH` characters, or there are more
+            than `MAX_KEYWORDS` of them.
     """
     table = _table(tuple(keywords))
     words = _words(text)
@@ -63,7 +64,7 @@ def keyword_spans(text: str, keywords: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def word_forms(word: str) -> frozenset[str]:
-    """The forms of a folded English word under which a key word is found: `carry`, `carries`, `carrying`."""
+    """The inflections of an English word that match it as a key word: `carry`, `carries`, `carrying`."""
     if len(word) < SHORTEST_INFLECTED or not word.isalpha():
         return frozenset([word])
     forms = {word}
@@ -101,8 +102,8 @@ def _table(keywords: tuple[str, ...]) -> dict[str, tuple[_Key, ...]]:
     """From each form of a key word's first word to the key words that start with it."""
     if len(keywords) > MAX_KEYWORDS:
         raise SpanError(
-            f"Expected at most {MAX_KEYWORDS} key words, got {len(keywords)}. No keys were found; name the words "
-            f"of each question on its own."
+            f"Expected at most {MAX_KEYWORDS} key words; got {len(keywords)}. No keys were found; name fewer words, "
+            "those of this question alone."
         )
     table: defaultdict[str, list[_Key]] = defaultdict(list)
     for keyword in dict.fromkeys(keywords):
@@ -115,14 +116,14 @@ def _table(keywords: tuple[str, ...]) -> dict[str, tuple[_Key, ...]]:
 def _key(keyword: str) -> _Key:
     if not isinstance(keyword, str) or not any(map(str.isalnum, keyword)) or len(keyword) > MAX_KEYWORD_LENGTH:
         raise SpanError(
-            f"Expected a key word with a letter or digit and at most {MAX_KEYWORD_LENGTH} characters, got "
-            f"{str(keyword)[:60]!r}. It can match nothing meant; leave it out."
+            f"Expected a key word with a letter or digit and at most {MAX_KEYWORD_LENGTH} characters; got "
+            f"{str(keyword)[:60]!r}. It cannot be searched for; leave it out."
         )
     return tuple((word_forms(word.text), word.spaced) for word in _words(keyword.strip()))
 
 
 def _matched(words: Sequence[_Word], start: int, key: _Key) -> int:
-    """How many words the key takes from `start`, or 0 if it does not match there."""
+    """Number of words that the key matches from `start`; 0 if it does not match."""
     end = start + len(key)
     if end > len(words):
         return 0
@@ -138,7 +139,7 @@ def _matched(words: Sequence[_Word], start: int, key: _Key) -> int:
 
 
 def _words(text: str) -> list[_Word]:
-    """The folded words of a text with their places in it."""
+    """The words of a text, in their compared form, with their places."""
     folded, starts, ends = _folded(text)
     words: list[_Word] = []
     before = 0
@@ -150,7 +151,7 @@ def _words(text: str) -> list[_Word]:
 
 
 def _folded(text: str) -> tuple[str, Sequence[int], Sequence[int]]:
-    """The text for comparing, and for each of its characters where it comes from."""
+    """The text in its compared form, and for each of its characters the start and end in the original."""
     if text.isascii():
         return text.lower(), range(len(text)), range(1, len(text) + 1)
     parts: list[str] = []

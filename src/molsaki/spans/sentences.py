@@ -1,13 +1,14 @@
 """Where the sentences of a rationale end: the steps of stepwise attention.
 
-The paper segments by periods. A period inside a number, an abbreviation or `P.E.` ends nothing, and a rationale
-may have lines without any full stop, so this is a small rule-based segmenter: the same text gives the same steps
-everywhere, with no model and no tokenizer involved.
+The paper segments by periods. But a period inside a number, an abbreviation or `P.E.` ends no sentence, and a rationale
+may have lines without a full stop. So this is a small rule-based segmenter. It needs no model and no tokenizer: the
+same text has the same steps everywhere.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _CANDIDATE = re.compile(r"(?P<line>[\n\r\u2028\u2029]+)|(?P<marks>[.!?…。！？]+)(?P<closing>[\"'”’)\]}»*_`]*)")
 _FULL_WIDTH = frozenset("。！？")
@@ -27,9 +28,9 @@ NEVER_LAST = _set(
     "mr mrs ms mx dr prof st mt gen capt sgt lt col rev hon pres gov sen rep messrs ph vs v cf viz approx ca sq cu "
     "e.g i.e eg ie"
 )
-"""Abbreviations that no sentence ends with, save the last one of the text."""
+"""Abbreviations that end no sentence, except at the end of the text."""
 BEFORE_A_NUMBER = _set("no nos nr p pp vol ch fig figs eq eqs art jan feb mar apr jun jul aug sep sept oct nov dec")
-"""Abbreviations when a number follows: `No. 5`, `Jan. 3`."""
+"""Abbreviations that end no sentence before a number: `No. 5`, `Jan. 3`."""
 SELDOM_LAST = _set(
     "etc inc ltd co corp jr sr dept est ave blvd rd apt tel esq al max avg misc bros univ a.m p.m "
     "ft in oz lb lbs hr hrs min mins sec secs cm mm km kg mg ml mi yd yds gal qt pt pts mph wk wks mo mos yr yrs"
@@ -41,19 +42,24 @@ OPENERS = _set(
     "some that the their then there therefore these they this those thus to total we what when where which while "
     "who why with you"
 )
-"""Words that open a sentence even behind an initial: `from the U.S. He left`, but `the U.S. Army`, `J. Smith`."""
+"""Words that open a sentence even after an initial: `from the U.S. He left`, but `the U.S. Army`, `J. Smith`."""
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Return the sentences of a text as trimmed character ranges, in order and without overlap.
+    """Split a text into sentences: character ranges without white space at their ends, in order, without overlap.
 
-    A sentence ends at a full stop, `!`, `?`, `…` (with the quotes and brackets that close behind it) and at every
-    line break. A piece without a letter or digit, such as `---`, belongs to the sentence before it, or to the
-    first one if it comes before all.
+    A sentence ends at a full stop, `!`, `?`, `…` (with the closing quotes and brackets that follow) and at every line
+    break. A piece without a letter or digit, such as `---`, belongs to the sentence before it, or to the first sentence
+    if none is before it.
     """
+    return visible_spans(text, _pieces(text))
+
+
+def visible_spans(text: str, pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Trim pieces of a text, and join one without a letter or digit to the piece before it, or else to the first."""
     spans: list[tuple[int, int]] = []
     carried: int | None = None
-    for start, end in _pieces(text):
+    for start, end in pieces:
         piece = text[start:end]
         start, end = end - len(piece.lstrip()), start + len(piece.rstrip())
         if start >= end:
@@ -81,7 +87,7 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 
 
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
-    """Whether the marks matched in the sentence that began at `start` end it."""
+    """Whether the punctuation matched in the sentence that starts at `start` ends it."""
     marks = match["marks"]
     if not _FULL_WIDTH.isdisjoint(marks):
         return True
@@ -105,7 +111,7 @@ def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
 
 
 def _ends_without_space(text: str, match: re.Match[str], after: str) -> bool:
-    """Marks with something directly behind them: `1.5`, `apples.So`, `e.g.`, `week.12 / 3`."""
+    """Whether punctuation ends a sentence that has no space after it: `1.5`, `apples.So`, `e.g.`, `week.12 / 3`."""
     if match["marks"] != "." or match["closing"]:
         return after.isupper()
     word = _word_before(text, match.start())
@@ -138,7 +144,7 @@ def _is_abbreviation(word: str) -> bool:
 
 
 def _word_before(text: str, position: int) -> str:
-    """What stands between the last space and `position`, without opening quotes and brackets."""
+    """The characters between the last space and `position`, without opening quotes and brackets."""
     window = text[max(0, position - _LONGEST_WORD) : position]
     if not window or window[-1].isspace():
         return ""

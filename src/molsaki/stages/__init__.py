@@ -1,1 +1,1 @@
-"""The stages of a run, each from files to files; `pipeline` is the way through."""
+"""The stages of a run. Each reads and writes files of the run directory; start reading in `pipeline.py`."""

@@ -1,45 +1,45 @@
-"""The attend stage: from a run's rationales to its attention store, and the proof that what is stored is right."""
+"""The attend stage: from a run's rationales to the signals of its teacher, and the check of what is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.model_spec import ModelSpec
-from molsaki.distributed import broadcast_json, is_main, on_main_process, process_count
+from molsaki.distributed import is_main, on_main_process, process_count
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import RecipeError
-from molsaki.spans.views import STEPS, View
-from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.stages.workspace import ATTEND, TRAIN, Workspace
 from molsaki.store.fingerprints import differences, fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from molsaki.store.shards import StoredRow
-    from molsaki.store.verify import StoreReport
-    from molsaki.teacher.read_attention import PreparedText
+    from molsaki.store.signal_writer import SignalWriter
+    from molsaki.store.verify import RowCheck, StoreReport
+    from molsaki.teacher.signals import ModelSizes, PreparedSignals, Signal
 
 Progress = Callable[[int, int], None]
 READ_AS = "prompt as read"
-"""The mark of a store that says what text the prompt came to, with the model's chat template if it is a chat."""
-ROUNDING = 1e-2
-"""How far above its bound a sum of weights may lie, relative to it: weights are rounded to 8 bits in bfloat16."""
+"""The part of a fingerprint that says what text the prompt came to, with the model's chat template if it is a chat."""
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionCheck:
-    """What a look at every row of a run's attention found.
+class SignalCheck:
+    """What a look at every row of one signal of a run found.
 
     Attributes:
+        title: of the signal.
         store: of the store itself, with the problems of its rows.
         problems: what does not fit the run: other rules than the recipe's, rows that are missing.
-        waiting: how many rationales are still to be read; 0 when the stage has finished.
+        waiting: how many rationales are still to be read; 0 when the signal has been read.
     """
 
+    title: str
     store: StoreReport
     problems: tuple[str, ...]
     waiting: int
@@ -50,37 +50,8 @@ class AttentionCheck:
         return self.store.ok and not self.problems
 
 
-def reader_of(workspace: Workspace) -> ModelSpec:
-    """The model whose attention is read.
-
-    Raises:
-        RecipeError: the recipe names none.
-    """
-    spec = workspace.recipe.teacher.attending
-    if spec is None:
-        raise RecipeError(
-            "Expected `teacher.reader` or `teacher.writer` in a recipe with a method that reads attention; got "
-            "neither. Name the model whose attention is read."
-        )
-    return spec
-
-
-def attention_rules(workspace: Workspace, view: View = STEPS) -> dict[str, str]:
-    """What decides the teacher's attention in a view and is known without loading the teacher."""
-    recipe = workspace.recipe
-    attending = recipe.teacher.attending
-    settings = recipe.attention
-    mixed = f"mixed by Eq. 4, temperature {settings.temperature:g}, {settings.layer_change} change"
-    return {
-        "teacher": "none" if attending is None else attending.name,
-        "prompt": str(workspace.template("teacher")),
-        **view.rules(recipe.keys),
-        **({"layers": mixed} if settings.layers == "mixed" else {}),
-    }
-
-
 def reading_prompt(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
-    """The prompt that attention is read in, as text: the one that this model would be given to write from.
+    """The prompt that the teacher is read in, as text: the one that this model would be given to write from.
 
     Raises:
         TokenizerError: the prompt is a chat, and the tokenizer has no chat template that renders it.
@@ -88,17 +59,23 @@ def reading_prompt(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> 
     return render_template(tokenizer, workspace.template("teacher"))
 
 
-def read_teacher(workspace: Workspace, progress: Progress | None = None, view: View = STEPS) -> dict[str, Any]:
-    """Read a view of the teacher's attention on the rationales that were kept; all processes of the job take part.
+def read_teacher(
+    workspace: Workspace, names: Sequence[str], progress: Progress | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """Read some signals of the teacher on the rationales that were kept; all processes of the job take part.
+
+    Args:
+        workspace: the run.
+        names: the signals.
+        progress: called with how many texts are done and how many there are.
 
     Returns:
-        The stage's manifest, in every process.
+        What the stage's manifest says of every signal that the run has, by name; the same in every process.
     """
-    from molsaki.encoding.encode import context_length, require_offsets, tokenizer_hash
-    from molsaki.models.load import load_placed_model, load_tokenizer, model_fingerprint, quiet_libraries
-    from molsaki.stages.next_tokens import TOLD, read_next_tokens, wants_next_tokens
-    from molsaki.store.signal_writer import AttentionStoreWriter
-    from molsaki.teacher.read_attention import LayerMix, extract_attention, head_counts
+    from molsaki.encoding.encode import context_length
+    from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
+    from molsaki.stages.signals import make_signal, reader_of
+    from molsaki.teacher.read_signals import model_sizes, read_signals
 
     quiet_libraries()
     recipe = workspace.recipe
@@ -109,148 +86,163 @@ def read_teacher(workspace: Workspace, progress: Progress | None = None, view: V
             f"device_map {spec.device_map!r}. All would fill the same devices; start one process, or leave it out."
         )
     tokenizer = load_tokenizer(recipe, spec)
-    require_offsets(tokenizer, end=False)
     prompt = reading_prompt(workspace, tokenizer)
     model = load_placed_model(recipe, spec, tokenizer, seed=1).eval()
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
-    made_from = fingerprint(
-        weights=model_fingerprint(spec, model),
-        revision=str(getattr(model.config, "_commit_hash", None) or spec.revision or "none"),
-        precision=str(model.dtype).removeprefix("torch."),
-        tokenizer=tokenizer_hash(tokenizer),
-        max_length=max_length,
-        **{READ_AS: str(prompt)},
-    )
-    marks = fingerprint(**attention_rules(workspace, view), **made_from)
-    folder = workspace.run.path(view.folder)
-    writer = made_on_main_process(lambda: AttentionStoreWriter(folder, marks, recipe.attention.dtype))
+    signals = [make_signal(workspace, name) for name in names]
+    sizes = model_sizes(model, signals)
+    made_from = _made_from(workspace, model, tokenizer, prompt, max_length)
     _, texts = workspace.read_texts(TRAIN)
-    mixed = LayerMix(recipe.attention.temperature, recipe.attention.layer_change == "mean")
-    try:
-        report = extract_attention(
+    with ExitStack() as opened:
+        writers = _open_writers(workspace, signals, sizes, made_from, opened)
+        reports = read_signals(
             model,
             tokenizer,
             list(texts.values()),
             prompt,
-            writer,
+            signals,
+            writers,
+            sizes=sizes,
             max_length=max_length,
             batch_tokens=recipe.attention.batch_tokens,
-            mix=mixed if recipe.attention.layers == "mixed" else None,
-            view=view,
             progress=progress,
         )
-    finally:
-        if writer is not None:
-            writer.close()
-    layers = model.config.get_text_config().num_hidden_layers
-    manifest = report.to_dict() | {"fingerprint": marks, "layers": layers, "stored": recipe.attention.layers}
-    if view.heads:
-        manifest["heads"] = sum(head_counts(model))
-    if view is STEPS and wants_next_tokens(workspace):
-        manifest[TOLD] = read_next_tokens(workspace, model, tokenizer, made_from, max_length, progress)
-
-    def finish() -> None:
-        workspace.run.finish_stage(view.stage, manifest)
-
-    on_main_process(finish)
-    shared: dict[str, Any] = broadcast_json(manifest)
-    return shared
+    read = {
+        signal.name: {
+            "title": signal.title,
+            "row": signal.describe(sizes),
+            **reports[signal.name].to_dict(),
+            "fingerprint": _fingerprint(workspace, signal, made_from),
+        }
+        for signal in signals
+    }
+    return _finish(workspace, read)
 
 
-def made_on_main_process(make: Callable[[], Any]) -> Any:
-    """What `make` gives, in process 0; None in the others. An error in process 0 is one in all."""
-    made: list[Any] = []
-    on_main_process(lambda: made.append(make()))
-    return made[0] if is_main() else None
+def _made_from(
+    workspace: Workspace,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: PromptTemplate,
+    max_length: int,
+) -> dict[str, Any]:
+    """What decides all signals and is known once the teacher is loaded, for fingerprints."""
+    from molsaki.encoding.encode import tokenizer_hash
+    from molsaki.models.load import model_fingerprint
+    from molsaki.stages.signals import reader_of
+
+    spec = reader_of(workspace)
+    return {
+        "weights": model_fingerprint(spec, model),
+        "revision": str(getattr(model.config, "_commit_hash", None) or spec.revision or "none"),
+        "precision": str(model.dtype).removeprefix("torch."),
+        "tokenizer": tokenizer_hash(tokenizer),
+        "max_length": max_length,
+        READ_AS: str(prompt),
+    }
 
 
-def check_attention(workspace: Workspace, view: View = STEPS) -> AttentionCheck:
-    """Open every shard of a run's store of one view and prove every row of it.
+def _fingerprint(workspace: Workspace, signal: Signal[Any], made_from: Mapping[str, Any]) -> dict[str, str]:
+    from molsaki.stages.signals import signal_rules
 
-    A row must have the values that were written, be of a rationale of this run and of its text, have its steps and
-    keys, be finite and nowhere negative, and 0 where the teacher had no token. A step's sum over keys is at most its
-    number of tokens, in every layer or head, since the weights of each token add up to at most 1.
+    return fingerprint(**signal_rules(workspace, signal), **made_from)
+
+
+def _open_writers(
+    workspace: Workspace,
+    signals: Sequence[Signal[Any]],
+    sizes: ModelSizes,
+    made_from: Mapping[str, Any],
+    opened: ExitStack,
+) -> dict[str, SignalWriter] | None:
+    """The store of each signal, in process 0; None in the others. An error in process 0 is one in all."""
+    from molsaki.store.signal_writer import SignalWriter
+
+    writers: dict[str, SignalWriter] = {}
+
+    def open_all() -> None:
+        for signal in signals:
+            folder, marks = workspace.run.path(signal.folder), _fingerprint(workspace, signal, made_from)
+            writers[signal.name] = opened.enter_context(SignalWriter(folder, marks, signal.schema(sizes)))
+
+    on_main_process(open_all)
+    return writers if is_main() else None
+
+
+def _finish(workspace: Workspace, read: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Add what was read to the stage's manifest, in process 0; gives the whole to all."""
+    from molsaki.stages.signals import SIGNALS, read_so_far
+
+    def finish() -> dict[str, Mapping[str, Any]]:
+        together = {**read_so_far(workspace), **read}
+        ordered = {name: together[name] for name in SIGNALS if name in together}
+        workspace.run.finish_stage(ATTEND, {"signals": ordered})
+        return ordered
+
+    return on_main_process(finish)
+
+
+def check_signal(workspace: Workspace, name: str) -> SignalCheck:
+    """Open every shard of a run's store of one signal and check every row of it.
+
+    A row must have the numbers that were written, be of a rationale of this run and of its text, have the sizes that
+    this text has, and be what the signal's `check` expects.
 
     Raises:
         DataError: there is no store.
     """
     from molsaki.encoding.encode import tokenizer_hash
     from molsaki.models.load import load_tokenizer
+    from molsaki.stages.signals import make_signal, read_so_far, reader_of, signal_rules
     from molsaki.store.shards import read_header
     from molsaki.store.verify import verify_store
-    from molsaki.teacher.read_attention import prepare_texts
+    from molsaki.teacher.read_signals import prepare_texts
 
-    folder = workspace.run.path(view.folder)
+    signal = make_signal(workspace, name)
+    folder = workspace.run.path(signal.folder)
     found = read_header(folder).fingerprint
     tokenizer: PreTrainedTokenizerBase = load_tokenizer(workspace.recipe, reader_of(workspace))
     prompt = reading_prompt(workspace, tokenizer)
-    rules = attention_rules(workspace, view)
+    rules = signal_rules(workspace, signal)
     wanted = fingerprint(**rules, tokenizer=tokenizer_hash(tokenizer), **{READ_AS: str(prompt)})
-    other = differences({name: found.get(name, "nothing") for name in wanted}, wanted)
+    other = differences({part: found.get(part, "nothing") for part in wanted}, wanted)
     problems = [f"the store was made from something else: {line.strip()}" for line in other]
-    _, texts = workspace.read_texts(TRAIN)
     longest = found.get("max_length", "")
+    _, texts = workspace.read_texts(TRAIN)
     max_length = int(longest) if longest.isdecimal() else 1 << 30
-    prepared, _ = prepare_texts(tokenizer, list(texts.values()), prompt, max_length, view)
+    prepared, _ = prepare_texts(tokenizer, list(texts.values()), prompt, max_length, [signal])
     by_id = {item.text.id: item for item in prepared}
     seen: set[str] = set()
-    manifest = workspace.run.stage_done(view.stage)
-    layers: int | None = None
-    if manifest is not None:
-        layers = 1 if manifest.get("stored") == "mixed" else int(manifest.get("heads", manifest["layers"]))
-
-    def check_completion(row: StoredRow, values_LSK: Tensor) -> Sequence[str]:
-        seen.add(row.id)
-        item = by_id.get(row.id)
-        if item is None:
-            return ["it is of no rationale of this run that can be read"]
-        return row_misfits(row, values_LSK, item, layers)
-
-    report = verify_store(folder, check_completion)
+    report = verify_store(folder, row_check(signal, by_id, seen))
     missing = [row_id for row_id in by_id if row_id not in seen]
-    if manifest is not None and missing and report.ok:
+    was_read = name in read_so_far(workspace)
+    if was_read and missing and report.ok:
         problems.append(
-            f"{len(missing)} rows are missing though the stage has finished, {missing[0]!r} for one; run it again"
+            f"{len(missing)} rows are missing though they were read, {missing[0]!r} for one; run the stage again"
         )
-    return AttentionCheck(report, tuple(problems), len(missing) if manifest is None else 0)
+    return SignalCheck(signal.title, report, tuple(problems), 0 if was_read else len(missing))
 
 
-def row_misfits(row: StoredRow, values_LSK: Tensor, item: PreparedText, layers: int | None) -> list[str]:
-    """What is wrong with a stored row, given the text that it is of.
+def row_check(signal: Signal[Any], by_id: Mapping[str, PreparedSignals], seen: set[str]) -> RowCheck:
+    """Says what is wrong with a row of a signal.
 
     Args:
-        row: its line of the index.
-        values_LSK: its values.
-        item: the text with the teacher's tokens.
-        layers: how many layers, or heads of all layers, it should have; None where that is not known.
+        signal: the signal.
+        by_id: the texts that can be read, with their tokens.
+        seen: gets the ids of the rows that were checked.
     """
-    import torch
 
-    tokens = item.tokens
-    wrong: list[str] = []
-    if row.text_hash != item.text.text_hash:
-        wrong.append("it was read on other text (the hashes differ)")
-    expected = (layers or row.shape[0], tokens.n_steps, tokens.n_keys)
-    if row.shape != expected:
-        return [*wrong, f"it has the shape {row.shape}, its text has {expected} layers, steps and keys"]
-    missing = (row.missing_steps, row.missing_keys)
-    if missing != (tokens.missing_steps, tokens.missing_keys):
-        wrong.append(f"it lacks the steps and keys {missing}, its text {tokens.missing_steps, tokens.missing_keys}")
-    if row.step_tokens and row.step_tokens != tokens.tokens_of_steps:
-        wrong.append(f"its steps have {row.step_tokens} tokens, those of its text {tokens.tokens_of_steps}")
-    values_LSK = values_LSK.float()
-    if float(values_LSK.min()) < 0:
-        wrong.append(f"it has a negative weight, {float(values_LSK.min()):.3g}")
-    unread = float(values_LSK[:, list(tokens.missing_steps)].abs().sum() if tokens.missing_steps else 0)
-    unread += float(values_LSK[:, :, list(tokens.missing_keys)].abs().sum() if tokens.missing_keys else 0)
-    if unread:
-        wrong.append("it has weights where the teacher had no token")
-    counts = torch.tensor(tokens.tokens_of_steps)
-    excess_LS = values_LSK.sum(2) - counts * (1 + ROUNDING)
-    if float(excess_LS.max()) > 0:
-        layer, step = divmod(int(excess_LS.argmax()), tokens.n_steps)
-        wrong.append(
-            f"layer {layer}, step {step} has {float(values_LSK[layer, step].sum()):.4g} in all, more than its "
-            f"{int(counts[step])} tokens can give"
-        )
-    return wrong
+    def check(row: StoredRow, tensors: Mapping[str, Tensor]) -> list[str]:
+        seen.add(row.id)
+        text = by_id.get(row.id)
+        if text is None:
+            return ["it is of no rationale of this run that can be read"]
+        wrong = []
+        if row.text_hash != text.text.text_hash:
+            wrong.append("it was read on other text (the hashes differ)")
+        item = text.items[signal.name]
+        if dict(row.sizes) != signal.sizes(item):
+            return [*wrong, f"it has the sizes {dict(row.sizes)}, its text has {signal.sizes(item)}"]
+        return [*wrong, *signal.check(item, tensors)]
+
+    return check

@@ -1,9 +1,9 @@
-"""Rationales that reach the right answer: written by a teacher here, imported, or those of the data set.
+"""The generate stage: rationales from a teacher, from another tool, or from the data set.
 
-Every problem gets one row in a log, kept or not, with what was written and the reason for the result. Rows are on
-disk as soon as their problem is settled, and what a teacher wrote as soon as it is there, so an interrupted run loses
-at most what was on its way, and a second run goes on behind the first. Reports are counted from the log, so they say
-the same after one run as after five.
+Every problem gets one row in the log of rationales, with the rationale, whether it is kept, and the reason. The row is
+written when no more completions are needed for the problem; completions are logged as they arrive. So an interrupt
+loses only the requests in flight, and the next run continues after them. Reports count the rows of the log: they do not
+depend on the number of runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from molsaki.errors import RecipeError
 from molsaki.models.decode import Completion, Progress
 from molsaki.records import Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import FilterResult, check_completion
+from molsaki.teacher.filter import FilterResult, Learn, check_completion
 from molsaki.teacher.keywords import choose_keywords, parse_keywords, question_words
 from molsaki.teacher.rationales import (
     GenerationReport,
@@ -49,11 +49,11 @@ __all__ = [
 ]
 
 KeywordSource = Literal["data", "question-words"]
-"""Where the key words of imported rationales come from: only from the data set, or, where it has none, the
-question's content words."""
+"""Where the key words of imported rationales come from: the data set, or the content words of the question. The latter
+are used only if the data set has no key words."""
 
 KEYWORD_TOKENS = 48
-"""The bound on a teacher's line of key words."""
+"""Maximum number of tokens of a teacher's line of key words."""
 ROWS_PER_WRITE = 1000
 
 
@@ -68,83 +68,82 @@ def generate_rationales(
     temperature: float = 0.0,
     progress: Progress | None = None,
 ) -> GenerationReport:
-    """Let a teacher answer the problems that the log does not have yet; keep what reaches the right answer.
+    """Let a teacher write rationales for the problems that are not in the log, and keep those that are right.
 
-    First all rationales are asked for, then, where none of a problem's is right and there is a second pass, rationales
-    that lead to the given answer, then key words of those kept that have none. A problem whose teacher fails (a server
-    that does not answer) has no row and is asked again by the next run; the report's `unanswered` counts them.
+    There are three passes: rationales for all problems; a second pass with the right answer for problems without a
+    right rationale, if the recipe has one; and key words for kept rationales that have none. A problem without an
+    answer from a server gets no row. `unanswered` in the report counts it, and the next run asks again.
 
     Args:
         writer: the teacher.
-        problems: with ids of their own.
-        questions: how it is asked.
-        log: where the rows are, and where new ones are appended as soon as their problem is settled.
-        completions: the log of all that the teacher wrote.
-        max_new_tokens: the bound on one rationale with its answer.
-        temperature: of sampling rationales; 0 takes the likeliest token. Key words are never sampled.
-        progress: called as completions arrive, with how many problems do not wait for one in the present pass, and how
-            many problems there are.
+        problems: with unique ids.
+        questions: the prompts.
+        log: the log of rationales.
+        completions: the log of all completions.
+        max_new_tokens: maximum number of tokens of a rationale with its answer.
+        temperature: of sampling rationales; 0 decodes greedily, and so are key words.
+        progress: called as completions arrive, with the number of problems that wait for no completion in this pass
+            and the number of all problems.
 
     Raises:
-        RecipeError: a template has the wrong slot, or is none that this teacher can be asked with.
-        ArtefactError: a log has rows of other text under these ids, or of other prompts.
-        StageError: a server refuses, or does not answer any more; what it answered is in the logs.
+        RecipeError: a template has the wrong slot, or the teacher cannot use it.
+        ArtefactError: a log has rows of other texts or of other prompts for these ids.
+        StageError: a server refuses requests or stopped answering. The logs have all earlier completions.
     """
     _require_questions(writer, questions)
     pending = pending_problems(log, problems)
     done_before = len(problems) - len(pending)
     all_requests = open_requests(completions, pending, questions)
-    _settle(all_requests, list(all_requests.values()), log)  # a kill may have come between the two logs
+    _finish(all_requests, list(all_requests.values()), log)  # a kill may have left only the row of the completion
     failures: Counter[str] = Counter()
     for which in PASSES:
-        asked = of_pass(all_requests.values(), which)
-        arriving = writer.complete(
-            [Request(requests.questions.prompt(requests.problem, which), key[1]) for requests, key in asked],
+        waiting = of_pass(all_requests.values(), which)
+        batches = writer.complete(
+            [Request(requests.questions.prompt(requests.problem, which), key[1]) for requests, key in waiting],
             max_new_tokens=KEYWORD_TOKENS if which == "key words" else max_new_tokens,
             temperature=0.0 if which == "key words" else temperature,
         )
-        waiting = Counter(requests.problem.id for requests, _ in asked)
-        for batch in arriving:
-            answered = [(*asked[c.index], c) for c in batch if not c.failure]
+        pending_ids = Counter(requests.problem.id for requests, _ in waiting)
+        for batch in batches:
             failures.update(c.failure for c in batch if c.failure)
-            _hear(answered, all_requests, completions, log)
-            waiting -= Counter(asked[c.index][0].problem.id for c in batch)
+            _log_completions([(*waiting[c.index], c) for c in batch if not c.failure], all_requests, completions, log)
+            pending_ids -= Counter(waiting[c.index][0].problem.id for c in batch)
             if progress is not None:
-                progress(len(problems) - len(waiting), len(problems))
+                progress(len(problems) - len(pending_ids), len(problems))
     notes = {f"questions without an answer in this run: {reason}": n for reason, n in failures.most_common()}
     return report_rationales(log, problems, done_before, notes | dict(writer.notes.most_common()))
 
 
-def _hear(
-    answered: Sequence[tuple[ProblemRequests, Key, Completion]],
+def _log_completions(
+    arrived: Sequence[tuple[ProblemRequests, Key, Completion]],
     all_requests: dict[str, ProblemRequests],
     completions: RowLog,
     log: RowLog,
 ) -> None:
-    """Write completions down, and the rows of the problems that they settle."""
-    completions.append([completion_row(*item) for item in answered])
-    touched: dict[str, ProblemRequests] = {}
-    for requests, key, completion in answered:
+    """Log completions, and the rows of the problems that need no more of them."""
+    completions.append([completion_row(*item) for item in arrived])
+    changed: dict[str, ProblemRequests] = {}
+    for requests, key, completion in arrived:
         requests.completions[key] = completion
-        touched[requests.problem.id] = requests
-    _settle(all_requests, list(touched.values()), log)
+        changed[requests.problem.id] = requests
+    _finish(all_requests, list(changed.values()), log)
 
 
-def _settle(all_requests: dict[str, ProblemRequests], touched: Iterable[ProblemRequests], log: RowLog) -> None:
-    settled = [requests for requests in touched if not requests.wanted()]
-    log.append([_settled_row(requests) for requests in settled])
-    for requests in settled:
+def _finish(all_requests: dict[str, ProblemRequests], changed: Iterable[ProblemRequests], log: RowLog) -> None:
+    """Log the rows of problems that need no more completions, and remove them from the requests."""
+    finished = [requests for requests in changed if not requests.wanted()]
+    log.append([_finished_row(requests) for requests in finished])
+    for requests in finished:
         del all_requests[requests.problem.id]
 
 
-def _settled_row(requests: ProblemRequests) -> dict[str, Any]:
+def _finished_row(requests: ProblemRequests) -> dict[str, Any]:
     selected = requests.selected()
-    named = None if requests.named is None else parse_keywords(requests.named)
-    source = "teacher"
+    keywords, source = None if requests.named is None else parse_keywords(requests.named), "teacher"
     if requests.questions.question_words:
-        named, source = question_words(requests.problem.question), "question-words"
+        keywords, source = question_words(requests.problem.question), "question-words"
     sent, written = requests.tokens
-    return _row(requests.problem, selected.completion.text, selected.result, named, source) | {
+    return _row(requests.problem, selected.completion.text, selected.result, keywords, source) | {
         "samples": requests.questions.samples,
         "agreement": selected.agreement,
         "prompt_tokens": sent,
@@ -158,25 +157,26 @@ def import_rationales(
     log: RowLog,
     *,
     keywords_from: KeywordSource = "data",
+    learn: Learn = "summary",
 ) -> GenerationReport:
-    """Take over what some model wrote elsewhere, such as PaLM's completions; keep what reaches the right
-    answer.
+    """Import completions that another tool wrote, such as PaLM's, and keep those with the right answer.
 
     Args:
-        raw: completions by problem id: a rationale, an answer sentence, perhaps invented questions behind it.
-        problems: those without a completion are counted as `no completion`.
-        log: as for `generate_rationales`.
+        raw: completions by problem id. Text after the answer sentence, such as invented questions, is ignored.
+        problems: with unique ids. Those without a completion are counted as `no completion`.
+        log: the log of rationales.
         keywords_from: see `KeywordSource`.
+        learn: what a student learns of completions with thinking.
 
     Raises:
-        ArtefactError: the log has rows of other text under these ids.
+        ArtefactError: the log has rows of other texts for these ids.
     """
 
     def row(problem: Problem) -> dict[str, Any]:
         text = raw.get(problem.id)
         if text is None:
             return _row(problem, "", FilterResult("none", "", "no completion"), None, None)
-        result = check_completion(problem, Completion(0, text, 0, cut=False))
+        result = check_completion(problem, Completion(0, text, 0, cut=False), learn=learn)
         return _imported_row(problem, text, result, keywords_from)
 
     notes = {"completions of other problems": len(set(raw) - {problem.id for problem in problems})}
@@ -186,18 +186,17 @@ def import_rationales(
 def own_rationales(
     problems: Sequence[Problem], log: RowLog, *, keywords_from: KeywordSource = "data"
 ) -> GenerationReport:
-    """Take over the rationales that come with the data set, such as GSM8K's.
+    """Use the rationales of the data set, such as GSM8K's.
 
-    They hold no answer sentence, so nothing can be checked; they are kept as they are, with the reason
-    `given`.
+    They have no answer sentence and cannot be checked. They are kept with the reason `given`.
 
     Args:
-        problems: those without a rationale, or with an empty one, are counted as `empty rationale`.
-        log: as for `generate_rationales`.
+        problems: with unique ids. Those without a rationale are counted as `empty rationale`.
+        log: the log of rationales.
         keywords_from: see `KeywordSource`.
 
     Raises:
-        ArtefactError: the log has rows of other text under these ids.
+        ArtefactError: the log has rows of other texts for these ids.
     """
 
     def row(problem: Problem) -> dict[str, Any]:
@@ -212,15 +211,15 @@ def _row(
     problem: Problem,
     output: str,
     result: FilterResult,
-    named: Sequence[str] | None,
+    keywords: Sequence[str] | None,
     source: str | None,
 ) -> dict[str, Any]:
-    """The log's row; key words of the problem's own come before those that were named for it."""
+    """A row of the log. The key words of the data set take precedence over `keywords`."""
     if problem.keywords is not None:
-        named, source = problem.keywords, "data"
+        keywords, source = problem.keywords, "data"
     selected = None
     if result.kept and problem.choices:
-        selected = choose_keywords(named or (), problem.text, result.rationale)
+        selected = choose_keywords(keywords or (), problem.text, result.rationale)
     return {
         "id": problem.id,
         "text_hash": problem.text_hash,
@@ -231,11 +230,12 @@ def _row(
         "reason": result.reason,
         "keywords": None if selected is None else list(selected.kept),
         "keywords_dropped": None if selected is None else list(selected.dropped),
-        "keywords_from": source if selected is not None and named is not None else None,
+        "keywords_from": source if selected is not None and keywords is not None else None,
         "samples": None,
         "agreement": None,
         "prompt_tokens": None,
         "tokens": None,
+        **({"notes": list(result.notes)} if result.notes else {}),
     }
 
 
@@ -260,21 +260,21 @@ def _import(
 def _require_questions(writer: Writer, questions: Questions) -> None:
     if questions.question_words and questions.keywords is not None:
         raise RecipeError(
-            "Expected either a template for key words or the question's words, got both. What the teacher would be "
-            "asked for would be thrown away; leave one of the two out."
+            "Expected a template for key words or the words of the question; got both. The key words of the teacher "
+            "would not be used. Leave one of them out."
         )
-    asked: dict[Pass, tuple[PromptTemplate | None, Slot]] = {
+    templates: dict[Pass, tuple[PromptTemplate | None, Slot]] = {
         "rationale": (questions.rationale, "rationale"),
         "second pass": (questions.second_pass, "rationale"),
         "key words": (questions.keywords, "keywords"),
     }
-    for which, (template, slot) in asked.items():
+    for which, (template, slot) in templates.items():
         if template is None:
             continue
         if template.slot != slot or (which == "second pass" and not template.gives_answer):
-            wanted = f"ends in {{{slot}}}" + (" and has one {answer}" if which == "second pass" else "")
+            expected = f"ends in {{{slot}}}" + (" and has one {answer}" if which == "second pass" else "")
             raise RecipeError(
-                f"Expected a template for the {which} that {wanted}, got {str(template)!r}. The teacher would be "
-                f"asked for something else; change the template in the recipe."
+                f"Expected a template for the {which} that {expected}; got {str(template)!r}. The teacher would "
+                "generate something else. Change the template in the recipe."
             )
         writer.require(template)

@@ -1,7 +1,8 @@
-"""Rationales that exist already: PaLM's completions, and rows of any tool, checked like those of a teacher here.
+"""Import completions: PaLM's, or rows that any tool wrote. They are checked like those of a teacher.
 
-A completion belongs to a problem by its id, or by the question's text; only PaLM's published files, which have neither,
-go by their rows' order. What is wrong with a row is counted, and nothing is matched by a guess.
+A completion is matched to its problem by id or by the text of the question and its choices, never by a guess. Only
+PaLM's published files, which have neither, are matched by the order of rows. Rows that cannot be used are counted with
+a reason.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from molsaki.config.recipe import Recipe
 from molsaki.data import load_palm_completions, load_problems
-from molsaki.data.files import check_file
+from molsaki.data.files import check_file, open_file
+from molsaki.data.mapping import ColumnMap, completion_columns
 from molsaki.data.palm import ROW_FILES
 from molsaki.data.row_files import read_rows
-from molsaki.data.rows import UnusableRowError, checked_text, identifier_of
+from molsaki.data.rows import UnusableRowError, identifier_of
 from molsaki.errors import ArtefactError, DataError
 from molsaki.records import Problem, RowReport, hash_text
 from molsaki.stages.generate import GenerationReport, KeywordSource, import_rationales
@@ -29,74 +30,72 @@ from molsaki.store.row_log import RowLog
 from molsaki.store.whole_files import read_json, write_json
 
 IMPORTED = "imported.json"
-"""The file of a run that says what its rationales were imported from."""
-SECOND = "a second completion of one problem; the first is used"
+"""The file of a run that names the source of its imported rationales."""
+SECOND = "a second completion of a problem; the first is used"
 UNKNOWN = "of no training problem of this run"
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns of a file hold what.
-
-    Attributes:
-        completion: what was written: a rationale and an answer sentence, perhaps more behind it.
-        id: the problem's id; not looked at where `question` is given.
-        question: the problem's question as a text, with or without its choices; None goes by the id.
-    """
-
-    completion: str = "completion"
-    id: str = "id"
-    question: str | None = None
+OTHER_CHOICES = "its choices are not those of the problem with this question"
 
 
 def import_into(
-    workspace: Workspace, problems: Sequence[Problem], file: Path | None, columns: Columns
+    workspace: Workspace, problems: Sequence[Problem], file: Path | None, columns: ColumnMap
 ) -> tuple[GenerationReport, str]:
-    """Take over a file's completions, or PaLM's, into the rationales of a run; rows that are there stay as they are.
+    """Import the completions of a file, or PaLM's, into a run. Rationales that the run already has stay unchanged.
 
     Returns:
-        What became of the problems, and what was imported: `PaLM`, or a file's hash.
+        The counts of the problems, and the source: `PaLM`, or the hash of the file.
 
     Raises:
-        ArtefactError: the run has rationales from elsewhere, or of other text.
-        DataError: as `palm_completions` and `match_completions`, or the file cannot be read.
+        ArtefactError: the run has rationales from another source, or of other texts.
+        DataError: the file cannot be read; see also `palm_completions` and `match_completions`.
     """
     if file is not None:
         check_file(file)
     source = {"from": "PaLM" if file is None else _file_hash(file)}
-    mark, log = workspace.run.path(IMPORTED), workspace.rationale_log
-    found = read_json(mark, "what a run's rationales were imported from") if mark.exists() else None
-    if found != source and log.count():
+    source_file, log = workspace.run.path(IMPORTED), workspace.rationale_log
+    earlier = read_json(source_file, "the source of a run's rationales") if source_file.exists() else None
+    if earlier != source and log.count():
         raise ArtefactError(
-            f"Expected a run without rationales, or with those of {file or 'PaLM'}; {workspace.run.folder} has others. "
-            "Two sources would be mixed, and nothing was imported; choose another directory, or start over with "
-            "--overwrite."
+            f"Expected no rationales in {workspace.run.folder}, or those of {file or 'PaLM'}; it has others. Two "
+            "sources would be mixed. Choose another directory, or start over with --overwrite."
         )
     rows = RowReport()
     if file is None:
         raw = palm_completions(workspace.recipe, problems)
     else:
-        raw, rows = match_completions(read_rows(file), columns, problems, str(file))
-    write_json(mark, source)  # not before: a file that cannot be used is to be corrected, which makes it another one
-    report = import_rationales(raw, problems, log, keywords_from=keyword_source(workspace.recipe))
-    return with_rows(report, rows), source["from"]
+        raw, rows = match_completions(read_rows(file, columns.wanted, columns.form), columns, problems, str(file))
+    write_json(source_file, source)  # after the file was read: the user may have to correct it, which changes its hash
+    report = _imported(raw, problems, log, workspace.recipe)
+    return _add_row_notes(report, rows), source["from"]
+
+
+def import_file(workspace: Workspace, problems: Sequence[Problem]) -> GenerationReport:
+    """Import the completions of the file that a recipe names.
+
+    Raises:
+        ArtefactError, DataError: see `import_into`.
+    """
+    settings = workspace.recipe.rationales
+    assert settings.path is not None, "checked with the recipe"
+    assert settings.columns is not None, "checked with the recipe"
+    file = workspace.recipe.data_path(settings.path)
+    return import_into(workspace, problems, file, completion_columns(settings.columns))[0]
 
 
 def import_palm(recipe: Recipe, problems: Sequence[Problem], log: RowLog) -> GenerationReport:
-    """Take over PaLM's completions for the training problems of a recipe.
+    """Import PaLM's completions for the training problems of a recipe.
 
     Raises:
-        DataError: there are none for the recipe's training data, or their files do not fit its rows.
-        ArtefactError: the log has rows of other text under these ids.
+        DataError: see `palm_completions`.
+        ArtefactError: the log has rows of other texts for these ids.
     """
-    return import_rationales(palm_completions(recipe, problems), problems, log, keywords_from=keyword_source(recipe))
+    return _imported(palm_completions(recipe, problems), problems, log, recipe)
 
 
 def palm_completions(recipe: Recipe, problems: Sequence[Problem]) -> dict[str, str]:
     """PaLM's completions for the training problems of a recipe, by id.
 
     Raises:
-        DataError: there are none for the recipe's training data, or their files do not fit its rows.
+        DataError: PaLM has none for this data, or their files do not match its rows.
     """
     spec = recipe.data.train
     raw = load_palm_completions(spec.source, recipe.data_path(spec.path) or ".", spec.split or "train")
@@ -110,107 +109,131 @@ def keyword_source(recipe: Recipe) -> KeywordSource:
 
 
 def match_completions(
-    rows: Iterable[Any], columns: Columns, problems: Sequence[Problem], source: str
+    rows: Iterable[Any], columns: ColumnMap, problems: Sequence[Problem], source: str
 ) -> tuple[dict[str, str], RowReport]:
-    """Find the problem of each completion.
+    """Match completions to problems.
 
-    An id is the problem's whole id, or what stands behind the data set's name in it (`17` for `train/17`), where that
-    is one problem's alone.
+    An id in the file is the id of the problem, or the part of it after the first slash (`17` for `train/17`) if only
+    one problem has it. White space does not matter in questions. Choices in the file must be the problem's, in its
+    order, since an answer may be a letter.
 
     Args:
-        rows: as they were read.
-        columns: the columns' names.
-        problems: those that completions are wanted for.
-        source: what is read, for messages.
+        rows: the rows of the file.
+        columns: its columns, as `completion_columns` has checked them.
+        problems: the problems to find completions for.
+        source: the name of the file, for messages.
 
     Returns:
-        Completions by problem id, and a report on the rows.
+        The completions by problem id, and the counts of the rows.
 
     Raises:
-        DataError: no row has a completion of one of the problems.
+        DataError: no row has a completion for one of the problems, or a column is in no row.
     """
-    known = _by_question(problems) if columns.question is not None else _by_id(problems)
-    report, found = RowReport(), dict[str, str]()
-    names: Counter[str] = Counter()
+    if not problems:
+        raise DataError(f"Expected training problems to import {source} for; there are none. Nothing was imported.")
+    problem_ids = _ids_by_question(problems) if "question" in columns.columns else _ids_by_id(problems)
+    report, completions = RowReport(), dict[str, str]()
     for index, row in enumerate(rows):
         try:
-            if not isinstance(row, Mapping):
-                raise UnusableRowError("the row is not an object with named fields")
-            names.update(map(str, row))
-            text = checked_text(row.get(columns.completion), f"the completion in {columns.completion!r}")
-            if columns.question is None:
-                key = identifier_of(row, columns.id)
-            else:
-                key = _plain(checked_text(row.get(columns.question), f"the question in {columns.question!r}"))
-            if key not in known:
-                raise UnusableRowError(UNKNOWN)
-            if known[key] in found:
+            problem_id, text = _match(row, columns, problem_ids)
+            if problem_id in completions:
                 raise UnusableRowError(SECOND)
         except UnusableRowError as reason:
             report.skip(f"row {index}", str(reason))
             continue
-        found[known[key]] = text
+        completions[problem_id] = text
         report.keep()
-    if not found:
+    columns.require_columns(source)
+    if not completions:
         reasons = "; ".join(f"{reason} ({count} rows)" for reason, count in report.skipped.most_common(5))
         raise DataError(
             f"Expected completions of the {len(problems)} training problems in {source}; none of its {report.read} "
-            f"rows is one: {reasons or 'there are no rows'}. Its columns are {', '.join(sorted(names)[:20])}; "
-            f"a problem's id is one like {problems[0].id!r}. Nothing was imported; name the columns with "
-            "--completion and --id or --question."
-            if problems
-            else f"Expected training problems to import {source} for; there are none. Nothing was imported."
+            f"rows is one: {reasons or 'there are no rows'}. Nothing was imported; ids look like {problems[0].id!r}. "
+            "Name the columns in the recipe (rationales.columns), or with --completion and --id or --question."
         )
-    return found, report
+    return completions, report
+
+
+def _match(row: Any, columns: ColumnMap, problem_ids: Mapping[str, str]) -> tuple[str, str]:
+    """The problem's id and the completion of a row."""
+    if not isinstance(row, Mapping):
+        raise UnusableRowError("the row is not an object with named fields")
+    text = columns.text(row, "completion")
+    if "question" in columns.columns:
+        question, choices = columns.question(row)
+        key = _hash_words(Problem("", question, "", "", choices).text)
+        if key not in problem_ids and _hash_words(question) in problem_ids:
+            raise UnusableRowError(OTHER_CHOICES)
+    else:
+        (column,) = columns.columns["id"]
+        key = identifier_of({column.path: column.of(row)}, column.path)
+    if key not in problem_ids:
+        raise UnusableRowError(UNKNOWN)
+    return problem_ids[key], text
 
 
 def count_palm(recipe: Recipe) -> dict[str, GenerationReport]:
-    """What becomes of PaLM's completions for every split of a recipe's training data, without keeping anything.
+    """Count which of PaLM's completions would be kept, for every split of a recipe's training data.
 
     Raises:
-        DataError: PaLM has none for it, or their files do not fit its rows.
+        DataError: see `palm_completions`.
     """
     spec = recipe.data.train
     counted = {}
     folder = recipe.data_path(spec.path) or Path()
-    if folder.is_file():  # one split's, which has the others beside it
+    if folder.is_file():  # the file of one split; the others are in the same folder
         folder = folder.parent
     for split in ROW_FILES.get(spec.source, {spec.split or "train": ""}):
         raw = load_palm_completions(spec.source, folder, split)
         problems = load_problems(spec.source, path=folder, split=split).problems
-        counted[split] = count(raw, problems, recipe)
+        counted[split] = _count_kept(raw, problems, recipe)
     return counted
 
 
-def count(raw: Mapping[str, str], problems: Sequence[Problem], recipe: Recipe) -> GenerationReport:
-    """What would become of these completions, without keeping anything."""
+def _count_kept(raw: Mapping[str, str], problems: Sequence[Problem], recipe: Recipe) -> GenerationReport:
+    """Import completions into a temporary log and count them."""
     with TemporaryDirectory() as folder:
         log = RowLog(Path(folder) / "rationales.jsonl")
-        return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe))
+        return _imported(raw, problems, log, recipe)
 
 
-def with_rows(report: GenerationReport, rows: RowReport) -> GenerationReport:
-    """The report with what became of the file's rows among its notes."""
+def _add_row_notes(report: GenerationReport, rows: RowReport) -> GenerationReport:
+    """Add the counts of skipped rows of the file to the notes of a report."""
     notes = {f"rows of the file: {reason}": n for reason, n in rows.skipped.items()}
     return dataclasses.replace(report, notes={**report.notes, **notes})
 
 
+def _imported(raw: Mapping[str, str], problems: Sequence[Problem], log: RowLog, recipe: Recipe) -> GenerationReport:
+    learn = recipe.rationales.learn
+    return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe), learn=learn)
+
+
 def _file_hash(path: Path) -> str:
-    with path.open("rb") as data:
-        return f"sha256:{hashlib.file_digest(data, 'sha256').hexdigest()[:16]}"
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return f"sha256:{digest.hexdigest()[:16]}"
 
 
-def _by_id(problems: Sequence[Problem]) -> dict[str, str]:
-    short = Counter(problem.id.partition("/")[2] for problem in problems)
-    known = {short_id: p.id for p in problems if short[short_id := p.id.partition("/")[2]] == 1 and short_id}
-    return {**known, **{problem.id: problem.id for problem in problems}}
+def _ids_by_id(problems: Sequence[Problem]) -> dict[str, str]:
+    """The ids of problems by their ids and by their unique parts after the first slash."""
+    short_ids = _unique({problem.id: problem.id.partition("/")[2] for problem in problems})
+    return {**short_ids, **{problem.id: problem.id for problem in problems}}
 
 
-def _by_question(problems: Sequence[Problem]) -> dict[str, str]:
-    asked = Counter(_plain(problem.question) for problem in problems)
-    known = {_plain(problem.question): problem.id for problem in problems if asked[_plain(problem.question)] == 1}
-    return {**known, **{_plain(problem.text): problem.id for problem in problems}}
+def _ids_by_question(problems: Sequence[Problem]) -> dict[str, str]:
+    """The ids of problems by the hashes of their texts and of their unique questions."""
+    questions = _unique({problem.id: _hash_words(problem.question) for problem in problems})
+    return {**questions, **{_hash_words(problem.text): problem.id for problem in problems}}
 
 
-def _plain(text: str) -> str:
+def _unique(keys: Mapping[str, str]) -> dict[str, str]:
+    """Invert a mapping of ids to keys, without empty keys and keys that occur more than once."""
+    counts = Counter(keys.values())
+    return {key: problem_id for problem_id, key in keys.items() if key and counts[key] == 1}
+
+
+def _hash_words(text: str) -> str:
+    """A hash of a text that ignores white space."""
     return hash_text(" ".join(text.split()))

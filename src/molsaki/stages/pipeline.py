@@ -1,129 +1,88 @@
-"""A recipe's whole way, stage by stage; the table of contents of a run.
+"""A run, stage by stage. This file is the table of contents of the project.
 
-    data      problems from their sources into the run directory, with counts
-    generate  rationales that reach the right answer, and key words
-    attend    the teacher's attention, layer by layer, in each view that a method compares
-    students  train and evaluate every method with every seed, several at a time
-    results   results.json: one row for each task, set, method and seed
+    load_data   data sets → problems                                              data/*.jsonl
+    generate    problems + teacher → rationales that reach the right answer       rationales.jsonl
+    attend      rationales + teacher → the teacher's attention and next tokens    attention/
+    students    rationales + attention → one student per method and seed,         students/*
+                students + test sets → predictions                                predictions/*
+    results     predictions → accuracies                                          results.json
 
-Every stage reads files, writes files, can be run again, and goes on where it stopped. Where several processes do one
-job (`accelerate launch`), all take part in attend and students, and process 0 does the rest.
+Every stage reads and writes files of the run directory. It can be interrupted at any moment; the next call continues
+where it stopped. If several processes work on one job (`accelerate launch`), all of them take part in `attend` and
+`students`, and process 0 runs the other stages.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.recipe import DataSpec, Recipe
-from molsaki.data import load_problems
-from molsaki.distributed import on_main_process, process_count
-from molsaki.errors import ArtefactError, DataError, InputError
-from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
-from molsaki.spans.views import STEPS
-from molsaki.stages.workers import run_in_workers
+from molsaki.config.recipe import TRAIN, Recipe
+from molsaki.distributed import on_main_process
+from molsaki.errors import ArtefactError
+from molsaki.stages.data import load_set, load_sets
 from molsaki.stages.workspace import DATA as DATA
 from molsaki.stages.workspace import GENERATE as GENERATE
-from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
+from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import write_json
 from molsaki.teacher.opening import cost, open_writer, recipe_questions, show_prompts
 from molsaki.teacher.rationales import GenerationReport
 
 if TYPE_CHECKING:
-    from molsaki.spans.views import View
-    from molsaki.stages.import_rationales import Columns
-    from molsaki.stages.students import Done, Job
+    from molsaki.data.mapping import ColumnMap
+    from molsaki.stages.students import Job, JobResult
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-ALSO_TESTED = "its text is in a test set too"
+"""Called with the number of rows done and the number of all rows."""
+
+
+# ---- data ----
 
 
 def load_data(workspace: Workspace) -> Mapping[str, Any]:
-    """Load every set of the recipe into the run directory; a training problem that a test set has is left out.
+    """Load every set of the recipe into the run directory. Training problems that are in a test set are left out.
 
     Returns:
-        The stage's manifest: for every set how many rows came, were kept and were left out, and why.
+        The manifest of the stage: for every set, how many rows were read and kept, and why others were not.
 
     Raises:
-        ArtefactError: some of the problems that the stage left are not there any more.
+        ArtefactError: the stage has finished, but problems that it wrote are missing.
+        DataError: a source cannot be read.
     """
-    done = workspace.run.stage_done(DATA)
-    if done is not None:
+    manifest = workspace.run.stage_done(DATA)
+    if manifest is not None:
         workspace.require_problems()
-        return done
-    recipe, data = workspace.recipe, workspace.recipe.data
-    reports: dict[str, RowReport] = {}
-    tested: set[str] = set()
-    for name, spec in data.tests.items():
-        problems, reports[name] = _load(recipe, spec)
-        workspace.write_problems(name, problems)
-        tested |= {_same_text(problem) for problem in problems}
-    sets = {TRAIN: data.train} | ({VALIDATION: data.validation} if data.validation else {})
-    for name, spec in sets.items():
-        problems, report = _load(recipe, spec)
-        kept = [problem for problem in problems if _same_text(problem) not in tested]
-        for problem in problems:
-            if _same_text(problem) in tested:
-                report.kept -= 1
-                report.read -= 1
-                report.skip(problem.id, ALSO_TESTED)
-        if name == TRAIN and data.validation_rows:
-            aside = sorted(kept, key=lambda problem: hash_text("validation", problem.text))[: data.validation_rows]
-            if kept and len(aside) == len(kept):
-                raise DataError(
-                    f"Expected more training problems than the {data.validation_rows} to set aside for validation "
-                    f"(data.validation_rows); got {len(kept)}. Nothing would be left to learn from; set aside fewer, "
-                    "or take more problems (data.train.limit)."
-                )
-            workspace.write_problems(VALIDATION, aside)
-            report.note(f"set aside for validation: {len(aside)}")
-            left_out = {problem.id for problem in aside}
-            kept = [problem for problem in kept if problem.id not in left_out]
-        workspace.write_problems(name, kept)
-        reports[name] = report
-    manifest = {name: report.to_dict() for name, report in reports.items()}
+        return manifest
+    manifest = {name: report.to_dict() for name, report in load_sets(workspace).items()}
     workspace.run.finish_stage(DATA, manifest)
     return manifest
 
 
-def _load(recipe: Recipe, spec: DataSpec) -> tuple[list[Problem], RowReport]:
-    loaded = load_problems(
-        spec.source,
-        path=recipe.data_path(spec.path),
-        split=spec.split,
-        columns=spec.columns,
-        limit=spec.limit,
-    )
-    require_unique_ids(loaded)
-    return list(loaded.problems), loaded.report
-
-
-def _same_text(problem: Problem) -> str:
-    return hash_text(" ".join(problem.text.casefold().split()))
+# ---- rationales ----
 
 
 def generate(workspace: Workspace, progress: Progress | None = None, *, partial: bool = False) -> Mapping[str, Any]:
-    """Have rationales written, or take them over, for the training problems; keep what reaches the right answer.
+    """Get a rationale for every training problem, from the source that the recipe names, and keep the right ones.
 
     Args:
         workspace: the run.
-        progress: see `generate_rationales`.
-        partial: the stage has finished even if a server gave no answer to some questions (`unanswered`); else it has
-            not, and the next call asks for them again.
+        progress: called as completions arrive.
+        partial: finish the stage even if a server did not answer some questions. Otherwise it stays unfinished, and
+            the next call asks them again.
 
     Returns:
-        The stage's manifest: how many were kept, and why the others were not; how many tokens that took, and what
-        they cost where the recipe has prices.
+        The manifest of the stage: how many rationales were kept and why others were not, the number of tokens, and
+        their cost if the recipe has prices.
     """
     load_data(workspace)
     done = workspace.run.stage_done(GENERATE)
     if done is not None and not workspace.lost_rationales():
         return done
-    report = _write_rationales(workspace, workspace.read_problems(TRAIN), progress)
+    report = _get_rationales(workspace, progress)
     manifest: dict[str, Any] = report.to_dict()
     manifest |= cost(workspace.recipe, manifest["tokens"])
     if partial or not report.unanswered:
@@ -131,43 +90,28 @@ def generate(workspace: Workspace, progress: Progress | None = None, *, partial:
     return manifest
 
 
-def prompts(recipe: Recipe, rows: int) -> Iterator[tuple[str, str, str]]:
-    """What the teacher of a recipe would get about its first training problems; nothing is written.
-
-    Yields:
-        The problem's id, the pass, and the text or, for a server that is sent chats, the turns.
-    """
-    writer, questions = open_writer(recipe, to_show=True), recipe_questions(recipe)
-    problems, _ = _load(recipe, recipe.data.train)
-    for problem in problems[:rows]:
-        for which, shown in show_prompts(writer, questions, problem):
-            yield problem.id, which, shown
-
-
-def _write_rationales(workspace: Workspace, problems: list[Problem], progress: Progress | None) -> GenerationReport:
+def _get_rationales(workspace: Workspace, progress: Progress | None) -> GenerationReport:
     from molsaki.stages.generate import generate_rationales, own_rationales
-    from molsaki.stages.import_rationales import IMPORTED, import_palm
+    from molsaki.stages.import_rationales import IMPORTED, import_file, import_palm, keyword_source
 
-    recipe = workspace.recipe
-    settings = recipe.rationales
-    log = workspace.rationale_log
-    named = "question-words" if settings.keywords == "question-words" else "data"
+    recipe, settings, log = workspace.recipe, workspace.recipe.rationales, workspace.rationale_log
+    problems = workspace.read_problems(TRAIN)
+    if settings.source == "file":
+        return import_file(workspace, problems)
     if workspace.run.path(IMPORTED).exists():
         raise ArtefactError(
-            f"Expected the import into {workspace.run.folder} to have finished, as {IMPORTED} says that its rationales "
-            "are imported; some are missing. Two sources would be mixed, and nothing was written; run the same "
-            "`molsaki import` command again, which goes on where it stopped, or start over with --overwrite."
+            f"Expected a finished import in {workspace.run.folder}, as {IMPORTED} exists; some rationales are missing. "
+            "Two sources would be mixed. Run the same `molsaki import` command again, or start over with --overwrite."
         )
-    if settings.source == "dataset":
-        return own_rationales(problems, log, keywords_from=named)  # type: ignore[arg-type]
-    if settings.source == "palm":
-        return import_palm(recipe, problems, log)
     if settings.source == "imported":
         raise ArtefactError(
-            "Expected the rationales that this recipe imports (rationales.source: imported); they are not there yet. "
-            "Nothing was generated; run `molsaki import` with this recipe, directory and the file that has them."
+            f"Expected imported rationales in {workspace.run.folder} (rationales.source: imported); there are none. "
+            "Run `molsaki import` with this recipe and directory and the file of rationales."
         )
-
+    if settings.source == "dataset":
+        return own_rationales(problems, log, keywords_from=keyword_source(recipe))
+    if settings.source == "palm":
+        return import_palm(recipe, problems, log)
     return generate_rationales(
         open_writer(recipe),
         problems,
@@ -180,20 +124,20 @@ def _write_rationales(workspace: Workspace, problems: list[Problem], progress: P
     )
 
 
-def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapping[str, Any]:
-    """Take over rationales that exist already, in the place of what a teacher would write.
+def import_completions(workspace: Workspace, file: Path | None, columns: ColumnMap) -> Mapping[str, Any]:
+    """Use rationales from a file instead of generating them.
 
     Args:
         workspace: the run.
-        file: rows of any tool; None takes PaLM's completions for the training data.
-        columns: the file's columns.
+        file: completions written by any tool; None for PaLM's completions of the training data.
+        columns: the columns of the file.
 
     Returns:
-        The generate stage's manifest, with the name and the hash of what was imported.
+        The manifest of the generate stage, with the name and the hash of what was imported.
 
     Raises:
-        ArtefactError: the run has its rationales from elsewhere.
-        DataError: the file cannot be read, or there are no completions for these problems.
+        ArtefactError: the run has rationales from another source.
+        DataError: the file cannot be read, or has no completions for the training problems.
     """
     from molsaki.stages.import_rationales import import_into
 
@@ -207,44 +151,64 @@ def take_over(workspace: Workspace, file: Path | None, columns: Columns) -> Mapp
     return manifest
 
 
-def views(workspace: Workspace) -> list[View]:
-    """The views of the teacher's attention that the recipe's methods compare, each once; none if none reads it.
+def preview_prompts(recipe: Recipe, rows: int) -> Iterator[tuple[str, str, str]]:
+    """The teacher's prompts for the first training problems of a recipe. Writes nothing and loads no model.
 
-    The teacher's next tokens are read with its stepwise attention, so a method that compares them brings that view.
+    Yields:
+        The id of the problem, the name of the pass, and the prompt.
     """
-    from molsaki.methods import terms_of
-    from molsaki.spans.views import VIEWS
-
-    methods = [terms_of(spec.name, spec.settings) for spec in workspace.recipe.methods]
-    needed: set[str] = {terms.attention.view for terms in methods if terms.attention is not None}
-    if any(terms.next_tokens for terms in methods):
-        needed.add(STEPS.name)
-    return [view for name, view in VIEWS.items() if name in needed]
+    writer, questions = open_writer(recipe, to_show=True), recipe_questions(recipe)
+    problems, _ = load_set(recipe, recipe.data.train)
+    for problem in problems[:rows]:
+        for name, prompt in show_prompts(writer, questions, problem):
+            yield problem.id, name, prompt
 
 
-def attend(workspace: Workspace, progress: Progress | None = None, view: View = STEPS) -> Mapping[str, Any]:
-    """Read a view of the teacher's attention on the rationales that were kept; all processes of the job take part.
+# ---- the signals of the teacher ----
+
+
+def attend(
+    workspace: Workspace, progress: Progress | None = None, *, names: Sequence[str] | None = None
+) -> Mapping[str, Mapping[str, Any]]:
+    """Read what the methods compare of the teacher, on the rationales that were kept.
+
+    Signals that were read before are left alone. The others are read together, in one forward pass per batch. All
+    processes of the job take part.
+
+    Args:
+        workspace: the run.
+        progress: called with the number of texts read and the number of all texts.
+        names: the signals; by default those that the recipe's methods compare.
 
     Returns:
-        The stage's manifest: how many rationales were read, and why the others were not.
+        For each signal, the number of rationales that were read, and why others were not.
+
+    Raises:
+        ArtefactError: the generate stage has not finished.
     """
-    from molsaki.stages.next_tokens import TOLD, unread_rows, wants_next_tokens
-
-    done, generated = on_main_process(lambda: [workspace.run.stage_done(stage) for stage in (view.stage, GENERATE)])
-    # A run that got a method which compares next tokens reads those too; its attention is there and is left alone.
-    if done is not None and (TOLD in done or view is not STEPS or not wants_next_tokens(workspace)):
-        unread = on_main_process(lambda: unread_rows(workspace, view))
-        if not unread:
-            return done
-        logger.warning("%d rows of the %s are missing though it was read; they are read now", unread, view.title)
-    if generated is None:
-        raise ArtefactError(
-            f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished there. Run "
-            "`molsaki generate` with this recipe and directory first."
-        )
     from molsaki.stages.attend import read_teacher
+    from molsaki.stages.signals import needed_signals, read_so_far, unread_rows
 
-    return read_teacher(workspace, progress, view)
+    names = needed_signals(workspace.recipe) if names is None else names
+    done, unread = on_main_process(
+        lambda: (read_so_far(workspace), {name: unread_rows(workspace, name) for name in names})
+    )
+    for name in names:
+        if unread[name]:
+            title = done[name]["title"]
+            logger.warning("%d rows of the %s are missing although it was read; reading them", unread[name], title)
+    missing = [name for name in names if name not in done or unread[name]]
+    if missing:
+        if on_main_process(lambda: workspace.run.stage_done(GENERATE)) is None:
+            raise ArtefactError(
+                f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished. Run "
+                "`molsaki generate` with this recipe and directory first."
+            )
+        done = read_teacher(workspace, missing, progress)
+    return {name: done[name] for name in names}
+
+
+# ---- students ----
 
 
 def students(
@@ -253,91 +217,62 @@ def students(
     train: bool = True,
     test: bool = True,
     workers: int | None = None,
-    each: Callable[[Done], None] | None = None,
-) -> list[Done]:
-    """Train and test every method with every seed; what is there already is left as it is.
+    on_done: Callable[[JobResult], None] | None = None,
+) -> list[JobResult]:
+    """Train a student for every method and seed, and test it on every test set. Finished ones are skipped.
 
     Args:
         workspace: the run.
-        train: train students that are not there.
-        test: test them on sets that they were not tested on.
-        workers: how many at a time; by default one a GPU, or one a core. Several processes of one job
-            (`accelerate launch`) train one student at a time instead, all of them each.
-        each: called as each student is done.
+        train: train students that do not exist yet.
+        test: test students on sets without predictions.
+        workers: number of students at a time; by default one per GPU, or one per core without GPUs. With several
+            processes of one job (`accelerate launch`), all of them train one student together instead.
+        on_done: called with the result of each student.
 
     Raises:
-        ArtefactError: an earlier stage, or a student to test, is missing.
+        ArtefactError: an earlier stage has not finished, or a student to test does not exist.
     """
-    return run_students(student_jobs(workspace, train=train, test=test), workers=workers, each=each)
+    from molsaki.stages.students import run_jobs
+
+    return run_jobs(student_jobs(workspace, train=train, test=test), workers=workers, on_done=on_done)
 
 
 def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True) -> list[Job]:
-    """One job for each method and seed, seed by seed, so that a run that is stopped early has whole comparisons.
+    """One job for each seed and method. All methods of a seed come together, so a partial run can compare them.
 
     Raises:
-        ArtefactError: an earlier stage, some of what it left, or a student to test, is missing.
+        ArtefactError: an earlier stage has not finished, rows that it wrote are missing, or a student to test does not
+            exist.
     """
-    from molsaki.stages.next_tokens import has_next_tokens, wants_next_tokens
-    from molsaki.stages.students import Job, require_all_rows
+    from molsaki.stages.students import Job, require_all_rows, require_stages
 
     recipe = workspace.recipe
     workspace.require_problems()
-    for stage in (GENERATE, *(view.stage for view in views(workspace))):
-        if train and workspace.run.stage_done(stage) is None:
-            raise ArtefactError(
-                f"Expected the {stage} stage of {workspace.run.folder} to have finished; it has not. Run "
-                f"`molsaki {stage.partition('-')[0]}` with this recipe and directory first."
-            )
-    if train and wants_next_tokens(workspace) and not has_next_tokens(workspace):
-        raise ArtefactError(
-            f"Expected the teacher's next tokens of {workspace.run.folder} to have been read; they have not, since the "
-            "run got a method that compares them after its attention was read. Run `molsaki attend` with this recipe "
-            "and directory first."
-        )
+    if train:
+        require_stages(workspace)
     pairs = [(method.label, seed) for seed in recipe.seeds for method in recipe.methods]
     missing = [pair for pair in pairs if not workspace.student(*pair).is_dir()]
     if train and missing:
-        require_all_rows(workspace, views(workspace))
+        require_all_rows(workspace)
     if missing and not train:
         raise ArtefactError(
-            f"Expected {len(pairs)} trained students in {workspace.run.folder}; {len(missing)} are missing, "
-            f"{missing[0][0]} with seed {missing[0][1]} among them. Run `molsaki train` with this recipe first."
+            f"Expected {len(pairs)} trained students in {workspace.run.folder}; {len(missing)} are missing, for "
+            f"example {missing[0][0]} with seed {missing[0][1]}. Run `molsaki train` with this recipe first."
         )
     return [Job(workspace.run.folder, label, seed, train, test) for label, seed in pairs]
 
 
-def run_students(
-    jobs: Sequence[Job], *, workers: int | None = None, each: Callable[[Done], None] | None = None
-) -> list[Done]:
-    """Do the jobs of one run or of several; see `students`."""
-    from molsaki.stages.students import run_job, run_jobs_together
-
-    if process_count() > 1:
-        if workers not in (None, 1):
-            raise InputError(
-                f"Expected no workers where {process_count()} processes train every student together; got {workers}. "
-                "Nothing was trained; leave --workers out, or start one process."
-            )
-        return list(_each(run_jobs_together(jobs), each))
-    return list(_each(run_in_workers(run_job, jobs, workers), each))
-
-
-def _each(items: Iterable[Done], call: Callable[[Done], None] | None) -> Iterable[Done]:
-    for item in items:
-        if call is not None:
-            call(item)
-        yield item
+# ---- results ----
 
 
 def results(workspace: Workspace) -> list[dict[str, Any]]:
-    """Write results.json, and scores.json with intervals and what went wrong, from the predictions on disk.
+    """Score the predictions and write results.json, and scores.json with intervals and counts of failures.
 
     Returns:
         The rows of results.json.
     """
     from molsaki.evaluation.score import result_row, score
 
-    task = workspace.recipe.data.task
     rows, scores = [], []
     for test in workspace.test_names:
         for method in workspace.recipe.methods:
@@ -345,7 +280,7 @@ def results(workspace: Workspace) -> list[dict[str, Any]]:
                 if not workspace.predictions(method.label, seed, test).is_file():
                     continue
                 scored = score(workspace.read_predictions(method.label, seed, test))
-                rows.append(result_row(task, test, method.label, seed, scored))
+                rows.append(result_row(workspace.recipe.data.task, test, method.label, seed, scored))
                 scores.append({**rows[-1], **scored.to_dict()})
     write_json(workspace.run.path("results.json"), rows)
     write_json(workspace.run.path("scores.json"), scores)

@@ -1,85 +1,60 @@
-"""What the results of a run say: means over seeds with intervals, and paired differences to a baseline."""
+"""Statistics of a run: mean accuracies, paired differences to the baseline, and counts of answers without a score."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from molsaki.evaluation.crossed import PairedDifference
-from molsaki.evaluation.intervals import Interval, seed_interval, wilson_interval
+from molsaki.evaluation.intervals import MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import compare
 from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import read_json
 
 
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """Mean accuracy of one method on one test set.
+def means(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, MeanAccuracy]]:
+    """Mean accuracies by method label and test set, without sets that no student was tested on.
 
-    Attributes:
-        mean: over seeds.
-        interval: Student's t over seeds; with one seed, Wilson's over problems.
-        seeds: how many.
+    Args:
+        workspace: the run.
+        rows: the rows of results.json.
     """
-
-    mean: float
-    interval: Interval
-    seeds: int
-
-
-def means(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Mean]]:
-    """Mean accuracies by method label and test set; a cell that nothing was tested for is not there."""
-    table: dict[str, dict[str, Mean]] = {}
-    for method in workspace.recipe.methods:
-        table[method.label] = {}
+    table: dict[str, dict[str, MeanAccuracy]] = {method.label: {} for method in workspace.recipe.methods}
+    for label, cells in table.items():
         for test in workspace.test_names:
-            found = [row for row in rows if row["method"] == method.label and row["split"] == test]
-            if not found:
-                continue
-            accuracies = [row["accuracy"] for row in found]
-            if len(found) == 1:
-                interval = wilson_interval(found[0]["correct"], found[0]["n"])
-            else:
-                interval = seed_interval(accuracies)
-            table[method.label][test] = Mean(sum(accuracies) / len(accuracies), interval, len(accuracies))
+            own = [row for row in rows if row["method"] == label and row["split"] == test]
+            if own:
+                cells[test] = mean_accuracy([row["correct"] for row in own], own[0]["n"])
     return table
 
 
 def failures(workspace: Workspace) -> dict[str, dict[str, int]]:
-    """How many answers of each method are no answers, over all sets and seeds: unparsable, cut off, too long."""
+    """Counts of the answers of each method that could not be parsed, over all sets and seeds."""
     scores = read_json(workspace.run.path("scores.json"), "the scores of a run")
-    named = {"unparsable": "answers unparsable", "cut": "cut off", "too_long": "questions too long"}
-    found: dict[str, dict[str, int]] = {}
+    names = {"unparsable": "unparsable", "cut": "cut off", "too_long": "question too long"}
+    table: dict[str, dict[str, int]] = {}
     for method in workspace.recipe.methods:
-        mine = [row for row in scores if row["method"] == method.label]
-        sums = {shown: sum(row[name] for row in mine) for name, shown in named.items()}
-        found[method.label] = {shown: n for shown, n in sums.items() if n}
-    return found
+        own = [row for row in scores if row["method"] == method.label]
+        counts = {shown: sum(row[name] for row in own) for name, shown in names.items()}
+        table[method.label] = {shown: n for shown, n in counts.items() if n}
+    return table
 
 
 def differences(workspace: Workspace) -> dict[tuple[str, str], dict[str, PairedDifference]]:
-    """Paired differences of every other method to the recipe's baseline, by test set, over the seeds that both have."""
-    recipe = workspace.recipe
-    baseline = recipe.baseline
-    if baseline is None:
-        return {}
-    found = {}
-    for method in recipe.methods:
+    """Paired differences of every other method to the baseline by test set, over the seeds that both have."""
+    recipe, baseline = workspace.recipe, workspace.recipe.baseline
+    table: dict[tuple[str, str], dict[str, PairedDifference]] = {}
+    for method in recipe.methods if baseline is not None else ():
         if method.label == baseline:
             continue
+        assert baseline is not None
         cells = {}
         for test in workspace.test_names:
-            seeds = [
-                seed
-                for seed in recipe.seeds
-                if all(workspace.predictions(label, seed, test).is_file() for label in (method.label, baseline))
-            ]
+            pair = method.label, baseline
+            seeds = [s for s in recipe.seeds if all(workspace.predictions(label, s, test).is_file() for label in pair)]
             if seeds:
-                cells[test] = compare(
-                    [workspace.read_predictions(method.label, seed, test) for seed in seeds],
-                    [workspace.read_predictions(baseline, seed, test) for seed in seeds],
-                )
+                a, b = ([workspace.read_predictions(label, seed, test) for seed in seeds] for label in pair)
+                cells[test] = compare(a, b)
         if cells:
-            found[method.label, baseline] = cells
-    return found
+            table[pair] = cells
+    return table

@@ -1,31 +1,38 @@
-"""One student of a run: trained if it is not there yet, tested on what it has not been tested on yet.
+"""Train and test the students of a run.
 
-This is what a worker process does; everything comes from the run directory and goes there.
+A job is one student: it is trained if it does not exist, and tested on the sets without predictions. Jobs run in worker
+processes. They read and write only files of the run directory.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import Recipe
 from molsaki.distributed import on_main_process, process_count, process_number, wait
 from molsaki.encoding.encode import context_length
 from molsaki.encoding.prompts import PromptTemplate
-from molsaki.errors import ArtefactError, MolsakiError
-from molsaki.evaluation.score import in_order, predict, score
+from molsaki.errors import ArtefactError, InputError, MolsakiError
+from molsaki.evaluation.score import Prediction, in_order, predict, score
 from molsaki.methods import METHODS, Task
 from molsaki.models.load import load_model, load_tokenizer, model_at, pick_device, quiet_libraries, tokenizer_at
-from molsaki.spans.views import STEPS, VIEWS, View
-from molsaki.stages.attend import attention_rules
-from molsaki.stages.next_tokens import open_next_tokens, unread_rows
-from molsaki.stages.workspace import TRAIN, VALIDATION, Workspace
-from molsaki.store.fingerprints import fingerprint, require_same
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.records import Problem
+from molsaki.stages.signals import (
+    make_signal,
+    method_signals,
+    needed_signals,
+    open_next_tokens,
+    open_store,
+    read_so_far,
+    unread_rows,
+)
+from molsaki.stages.workers import run_in_workers
+from molsaki.stages.workspace import GENERATE, TRAIN, VALIDATION, Workspace
 from molsaki.store.whole_files import disk_is_full, refuse_write
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
@@ -36,12 +43,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FEWER = "problems with a rationale less than `examples` asks for"
+FEWER = "fewer problems with a rationale than `examples` requests"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One student to train, to test, or both."""
+    """A student to train, to test, or both.
+
+    Attributes:
+        run: the run directory.
+        label, seed: the student's method and seed.
+        train: train the student if it does not exist.
+        test: test it on the sets without predictions.
+    """
 
     run: Path
     label: str
@@ -51,16 +65,16 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What became of a job.
+class JobResult:
+    """The result of a job.
 
     Attributes:
         job: the job.
-        trained: whether it was trained now; False if the student was there.
-        tested: test sets that were decoded now.
+        trained: whether the job trained the student; False if it existed.
+        tested: the test sets that the job tested it on.
         accuracy: accuracy on every test set.
         seconds: time of the training.
-        notes: what is to be said of its data: counts with reasons.
+        notes: counts of training examples by what was left out or cut.
     """
 
     job: Job
@@ -71,75 +85,113 @@ class Done:
     notes: Mapping[str, int]
 
 
-def require_all_rows(workspace: Workspace, views: Sequence[View]) -> None:
-    """Count what students learn from, so that all of a run learn from the same, whenever they are trained.
+def require_stages(workspace: Workspace) -> None:
+    """Check that everything that students learn from was made.
 
     Raises:
-        ArtefactError: rationales, or rows of the teacher's in one of these views, are missing though the stage that
-            makes them has finished.
+        ArtefactError: the generate stage has not finished, or a signal that a method compares was not read.
     """
-    lost = {"generate": workspace.lost_rationales(), "attend": sum(unread_rows(workspace, view) for view in views)}
+    if workspace.run.stage_done(GENERATE) is None:
+        raise ArtefactError(
+            f"Expected the generate stage of {workspace.run.folder} to have finished; it has not. Run "
+            "`molsaki generate` with this recipe and directory first."
+        )
+    done = read_so_far(workspace)
+    missing = [make_signal(workspace, name).title for name in needed_signals(workspace.recipe) if name not in done]
+    if missing:
+        raise ArtefactError(
+            f"Expected the teacher's {', '.join(missing)} in {workspace.run.folder}, which methods of the recipe "
+            "compare; it was not read. Run `molsaki attend` with this recipe and directory first."
+        )
+
+
+def require_all_rows(workspace: Workspace) -> None:
+    """Check that no row of training data is missing, so that all students of a run train on the same data.
+
+    Raises:
+        ArtefactError: rationales, or rows of a signal, are missing although their stage has finished.
+    """
+    unread = sum(unread_rows(workspace, name) for name in needed_signals(workspace.recipe))
+    lost = {"generate": workspace.lost_rationales(), "attend": unread}
     for stage, rows in lost.items():
         if rows:
             raise ArtefactError(
-                f"Expected all rows that the {stage} stage of {workspace.run.folder} has made; {rows} are missing. The "
-                "students that are still to be trained would learn from less than the others, and nothing was trained; "
-                f"run `molsaki {stage}` with this recipe and directory, which makes those rows alone."
+                f"Expected all rows that the {stage} stage of {workspace.run.folder} wrote; {rows} are missing. New "
+                f"students would train on less data than the others. Run `molsaki {stage}` with this recipe and "
+                "directory, which adds only these rows."
             )
 
 
-def run_job(job: Job) -> Done:
-    """Do one job.
+def run_jobs(
+    jobs: Sequence[Job], *, workers: int | None = None, on_done: Callable[[JobResult], None] | None = None
+) -> list[JobResult]:
+    """Run the jobs of one run or of several. See `pipeline.students` for the arguments.
 
     Raises:
-        StageError: there is no space left; what is whole stays, and the next run goes on from there.
+        InputError: `workers` is given, and several processes work on this job.
+    """
+    if process_count() > 1 and workers not in (None, 1):
+        raise InputError(
+            f"Expected no --workers with {process_count()} processes that train each student together; got {workers}. "
+            "Nothing was trained. Leave --workers out, or start one process."
+        )
+    results = []
+    for result in _run_together(jobs) if process_count() > 1 else run_in_workers(run_job, jobs, workers):
+        if on_done is not None:
+            on_done(result)
+        results.append(result)
+    return results
+
+
+def run_job(job: Job) -> JobResult:
+    """Run one job.
+
+    Raises:
+        StageError: the disk is full. Complete checkpoints stay, and the next run continues from them.
     """
     try:
         return _run_job(job)
     except Exception as error:
         if isinstance(error, MolsakiError) or not disk_is_full(error):
             raise
-        consequence = f"The student {job.label} with seed {job.seed} is not finished; checkpoints that are whole stay."
+        consequence = f"The student {job.label} with seed {job.seed} is not finished. Complete checkpoints stay."
         refuse_write(job.run, error, consequence)
 
 
-def run_jobs_together(jobs: Sequence[Job]) -> Iterator[Done]:
-    """Do jobs one after another with all processes on each; then every process tests its share of the students.
+def _run_together(jobs: Sequence[Job]) -> Iterator[JobResult]:
+    """Train the students one after another with all processes; then each process tests its share of them.
 
     Yields:
-        In every process, what became of each job; those that are tested too come when all have been trained.
+        In every process, the results of all jobs. Results with tests come after the last training.
     """
-    trained: list[Done] = []
+    trained: list[JobResult] = []
     for job in jobs:
-        done = run_job(replace(job, test=False))
-        trained.append(replace(done, job=job))
+        result = run_job(replace(job, test=False))
+        trained.append(replace(result, job=job))
         if not job.test:
             yield trained[-1]
-    tested = [job for job in jobs if job.test]
-    missing = on_main_process(lambda: {_name(job): _not_tested(Workspace.open(job.run), job) for job in tested})
-    for job in tested[process_number() :: process_count()]:
+    to_test = [job for job in jobs if job.test]
+    untested = on_main_process(lambda: [_untested_sets(Workspace.open(job.run), job) for job in to_test])
+    for job in to_test[process_number() :: process_count()]:
         run_job(replace(job, train=False))
     wait()
-    for done in trained:
-        if done.job.test:
-            now = run_job(replace(done.job, train=False))
-            yield replace(done, tested=tuple(missing[_name(done.job)]), accuracy=now.accuracy)
+    for result, sets in zip([result for result in trained if result.job.test], untested, strict=True):
+        accuracy = run_job(replace(result.job, train=False)).accuracy  # reads the predictions of all processes
+        yield replace(result, tested=tuple(sets), accuracy=accuracy)
 
 
-def _run_job(job: Job) -> Done:
+def _run_job(job: Job) -> JobResult:
     quiet_libraries()
     workspace = Workspace.open(job.run)
     folder = workspace.student(job.label, job.seed)
-    trained, seconds = False, 0.0
-    notes: dict[str, int] = {}
-    tested: tuple[str, ...] = ()
-    accuracy: dict[str, float] = {}
+    result = JobResult(job, trained=False, tested=(), accuracy={}, seconds=0.0, notes={})
     if job.train and not on_main_process(folder.is_dir):
         seconds, notes = _train(workspace, job, folder)
-        trained = True
+        result = replace(result, trained=True, seconds=seconds, notes=notes)
     if job.test:
         tested, accuracy = _test(workspace, job, folder)
-    return Done(job, trained, tested, accuracy, seconds, notes)
+        result = replace(result, tested=tested, accuracy=accuracy)
+    return result
 
 
 def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[str, int]]:
@@ -153,19 +205,18 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     terms = method.terms_of(settings)
     tasks: set[Task] = {"predict", "explain", *terms.tasks}
     templates = {task: workspace.template(task) for task in tasks}
-    asked = templates[method.answers_with]
-    choice = terms.attention
-    store = None if choice is None else open_store(workspace, VIEWS[choice.view])
+    test_prompt = templates[method.answers_with]
+    store = None if terms.attention is None else open_store(workspace, terms.attention.view)
     problems, texts = workspace.read_texts(TRAIN)
     problems = problems[: spec.examples]
-    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, choice)
+    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, terms.attention)
     if terms.next_tokens is not None:
-        expected, tokens = open_next_tokens(workspace, tokenizer)
-        examples = add_next_tokens(examples, texts, expected, tokens, terms.next_tokens.temperature, report)
+        stored, tokens = open_next_tokens(workspace, tokenizer)
+        examples = add_next_tokens(examples, texts, stored, tokens, terms.next_tokens.temperature, report)
     validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
-        predictions = _decode(recipe, model, tokenizer, validation_problems, asked)
+        predictions = _predict(recipe, model, tokenizer, validation_problems, test_prompt)
         return {"accuracy": score(predictions).accuracy}
 
     notes = {**report.skipped, **report.notes}
@@ -182,83 +233,74 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
         output=folder,
         validation=encode_labels(tokenizer, validation_problems, templates["predict"], max_length) or None,
         validate=validate if validation_problems else None,
-        max_new_tokens=recipe.evaluation.bound_for(asked),
-        card=lambda: model_card(
-            {
-                "label": job.label,
-                "seed": job.seed,
-                "method": method.name,
-                "summary": method.summary,
-                "student": recipe.student.name,
-                "writer": _named(recipe.teacher.writer, recipe.rationales.source),
-                "reader": _named(recipe.teacher.attending, "none")
-                if terms.attention or terms.next_tokens
-                else "not read",
-                "examples": len(examples),
-                "task": recipe.data.task,
-                "steps": training.steps,
-                "batch": training.batch_size,
-                "prompt": asked.prompt("{question}"),
-            },
-            {"method": settings.model_dump(), "training": training.model_dump(mode="json")},
-        ),
+        max_new_tokens=recipe.evaluation.bound_for(test_prompt),
+        card=lambda: _card(workspace, job, len(examples)),
         notes=notes,
         show_progress=False,
     )
     return metrics["seconds"], notes
 
 
-def _named(spec: ModelSpec | ServerSpec | None, otherwise: str) -> str:
-    return otherwise if spec is None else f"`{spec.name}`"
+def _card(workspace: Workspace, job: Job, examples: int) -> str:
+    recipe, spec = workspace.recipe, workspace.method(job.label)
+    method, training = METHODS[spec.name], recipe.training_of(spec)
+    facts = {
+        "label": job.label,
+        "seed": job.seed,
+        "method": method.name,
+        "summary": method.summary,
+        "student": recipe.student.name,
+        "writer": _model_name(recipe.teacher.writer, recipe.rationales.path or recipe.rationales.source),
+        "reader": _model_name(recipe.teacher.attending, "none") if method_signals(spec) else "not read",
+        "examples": examples,
+        "task": recipe.data.task,
+        "steps": training.steps,
+        "batch": training.batch_size,
+        "prompt": workspace.template(method.answers_with).prompt("{question}"),
+    }
+    settings = method.Settings(**spec.settings).model_dump()
+    return model_card(facts, {"method": settings, "training": training.model_dump(mode="json")})
 
 
-def open_store(workspace: Workspace, view: View = STEPS) -> AttentionStore:
-    """A view of the teacher's attention, checked against what this run would have read."""
-    store = AttentionStore(workspace.run.path(view.folder))
-    wanted = fingerprint(**attention_rules(workspace, view))
-    found = {name: store.fingerprint.get(name, "nothing") for name in wanted}
-    require_same(found, wanted, "the attention store of this run")
-    return store
+def _model_name(spec: ModelSpec | ServerSpec | None, default: str) -> str:
+    return default if spec is None else f"`{spec.name}`"
 
 
-def _name(job: Job) -> str:
-    return f"{job.run}: {job.label}-{job.seed}"
-
-
-def _not_tested(workspace: Workspace, job: Job) -> list[str]:
-    """The test sets that a student has no predictions for, or not one for each problem."""
+def _untested_sets(workspace: Workspace, job: Job) -> list[str]:
+    """The test sets without a complete file of the student's predictions."""
     return [name for name in workspace.test_names if not workspace.has_predictions(job.label, job.seed, name)]
 
 
 def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Test a student. Returns the sets that it was tested on now, and its accuracy on all sets."""
     recipe = workspace.recipe
-    missing = _not_tested(workspace, job)
-    if missing:
+    untested = _untested_sets(workspace, job)
+    if untested:
         tokenizer = tokenizer_at(str(folder))
         model = model_at(str(folder)).to(pick_device())
-        asked = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
-        for name in missing:
+        prompt = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
+        for name in untested:
             problems, path = workspace.read_tests(name), workspace.predictions(job.label, job.seed, name)
             if path.is_file():
-                logger.warning("%s is not of exactly the %d problems of its set; it is made again", path, len(problems))
-            if recipe.evaluation.explain:  # first, since a student that has its predictions counts as tested
-                written = _decode(recipe, model, tokenizer, problems, workspace.template("explain"))
-                workspace.write_explanations(job.label, job.seed, name, written)
-            predictions = _decode(recipe, model, tokenizer, problems, asked)
+                logger.warning("%s does not match the %d problems of its set and is replaced", path, len(problems))
+            if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
+                explanations = _predict(recipe, model, tokenizer, problems, workspace.template("explain"))
+                workspace.write_explanations(job.label, job.seed, name, explanations)
+            predictions = _predict(recipe, model, tokenizer, problems, prompt)
             workspace.write_predictions(job.label, job.seed, name, predictions)
     accuracy = {
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
     }
-    return tuple(missing), accuracy
+    return tuple(untested), accuracy
 
 
-def _decode(
+def _predict(
     recipe: Recipe,
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    problems: Any,
+    problems: Sequence[Problem],
     template: PromptTemplate,
-) -> Any:
+) -> list[Prediction]:
     batches = predict(
         model,
         tokenizer,

@@ -1,10 +1,10 @@
-"""Several independent jobs at a time, each in a process of its own.
+"""Run independent jobs in parallel, each in a process of its own.
 
-Small students gain little from a second core but a whole second student from it, so on a CPU every job gets one
-thread; on GPUs every worker sees one device.
+A second core speeds up the training of a small student little, but it can train a second student. So the workers share
+the cores of a CPU, and each worker sees one GPU.
 
-The lock of a run directory is the starting process's and is free again once that is killed. A worker ends with it, as
-a kill ends it: files are whole or not there, and nobody goes on writing into a run that another process may have taken.
+The parent process holds the lock of the run directory, which is released if the parent is killed. Workers then exit at
+once, so that none writes into a run that another process has locked. Nothing is lost, since files are written whole.
 """
 
 from __future__ import annotations
@@ -29,45 +29,45 @@ Result = TypeVar("Result")
 def run_in_workers(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
 ) -> Iterator[Result]:
-    """Yield the results as they come.
+    """Call a function with each item in worker processes, and yield the results as they arrive.
 
     Args:
-        function: importable by name, since it runs in other processes.
-        items: one argument for each job.
-        workers: how many processes; by default one a GPU, or one a core without GPUs. With 1, the jobs run in this
-            process with all its threads, as they do under `accelerate launch`.
+        function: a function that can be imported by name.
+        items: the arguments, one per job.
+        workers: number of processes; by default one per GPU, or one per core without GPUs. With 1, the jobs run in
+            this process.
 
     Raises:
-        StageError: a worker was killed; the others have been stopped.
+        StageError: a worker was killed. The others were stopped.
     """
-    slots = _slots(workers, len(items))
-    if len(slots) <= 1:
+    gpus = _assign_gpus(workers, len(items))
+    if len(gpus) <= 1:
         yield from map(function, items)
         return
     context = multiprocessing.get_context("spawn")
-    devices: Queue[str | None] = context.Queue()
-    for slot in slots:
-        devices.put(slot)
-    threads = max(1, (os.cpu_count() or 1) // len(slots))
-    with ProcessPoolExecutor(len(slots), context, _start_worker, (devices, threads)) as pool:
+    queue: Queue[str | None] = context.Queue()
+    for gpu in gpus:
+        queue.put(gpu)
+    threads = max(1, (os.cpu_count() or 1) // len(gpus))
+    with ProcessPoolExecutor(len(gpus), context, _start_worker, (queue, threads)) as pool:
         try:
             futures = [pool.submit(function, item) for item in items]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             raise StageError(
-                f"Expected {len(slots)} workers to do {len(items)} jobs; one of them was killed in the middle, often "
-                "by the system for want of memory, and the others were stopped. What is whole stays; run the same "
-                "command again, which goes on from there, with fewer --workers if memory is short."
+                f"Expected {len(gpus)} workers to finish {len(items)} jobs; one was killed, often because memory ran "
+                "out. The others were stopped, and finished work stays. Run the same command again, with fewer "
+                "--workers if memory is short."
             ) from error
         except BaseException:
-            # Jobs that have begun stop by themselves, with a checkpoint; those that have not are not begun.
+            # Running jobs receive the interrupt too and save a checkpoint. Jobs that wait are cancelled.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _slots(workers: int | None, jobs: int) -> list[str | None]:
-    """One entry for each worker: the GPU that it sees, or None."""
+def _assign_gpus(workers: int | None, jobs: int) -> list[str | None]:
+    """One entry for each worker: its GPU, or None without GPUs."""
     if workers is not None and workers <= 1:
         return [None]
     gpus = _visible_gpus()
@@ -76,19 +76,19 @@ def _slots(workers: int | None, jobs: int) -> list[str | None]:
 
 
 def _visible_gpus() -> list[str]:
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name for name in named.split(",") if name.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip()]
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _start_worker(devices: Queue[str | None], threads: int) -> None:
-    threading.Thread(target=_end_with_parent, name="molsaki-parent", daemon=True).start()
-    device = devices.get()
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
+def _start_worker(gpus: Queue[str | None], threads: int) -> None:
+    threading.Thread(target=_exit_with_parent, name="molsaki-parent", daemon=True).start()
+    gpu = gpus.get()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -98,9 +98,9 @@ def _start_worker(devices: Queue[str | None], threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _end_with_parent() -> None:
-    """End this process at once when the one that started it is gone; a pool's worker would wait for it for ever."""
+def _exit_with_parent() -> None:
+    """Exit as soon as the parent process has ended. A worker of a pool would wait for it forever."""
     parent = multiprocessing.parent_process()
-    assert parent is not None, "a worker was started by nobody"
+    assert parent is not None, "a worker has a parent process"
     wait([parent.sentinel])
     os._exit(1)

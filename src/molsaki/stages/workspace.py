@@ -1,18 +1,18 @@
-"""What the stages find and leave in a run directory: which file is where, and how it is read back.
+"""The files of a run directory, and how stages read and write them.
 
-recipe.yaml  manifest.json            what is run, with which versions
+recipe.yaml  manifest.json            the resolved recipe, and the versions it was run with
 data/<set>.jsonl                      the problems of each set
-rationales.jsonl                      the rationale of each problem, kept or not, and why
-completions.jsonl                     all that the teacher wrote for them
-attention/  attention-heads/  …       where the teacher looked, in each view that a method compares
-next_tokens/                          what it expected to write next, where a method compares that
-students/<label>-<seed>/              plain model directories
+rationales.jsonl                      the rationale of each problem, and whether and why it was kept
+completions.jsonl                     all completions of the teacher
+attention/steps/  …/heads/  …/words/  the teacher's attention, in each view that a method compares
+attention/next-tokens/                the teacher's next-token distributions, if a method compares them
+students/<label>-<seed>/              the students, as model directories
 predictions/<label>-<seed>/<set>.jsonl
 predictions/<label>-<seed>/explanations/<set>.jsonl
 results.json                          one row for each task, set, method and seed
-scores.json                           the same with intervals and failures
-report.html  report/                  the page; its figures, what was read for it, the rationales that it shows
-stages/<stage>.json                   what each stage has to tell: counts, reasons, fingerprints
+scores.json                           the same with intervals and counts of failures
+report.html  report/                  the report, its figures, and what was generated and read for it
+stages/<stage>.json                   the manifest of each finished stage: counts, reasons, fingerprints
 """
 
 from __future__ import annotations
@@ -22,37 +22,40 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molsaki.config.recipe import TRAIN as TRAIN
+from molsaki.config.recipe import VALIDATION as VALIDATION
 from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, EvaluationError
 from molsaki.records import Problem, hash_text
 from molsaki.store.row_log import RowLog
 from molsaki.store.run_directory import RunDirectory
-from molsaki.store.whole_files import write_whole
+from molsaki.store.whole_files import read_json, write_whole
 from molsaki.teacher.rationales import RationaleRow, read_rationales
 
 if TYPE_CHECKING:
     from molsaki.evaluation.score import Prediction
     from molsaki.spans.text import Text
 
-TRAIN, VALIDATION = "train", "validation"
-DATA, GENERATE = "data", "generate"
-"""The stages that load problems and that have rationales written."""
+DATA, GENERATE, ATTEND = "data", "generate", "attend"
+"""The names of three stages: loading problems, generating rationales, and reading the teacher on them."""
+METRICS = "metrics.json"
+"""The file of a student's directory with the metrics of its training."""
 EXPLANATIONS = "explanations"
-"""The folder beside a student's predictions, which are files, whatever a test set is called."""
+"""The folder of explanations. It is a folder beside the files of predictions, so no name of a test set can clash."""
 
 
 class Workspace:
-    """A run directory together with the recipe that it belongs to."""
+    """A run directory and its recipe."""
 
     def __init__(self, run: RunDirectory, recipe: Recipe) -> None:
         self.run = run
         self.recipe = recipe
-        self._tested: dict[str, list[Problem]] = {}
+        self._test_problems: dict[str, list[Problem]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> Workspace:
-        """Open an existing run, as a worker process does."""
+        """Open an existing run."""
         from molsaki.config.methods import parse_run_recipe
 
         run = RunDirectory(folder)
@@ -61,72 +64,70 @@ class Workspace:
     # ---- problems ----
 
     def write_problems(self, name: str, problems: Iterable[Problem]) -> None:
-        """Keep the problems of one set."""
-        lines = "".join(json.dumps(problem.to_dict(), ensure_ascii=False) + "\n" for problem in problems)
-        write_whole(self._problem_file(name), lines)
-        self._tested.pop(name, None)
+        """Write the problems of a set."""
+        write_whole(self._problem_file(name), _json_lines(problems))
+        self._test_problems.pop(name, None)
 
     def read_problems(self, name: str) -> list[Problem]:
-        """The problems of one set.
+        """Read the problems of a set.
 
         Raises:
-            ArtefactError: the data stage has not been run, or some of what it left is not there any more.
+            ArtefactError: the data stage has not run, or problems that it wrote are missing.
         """
-        path, kept = self._problem_file(name), self._kept_problems().get(name, 0)
-        if not path.is_file() and not kept:
+        path, written = self._problem_file(name), self._count_written_problems().get(name, 0)
+        if not path.is_file() and not written:
             raise ArtefactError(
-                f"Expected the problems of {name!r} in {path}; they are not there. Run `molsaki generate` with this "
-                "recipe and directory first."
+                f"Expected the problems of {name!r} in {path}; the file does not exist. Run `molsaki generate` with "
+                "this recipe and directory first."
             )
         problems = [Problem.from_dict(row) for row in RowLog(path).rows()]
-        self._require_problems(name, len(problems), kept)
+        self._check_count(name, len(problems), written)
         return problems
 
     def require_problems(self) -> None:
-        """Count the problems of every set.
+        """Check that no problem of any set is missing.
 
         Raises:
-            ArtefactError: some of what the data stage left is not there any more.
+            ArtefactError: problems that the data stage wrote are missing.
         """
-        for name, kept in self._kept_problems().items():
-            self._require_problems(name, RowLog(self._problem_file(name)).count(), kept)
+        for name, written in self._count_written_problems().items():
+            self._check_count(name, RowLog(self._problem_file(name)).count(), written)
 
     def _problem_file(self, name: str) -> Path:
         return self.run.path("data", f"{name}.jsonl")
 
-    def _kept_problems(self) -> dict[str, int]:
-        """How many problems of each set the data stage left; nothing where it has not finished."""
-        kept = {name: int(report["kept"]) for name, report in self.stage(DATA).items()}
-        if kept and VALIDATION not in kept and self.has_validation:  # set aside from the training problems
-            kept[VALIDATION] = min(self.recipe.data.validation_rows, kept[TRAIN])
-            kept[TRAIN] -= kept[VALIDATION]
-        return kept
+    def _count_written_problems(self) -> dict[str, int]:
+        """The number of problems of each set that the data stage wrote; empty if it has not finished."""
+        counts = {name: int(report["kept"]) for name, report in self.stage(DATA).items()}
+        if counts and VALIDATION not in counts and self.has_validation:  # held out from the training problems
+            counts[VALIDATION] = min(self.recipe.data.validation_rows, counts[TRAIN])
+            counts[TRAIN] -= counts[VALIDATION]
+        return counts
 
-    def _require_problems(self, name: str, found: int, kept: int) -> None:
-        if found < kept:
-            path, told = self._problem_file(name), self.run.stage_path(DATA)
+    def _check_count(self, name: str, found: int, written: int) -> None:
+        if found < written:
+            path, manifest = self._problem_file(name), self.run.stage_path(DATA)
             raise ArtefactError(
-                f"Expected the {kept} problems of {name!r} that the data stage left in {path}; {kept - found} of them "
-                "are missing. Students would learn from other problems than those before, or be tested on others, and "
-                f"nothing was done; put the file back from a copy, or delete it together with {told} and run "
-                "`molsaki generate` with this recipe and directory, which loads every set anew from its source."
+                f"Expected the {written} problems of {name!r} that the data stage wrote to {path}; {written - found} "
+                "are missing. Students would train or be tested on other problems than before. Restore the file, or "
+                f"delete it and {manifest} and run `molsaki generate` with this recipe and directory."
             )
 
     def read_tests(self, name: str) -> list[Problem]:
-        """The problems of a test set that are tested on, in the set's order."""
-        if name in self._tested:
-            return list(self._tested[name])
-        problems, rows = self.read_problems(name), self.recipe.evaluation.rows
+        """The problems of a test set that students are tested on (see `evaluation.rows`), in the order of the set."""
+        if name in self._test_problems:
+            return list(self._test_problems[name])
+        problems, rows = self.read_problems(name), self.recipe.evaluation.rows_of(name)
         if rows is not None and rows < len(problems):
             chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
             ids = {problem.id for problem in chosen}
             problems = [problem for problem in problems if problem.id in ids]
-        self._tested[name] = problems  # every student's predictions are held against them
+        self._test_problems[name] = problems  # the predictions of every student are compared with them
         return list(problems)
 
     @property
     def test_names(self) -> list[str]:
-        """The test sets, the in-domain one first."""
+        """The names of the test sets, the in-domain one first."""
         return list(self.recipe.data.tests)
 
     @property
@@ -143,61 +144,65 @@ class Workspace:
 
     @property
     def completion_log(self) -> RowLog:
-        """The log of all that the teacher wrote."""
+        """The log of all completions of the teacher."""
         return RowLog(self.run.path("completions.jsonl"))
 
     def lost_rationales(self) -> int:
-        """How many rationales are not in the log any more though the generate stage has finished."""
-        told = self.stage(GENERATE)
-        written = told.get("problems", 0) - told.get("unanswered", 0)
+        """The number of rationales that the finished generate stage wrote and that are missing now."""
+        manifest = self.stage(GENERATE)
+        written = manifest.get("problems", 0) - manifest.get("unanswered", 0)
         return max(0, written - self.rationale_log.count()) if written else 0
 
     def read_texts(self, name: str) -> tuple[list[Problem], dict[str, Text]]:
-        """The problems of a set that have a rationale, and their texts as attention is read on them."""
+        """The problems of a set with a rationale, and the texts that attention is read on, by id."""
+        rows = read_rationales(self.rationale_log, self.read_problems(name))
+        return [row.problem for row in rows], {row.problem.id: self.text_of(row) for row in rows}
+
+    def text_of(self, row: RationaleRow) -> Text:
+        """The text that attention is read on: a question, its rationale, and what counts as a key."""
         from molsaki.spans.text import Text
 
-        rows = read_rationales(self.rationale_log, self.read_problems(name))
-        texts = {
-            row.problem.id: Text(row.problem.id, row.problem.text, row.rationale, self.keys_of(row)) for row in rows
-        }
-        return [row.problem for row in rows], texts
-
-    def keys_of(self, row: RationaleRow) -> Any:
-        """What counts as a key in a problem's texts."""
-        return "numbers" if self.recipe.keys == "numbers" else tuple(row.keywords or ())
+        keys = "numbers" if self.recipe.keys == "numbers" else tuple(row.keywords or ())
+        return Text(row.problem.id, row.problem.text, row.rationale, keys, self.recipe.rationales.steps)
 
     def template(self, name: str) -> PromptTemplate:
-        """One of the recipe's prompts."""
+        """The template of one of the recipe's prompts."""
         return self.recipe.prompts.template(name)
 
     # ---- students ----
 
     def student(self, label: str, seed: int) -> Path:
-        """The directory of one student."""
+        """The directory of a student."""
         return self.run.path("students", f"{label}-{seed}")
 
+    def read_metrics(self, label: str, seed: int) -> dict[str, Any]:
+        """The metrics of a student's training; empty if there are none."""
+        path = self.student(label, seed) / METRICS
+        metrics = read_json(path, "the metrics of a training") if path.is_file() else {}
+        return metrics if isinstance(metrics, dict) else {}
+
     def predictions(self, label: str, seed: int, test: str) -> Path:
-        """The predictions of one student for one test set."""
+        """The file of a student's predictions for a test set."""
         return self.run.path("predictions", f"{label}-{seed}", f"{test}.jsonl")
 
     def write_predictions(self, label: str, seed: int, test: str, predictions: Sequence[Prediction]) -> None:
-        """Keep every prediction."""
-        write_whole(self.predictions(label, seed, test), _lines(predictions))
+        """Write a student's predictions for a test set."""
+        write_whole(self.predictions(label, seed, test), _json_lines(predictions))
 
-    def write_explanations(self, label: str, seed: int, test: str, written: Sequence[Prediction]) -> None:
-        """Keep what a student wrote after `explain:`, beside its predictions."""
+    def write_explanations(self, label: str, seed: int, test: str, explanations: Sequence[Prediction]) -> None:
+        """Write the rationales that a student generated for a test set with the `explain` prompt."""
         path = self.predictions(label, seed, test)
-        write_whole(path.parent / EXPLANATIONS / path.name, _lines(written))
+        write_whole(path.parent / EXPLANATIONS / path.name, _json_lines(explanations))
 
     def has_predictions(self, label: str, seed: int, test: str) -> bool:
-        """Whether there are predictions of one student for exactly the problems that a test set is tested on.
+        """Whether a student has predictions for exactly the test problems of a set.
 
         Raises:
-            DataError: the file has a line that is no prediction.
+            DataError: the file has a malformed line.
         """
         if not self.predictions(label, seed, test).is_file():
             return False
-        self.read_tests(test)  # if the problems themselves are not there, that is no fault of the predictions
+        self.read_tests(test)  # an error about missing problems must not look like missing predictions
         try:
             self.read_predictions(label, seed, test)
         except ArtefactError:
@@ -205,11 +210,11 @@ class Workspace:
         return True
 
     def read_predictions(self, label: str, seed: int, test: str) -> list[Prediction]:
-        """The predictions of one student for one test set, in the set's order.
+        """Read a student's predictions for a test set, in the order of the set.
 
         Raises:
-            ArtefactError: they are not those of the problems that it is tested on: some are missing, or of other text.
-            DataError: the file has a line that is no prediction.
+            ArtefactError: predictions are missing, or belong to other problems or texts.
+            DataError: the file has a malformed line.
         """
         from molsaki.evaluation.score import Prediction, in_order
 
@@ -219,19 +224,19 @@ class Workspace:
             return in_order(rows, problems)
         except EvaluationError as error:
             raise ArtefactError(
-                f"Expected {path} to have an answer to each of the {len(problems)} problems that {test!r} is tested "
-                f"on, and to no other; it has {len(rows)} rows. {error} `molsaki evaluate` with this recipe and "
-                "directory does that, for this file alone."
+                f"Expected one prediction in {path} for each of the {len(problems)} test problems of {test!r}; got "
+                f"{len(rows)} rows. {error} Run `molsaki evaluate` with this recipe and directory, which rewrites this "
+                "file."
             ) from error
 
     def method(self, label: str) -> MethodSpec:
-        """The method that a label stands for."""
+        """The entry of the recipe with this label."""
         return next(method for method in self.recipe.methods if method.label == label)
 
     def stage(self, name: str) -> Mapping[str, Any]:
-        """What a stage has left, or nothing."""
+        """The manifest of a stage; empty if it has not finished."""
         return self.run.stage_done(name) or {}
 
 
-def _lines(predictions: Sequence[Prediction]) -> str:
-    return "".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in predictions)
+def _json_lines(rows: Iterable[Problem | Prediction]) -> str:
+    return "".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in rows)

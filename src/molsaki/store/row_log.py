@@ -178,7 +178,7 @@ class RowLog:
     def _whole_bytes(self) -> int:
         """How long the file is when nobody is in the middle of a batch."""
         with self.path.open("rb") as file:
-            lock_file(file.fileno(), self.path, wait=True, shared=True)
+            lock_file(file.fileno(), self.path, wait=True)
             return os.fstat(file.fileno()).st_size
 
     def _parse(self, number: int, line: bytes) -> dict[str, Any]:

@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
 from molsaki.errors import ArtefactError, DataError
+from molsaki.store.schema import Schema, TensorSpec
+from molsaki.store.shards import StoredRow, hash_bytes
 from molsaki.store.whole_files import encode_json
 
 
-def require_texts(row_id: str, text_hash: str) -> None:
+def row_to_store(
+    row_id: str, text_hash: str, tensors: Mapping[str, Tensor], schema: Schema
+) -> tuple[StoredRow, dict[str, Tensor]]:
+    """A row's line of the index, and copies of its tensors on the CPU in the types of the schema.
+
+    Raises:
+        ArtefactError: the id or the hash is no text that can be written, or the tensors are not those of the schema;
+            the message names the row.
+    """
+    _require_texts(row_id, text_hash)
+    if tensors.keys() != schema.keys():
+        refuse_row(row_id, f"the tensors {', '.join(schema)}", ", ".join(tensors) or "none")
+    sizes: dict[str, int] = {}
+    for name, spec in schema.items():
+        _add_sizes(row_id, name, spec, tensors[name], sizes)
+    stored = {name: _to_store(row_id, name, spec, tensors[name], sizes) for name, spec in schema.items()}
+    return StoredRow(row_id, text_hash, sizes, hash_tensors(stored)), stored
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """The hash of a row's tensors, on the CPU, in the order of the schema."""
+    return hash_bytes(tensor.reshape(-1).numpy().data for tensor in tensors.values())
+
+
+def wrong_numbers(name: str, spec: TensorSpec, tensor: Tensor, sizes: Mapping[str, int]) -> str:
+    """What is wrong with a tensor's numbers, or nothing: NaN, infinity, or numbers beyond the schema's bound."""
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        return f"NaN or infinity among the numbers of its {name}"
+    bound = sizes[spec.below] if isinstance(spec.below, str) else spec.below
+    if bound is not None and tensor.numel() and not 0 <= int(tensor.min()) <= int(tensor.max()) < bound:
+        return f"numbers of its {name} that are not from 0 to {bound - 1}"
+    return ""
+
+
+def _require_texts(row_id: str, text_hash: str) -> None:
     """Raise `ArtefactError` unless a row's id and text hash can be written and read back."""
     try:
         encode_json([row_id, text_hash], "the id and the text hash")
@@ -22,50 +58,28 @@ def require_texts(row_id: str, text_hash: str) -> None:
         refuse_row(row_id, "an id and a text hash that are texts", f"{row_id!r} and {text_hash!r}")
 
 
-def values_to_store(row_id: str, attention_LSK: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy of a row's values on the CPU in the store's dtype.
-
-    Raises:
-        ArtefactError: they are no attention [L, S, K], are not finite or overflow the dtype; the message names
-            the row.
-    """
-    attention_LSK = attention_LSK.detach()
-    shape = tuple(attention_LSK.shape)
-    if len(shape) != 3 or 0 in shape or not attention_LSK.is_floating_point():
-        refuse_row(
-            row_id,
-            "floating-point attention of at least one layer, step and key",
-            f"the shape {shape} and {attention_LSK.dtype}",
-        )
-    if not bool(torch.isfinite(attention_LSK).all()):
-        refuse_row(row_id, "finite attention", "NaN or infinity among its values")
-    largest, bound = float(attention_LSK.abs().max()), torch.finfo(dtype).max
-    if largest > bound:
-        expected = f"values up to {bound:g}, as {str(dtype).removeprefix('torch.')} can hold"
-        refuse_row(row_id, expected, f"{largest:g} (a store in float32 holds up to 3e38)")
-    return attention_LSK.to(device="cpu", dtype=dtype, copy=True).contiguous()
+def _add_sizes(row_id: str, name: str, spec: TensorSpec, tensor: Tensor, sizes: dict[str, int]) -> None:
+    """Note the sizes that a tensor's shape gives the row, unless the shape is another one than the schema's."""
+    for expected, size in zip(spec.shape, tensor.shape, strict=False):
+        if isinstance(expected, str):
+            sizes.setdefault(expected, size)
+    if len(spec.shape) != tensor.dim() or spec.shape_in(sizes) != tuple(tensor.shape):
+        refuse_row(row_id, f"{name} of the shape {list(spec.shape)} with {sizes}", f"the shape {list(tensor.shape)}")
 
 
-def places_to_store(row_id: str, what: str, places: Sequence[int], size: int) -> tuple[int, ...]:
-    """Indices below `size` in order, as plain integers; others are an `ArtefactError` that names the row."""
-    try:
-        plain = sorted({int(place) for place in places})
-    except (TypeError, ValueError) as error:
-        refuse_row(row_id, f"{what} as whole numbers", str(error))
-    if plain and not 0 <= plain[0] <= plain[-1] < size:
-        refuse_row(row_id, f"{what} between 0 and {size - 1}", f"{plain}")
-    return tuple(plain)
-
-
-def counts_to_store(row_id: str, counts: Sequence[int], size: int) -> tuple[int, ...]:
-    """`size` numbers of tokens as plain integers, or none; others are an `ArtefactError` that names the row."""
-    try:
-        plain = tuple(int(count) for count in counts)
-    except (TypeError, ValueError) as error:
-        refuse_row(row_id, "numbers of tokens as whole numbers", str(error))
-    if plain and (len(plain) != size or min(plain) < 0):
-        refuse_row(row_id, f"a number of tokens for each of its {size} steps", f"{plain}")
-    return plain
+def _to_store(row_id: str, name: str, spec: TensorSpec, tensor: Tensor, sizes: Mapping[str, int]) -> Tensor:
+    dtype: torch.dtype = getattr(torch, spec.dtype)
+    tensor = tensor.detach()
+    if tensor.is_floating_point() != dtype.is_floating_point:
+        kind = "floating-point" if dtype.is_floating_point else "whole"
+        refuse_row(row_id, f"{kind} numbers in its {name}", str(tensor.dtype))
+    if wrong := wrong_numbers(name, spec, tensor, sizes):
+        refuse_row(row_id, "numbers that can be stored", wrong)
+    info = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    if largest > info.max:
+        refuse_row(row_id, f"{name} up to {info.max:g}, as {spec.dtype} can hold", f"{largest:g}")
+    return tensor.to(device="cpu", dtype=dtype, copy=True).contiguous()
 
 
 def refuse_row(row_id: str, expected: str, got: str) -> NoReturn:

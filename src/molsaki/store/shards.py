@@ -1,49 +1,43 @@
-"""The format of an attention store, and everything in it that needs no tensor.
+"""The format of a signal's store, and everything in it that needs no tensor.
 
-A store is a folder with `store.json` (format, dtype and fingerprint) and numbered shards. A shard is two
-files that are written as a whole and never change afterwards: `shard-00000.safetensors` holds the values of
-its rows one after another in one flat tensor, and `shard-00000.jsonl`, written last, says what they are: a
-first line about the shard, then one line for each row. So a shard counts once its index is there, and values
-without an index are what a kill left.
+A store is a folder with `store.json` (format, schema and fingerprint) and numbered shards. A shard is two files that
+are written as a whole and never change afterwards. `shard-00000.safetensors` holds, for each tensor of the schema, the
+numbers of all rows one after another. `shard-00000.jsonl`, written last, says whose they are: a first line about the
+shard, then one line for each row. So a shard counts once its index is there, and tensors without an index are what a
+kill left.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from molsaki.errors import ArtefactError
 from molsaki.records import hash_json
+from molsaki.store.schema import Schema, is_size, row_bytes, schema_from_json, schema_to_json, size_names
 from molsaki.store.whole_files import encode_json, parse_json, read_json, write_json, write_whole
 
 STORE_NAME = "store.json"
-VALUES = "values"
-"""The name of the one tensor in a shard's safetensors file."""
 
-DTYPES = ("float32", "float16")
-BYTES_OF = {"float32": 4, "float16": 2}
-
-_FORMAT = "molsaki attention store 1"
+_FORMAT = "molsaki signal store 1"
 _INDEX = re.compile(r"shard-(\d{5,9})\.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreHeader:
-    """What `store.json` says: the type of the values and what they were made from."""
+    """What `store.json` says: what a row consists of, and what the rows were made from."""
 
-    dtype: str
+    schema: Schema
     fingerprint: dict[str, str]
 
     @property
     def hash(self) -> str:
         """What every shard of the store carries, so that one of another store is noticed."""
-        return hash_json([self.dtype, self.fingerprint])
+        return hash_json([schema_to_json(self.schema), self.fingerprint])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +47,35 @@ class StoredRow:
     Attributes:
         id: the row's id.
         text_hash: the hash of the text that the row was made from.
-        shape: L, S, K.
-        start: where its values begin in the shard's flat tensor.
-        hash: of its values' bytes as stored.
-        missing_steps: steps without a token on the teacher side, whose values are no reading.
-        missing_keys: keys without a token, likewise.
-        step_tokens: how many of the teacher's tokens each step has; empty where that was not kept.
+        sizes: the sizes that the schema names, in this row.
+        hash: of its tensors' bytes as stored.
     """
 
     id: str
     text_hash: str
-    shape: tuple[int, int, int]
-    start: int
+    sizes: Mapping[str, int]
     hash: str
-    missing_steps: tuple[int, ...] = ()
-    missing_keys: tuple[int, ...] = ()
-    step_tokens: tuple[int, ...] = ()
-
-    @property
-    def end(self) -> int:
-        """Where its values end."""
-        return self.start + math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One finished shard: the file of its values, how many there are, and its rows."""
+    """One finished shard.
+
+    Attributes:
+        path: the file of its tensors.
+        rows: its rows.
+        starts: for each row where its part of each flat tensor begins.
+        counts: how many numbers each flat tensor has.
+    """
 
     path: Path
-    values: int
     rows: tuple[StoredRow, ...]
+    starts: tuple[Mapping[str, int], ...]
+    counts: Mapping[str, int]
 
 
-def values_path(folder: Path, number: int) -> Path:
-    """The file of a shard's values."""
+def tensors_path(folder: Path, number: int) -> Path:
+    """The file of a shard's tensors."""
     return folder / f"shard-{number:05d}.safetensors"
 
 
@@ -95,9 +84,12 @@ def index_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:05d}.jsonl"
 
 
-def hash_values(data: bytes | memoryview) -> str:
-    """SHA-256 (first 16 hex digits) of a row's bytes."""
-    return hashlib.sha256(data).hexdigest()[:16]
+def hash_bytes(parts: Iterable[bytes | memoryview]) -> str:
+    """SHA-256 (first 16 hex digits) of some bytes, one part after another."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]
 
 
 def shard_numbers(folder: Path) -> list[int]:
@@ -106,100 +98,116 @@ def shard_numbers(folder: Path) -> list[int]:
 
 
 def unfinished_shards(folder: Path) -> list[Path]:
-    """Values without an index, as a kill between the two leaves them."""
+    """Tensors without an index, as a kill between the two leaves them."""
     return sorted(path for path in folder.glob("shard-*.safetensors") if not path.with_suffix(".jsonl").exists())
 
 
 def write_header(folder: Path, header: StoreHeader) -> None:
     """Write `store.json`."""
-    write_json(folder / STORE_NAME, {"format": _FORMAT, **asdict(header)})
+    value = {"format": _FORMAT, "tensors": schema_to_json(header.schema), "fingerprint": header.fingerprint}
+    write_json(folder / STORE_NAME, value)
 
 
 def read_header(folder: Path) -> StoreHeader:
     """Read `store.json`.
 
     Raises:
-        ArtefactError: it is of another format.
+        ArtefactError: it is of another format, perhaps an earlier one.
         DataError: it is missing, cut or malformed.
     """
     path = folder / STORE_NAME
-    value = read_json(path, "the header of an attention store")
+    value = read_json(path, "the header of a signal's store")
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         got = value.get("format") if isinstance(value, dict) else value
         raise ArtefactError(
-            f"Expected an attention store of the format {_FORMAT!r} at {path}; got {got!r}. It cannot be "
-            f"read; choose another folder, or make the store anew in an empty one."
+            f"Expected a store of the format {_FORMAT!r} at {path}; got {got!r}. Stores of other formats are not "
+            f"read; move the folder away and run `molsaki attend`, which reads the teacher again."
         )
-    dtype, parts = value.get("dtype"), value.get("fingerprint")
-    if dtype not in DTYPES or not isinstance(parts, dict):
+    try:
+        schema = schema_from_json(value["tensors"])
+        made_from = {str(key): str(part) for key, part in value["fingerprint"].items()}
+    except (KeyError, ValueError, AttributeError) as error:
         raise ArtefactError(
-            f"Expected {path} to name a dtype of {DTYPES} and a fingerprint; got {value!r}. The store cannot "
-            f"be read; put the file back from a copy, or make the store anew in an empty folder."
-        )
-    return StoreHeader(dtype, {str(key): str(part) for key, part in parts.items()})
+            f"Expected {path} to name the tensors of its rows and a fingerprint; got {error!r}. The store cannot be "
+            f"read; put the file back from a copy, or make the store again in an empty folder."
+        ) from error
+    return StoreHeader(schema, made_from)
 
 
 def write_index(folder: Path, number: int, header: StoreHeader, rows: Sequence[StoredRow], size: int) -> None:
-    """Write the index of a shard whose values are there, which makes the shard count.
+    """Write the index of a shard whose tensors are there, which makes the shard count.
 
     Args:
         folder: the store.
         number: the shard's number.
         header: the store's header.
-        rows: its rows in the order of their values.
-        size: the size of its file of values in bytes.
+        rows: its rows in the order of their tensors.
+        size: the size of its file of tensors in bytes.
     """
-    first = {"rows": len(rows), "values": rows[-1].end, "bytes": size, "store": header.hash}
-    lines = itertools.chain([first], map(asdict, rows))
+    lines = [{"id": row.id, "text_hash": row.text_hash, "sizes": dict(row.sizes), "hash": row.hash} for row in rows]
     data = b"".join(encode_json(line, "a line of a shard's index") + b"\n" for line in lines)
-    write_whole(index_path(folder, number), data)
+    first = {"bytes": size, "store": header.hash, "index": hash_bytes([data])}
+    write_whole(index_path(folder, number), encode_json(first, "a shard's first line") + b"\n" + data)
 
 
 def read_shard(folder: Path, number: int, header: StoreHeader) -> Shard:
-    """Read a shard's index and prove that it is whole and fits its values' size.
+    """Read a shard's index, and check that it is whole and that the file of tensors has the size that it says.
 
     Raises:
-        ArtefactError: the index or the values are cut, malformed or of another store.
+        ArtefactError: the index or the tensors are cut, malformed or of another store.
     """
-    path, values = index_path(folder, number), values_path(folder, number)
+    path, tensors = index_path(folder, number), tensors_path(folder, number)
     try:
-        data = path.read_bytes()
-        size = values.stat().st_size
+        head, _, data = path.read_bytes().partition(b"\n")
+        size = tensors.stat().st_size
     except OSError as error:
-        refuse_shard(values, f"cannot be read: {error}")
-    if not data.endswith(b"\n"):
-        refuse_shard(path, "is cut: its last line has no end")
+        refuse_shard(tensors, f"cannot be read: {error}")
     try:
-        first, *lines = [parse_json(line) for line in data.split(b"\n")[:-1]]
-        rows = tuple(_row(line) for line in lines)
-        count, total, expected_size, store = (first[key] for key in ("rows", "values", "bytes", "store"))
+        first = parse_json(head)
+        expected_size, store, index = (first[key] for key in ("bytes", "store", "index"))
+    except (ValueError, TypeError, KeyError) as error:
+        refuse_shard(path, f"is cut or malformed: {error!r}")
+    if store != header.hash:
+        refuse_shard(path, "belongs to another store (another fingerprint or schema)")
+    if index != hash_bytes([data]):
+        refuse_shard(path, "is cut or was changed: its rows are not those that were written (their hash differs)")
+    names = frozenset(size_names(header.schema))
+    try:
+        rows = tuple(_row(parse_json(line), names) for line in data.split(b"\n")[:-1])
+        if not rows:
+            raise ValueError("it has no row")
     except (ValueError, TypeError, KeyError) as error:
         refuse_shard(path, f"is malformed: {error!r}")
-    if store != header.hash:
-        refuse_shard(path, "belongs to another store (another fingerprint or dtype)")
-    if count != len(rows) or not rows:
-        refuse_shard(path, f"is cut or was changed: it promises {count} rows and has {len(rows)}")
-    starts = [0, *(row.end for row in rows)]
-    if starts != [*(row.start for row in rows), total]:
-        refuse_shard(path, "was changed: its rows do not lie one after another")
-    if size != expected_size or size < total * BYTES_OF[header.dtype]:
-        refuse_shard(values, f"is cut or was changed: its index promises {expected_size} bytes, it has {size}")
-    return Shard(values, total, rows)
+    if size != expected_size or size < sum(row_bytes(header.schema, row.sizes) for row in rows):
+        refuse_shard(tensors, f"is cut or was changed: its index promises {expected_size} bytes, it has {size}")
+    starts, counts = _places(header.schema, rows)
+    return Shard(tensors, rows, starts, counts)
 
 
-def rows_by_id(shards: Sequence[Shard]) -> dict[str, tuple[int, StoredRow]]:
-    """The rows of all shards: id to the shard's place in the sequence and the row.
+def _places(schema: Schema, rows: Sequence[StoredRow]) -> tuple[tuple[dict[str, int], ...], dict[str, int]]:
+    """Where each row's part of each flat tensor begins, and where the last one ends."""
+    starts = []
+    ends = dict.fromkeys(schema, 0)
+    for row in rows:
+        starts.append(dict(ends))
+        for name, spec in schema.items():
+            ends[name] += spec.count_in(row.sizes)
+    return tuple(starts), ends
+
+
+def rows_by_id(shards: Sequence[Shard]) -> dict[str, tuple[int, int]]:
+    """The rows of all shards: id to the shard's place in the sequence and the row's in the shard.
 
     Raises:
         ArtefactError: two rows share an id.
     """
-    rows: dict[str, tuple[int, StoredRow]] = {}
+    rows: dict[str, tuple[int, int]] = {}
     for place, shard in enumerate(shards):
-        for row in shard.rows:
+        for index, row in enumerate(shard.rows):
             if row.id in rows:
                 other = shards[rows[row.id][0]].path
                 refuse_shard(shard.path, f"repeats the id {row.id!r} of {other.name}")
-            rows[row.id] = (place, row)
+            rows[row.id] = (place, index)
     return rows
 
 
@@ -220,23 +228,17 @@ def refuse_shard(path: Path, problem: str) -> NoReturn:
     """Raise the `ArtefactError` for a shard that cannot be used."""
     shard = path.with_suffix("").name
     raise ArtefactError(
-        f"Expected a whole shard of an attention store; {path} {problem}. Nothing of the store is used, "
+        f"Expected a whole shard of a signal's store; {path} {problem}. Nothing of the store is used, "
         f"since rows would be missing or wrong; put the file back from a copy, or delete both files of "
-        f"{shard} and run the stage again, which makes only their rows anew."
+        f"{shard} and run the stage again, which makes only their rows again."
     )
 
 
-def _row(line: Mapping[str, Any]) -> StoredRow:
-    shape = tuple(line["shape"])
-    missing = [tuple(line.get(name, ())) for name in ("missing_steps", "missing_keys")]
-    tokens = tuple(line.get("step_tokens", ()))
-    row = StoredRow(line["id"], line["text_hash"], shape, line["start"], line["hash"], missing[0], missing[1], tokens)
+def _row(line: Mapping[str, Any], names: frozenset[str]) -> StoredRow:
+    row = StoredRow(line["id"], line["text_hash"], line["sizes"], line["hash"])
     texts = isinstance(row.id, str) and isinstance(row.text_hash, str) and isinstance(row.hash, str)
-    if not texts or len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape):
+    if not texts or not isinstance(row.sizes, dict) or row.sizes.keys() != names:
         raise ValueError(f"a row of it is {str(dict(line))[:200]}")
-    for indices, size in zip(missing, shape[1:], strict=True):
-        if any(type(index) is not int or not 0 <= index < size for index in indices):
-            raise ValueError(f"missing steps or keys that a row does not have: {str(dict(line))[:200]}")
-    if tokens and (len(tokens) != shape[1] or any(type(count) is not int or count < 0 for count in tokens)):
-        raise ValueError(f"not one number of tokens for each of its steps: {str(dict(line))[:200]}")
+    if not all(is_size(size) for size in row.sizes.values()):
+        raise ValueError(f"sizes that no tensor has: {str(dict(line))[:200]}")
     return row

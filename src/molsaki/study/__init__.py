@@ -1,10 +1,10 @@
-"""Studies: methods × settings × data sizes × seeds, and what they come to with intervals.
+"""Studies: methods × settings × data sizes × seeds, compared with intervals.
 
-files      what a study file says, and the recipes and entries that it stands for
-running    run what is missing, as far as cores, GPUs and other machines allow
-marks      what every student got right, problem by problem
-tables     means, paired differences with their correction, McNemar's test, tokens and seconds
-curves     accuracy against training examples, and how many examples one method needs to reach another
-looking    does the teacher's attention come across, and has it to do with being right?
-writing    Markdown, LaTeX, JSON and pictures
+files        the study file, and the recipes that it stands for
+running      run the students that are missing, on several cores, GPUs or machines
+correctness  which problems every student solved
+tables       mean accuracies, paired differences with corrected p-values, McNemar's test, tokens and seconds
+curves       accuracy against training problems, and how many problems one method needs to reach another
+agreement    agreement with the teacher's attention, and whether it is related to right answers
+writing      the tables and curves as Markdown, LaTeX, JSON, SVG and PNG
 """

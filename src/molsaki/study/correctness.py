@@ -1,4 +1,7 @@
-"""What every student of a study got right, problem by problem, and what its training took."""
+"""Which problems every student of a study solved, and the metrics of its training.
+
+Legend: S seeds, P problems.
+"""
 
 from __future__ import annotations
 
@@ -7,91 +10,90 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from molsaki.errors import EvaluationError
+from molsaki.evaluation.intervals import Floats
 from molsaki.stages.workspace import Workspace
-from molsaki.store.whole_files import read_json
-from molsaki.study.files import Cell
-
-Marks = npt.NDArray[np.float64]
-METRICS = "metrics.json"
+from molsaki.study.files import MEAN, Cell
 
 
 @dataclass
-class RunMarks:
-    """The students of one recipe's run.
+class RunAnswers:
+    """The answers of the students of one recipe.
 
     Attributes:
-        name: the recipe's name in the study.
-        tests: its test sets.
-        right: for a label and a seed, for each test set 1 where right and 0 where not, problems in one order.
-        metrics: for a label and a seed, what its training left.
+        name: the name of the recipe in the study.
+        tests: the names of its test sets.
+        correct: by label and seed, and by test set: [P], 1 for a right answer and 0 for a wrong one. All students have
+            the problems in the same order.
+        metrics: by label and seed, the metrics of the training.
     """
 
     name: str
     tests: Sequence[str]
-    right: dict[tuple[str, int], dict[str, Marks]] = field(default_factory=dict)
+    correct: dict[tuple[str, int], dict[str, Floats]] = field(default_factory=dict)
     metrics: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def columns(self) -> list[str]:
+        """The columns of tables: the test sets, and their mean if there are several."""
+        return [*self.tests, MEAN] if len(self.tests) > 1 else list(self.tests)
+
     def seeds(self, *cells: Cell) -> list[int]:
-        """The seeds of which there are students of all these cells, tested on every set."""
-        having = [{seed for label, seed in self.right if label == cell.label} for cell in cells]
-        return sorted(set.intersection(*having)) if having else []
+        """The seeds for which every one of these cells has a student."""
+        seeds = [{seed for label, seed in self.correct if label == cell.label} for cell in cells]
+        return sorted(set.intersection(*seeds)) if seeds else []
 
-    def table(self, cell: Cell, test: str, seeds: Sequence[int]) -> Marks:
-        """[seeds, problems], 1 where right."""
-        return np.stack([self.right[cell.label, seed][test] for seed in seeds])
+    def tables(self, cell: Cell, column: str, seeds: Sequence[int]) -> list[Floats]:
+        """For each test set of a column, a table [S, P] of right answers."""
+        tests = self.tests if column == MEAN else [column]
+        return [np.stack([self.correct[cell.label, seed][test] for seed in seeds]) for test in tests]
 
-    def accuracies(self, cell: Cell, test: str | None, seeds: Sequence[int]) -> list[float]:
-        """One accuracy a seed; None for the mean of all test sets, which weigh alike."""
-        tests = self.tests if test is None else [test]
-        return [float(np.mean([self.right[cell.label, seed][name].mean() for name in tests])) for seed in seeds]
+    def accuracies(self, cell: Cell, column: str, seeds: Sequence[int]) -> Floats:
+        """[S], the accuracy of each seed; test sets have equal weights in a mean."""
+        means_S: Floats = np.mean([table.mean(1) for table in self.tables(cell, column, seeds)], axis=0)
+        return means_S
 
     def examples(self, cells: Sequence[Cell]) -> tuple[int, ...]:
-        """The numbers of examples that students of these cells learned from, each once, ascending."""
+        """The different numbers of examples that students of these cells were trained on, ascending."""
         labels = {cell.label for cell in cells}
-        found = {metrics.get("examples") for (label, _), metrics in self.metrics.items() if label in labels}
-        return tuple(sorted(number for number in found if isinstance(number, int)))
+        numbers = {metrics.get("examples") for (label, _), metrics in self.metrics.items() if label in labels}
+        return tuple(sorted(number for number in numbers if isinstance(number, int)))
 
     def mean_metric(self, cell: Cell, name: str) -> float | None:
-        """The mean of one of the metrics over the cell's students, where all have it."""
-        found = [self.metrics.get((cell.label, seed), {}).get(name) for seed in self.seeds(cell)]
-        numbers = [value for value in found if isinstance(value, (int, float))]
-        return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+        """The mean of a metric over the students of a cell; None if one of them lacks it."""
+        values = [self.metrics.get((cell.label, seed), {}).get(name) for seed in self.seeds(cell)]
+        numbers = [value for value in values if isinstance(value, (int, float))]
+        return sum(numbers) / len(numbers) if numbers and len(numbers) == len(values) else None
 
 
-def read_marks(name: str, workspace: Workspace, cells: Sequence[Cell]) -> RunMarks:
-    """Read what the students of these cells got right; a student that was not tested on every set is left out.
+def read_answers(name: str, workspace: Workspace, cells: Sequence[Cell]) -> RunAnswers:
+    """Read the answers of the students of these cells. Students that were not tested on every set are left out.
 
     Raises:
         EvaluationError: two students were tested on different problems.
     """
-    marks = RunMarks(name, workspace.test_names)
-    known: dict[str, list[tuple[str, str]]] = {}
+    answers = RunAnswers(name, workspace.test_names)
+    problems: dict[str, list[tuple[str, str]]] = {}
     for cell in cells:
         for seed in workspace.recipe.seeds:
-            if not all(workspace.predictions(cell.label, seed, test).is_file() for test in marks.tests):
+            if not all(workspace.predictions(cell.label, seed, test).is_file() for test in answers.tests):
                 continue
-            right = {}
-            for test in marks.tests:
+            correct = {}
+            for test in answers.tests:
                 rows = sorted(workspace.read_predictions(cell.label, seed, test), key=lambda row: row.id)
-                problems = [(row.id, row.text_hash) for row in rows]
-                if known.setdefault(test, problems) != problems:
+                own_problems = [(row.id, row.text_hash) for row in rows]
+                if problems.setdefault(test, own_problems) != own_problems:
                     raise EvaluationError(
-                        f"Expected all students of {workspace.run.folder} to be tested on the same problems of "
-                        f"{test!r}; {cell.label} with seed {seed} was tested on others. They cannot be paired; delete "
-                        "its predictions and run the study again."
+                        f"Expected the same problems of {test!r} for all students of {workspace.run.folder}; "
+                        f"{cell.label} with seed {seed} has others. They cannot be paired. Delete its predictions and "
+                        "run the study again."
                     )
-                right[test] = np.array([row.correct for row in rows], dtype=np.float64)
-            marks.right[cell.label, seed] = right
-            path = workspace.student(cell.label, seed) / METRICS
-            if path.is_file():
-                value = read_json(path, "the metrics of a training")
-                marks.metrics[cell.label, seed] = _whole(value) if isinstance(value, dict) else {}
-    return marks
-
-
-def _whole(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics without the seconds of a training that went on from a checkpoint: they are of its last part."""
-    return metrics if metrics.get("resumed_from") is None else {**metrics, "seconds": None}
+                correct[test] = np.array([row.correct for row in rows], dtype=np.float64)
+            answers.correct[cell.label, seed] = correct
+            metrics = workspace.read_metrics(cell.label, seed)
+            if metrics.get("resumed_from") is not None:
+                metrics["seconds"] = None  # they are of the last session only
+            if metrics:
+                answers.metrics[cell.label, seed] = metrics
+    return answers

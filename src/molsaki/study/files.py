@@ -1,8 +1,8 @@
-"""What a study file says, and which recipe's run with which entries it stands for.
+"""The schema of study files, and the recipes that a study stands for.
 
-A study takes one recipe or several, and runs each with every method, data size, setting and seed that it names. All
-students of a recipe share one run directory: its problems, its rationales and its attention. An entry of that run is
-one method at one size with one setting; `Cell.label` is its name there.
+A study runs one or several recipes with every combination of its methods, data sizes, settings and seeds. All students
+of a recipe share one run directory, with the same problems, rationales and attention. Each combination of method, size
+and setting (`Cell`) is an entry of that run; `Cell.label` is its label.
 """
 
 from __future__ import annotations
@@ -14,24 +14,31 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from molsaki.config.load import describe, override, raise_all, read_keys, read_prompts, recipe_names
-from molsaki.config.load import find_recipe as recipe_file
+from molsaki.config.load import (
+    find_recipe,
+    list_errors,
+    override,
+    raise_problems,
+    read_prompts,
+    read_yaml_file,
+    recipe_names,
+)
 from molsaki.config.model_spec import RecipePart
 from molsaki.config.recipe import Count, MethodSpec, Name, Recipe, Seed
 from molsaki.errors import RecipeError
 from molsaki.stages.check import prepare_values
 
 MEAN = "mean of sets"
-"""The name of the mean of a recipe's test sets, among the sets' own."""
+"""The column of the mean of a recipe's test sets, beside the columns of the sets."""
 STUDIES = Path(__file__).parent / "recipes"
 
 
 class StudyRecipe(RecipePart):
-    """One recipe of a study.
+    """A recipe of a study.
 
     Attributes:
-        recipe: a shipped recipe's name, or a YAML file, from the study file's folder.
-        set: values of it that are other ones, as `--set` takes them.
+        recipe: the name of a shipped recipe, or a YAML file, relative to the folder of the study file.
+        set: overrides of its values, as in `--set`.
     """
 
     recipe: str
@@ -42,20 +49,20 @@ class Study(RecipePart):
     """A study.
 
     Attributes:
-        name: the study's name, and its folder's under `runs`.
+        name: the name of the study, and of its folder in `runs`.
         description: a line for `molsaki study --list`.
-        recipes: by the name that tables give each; a list of recipes' names does too.
-        set: values that are other ones in all of them.
-        seeds: one student of everything for each.
+        recipes: recipes by their names in tables; or a list of names of shipped recipes.
+        set: overrides of values in all recipes.
+        seeds: one student per seed, for every method, size and setting.
         methods: as in a recipe.
-        sizes: how many training problems students learn from; all that a recipe has by default.
-        settings: training settings by a name of their own; the recipe's by default.
+        sizes: numbers of training problems; by default all problems of a recipe.
+        settings: training settings by name; by default those of the recipe.
         baseline: the label of the method that all others are compared with.
-        compare: more pairs of labels to compare, the first with the second.
-        curve: the labels that are drawn against the number of examples; all by default.
-        published: numbers to show beside, in percent: by recipe, label and test set.
-        attention_rows: problems of each test set on which teacher and students are read, at the largest size and
-            with the first setting; 0 reads nothing.
+        compare: further pairs of labels to compare, the first with the second.
+        curve: the labels in the chart of accuracy against training problems; all by default.
+        published: published accuracies in percent, by recipe, label and test set.
+        attention_rows: number of problems of each test set on which the attention of teacher and students is compared,
+            for the largest size and the first setting; 0 for no comparison.
     """
 
     name: Name
@@ -77,7 +84,7 @@ class Study(RecipePart):
     def _names_alone(cls, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             if not all(isinstance(name, str) for name in value) or len(set(value)) < len(value):
-                raise ValueError("expected a list of different names of recipes, or recipes by names of their own")
+                raise ValueError("expected a list of different recipe names, or a mapping of names to recipes")
             value = {name: name for name in value}
         if isinstance(value, Mapping):
             return {key: {"recipe": one} if isinstance(one, str) else one for key, one in value.items()}
@@ -87,37 +94,37 @@ class Study(RecipePart):
     def _fits_together(self) -> Self:
         labels = [method.label for method in self.methods]
         if len(set(labels)) < len(labels):
-            raise ValueError(f"expected methods with labels of their own, got {labels}")
-        named = {self.baseline, *self.curve, *(label for pair in self.compare for label in pair)}
-        unknown = sorted(named - set(labels))
+            raise ValueError(f"expected methods with unique labels; got {labels}")
+        used = {self.baseline, *self.curve, *(label for pair in self.compare for label in pair)}
+        unknown = sorted(used - set(labels))
         if unknown:
-            raise ValueError(f"expected baseline, compare and curve to name methods of {labels}, got {unknown}")
+            raise ValueError(f"expected methods of {labels} in baseline, compare and curve; got {unknown}")
         if any(method.examples is not None or method.training for method in self.methods):
-            raise ValueError("expected `sizes` and `settings` of the study in the place of a method's own")
-        for what, values in (("seeds", self.seeds), ("sizes", self.sizes)):
+            raise ValueError("expected `sizes` and `settings` in the study; got `examples` or `training` in a method")
+        for key, values in (("seeds", self.seeds), ("sizes", self.sizes)):
             if len(set(values)) < len(values):
-                raise ValueError(f"expected different {what}, got {list(values)}")
-        beside = [label for cells in self.published.values() for label in cells]
-        if set(self.published) - set(self.recipes) or set(beside) - set(labels):
-            raise ValueError("expected `published` to name recipes and methods of this study")
+                raise ValueError(f"expected different {key}; got {list(values)}")
+        published = {label for cells in self.published.values() for label in cells}
+        if set(self.published) - set(self.recipes) or published - set(labels):
+            raise ValueError("expected recipes and methods of this study in `published`")
         return self
 
     @property
     def groups(self) -> list[Group]:
-        """What is compared among itself: every size with every setting, the largest size last."""
+        """The groups of students that are compared: every size with every setting, the largest size last."""
         sizes: list[int | None] = [*sorted(self.sizes)] or [None]
         settings: list[str | None] = [*self.settings] or [None]
         return [Group(size, setting) for size in sizes for setting in settings]
 
     @property
     def cells(self) -> list[Cell]:
-        """Every entry of a run, group by group."""
+        """The entries of a run, group by group."""
         return [Cell(method.label, group) for group in self.groups for method in self.methods]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Entries of one data size (None: all problems) and one setting (None: the recipe's)."""
+    """Students with one data size (None: all problems) and one setting (None: the recipe's)."""
 
     size: int | None = None
     setting: str | None = None
@@ -129,77 +136,71 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One method in one group."""
+    """A method in a group."""
 
     method: str
     group: Group
 
     @property
     def label(self) -> str:
-        """Its label in the run."""
+        """The label of its entry in the run."""
         size = "" if self.group.size is None else f"-n{self.group.size}"
         return f"{self.method}{size}" + ("" if self.group.setting is None else f"-{self.group.setting}")
 
 
 def study_names() -> list[str]:
-    """The studies that ship with molsaki."""
+    """The names of the studies that ship with molsaki."""
     return sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
 def find_study(name_or_path: str) -> Path:
-    """The file of a study: one that ships with molsaki by its name, else a path as it stands."""
+    """The file of a study that ships with molsaki, or the path as it is given."""
     return STUDIES / f"{name_or_path}.yaml" if name_or_path in study_names() else Path(name_or_path)
 
 
 def read_study(name_or_path: str, settings: Sequence[str] = ()) -> tuple[Study, Path]:
-    """Read a study by the name of one that ships with molsaki, or from a YAML file.
+    """Read a study, by the name of a shipped one or from a YAML file.
 
     Args:
         name_or_path: the study.
-        settings: values of the study that are other ones, `key=value`.
+        settings: overrides of its values, of the form `key=value`.
 
     Returns:
-        The study and its file, from whose folder its recipes' paths start.
+        The study and its file. The paths of its recipes are relative to the folder of the file.
 
     Raises:
-        RecipeError: it cannot be read, or all that is wrong with it at once.
+        RecipeError: the file cannot be read, or has errors; lists all of them.
     """
     path = find_study(name_or_path)
-    values = override(read_keys(path, f"a study's name ({', '.join(study_names())})"), settings)
+    values = override(read_yaml_file(path, f"a study's name ({', '.join(study_names())})"), settings)
     try:
         return Study.model_validate(values), path
     except ValidationError as error:
-        raise_all(
-            [
-                f"{'.'.join(map(str, problem['loc'])) or path.name}: {describe(problem)}"
-                for problem in error.errors(include_url=False)
-            ],
-            "study",
-        )
+        raise_problems(list_errors(error, top=path.name), "study")
         raise AssertionError from error
 
 
 def study_recipe(
     study: Study, path: Path, name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None
 ) -> Recipe:
-    """The recipe of a study's run: one entry for every cell, all seeds, and the problems of the largest size.
+    """The recipe of one of a study's runs, with an entry for every cell and the problems of the largest size.
 
     Args:
         study: the study.
         path: its file.
-        name: which of its recipes.
-        tiny: small random models, as `--tiny` has it.
-        settings: values of the recipe that are other ones, over all that the study and `tiny` set.
-        data: folder that relative data paths start from.
+        name: the name of the recipe in the study.
+        tiny: apply `--tiny`.
+        settings: overrides of the recipe, of the form `key=value`, which take precedence over the study and `--tiny`.
+        data: the folder that relative data paths start from.
 
     Raises:
-        RecipeError: all that is wrong with it at once.
+        RecipeError: lists all errors of the recipe.
     """
     entry = study.recipes[name]
-    file = recipe_file(entry.recipe)
+    file = find_recipe(entry.recipe)
     if entry.recipe not in recipe_names():
         file = path.parent / entry.recipe
-    values = read_prompts(read_keys(file, f"a recipe's name ({', '.join(recipe_names())})"), file)
+    values = read_prompts(read_yaml_file(file, f"a recipe's name ({', '.join(recipe_names())})"), file)
     values = override(values, [*study.set, *entry.set])
     by_label = {method.label: method for method in study.methods}
     entries = []
@@ -214,11 +215,11 @@ def study_recipe(
     try:
         recipe = prepare_values(values, tiny=tiny, settings=settings, data=data)
     except RecipeError as error:
-        raise RecipeError(f"The study {study.name!r}, recipe {name!r}. {error}") from error
-    known = [*recipe.data.tests, MEAN]
-    beside = {test for cells in study.published.get(name, {}).values() for test in cells}
-    raise_all(
-        [f"published.{name}: expected test sets of {known}, got {test!r}" for test in sorted(beside - set(known))],
+        raise RecipeError(f"Study {study.name!r}, recipe {name!r}: {error}") from error
+    columns = [*recipe.data.tests, MEAN]
+    published = {test for cells in study.published.get(name, {}).values() for test in cells}
+    raise_problems(
+        [f"published.{name}: expected one of {columns}; got {test!r}" for test in sorted(published - set(columns))],
         "study",
     )
     return recipe

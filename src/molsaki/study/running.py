@@ -1,14 +1,14 @@
-"""Doing a study: what is missing of it, in parallel, in parts on several machines."""
+"""Run the students of a study that are missing: in parallel, and in parts on several machines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from molsaki.counts import reasons
-from molsaki.errors import InputError
+from molsaki.counts import format_counts, format_reading
+from molsaki.errors import InputError, StageError
 from molsaki.stages.check import open_workspace
 from molsaki.stages.workspace import Workspace
 from molsaki.study.files import Study, study_recipe
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened_runs(
+def open_runs(
     study: Study,
     file: Path,
     folder: Path,
@@ -27,30 +27,38 @@ def opened_runs(
     settings: Sequence[str] = (),
     data: str | None = None,
 ) -> Iterator[dict[str, Workspace]]:
-    """The run directory of each of a study's recipes, checked, opened and locked; what is there stays.
+    """Open, check and lock the run directory of each recipe of a study.
 
-    A study may have got more methods and seeds since; sizes too, as long as the largest stays the same. Students that
-    a run has of an earlier form of the study, and that this one does not name, are left alone and out of its tables.
+    Methods, seeds and sizes may be added to a study, but its largest size must stay the same. Students that the study
+    no longer names stay in the runs, but not in the tables.
+
+    Args:
+        study: the study.
+        file: its file.
+        folder: its folder, which holds the run directories.
+        tiny: apply `--tiny`.
+        settings: overrides of the recipes, of the form `key=value`.
+        data: the folder that relative data paths start from.
 
     Raises:
-        RecipeError: a recipe cannot be run.
-        ArtefactError: a directory belongs to something else.
-        StageError: another process holds one.
+        RecipeError: a recipe is invalid.
+        ArtefactError: a directory belongs to another recipe.
+        StageError: another process has locked a directory.
     """
     recipes = {name: study_recipe(study, file, name, tiny=tiny, settings=settings, data=data) for name in study.recipes}
-    with ExitStack() as held:
+    with ExitStack() as locks:
         runs = {}
         for name, recipe in recipes.items():
             runs[name] = Workspace(open_workspace(recipe, folder / name).run, recipe)
-            held.enter_context(runs[name].run.lock())
+            locks.enter_context(runs[name].run.lock())
         yield runs
 
 
 def all_jobs(study: Study, runs: dict[str, Workspace]) -> list[Job]:
-    """One job for each student of a study, seed by seed, so that one that is stopped early has whole comparisons.
+    """One job for each student. All methods of a seed come together, so a partial study can compare them.
 
     Raises:
-        ArtefactError: an earlier stage of a run is missing.
+        ArtefactError: an earlier stage of a run has not finished.
     """
     from molsaki.stages.pipeline import student_jobs
 
@@ -60,54 +68,44 @@ def all_jobs(study: Study, runs: dict[str, Workspace]) -> list[Job]:
     return [jobs[key] for key in order if key in jobs]
 
 
-def part_of(jobs: Sequence[Job], part: str | None, together: int = 1) -> list[Job]:
-    """The share of one machine: `2/4` is every fourth job, from the second on; None is all of them.
+def part_of(jobs: Sequence[Job], part: str | None, per_seed: int = 1) -> list[Job]:
+    """The share of one machine: with `2/4`, every fourth job from the second on; with None, all jobs.
 
     Args:
-        jobs: of all machines, in one order everywhere.
-        part: which share.
-        together: how many jobs are of one seed. Each seed begins one machine later than the last, so that no machine
-            gets the same methods of every seed, some of which take far longer than others.
+        jobs: the jobs of all machines, in the same order everywhere.
+        part: the share.
+        per_seed: number of jobs with the same seed. The shares rotate by one from seed to seed. Otherwise one machine
+            might get the same methods of every seed, and some methods take far longer than others.
 
     Raises:
-        InputError: it is not of this form.
+        InputError: the share has another form.
     """
     if part is None:
         return list(jobs)
-    number, _, of = part.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+    number, _, count = part.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise InputError(f"Expected a part such as 2/4, the second of four; got {part!r}. Nothing was run.")
-    return [job for i, job in enumerate(jobs) if (i + i // together) % int(of) == int(number) - 1]
+    return [job for i, job in enumerate(jobs) if (i + i // per_seed) % int(count) == int(number) - 1]
 
 
 def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None:
-    """Problems, rationales and the teacher's attention of every run, where they are not there yet.
+    """Load the problems, get the rationales and read the teacher's attention of every run.
 
     Raises:
-        StageError: a server gave no answer to some questions.
+        StageError: a server did not answer some questions.
     """
-    from molsaki.errors import StageError
     from molsaki.stages import pipeline
 
     for name, workspace in runs.items():
         for test, report in pipeline.load_data(workspace).items():
-            if left_out := reasons(report):
+            if left_out := format_counts(report):
                 say(f"{name}: {test}: {report['kept']} of {report['read']} problems used; {left_out}")
         manifest = pipeline.generate(workspace)
         if manifest["unanswered"]:
             raise StageError(
-                f"Expected the teacher to answer all {manifest['problems']} questions of {name}; "
-                f"{manifest['unanswered']} have no answer yet. What was answered is kept; run the same command again."
+                f"Expected answers to all {manifest['problems']} questions of {name}; {manifest['unanswered']} have "
+                "none. Answers that arrived are kept. Run the same command again."
             )
-        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {reasons(manifest)}")
-        for view in pipeline.views(workspace):
-            read = pipeline.attend(workspace, view=view)
-            say(_told(f"{name}: {view.title} on", read))
-            if "next tokens" in read:
-                say(_told(f"{name}: next tokens of", read["next tokens"]))
-
-
-def _told(what: str, read: Mapping[str, Any]) -> str:
-    """How many rationales were read, and why the others were not."""
-    left_out = reasons(read)
-    return f"{what} {read['kept']} of {read['read']} rationales read" + (f"; {left_out}" if left_out else "")
+        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {format_counts(manifest)}")
+        for entry in pipeline.attend(workspace).values():
+            say(f"{name}: {entry['title']}: {format_reading(entry)}")

@@ -1,7 +1,8 @@
-"""The tables of a study: means with intervals, paired differences with their correction, McNemar's test, cost.
+"""The tables of a study: mean accuracies, paired differences with corrected p-values, McNemar's test, and cost.
 
-A difference is over seeds and problems (`paired_difference`), that of the mean of all sets over each set's problems
-(`paired_difference_over_sets`). The p-values of one table are corrected together by Holm's procedure.
+A difference on one set is `paired_difference`, over seeds and problems. A difference of means over sets is
+`paired_difference_over_sets`, with equal weights of the sets. The p-values of a table are corrected together by Holm's
+procedure. The formulas and their sources are in `molsaki.evaluation`.
 """
 
 from __future__ import annotations
@@ -10,38 +11,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
-from molsaki.evaluation.crossed import PairedDifference, paired_difference, paired_difference_over_sets
-from molsaki.evaluation.intervals import Interval, holm, mcnemar, seed_interval, show_p, wilson_interval
-from molsaki.report.facts import Table
-from molsaki.study.correctness import Marks, RunMarks
+from molsaki.counts import plural
+from molsaki.evaluation.crossed import PairedDifference, mean_accuracy_over_sets, paired_difference_over_sets
+from molsaki.evaluation.intervals import Floats, MeanAccuracy, holm, mcnemar
+from molsaki.report.tables import NONE, Table, show_accuracy, show_difference
+from molsaki.study.correctness import RunAnswers
 from molsaki.study.files import MEAN, Cell, Group, Study
 
 SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Mean accuracy of one method on one set, over seeds.
-
-    With one seed the interval is over problems: Wilson's of one set, Student's of the mean of several.
-    """
-
-    mean: float
-    interval: Interval
-    seeds: int
-
-
-@dataclass(frozen=True, slots=True)
 class Difference:
-    """How two methods differ on one set.
+    """The difference of two methods on one set.
 
     Attributes:
         paired: over seeds and problems.
-        p_corrected: its p-value after Holm's correction for all differences of the table.
-        only_a, only_b: in how many seeds the exact McNemar test over problems has p < 0.05, for either side; None
-            for the mean of several sets.
+        p_corrected: its p-value with Holm's correction for all differences of the table.
+        only_a, only_b: the number of seeds in which the first, or the second, method is right more often by McNemar's
+            exact test over problems (p < 0.05); None for the mean of several sets.
     """
 
     paired: PairedDifference
@@ -52,25 +40,25 @@ class Difference:
 
 @dataclass
 class Comparison:
-    """All of one run's figures of one group.
+    """The figures of one run and one group of students.
 
     Attributes:
-        run: the recipe's name in the study.
-        group: size and setting.
-        columns: the test sets, and the mean of them where there are several.
-        learned_from: the numbers of examples that the group's students had; fewer than its size where not so many
-            problems have a rationale.
+        run: the name of the recipe in the study.
+        group: the data size and the setting.
+        columns: the test sets, and their mean if there are several.
+        learned_from: the numbers of examples that the students were trained on. They are smaller than the size of the
+            group if fewer problems have a rationale.
         accuracies: by method and column.
         differences: by pair of methods and column.
-        tokens, seconds: of training, by method.
-        published: in percent, by method and column.
+        tokens, seconds: of the training, by method.
+        published: published accuracies in percent, by method and column.
     """
 
     run: str
     group: Group
     columns: Sequence[str]
     learned_from: tuple[int, ...] = ()
-    accuracies: dict[str, dict[str, Accuracy]] = field(default_factory=dict)
+    accuracies: dict[str, dict[str, MeanAccuracy]] = field(default_factory=dict)
     differences: dict[tuple[str, str], dict[str, Difference]] = field(default_factory=dict)
     tokens: dict[str, float | None] = field(default_factory=dict)
     seconds: dict[str, float | None] = field(default_factory=dict)
@@ -85,178 +73,155 @@ class Comparison:
             "learned_from": list(self.learned_from),
             "accuracy": {m: {c: asdict(a) for c, a in cells.items()} for m, cells in self.accuracies.items()},
             "differences": [
-                {"method": a, "to": b, "on": column, **asdict(found)}
+                {"method": a, "to": b, "on": column, **asdict(difference)}
                 for (a, b), cells in self.differences.items()
-                for column, found in cells.items()
+                for column, difference in cells.items()
             ],
             "tokens": self.tokens,
             "seconds": self.seconds,
             "published": self.published,
         }
 
+    @property
+    def title(self) -> str:
+        """The run and the group, for captions."""
+        if not str(self.group):
+            return self.run
+        fewer = [n for n in self.learned_from if n < (self.group.size or 0)]
+        trained_on = f" (trained on {' or '.join(map(str, fewer))})" if fewer else ""
+        return f"{self.run}, {self.group}{trained_on}"
+
 
 def find_pairs(study: Study) -> list[tuple[str, str]]:
-    """Every method with the baseline, and the study's other pairs."""
+    """Every method with the baseline, and the other pairs that the study names."""
     pairs = [(method.label, study.baseline) for method in study.methods if method.label != study.baseline]
     return pairs + [pair for pair in study.compare if pair not in pairs]
 
 
-def compare_run(study: Study, marks: RunMarks, group: Group) -> Comparison:
-    """All figures of one run's students of one group; a method without students has none."""
-    columns = [*marks.tests, MEAN] if len(marks.tests) > 1 else list(marks.tests)
-    learned_from = marks.examples([Cell(method.label, group) for method in study.methods])
-    found = Comparison(marks.name, group, columns, learned_from, published=study.published.get(marks.name, {}))
+def compare_run(study: Study, answers: RunAnswers, group: Group) -> Comparison:
+    """Compare the students of one run and one group. Methods without students are left out."""
+    trained_on = answers.examples([Cell(method.label, group) for method in study.methods])
+    published = study.published.get(answers.name, {})
+    comparison = Comparison(answers.name, group, answers.columns, trained_on, published=published)
     for method in study.methods:
         cell = Cell(method.label, group)
-        seeds = marks.seeds(cell)
-        if not seeds:
-            continue
-        found.accuracies[method.label] = {column: _accuracy(marks, cell, column, seeds) for column in columns}
-        found.tokens[method.label] = marks.mean_metric(cell, "tokens")
-        found.seconds[method.label] = marks.mean_metric(cell, "seconds")
+        seeds = answers.seeds(cell)
+        if seeds:
+            comparison.accuracies[method.label] = {
+                column: mean_accuracy_over_sets(answers.tables(cell, column, seeds)) for column in answers.columns
+            }
+            comparison.tokens[method.label] = answers.mean_metric(cell, "tokens")
+            comparison.seconds[method.label] = answers.mean_metric(cell, "seconds")
     paired: dict[tuple[str, str, str], PairedDifference] = {}
     for a, b in find_pairs(study):
-        seeds = marks.seeds(Cell(a, group), Cell(b, group))
-        for column in columns if seeds else ():
-            paired[a, b, column] = _paired(marks, Cell(a, group), Cell(b, group), column, seeds)
-    corrected = holm([difference.p_value for difference in paired.values()])
-    for (a, b, column), p_corrected in zip(paired, corrected, strict=True):
-        counts = _mcnemar(marks, Cell(a, group), Cell(b, group), column)
-        found.differences.setdefault((a, b), {})[column] = Difference(paired[a, b, column], p_corrected, *counts)
-    return found
-
-
-def compare_all(study: Study, runs: Sequence[RunMarks], group: Group) -> Comparison:
-    """The mean of all test sets of all runs, each set with the same weight, on the seeds that all runs have."""
-    sets = [(marks, test) for marks in runs for test in marks.tests]
-    column = f"mean of {len(sets)} sets"
-    every = [Cell(method.label, group) for method in study.methods]
-    learned_from = {number for marks in runs for number in marks.examples(every)}
-    found = Comparison("all", group, [column], tuple(sorted(learned_from)))
-    paired: dict[tuple[str, str], PairedDifference] = {}
-    for method in study.methods:
-        seeds = _shared_seeds(runs, Cell(method.label, group))
-        if seeds:
-            each = [marks.accuracies(Cell(method.label, group), test, seeds) for marks, test in sets]
-            values = [sum(one) / len(sets) for one in zip(*each, strict=True)]
-            tables = [marks.table(Cell(method.label, group), test, seeds) for marks, test in sets]
-            found.accuracies[method.label] = {column: _over_seeds(values, tables)}
-    for a, b in find_pairs(study):
         cells = Cell(a, group), Cell(b, group)
-        seeds = _shared_seeds(runs, *cells)
+        seeds = answers.seeds(*cells)
+        for column in answers.columns if seeds else ():
+            left, right = (answers.tables(cell, column, seeds) for cell in cells)
+            paired[a, b, column] = paired_difference_over_sets(left, right)
+    # One family of comparisons: all pairs of methods on all columns of this table.
+    corrected = holm([difference.p_value for difference in paired.values()])
+    for ((a, b, column), difference), p_corrected in zip(paired.items(), corrected, strict=True):
+        counts = _mcnemar_counts(answers, Cell(a, group), Cell(b, group), column)
+        comparison.differences.setdefault((a, b), {})[column] = Difference(difference, p_corrected, *counts)
+    return comparison
+
+
+def compare_all(study: Study, runs: Sequence[RunAnswers], group: Group) -> Comparison:
+    """Compare the mean of all test sets of all runs, with equal weights, on the seeds that all runs have."""
+    column = f"mean of {sum(len(answers.tests) for answers in runs)} sets"
+    cells = {method.label: Cell(method.label, group) for method in study.methods}
+    trained_on = {number for answers in runs for number in answers.examples(list(cells.values()))}
+    comparison = Comparison("all", group, [column], tuple(sorted(trained_on)))
+    for label, cell in cells.items():
+        seeds = _shared_seeds(runs, cell)
         if seeds:
-            left, right = ([marks.table(cell, test, seeds) for marks, test in sets] for cell in cells)
+            comparison.accuracies[label] = {column: mean_accuracy_over_sets(_all_tables(runs, cell, seeds))}
+    paired: dict[tuple[str, str], PairedDifference] = {}
+    for a, b in find_pairs(study):
+        seeds = _shared_seeds(runs, cells[a], cells[b])
+        if seeds:
+            left, right = (_all_tables(runs, cells[label], seeds) for label in (a, b))
             paired[a, b] = paired_difference_over_sets(left, right)
-    for pair, p_corrected in zip(paired, holm([one.p_value for one in paired.values()]), strict=True):
-        found.differences[pair] = {column: Difference(paired[pair], p_corrected, None, None)}
-    return found
+    corrected = holm([difference.p_value for difference in paired.values()])
+    for (pair, difference), p_corrected in zip(paired.items(), corrected, strict=True):
+        comparison.differences[pair] = {column: Difference(difference, p_corrected, None, None)}
+    return comparison
 
 
-def _shared_seeds(runs: Sequence[RunMarks], *cells: Cell) -> list[int]:
-    return sorted(set.intersection(*(set(marks.seeds(*cells)) for marks in runs)))
+def _shared_seeds(runs: Sequence[RunAnswers], *cells: Cell) -> list[int]:
+    return sorted(set.intersection(*(set(answers.seeds(*cells)) for answers in runs)))
 
 
-def _accuracy(marks: RunMarks, cell: Cell, column: str, seeds: Sequence[int]) -> Accuracy:
-    values = marks.accuracies(cell, None if column == MEAN else column, seeds)
-    return _over_seeds(values, [marks.table(cell, t, seeds) for t in (marks.tests if column == MEAN else [column])])
+def _all_tables(runs: Sequence[RunAnswers], cell: Cell, seeds: Sequence[int]) -> list[Floats]:
+    """The tables of right answers of all test sets of all runs."""
+    return [table for answers in runs for test in answers.tests for table in answers.tables(cell, test, seeds)]
 
 
-def _over_seeds(values: Sequence[float], sets: Sequence[Marks]) -> Accuracy:
-    """The mean of one value a seed; of one seed, the interval is over the problems of these sets."""
-    if len(values) > 1:
-        return Accuracy(sum(values) / len(values), seed_interval(values), len(values))
-    if len(sets) == 1:
-        return Accuracy(values[0], wilson_interval(int(sets[0].sum()), sets[0].size), 1)
-    nothing = [np.zeros_like(table) for table in sets]
-    return Accuracy(values[0], paired_difference_over_sets(sets, nothing).interval, 1)
-
-
-def _paired(marks: RunMarks, a: Cell, b: Cell, column: str, seeds: Sequence[int]) -> PairedDifference:
-    if column != MEAN:
-        return paired_difference(marks.table(a, column, seeds), marks.table(b, column, seeds))
-    left, right = ([marks.table(cell, test, seeds) for test in marks.tests] for cell in (a, b))
-    return paired_difference_over_sets(left, right)
-
-
-def _mcnemar(marks: RunMarks, a: Cell, b: Cell, column: str) -> tuple[int | None, int | None]:
+def _mcnemar_counts(answers: RunAnswers, a: Cell, b: Cell, column: str) -> tuple[int | None, int | None]:
+    """In how many seeds McNemar's test is significant for the first method, and for the second."""
     if column == MEAN:
         return None, None
-    more = less = 0
-    for seed in marks.seeds(a, b):
-        right = [marks.right[cell.label, seed][column].astype(bool).tolist() for cell in (a, b)]
-        test = mcnemar(*right)
-        more += test.p_value < SIGNIFICANT and test.only_a > test.only_b
-        less += test.p_value < SIGNIFICANT and test.only_b > test.only_a
-    return more, less
+    only_a = only_b = 0
+    for seed in answers.seeds(a, b):
+        # Each seed is a test of its own: the students of a seed answered the same problems.
+        test = mcnemar(*(answers.correct[cell.label, seed][column].astype(bool).tolist() for cell in (a, b)))
+        if test.p_value < SIGNIFICANT:
+            only_a += test.only_a > test.only_b
+            only_b += test.only_b > test.only_a
+    return only_a, only_b
 
 
 # ---- as text ----
 
 
-def accuracy_table(found: Comparison) -> Table:
-    """Methods down, test sets across; published numbers in rows of their own."""
-    costs = any(value is not None for value in (*found.tokens.values(), *found.seconds.values()))
-    head = ["accuracy, %", *found.columns, *(["tokens shown", "seconds"] if costs else [])]
+def accuracy_table(comparison: Comparison) -> Table:
+    """Methods down, test sets across, with the cost of training if it is known. Published numbers have own rows."""
+    costs = any(value is not None for value in (*comparison.tokens.values(), *comparison.seconds.values()))
     rows = []
-    for method, cells in found.accuracies.items():
-        row = [method, *(_shown(cells[column]) for column in found.columns)]
+    for method, cells in comparison.accuracies.items():
+        row = [method, *(show_accuracy(cells[column]) for column in comparison.columns)]
         if costs:
-            tokens, seconds = found.tokens[method], found.seconds[method]
-            row += ["–" if tokens is None else f"{tokens:,.0f}", "–" if seconds is None else f"{seconds:.0f}"]
+            tokens, seconds = comparison.tokens[method], comparison.seconds[method]
+            row += [NONE if tokens is None else f"{tokens:,.0f}", NONE if seconds is None else f"{seconds:.0f}"]
         rows.append(row)
-        if method in found.published:
-            beside = found.published[method]
-            cells_ = [f"{beside[column]:.1f}" if column in beside else "–" for column in found.columns]
-            rows.append([f"{method}, published", *cells_, *(["–", "–"] if costs else [])])
-    seeds = sorted({cell.seeds for cells in found.accuracies.values() for cell in cells.values()})
-    number = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1]))) if seeds else "no"
-    number += " seed" if number == "1" else " seeds"
-    over = (
-        "over problems"
-        if seeds == [1]
-        else "over seeds, over problems where there is one seed"
-        if 1 in seeds
-        else "over seeds"
-    )
-    return Table(f"{_where(found)}: mean of {number} [95 % interval {over}]", head, rows)
+        if method in comparison.published:
+            published = comparison.published[method]
+            shown = [f"{published[column]:.1f}" if column in published else NONE for column in comparison.columns]
+            rows.append([f"{method}, published", *shown, *([NONE, NONE] if costs else [])])
+    head = ["accuracy, %", *comparison.columns, *(["tokens trained on", "seconds"] if costs else [])]
+    return Table(f"{comparison.title}: {_describe_means(comparison)}", head, rows)
 
 
-def difference_table(found: Comparison) -> Table:
+def _describe_means(comparison: Comparison) -> str:
+    seeds = sorted({cell.seeds for cells in comparison.accuracies.values() for cell in cells.values()})
+    if not seeds:
+        return "no students"
+    over = "over problems" if seeds == [1] else "over seeds, over problems if they agree"
+    number = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    return f"mean of {number} [95 % interval {over}]"
+
+
+def difference_table(comparison: Comparison) -> Table:
     """Pairs of methods down, test sets across."""
-    rows = []
-    for (a, b), cells in found.differences.items():
-        shown = []
-        for column in found.columns:
-            one = cells[column]
-            low, high = 100 * one.paired.interval.low, 100 * one.paired.interval.high
-            shown.append(f"{100 * one.paired.difference:+.1f} [{low:+.1f}, {high:+.1f}] {show_p(one.p_corrected)}")
-        rows.append([f"{a} − {b}", *shown])
-    many = sum(len(cells) for cells in found.differences.values())
+    rows = [
+        [f"{a} − {b}", *(show_difference(cells[c].paired, cells[c].p_corrected, digits=1) for c in comparison.columns)]
+        for (a, b), cells in comparison.differences.items()
+    ]
+    count = sum(len(cells) for cells in comparison.differences.values())
     caption = (
-        f"{_where(found)}: paired differences, points [95 % interval over seeds and problems], p corrected for "
-        f"{many} {'comparison' if many == 1 else 'comparisons'} (Holm)"
+        f"{comparison.title}: paired differences in percentage points [95 % interval over seeds and problems], "
+        f"p-value corrected for {plural(count, 'comparison')} (Holm)"
     )
-    return Table(caption, ["difference", *found.columns], rows)
+    return Table(caption, ["difference", *comparison.columns], rows)
 
 
-def mcnemar_table(found: Comparison) -> Table:
-    """In how many seeds one of the two is right more often by McNemar's test, pairs of methods down."""
-    columns = [column for column in found.columns if column != MEAN]
+def mcnemar_table(comparison: Comparison) -> Table:
+    """Pairs of methods down, test sets across: in how many seeds one of the two is right significantly more often."""
+    columns = [column for column in comparison.columns if column != MEAN]
     rows = []
-    for (a, b), cells in found.differences.items():
+    for (a, b), cells in comparison.differences.items():
         seeds = cells[columns[0]].paired.seeds
         rows.append([f"{a} : {b}", *(f"{cells[c].only_a} : {cells[c].only_b} of {seeds}" for c in columns)])
-    caption = (
-        f"{_where(found)}: seeds in which the first, and in which the second, is right more often (McNemar, p < 0.05)"
-    )
+    caption = f"{comparison.title}: seeds in which the first, and the second, is right more often (McNemar, p < 0.05)"
     return Table(caption, ["pair", *columns], rows)
-
-
-def _where(found: Comparison) -> str:
-    fewer = [number for number in found.learned_from if number < (found.group.size or 0)]
-    of_these = f" ({' or '.join(map(str, fewer))} to learn from)" if fewer else ""
-    return f"{found.run}, {found.group}{of_these}" if str(found.group) else found.run
-
-
-def _shown(cell: Accuracy) -> str:
-    return f"{100 * cell.mean:.1f} [{100 * cell.interval.low:.0f}, {100 * cell.interval.high:.0f}]"

@@ -1,4 +1,4 @@
-"""A study's tables and curves as files: Markdown, LaTeX, JSON, SVG and PNG."""
+"""Write the tables and curves of a study as Markdown, LaTeX, JSON, SVG and PNG."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from molsaki.report.charts import draw
-from molsaki.report.facts import Table
+from molsaki.counts import plural
+from molsaki.report.charts import Chart, draw
+from molsaki.report.tables import Table
 from molsaki.stages.workspace import Workspace
 from molsaki.store.fingerprints import versions
 from molsaki.store.whole_files import write_json, write_whole
 from molsaki.study.agreement import attention_table
-from molsaki.study.correctness import read_marks
+from molsaki.study.correctness import RunAnswers, read_answers
 from molsaki.study.curves import curve_chart, reach_table
 from molsaki.study.files import Study
 from molsaki.study.tables import accuracy_table, compare_all, compare_run, difference_table, mcnemar_table
@@ -36,9 +37,9 @@ class StudyFiles:
     """What was written.
 
     Attributes:
-        tables: all tables, in the order in which they are shown.
-        files: where they are.
-        missing: how many students of the study there are not yet.
+        tables: all tables in order.
+        files: the paths of the files.
+        missing: the number of students of the study that are missing.
     """
 
     tables: Sequence[Table]
@@ -49,68 +50,100 @@ class StudyFiles:
 def write_study(
     study: Study, runs: Mapping[str, Workspace], folder: Path, say: Callable[[str], None] = lambda _: None
 ) -> StudyFiles:
-    """Write tables.md, tables.tex, study.json and the curves into a study's folder, of the students that are there.
+    """Write tables.md, tables.tex, study.json and the curves of the existing students into the study's folder.
+
+    Args:
+        study: the study.
+        runs: its runs by the names of their recipes.
+        folder: the folder to write to.
+        say: called with a description of each slow step.
 
     Raises:
         StageError: a file cannot be written.
     """
-    marks = [read_marks(name, workspace, study.cells) for name, workspace in runs.items()]
-    wanted = len(study.cells) * sum(len(workspace.recipe.seeds) for workspace in runs.values())
-    missing = wanted - sum(len(one.right) for one in marks)
-    tables: list[Table] = []
-    facts: dict[str, Any] = {
-        "study": study.model_dump(mode="json"),
-        "versions": versions(),
-        "missing_students": missing,
-        "comparisons": [],
-        "reach": [],
-        "attention": [],
-    }
-    for group in study.groups:
-        compared = [compare_run(study, one, group) for one in marks]
-        if len(marks) > 1:
-            compared.append(compare_all(study, marks, group))
-        for found in compared:
-            if not found.accuracies:
-                continue
-            tables.append(accuracy_table(found))
-            if found.differences:
-                tables.append(difference_table(found))
-                if any(cell.only_a is not None for cells in found.differences.values() for cell in cells.values()):
-                    tables.append(mcnemar_table(found))
-            facts["comparisons"].append(found.to_dict())
-    files = []
-    for one in marks if len(study.sizes) > 1 else ():
-        for setting in dict.fromkeys(group.setting for group in study.groups):
-            table, figures = reach_table(study, one, setting)
-            if table.rows:
-                tables.append(table)
-            facts["reach"].append({"recipe": one.name, "setting": setting, "methods": _plain(figures)})
-            chart = curve_chart(study, one, setting)
-            if chart.series:
-                svg, png = draw(chart)
-                for suffix, data in (("svg", svg), ("png", png)):
-                    files.append(folder / f"{chart.name}.{suffix}")
-                    write_whole(files[-1], data)
-    for name, workspace in runs.items() if study.attention_rows else ():
-        table, read = attention_table(study, name, workspace, say)
-        tables.append(table)
-        facts["attention"] += _plain(read)
+    answers = [read_answers(name, workspace, study.cells) for name, workspace in runs.items()]
+    students = len(study.cells) * sum(len(workspace.recipe.seeds) for workspace in runs.values())
+    missing = students - sum(len(one.correct) for one in answers)
+    comparisons, comparison_facts = _compare(study, answers)
+    reaches, reach_facts, charts = _draw_curves(study, answers)
+    attention, attention_facts = _compare_attention(study, runs, say)
+    tables = [*comparisons, *reaches, *attention]
     head = f"# {study.name}\n\n{study.description}\n\n"
     if missing:
-        head += f"{missing} of {wanted} students are not there yet; the tables are of the others.\n\n"
-    written = {
+        head += f"{missing} of {plural(students, 'student')} missing; the tables show the others.\n\n"
+    contents = {
         "tables.md": head + "\n".join(markdown(table) for table in tables),
         "tables.tex": "\n".join(latex(table) for table in tables),
     }
-    for name, text in written.items():
+    for name, text in contents.items():
         write_whole(folder / name, text)
+    facts = {
+        "study": study.model_dump(mode="json"),
+        "versions": versions(),
+        "missing_students": missing,
+        "comparisons": comparison_facts,
+        "reach": reach_facts,
+        "attention": attention_facts,
+    }
     write_json(folder / "study.json", facts)
-    return StudyFiles(tables, [*(folder / name for name in written), folder / "study.json", *files], missing)
+    figures = [path for chart in charts for path in _write_chart(chart, folder)]
+    return StudyFiles(tables, [*(folder / name for name in contents), folder / "study.json", *figures], missing)
+
+
+def _compare(study: Study, answers: Sequence[RunAnswers]) -> tuple[list[Table], list[dict[str, Any]]]:
+    """The tables of every group of students, for each run and for the mean of all runs; and their figures."""
+    tables: list[Table] = []
+    facts = []
+    for group in study.groups:
+        comparisons = [compare_run(study, one, group) for one in answers]
+        if len(answers) > 1:
+            comparisons.append(compare_all(study, answers, group))
+        for comparison in comparisons:
+            if not comparison.accuracies:
+                continue
+            tables.append(accuracy_table(comparison))
+            if comparison.differences:
+                tables.append(difference_table(comparison))
+            if any(cell.only_a is not None for cells in comparison.differences.values() for cell in cells.values()):
+                tables.append(mcnemar_table(comparison))
+            facts.append(comparison.to_dict())
+    return tables, facts
+
+
+def _draw_curves(study: Study, answers: Sequence[RunAnswers]) -> tuple[list[Table], list[dict[str, Any]], list[Chart]]:
+    """For studies of several data sizes: how many problems the baseline needs, the figures, and the curves."""
+    tables, facts, charts = [], [], []
+    for one in answers if len(study.sizes) > 1 else ():
+        for setting in dict.fromkeys(group.setting for group in study.groups):
+            table, figures = reach_table(study, one, setting)
+            chart = curve_chart(study, one, setting)
+            tables += [table] if table.rows else []
+            charts += [chart] if chart.series else []
+            facts.append({"recipe": one.name, "setting": setting, "methods": _plain(figures)})
+    return tables, facts, charts
+
+
+def _compare_attention(
+    study: Study, runs: Mapping[str, Workspace], say: Callable[[str], None]
+) -> tuple[list[Table], list[Any]]:
+    tables, facts = [], []
+    for name, workspace in runs.items() if study.attention_rows else ():
+        table, figures = attention_table(study, name, workspace, say)
+        tables.append(table)
+        facts += _plain(figures)
+    return tables, facts
+
+
+def _write_chart(chart: Chart, folder: Path) -> list[Path]:
+    svg, png = draw(chart)
+    paths = [folder / f"{chart.name}.svg", folder / f"{chart.name}.png"]
+    write_whole(paths[0], svg)
+    write_whole(paths[1], png)
+    return paths
 
 
 def markdown(table: Table) -> str:
-    """A table in Markdown, its caption above it."""
+    """A table in Markdown, with its caption above."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |\n"
@@ -123,22 +156,23 @@ def latex(table: Table) -> str:
     """A table in LaTeX, for the `booktabs` package."""
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(_latex(cell) for cell in cells) + r" \\" + "\n"
+        return " & ".join(_escape_latex(cell) for cell in cells) + r" \\" + "\n"
 
     columns = "l" + "r" * (len(table.head) - 1)
+    caption = _escape_latex(table.caption)
     return (
-        "\\begin{table}\n\\caption{" + _latex(table.caption) + "}\n\\begin{tabular}{" + columns + "}\n\\toprule\n"
+        f"\\begin{{table}}\n\\caption{{{caption}}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
         f"{line(table.head)}\\midrule\n{''.join(line(row) for row in table.rows)}"
         "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
     )
 
 
-def _latex(text: str) -> str:
-    return re.sub(r"[&%$#_{}~^\\<>−–×]", lambda found: _LATEX[found[0]], text)
+def _escape_latex(text: str) -> str:
+    return re.sub(r"[&%$#_{}~^\\<>−–×]", lambda match: _LATEX[match[0]], text)
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as mappings, and numbers that are not finite as text, which JSON has no other word for."""
+    """Values as JSON: dataclasses as mappings, and infinite numbers and NaN as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

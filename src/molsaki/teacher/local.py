@@ -1,4 +1,4 @@
-"""A model on this machine as a teacher."""
+"""A model on this machine as the writer of rationales."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class LocalWriter:
     """A transformers model that completes prompts in batches of similar length.
 
     Args:
-        model: a causal language model, on its device; None where prompts are only shown.
-        tokenizer: its tokenizer; chats are rendered with its chat template.
-        batch_size: prompts decoded together.
+        model: a causal language model, on its device; None if prompts are only shown.
+        tokenizer: its tokenizer, with a chat template if prompts are chats.
+        batch_size: how many prompts are decoded together.
     """
 
     def __init__(self, model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
@@ -32,11 +32,11 @@ class LocalWriter:
         self.notes: Counter[str] = Counter()
 
     def require(self, template: PromptTemplate) -> None:
-        """Raise a `TokenizerError` for a chat that the tokenizer has no fitting chat template for."""
+        """Raise a `TokenizerError` for a chat that the tokenizer's chat template cannot render."""
         render_template(self.tokenizer, template)
 
     def show(self, prompt: Prompt) -> str:
-        """The text that the model gets, with the special tokens that its tokenizer puts before it."""
+        """The text of the model's input, with the special tokens that its tokenizer puts before it."""
         text = render_prompt(self.tokenizer, prompt)
         if prompt.messages:
             return text
@@ -51,11 +51,13 @@ class LocalWriter:
     def complete(
         self, requests: Sequence[Request], *, max_new_tokens: int, temperature: float = 0.0
     ) -> Iterator[list[Completion]]:
-        """Yield completions batch by batch, the longest prompts of a batch size first; see `decode_batches`."""
+        """Yield completions batch by batch, the longest prompts first; see `decode_batches`."""
         assert self.model is not None, "a writer without a model only shows prompts"
-        # A rendered chat has its special tokens; to a text the tokenizer adds them.
-        for chat in (False, True):
-            places = [i for i, request in enumerate(requests) if bool(request.prompt.messages) == chat]
+        # Prompts that are decoded together have the same stop strings, and are all texts or all rendered chats.
+        groups: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault((bool(request.prompt.messages), request.prompt.stop_strings), []).append(i)
+        for (chat, stop_strings), places in groups.items():
             batches = decode_batches(
                 self.model,
                 self.tokenizer,
@@ -65,6 +67,7 @@ class LocalWriter:
                 special_tokens=not chat,
                 temperature=temperature,
                 seeds=[requests[i].seed for i in places],
+                stop_strings=stop_strings,
             )
             for batch in batches:
                 yield [replace(completion, index=places[completion.index]) for completion in batch]

@@ -55,6 +55,7 @@ def recipe_questions(recipe: Recipe) -> Questions:
         keywords=template("keywords") if settings.keywords == "teacher" else None,
         samples=settings.samples,
         keep=settings.keep,
+        learn=settings.learn,
         question_words=settings.keywords == "question-words",
     )
 

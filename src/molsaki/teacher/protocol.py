@@ -1,7 +1,11 @@
-"""OpenAI's protocol: what is sent for a prompt, and what is read from an answer.
+"""OpenAI's protocol: the JSON that asks for a completion, and what is read from an answer.
 
-Nothing that comes back is trusted: its size is bounded by the caller, its form is checked here, and whatever is not as
-it should be is a `PassingError` with a short reason that can be counted.
+Answers are not trusted. The caller bounds their size, this module checks their form, and everything unexpected is a
+`PassingError` with a short reason that is counted. Servers differ in names; all that are known here are read:
+
+- `finish_reason`: the end, the limit on tokens (`CUT`), a content filter (`FILTERED`), or an error (`FAILED`);
+- the text: a string, a list of parts, or null, with `refusal` in its place;
+- reasoning beside the text: `reasoning_content`, `reasoning`, `reasoning_details`, `thinking`, or parts of the content.
 """
 
 from __future__ import annotations
@@ -12,85 +16,122 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from molsaki.config.model_spec import ServerSpec
+from molsaki.config.model_spec import SentField, ServerSpec
 from molsaki.encoding.prompts import Prompt
 
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 MAX_TOKENS = 10**9
+MAX_FINISH = 40
+
+ENDED = frozenset({"", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "stop_token", "complete", "completed"})
+CUT = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "model_length", "model_context_length"})
+FILTERED = frozenset(
+    {"content_filter", "content_filtered", "filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"}
+    | {"refusal", "sensitive", "guardrail_intervened", "moderation"}
+)
+FAILED = frozenset(
+    {"error", "abort", "aborted", "cancelled", "canceled", "timeout", "network_error", "insufficient_system_resource"}
+    | {"engine_overloaded", "malformed_response"}
+)
+"""Values of `finish_reason`, in small letters. Any other value counts as an end, and is noted."""
+
+_REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+_REASONING_PARTS = ("thinking", "reasoning", "summary")
+_TEXT_KEYS = ("text", "thinking", "reasoning", "summary", "refusal")
+_MAX_DEPTH = 4
 
 
 class PassingError(Exception):
-    """A request that came to nothing for a reason that may pass; asking again may help.
+    """A request that failed for a reason that may pass, so that it is repeated.
 
     Attributes:
-        reason: what to count it as.
+        reason: the name that it is counted under.
         retry_after: how many seconds the server asks to wait, or None.
+        words: the server's own message, for the error that a user sees.
     """
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, words: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+        self.words = words
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCompletion:
-    """What a server wrote.
+    """What a server generated.
 
     Attributes:
         text: the completion.
-        cut: it ended at the bound on tokens.
-        prompt_tokens, tokens: what the server counted; 0 where it does not say.
-        counted: whether it does.
+        thinking: the reasoning that the server sent beside it.
+        finish: `finish_reason` as the server wrote it, shortened; empty if there is none.
+        prompt_tokens, tokens: the server's counts; 0 if it sends none.
+        counted: whether it sends them.
     """
 
     text: str
-    cut: bool
+    thinking: str
+    finish: str
     prompt_tokens: int
     tokens: int
     counted: bool
+
+    @property
+    def cut(self) -> bool:
+        """Whether the text ended at the limit on tokens."""
+        return self.finish.lower() in CUT
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a content filter withheld or ended the text."""
+        return self.finish.lower() in FILTERED
+
+    @property
+    def known(self) -> bool:
+        """Whether `finish_reason` has a value that is listed here."""
+        return self.finish.lower() in ENDED | CUT | FILTERED
 
 
 def request_body(
     spec: ServerSpec, prompt: Prompt, max_new_tokens: int, temperature: float, seed: int
 ) -> dict[str, Any]:
-    """The JSON that asks for one completion."""
-    body: dict[str, Any] = {"model": spec.model, "max_tokens": max_new_tokens, "temperature": temperature}
+    """The JSON that asks for one completion, with the recipe's `field_names` and `extra_body`."""
+    fields: dict[SentField, Any] = {"max_tokens": max_new_tokens, "temperature": temperature}
     if temperature:
-        body["seed"] = seed
-    if spec.protocol == "chat":
-        return {**body, "messages": prompt.as_messages()}
-    return {**body, "prompt": prompt.text}
+        fields["seed"] = seed
+    if prompt.stop_strings:
+        fields["stop"] = list(prompt.stop_strings)
+    names: dict[SentField, str | None] = {name: name for name in fields} | spec.field_names
+    body = {"model": spec.model, **{new: fields[name] for name in fields if (new := names[name]) is not None}}
+    asked = {"messages": prompt.as_messages()} if spec.protocol == "chat" else {"prompt": prompt.text}
+    return {**body, **spec.extra_body, **asked}
 
 
 def read_completion(spec: ServerSpec, data: bytes) -> ServerCompletion:
     """Read an answer with status 200.
 
     Raises:
-        PassingError: it is no JSON, says that there was an error, or lacks a choice or its text.
+        PassingError: it is no JSON object, reports an error, or lacks a choice or its text.
     """
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         raise PassingError("an answer that is no JSON") from None
-    if not isinstance(value, dict) or value.get("error"):
-        raise PassingError("an error with status 200" if isinstance(value, dict) else "an answer that is no object")
-    choices = value.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise PassingError("an answer without a choice")
-    choice = choices[0] if isinstance(choices[0], dict) else {}
-    text = choice.get("text")
-    if spec.protocol == "chat":
-        message = choice.get("message")
-        text = message.get("content", "") if isinstance(message, dict) else None
-        # A model that says nothing, or only thinks until its tokens are used up, has null for its text.
-        text = "" if isinstance(message, dict) and text is None else text
-    if not isinstance(text, str):
-        raise PassingError("an answer without text")
+    if not isinstance(value, dict):
+        raise PassingError("an answer that is no object")
+    if value.get("error"):
+        raise PassingError("an error with status 200", words=json.dumps(value["error"], ensure_ascii=False))
+    choice = _first_choice(value)
+    finish = choice.get("finish_reason")
+    finish = _storable(finish)[:MAX_FINISH] if isinstance(finish, str) else ""
+    if choice.get("error") or finish.lower() in FAILED:
+        words = json.dumps(choice.get("error") or finish, ensure_ascii=False)
+        raise PassingError(f"finish_reason {finish or 'error'}", words=words)
+    text, thinking = _texts(choice, spec.protocol, filtered=finish.lower() in FILTERED)
     usage = value.get("usage")
     counts = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
     sent, written = (n or 0 for n in counts)
-    return ServerCompletion(_storable(text), choice.get("finish_reason") == "length", sent, written, None not in counts)
+    return ServerCompletion(_storable(text), _storable(thinking), finish, sent, written, None not in counts)
 
 
 def read_retry_after(value: str | None, now: datetime.datetime | None = None) -> float | None:
@@ -107,11 +148,55 @@ def read_retry_after(value: str | None, now: datetime.datetime | None = None) ->
         return None
 
 
+def _first_choice(value: dict[str, Any]) -> dict[str, Any]:
+    choices = value.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise PassingError("an answer without a choice")
+    return choices[0] if isinstance(choices[0], dict) else {}
+
+
+def _texts(choice: dict[str, Any], protocol: str, *, filtered: bool) -> tuple[str, str]:
+    """The text and the reasoning of a choice.
+
+    The text is null if a model only thinks until its tokens are used up, if it refuses, or if a filter withholds it.
+    """
+    source: Any = choice.get("message") if protocol == "chat" else choice
+    source = source if isinstance(source, dict) else {}
+    content = source.get("content" if protocol == "chat" else "text")
+    reasoning: list[Any] = []
+    if content is None and (filtered or (protocol == "chat" and source)):
+        content = _plain(source.get("refusal"))
+    if isinstance(content, list):
+        reasoning = [part for part in content if _is_reasoning(part)]
+        content = _plain([part for part in content if not _is_reasoning(part)])
+    if not isinstance(content, str):
+        raise PassingError("an answer without text")
+    fields = (_plain(source.get(name)) for name in _REASONING)
+    return content, next(filter(None, fields), _plain(reasoning))
+
+
+def _is_reasoning(part: Any) -> bool:
+    kind = part.get("type") if isinstance(part, dict) else None
+    return isinstance(kind, str) and kind.startswith(_REASONING_PARTS)
+
+
+def _plain(value: Any, depth: int = 0) -> str:
+    """The text in a string, in a part of a message, or in a list of parts."""
+    if isinstance(value, str):
+        return value
+    if depth > _MAX_DEPTH:
+        return ""
+    if isinstance(value, dict):
+        value = next(filter(None, map(value.get, _TEXT_KEYS)), "")
+        return _plain(value, depth + 1)
+    return "".join(_plain(part, depth + 1) for part in value) if isinstance(value, list) else ""
+
+
 def _count(usage: Any, name: str) -> int | None:
     n = usage.get(name) if isinstance(usage, dict) else None
     return n if type(n) is int and 0 <= n <= MAX_TOKENS else None
 
 
 def _storable(text: str) -> str:
-    """Without halves of surrogate pairs, which no file can hold."""
+    """The text without lone surrogates, which no file can hold."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -39,7 +39,8 @@ FIELDS = (
 """The fields of a row. `output` is what was written, `status` how it was read, `reason` why it was kept or not; the
 three on key words are null where numbers are the keys or the row was not kept. `samples` is how many outputs were
 compared, `agreement` how many of them reach the right answer as the one kept does. The tokens are those of all that
-was asked and written for the problem. The four are null where nothing was asked."""
+was asked and written for the problem. The four are null where nothing was asked. A row may also have `notes`: what to
+know of a kept rationale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class GenerationReport:
         kept: how many have a rationale that was kept.
         done_before: how many of them an earlier run had done.
         reasons: how often each reason was given, most frequent first; `right` and `given` are those kept.
-        examples: for each reason a few rows, with id and what was written.
+        examples: for each reason, and each note on a kept row, a few rows with id and what was written.
         notes: what else happened, such as key words that occur in neither text.
         tokens: how many tokens were `sent` and `written` for these problems, over all runs; empty where none were.
         unanswered: how many problems have no row, since the teacher gave no answer.
@@ -158,9 +159,12 @@ def report_rationales(
         row = rows.get(problem.id)
         reason = "not done" if row is None else str(row["reason"])
         reasons[reason] += 1
-        shown = examples.setdefault(reason, [])
-        if len(shown) < EXAMPLES_PER_REASON:
-            shown.append({"id": problem.id, "output": "" if row is None else row["output"][:EXAMPLE_LENGTH]})
+        row_notes = [] if row is None else row.get("notes", [])
+        noted.update(row_notes)
+        for what in (reason, *row_notes):
+            shown = examples.setdefault(what, [])
+            if len(shown) < EXAMPLES_PER_REASON:
+                shown.append({"id": problem.id, "output": "" if row is None else row["output"][:EXAMPLE_LENGTH]})
         if row is not None and row["keywords"] is not None:
             noted.update(_keyword_notes(row))
         if row is not None and row["kept"] and (row["samples"] or 1) > 1 and row["agreement"] == 1:

@@ -1,47 +1,54 @@
-"""`attend`: read where a teacher looks, step by step, and keep it on disk.
+"""Where a teacher looks while it writes: a view of its attention, as a signal.
 
-Each rationale is put behind its question in the teacher's own prompt, one forward pass reads the stepwise attention
-of every layer, and the rows go to the attention store in shards that are whole or not there. Training never loads
-the teacher; it finds each row by its id and by the hash of the text that was read.
-
-Several processes share the batches out, round by round; process 0 stores what all of them have read, in the order in
-which one process would.
+Legend: R examples of a batch that take part, T tokens, L layers (or the heads of all of them), S steps, K keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
-from molsaki.distributed import broadcast_json, gather_numbers, process_count, process_number
-from molsaki.encoding.encode import EncodedText, encode_teacher, require_offsets
-from molsaki.encoding.prompts import PromptTemplate
-from molsaki.errors import ArtefactError
+import torch
+from torch import Tensor
+
+from molsaki.attention import AttentionReading, SpanRequest, find_model, layer_shapes, read_attention
+from molsaki.attention.span_index import make_span_index
+from molsaki.encoding.encode import EncodedText
+from molsaki.encoding.padding import pad
+from molsaki.methods.layers import mix_layers, teacher_layer_weights
+from molsaki.models.inputs import input_device, pad_texts
+from molsaki.models.logits import last_logits
 from molsaki.models.modes import eval_mode
-from molsaki.records import RowReport, hash_json
-from molsaki.spans.align import SpanAlignment
+from molsaki.records import RowReport
+from molsaki.spans.align import Alignment
+from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, View
-from molsaki.store.signal_writer import AttentionStoreWriter
+from molsaki.spans.words import WORD_RULES
+from molsaki.store import attention_rows as rows
+from molsaki.store.schema import TensorSpec
+from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from molsaki.attention import AttentionReading
-
-Progress = Callable[[int, int], None]
 NO_KEYS = "no key: takes no part in the attention loss"
 NO_STEP = "no step left: takes no part in the attention loss"
-CUT = "cut at the end of the teacher's context"
 UNMAPPED = "a step or key without a token"
+TITLES = {"steps": "attention", "heads": "attention of each head", "words": "attention of words"}
+"""How people read of each view."""
+ROUNDING = 1e-2
+"""How far above its bound a sum of weights may lie, relative to it: weights are rounded to 8 bits in bfloat16."""
+_EXPECTED_STEPS, _EXPECTED_KEYS = 5, 8
+"""Steps and keys of a rationale that is not written yet: about the mean of PaLM's for SVAMP."""
+_EXPECTED_WORDS = 60, 120
+"""Words of such a rationale, and of it and its question together."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedText:
-    """A text with its tokens under the teacher's tokenizer.
+    """A text with its tokens under a model's tokenizer.
 
     Attributes:
         text: the text.
@@ -51,32 +58,12 @@ class PreparedText:
 
     text: Text
     encoded: EncodedText
-    tokens: SpanAlignment
+    tokens: Alignment
 
     @property
     def length(self) -> int:
         """How many tokens it has."""
         return len(self.encoded.input_ids)
-
-    @property
-    def size(self) -> int:
-        """How many numbers a layer's stepwise attention on it has, S × K."""
-        return self.tokens.n_steps * self.tokens.n_keys
-
-
-class TokenizedText(Protocol):
-    """A text of so many tokens, whatever else is known of it."""
-
-    @property
-    def text(self) -> Text:
-        """The text."""
-
-    @property
-    def length(self) -> int:
-        """How many tokens it has."""
-
-
-Tokenized = TypeVar("Tokenized", bound=TokenizedText)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +78,8 @@ class LayerMix:
     temperature: float = 0.1
     normalise: bool = True
 
-    def mix(self, attention_LSK: Tensor, tokens: SpanAlignment) -> Tensor:
+    def mix(self, attention_LSK: Tensor, tokens: Alignment) -> Tensor:
         """The mixture [1, S, K]; steps and keys without a token on the teacher's side do not count in G."""
-        import torch
-
-        from molsaki.methods.layers import mix_layers, teacher_layer_weights
-
         step_mask = torch.ones(1, tokens.n_steps, dtype=torch.bool)
         key_mask = torch.ones(1, tokens.n_keys, dtype=torch.bool)
         step_mask[0, list(tokens.missing_steps)] = False
@@ -106,134 +89,145 @@ class LayerMix:
         return mix_layers(whole, weights)
 
 
-def extract_attention(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[Text],
-    template: PromptTemplate,
-    writer: AttentionStoreWriter | None,
-    *,
-    max_length: int,
-    batch_tokens: int = 8192,
-    mix: LayerMix | None = None,
-    view: View = STEPS,
-    progress: Progress | None = None,
-) -> RowReport:
-    """Read the attention of all texts that the store does not have yet.
+class AttentionSignal(Signal[PreparedText]):
+    """A view of a teacher's attention: A [L, S, K] of every text, with what the teacher lacks of its steps and keys.
 
     Args:
-        model: the teacher, on its device or its devices; any model that `molsaki.attention` can read.
-        tokenizer: its tokenizer.
-        texts: questions with their rationales.
-        template: the prompt that the teacher would see; ends in `{rationale}`.
-        writer: the store; None in every process but process 0.
-        max_length: longer sequences are cut; steps and keys beyond are marked as missing and counted.
-        batch_tokens: how many tokens are read together, padding included; a longer sequence is read alone.
+        view: its rows and columns, and whether heads are kept apart.
+        keys: what the recipe takes for keys.
+        dtype: in which attention is stored, `"float32"` or `"float16"`.
         mix: store only the layers' mixture; None stores every layer.
-        view: which rows and columns are read, and whether heads are kept apart.
-        progress: called with how many texts are done and how many there are.
-
-    Returns:
-        How many texts were read, kept and left out, with reasons; texts that the store had already are kept.
-
-    Raises:
-        UnreadableModelError: the model's attention cannot be read.
-        TokenizerError: the tokenizer gives no offsets.
-        ArtefactError: the store has a row of one of these ids that was read on other text, or the processes do not
-            see the same texts.
     """
-    assert batch_tokens > 0
-    prepared, report = prepare_texts(tokenizer, texts, template, max_length, view)
-    pending = pending_texts(prepared, texts, writer)
-    batches = list(batches_of(pending, batch_tokens))
-    finished = len(texts) - len(pending)
-    with eval_mode(model):
-        layers = 1 if mix else _layers(model, view)
-        for start in range(0, len(batches), process_count()):
-            round_ = batches[start : start + process_count()]
-            mine = round_[process_number()] if process_number() < len(round_) else []
-            read = [(mix.mix(row, item.tokens) if mix else row) for item, row in _read(model, tokenizer, mine, view)]
-            _store(round_, read, writer, layers)
-            finished += sum(map(len, round_))
-            if progress is not None:
-                progress(finished, len(texts))
-    return report
 
+    def __init__(
+        self, view: View = STEPS, keys: str = "numbers", dtype: str = "float32", mix: LayerMix | None = None
+    ) -> None:
+        self.view = view
+        self.name, self.title = view.name, TITLES[view.name]
+        self._keys, self._dtype, self._mix = keys, dtype, mix
 
-def head_counts(model: PreTrainedModel) -> tuple[int, ...]:
-    """How many attention heads every layer of a model has, read off a forward pass over two tokens."""
-    from molsaki.attention import layer_shapes
+    def rules(self) -> dict[str, str]:
+        """The rules for steps and keys, and which layers are stored."""
+        layers = "all heads of all" if self.view.heads else "all"
+        if self._mix is not None:
+            change = "mean" if self._mix.normalise else "sum"
+            layers = f"mixed by Eq. 4, temperature {self._mix.temperature:g}, {change} change"
+        if self.view.words:
+            return {"keys": "words", "span rules": f"words {WORD_RULES}", "layers": layers}
+        return {"keys": self._keys, "span rules": SPAN_RULES, "layers": layers}
 
-    with eval_mode(model):
-        return layer_shapes(model, input_device(model))[1]
+    def schema(self, model: ModelSizes) -> dict[str, TensorSpec]:
+        """Attention of every layer, head or mixture; missing steps and keys; tokens of each step."""
+        layers = model.heads if self.view.heads else model.layers
+        return rows.attention_schema(1 if self._mix is not None else layers, self._dtype)
 
+    def describe(self, model: ModelSizes) -> str:
+        """How many layers or heads a row has."""
+        if self._mix is not None:
+            return f"{model.layers} layers mixed"
+        return f"{model.heads} heads of {model.layers} layers" if self.view.heads else f"{model.layers} layers"
 
-def _layers(model: PreTrainedModel, view: View) -> int:
-    """How many layers, or heads of all of them, a row has."""
-    if view.heads:
-        return sum(head_counts(model))
-    layers: int = model.config.get_text_config().num_hidden_layers
-    return layers
+    def prepare(
+        self,
+        text: Text,
+        encoded: EncodedText,
+        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002 - for signals that need the bytes of tokens
+        report: RowReport,
+    ) -> PreparedText | None:
+        """The text with its steps and keys on its tokens."""
+        return prepare_text(text, encoded, report, self.view)
 
+    def sizes(self, item: PreparedText) -> dict[str, int]:
+        """Numbers of steps and keys, and of those that are missing."""
+        tokens = item.tokens
+        return _sizes(tokens.n_steps, tokens.n_keys, len(tokens.missing_steps), len(tokens.missing_keys))
 
-def prepare_texts(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[Text],
-    template: PromptTemplate,
-    max_length: int,
-    view: View = STEPS,
-) -> tuple[list[PreparedText], RowReport]:
-    """Tokenize all texts as they are read, the longest first, and count those that cannot be read.
+    def expected_sizes(self, tokens: int) -> tuple[dict[str, int], str]:  # noqa: ARG002 - steps hardly depend on it
+        """Those of PaLM's rationales for SVAMP, or of 60 words and as many of the question."""
+        if self.view.words:
+            steps, keys = _EXPECTED_WORDS
+            return _sizes(steps, keys), f"{steps} words and questions {keys - steps}"
+        return _sizes(_EXPECTED_STEPS, _EXPECTED_KEYS), f"{_EXPECTED_STEPS} steps and {_EXPECTED_KEYS} keys"
 
-    The longest come first so that the batch that needs the most memory is the first, not the one that ends a night's
-    work.
-
-    Raises:
-        TokenizerError: the tokenizer gives no offsets.
-    """
-    require_offsets(tokenizer, end=False)
-    report = RowReport()
-    encoded = (encode_teacher(tokenizer, template, text.question, text.rationale, max_length) for text in texts)
-    found = [prepare_text(text, tokens, report, view) for text, tokens in zip(texts, encoded, strict=True)]
-    items = [item for item in found if item is not None]
-    return sorted(items, key=lambda item: item.length, reverse=True), report
-
-
-def pending_texts(
-    prepared: Sequence[Tokenized], texts: Sequence[Text], writer: AttentionStoreWriter | None
-) -> list[Tokenized]:
-    """The texts that the store lacks, as process 0 finds them; all processes must see the same texts."""
-    done = writer.text_hashes() if writer is not None else {}
-    if writer is not None:
-        _require_same_texts(done, texts)
-    seen = hash_json([[item.text.id, item.text.text_hash, item.length] for item in prepared])
-    shared = broadcast_json([seen, [i for i, item in enumerate(prepared) if item.text.id not in done]])
-    if shared[0] != seen:
-        raise ArtefactError(
-            f"Expected process {process_number()} to see the rationales that process 0 sees; it sees others. Their "
-            "readings would be mixed up, and nothing was read; give all processes one run directory, on a disk that "
-            "every machine has, and the same tokenizer."
+    def request(self, items: Sequence[PreparedText | None], attention_mask_BT: Tensor) -> PassRequest:
+        """The steps and keys of the texts that have some."""
+        there = [item for item in items if item is not None]
+        if not there:
+            return PassRequest()
+        device, width = attention_mask_BT.device, attention_mask_BT.shape[1]
+        nothing = [-1] * width
+        spans = make_span_index(
+            pad([nothing if item is None else item.tokens.step_of_token for item in items], -1).to(device),
+            pad([nothing if item is None else item.tokens.key_of_token for item in items], -1).to(device),
+            attention_mask_BT,
+            None if len(there) == len(items) else torch.tensor([item is not None for item in items], device=device),
+            max(item.tokens.n_steps for item in there),
+            max(item.tokens.n_keys for item in there),
         )
-    return [prepared[i] for i in shared[1]]
+        return PassRequest(spans=SpanRequest(spans, self.view.heads))
+
+    def read(self, items: Sequence[PreparedText | None], output: PassOutput) -> list[Tensor | None]:
+        """A [L, S, K] of each text."""
+        if output.attention is None:
+            return [None] * len(items)
+        each = iter(output.attention.float().cpu())  # [R, L, S, K], the texts that have the signal in their order
+        return [None if item is None else next(each)[:, : item.tokens.n_steps, : item.tokens.n_keys] for item in items]
+
+    def pack(self, item: PreparedText, read: Tensor) -> dict[str, Tensor]:
+        """Attention, mixed if that is stored, and what the teacher lacks."""
+        tokens = item.tokens
+        attention_LSK = read if self._mix is None else self._mix.mix(read, tokens)
+        return rows.pack_attention(attention_LSK, tokens.tokens_of_steps, tokens.missing_steps, tokens.missing_keys)
+
+    def check(self, item: PreparedText, row: Mapping[str, Tensor]) -> list[str]:
+        """What cannot be attention on this text.
+
+        It must be nowhere negative, and 0 where the teacher had no token. A step's sum over keys is at most its number
+        of tokens, in every layer or head, since the weights of each token add up to at most 1.
+        """
+        tokens, attention_LSK = item.tokens, row[rows.ATTENTION].float()
+        expected = {
+            rows.MISSING_STEPS: tokens.missing_steps,
+            rows.MISSING_KEYS: tokens.missing_keys,
+            rows.STEP_TOKENS: tokens.tokens_of_steps,
+        }
+        wrong = [
+            f"its {name} are {row[name].tolist()}, those of its text {list(values)}"
+            for name, values in expected.items()
+            if row[name].tolist() != list(values)
+        ]
+        if float(attention_LSK.min()) < 0:
+            wrong.append(f"it has a negative weight, {float(attention_LSK.min()):.3g}")
+        without = attention_LSK[:, list(tokens.missing_steps)], attention_LSK[:, :, list(tokens.missing_keys)]
+        if any(bool(part.any()) for part in without):
+            wrong.append("it has weights where the teacher had no token")
+        if too_much := _too_much(attention_LSK, tokens.tokens_of_steps):
+            wrong.append(too_much)
+        return wrong
 
 
-def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
-    other = [text.id for text in texts if done.get(text.id, text.text_hash) != text.text_hash]
-    if other:
-        raise ArtefactError(
-            f"Expected the rows of the teacher's store to be made from these questions, rationales and keys; "
-            f"{len(other)} were made from others, {other[0]!r} for one. Their steps and keys would not fit, and "
-            "nothing was read; choose a new folder, or move this one away."
-        )
+def _too_much(attention_LSK: Tensor, step_tokens: Sequence[int]) -> str:
+    """Where a step's sum over keys is more than its tokens can give; nothing if that is nowhere."""
+    sums_LS, counts_S = attention_LSK.sum(2), torch.tensor(step_tokens)
+    excess_LS = sums_LS - counts_S * (1 + ROUNDING)
+    if float(excess_LS.max()) <= 0:
+        return ""
+    layer, step = divmod(int(excess_LS.argmax()), len(step_tokens))
+    total = float(sums_LS[layer, step])
+    return f"layer {layer}, step {step} has {total:.4g} in all, more than its {step_tokens[step]} tokens can give"
+
+
+def _sizes(steps: int, keys: int, missing_steps: int = 0, missing_keys: int = 0) -> dict[str, int]:
+    return {rows.STEPS: steps, rows.KEYS: keys, rows.MISSING_STEPS: missing_steps, rows.MISSING_KEYS: missing_keys}
 
 
 def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View = STEPS) -> PreparedText | None:
     """Map a text's steps and keys to its tokens; None, with the reason counted, where there is nothing to read."""
-    spans = view.spans(text.question, text.rationale, text.keys)
+    spans = view.spans(text.question, text.rationale, text.keys, text.steps)
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
         return None
-    tokens = encoded.map_spans(spans)
+    tokens = encoded.align(spans)
     if encoded.cut_tokens:
         report.note(CUT)
     elif tokens.missing_steps or tokens.missing_keys:
@@ -248,25 +242,10 @@ def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View
     return PreparedText(text, encoded, tokens)
 
 
-def batches_of(items: Sequence[Tokenized], batch_tokens: int) -> Iterator[Sequence[Tokenized]]:
-    """Neighbours in length whose padded tokens stay within the budget."""
-    start = 0
-    while start < len(items):
-        end = start + max(1, batch_tokens // items[start].length)
-        yield items[start:end]
-        start = end
-
-
-def _read(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Sequence[PreparedText], view: View
-) -> Iterator[tuple[PreparedText, Tensor]]:
-    """The texts of a batch with their attention [L, S, K]."""
-    if not batch:
-        return
-    columns, width = [item.tokens.key_of_token for item in batch], max(item.tokens.n_keys for item in batch)
-    reading = read_batch(model, tokenizer, batch, columns, width, heads=view.heads)
-    for item, attention_LSK in zip(batch, reading.attention.float().cpu(), strict=True):
-        yield item, attention_LSK[:, : item.tokens.n_steps, : item.tokens.n_keys]
+def head_counts(model: PreTrainedModel) -> tuple[int, ...]:
+    """How many attention heads every layer of a model has, read off a forward pass over two tokens."""
+    with eval_mode(model):
+        return layer_shapes(model, input_device(model))[1]
 
 
 def read_batch(
@@ -276,9 +255,8 @@ def read_batch(
     columns: Sequence[Sequence[int]],
     width: int,
     values: bool = False,
-    heads: bool = False,
 ) -> AttentionReading:
-    """Read the stepwise attention of some texts in one forward pass, without gradients.
+    """Read the stepwise attention of some texts on columns of one's own in one forward pass, without gradients.
 
     Args:
         model: the model, in evaluation mode.
@@ -287,62 +265,17 @@ def read_batch(
         columns: for each text the column that each of its tokens is added to, -1 for none; the keys, for example.
         width: how many columns there are.
         values: keep the value states of every layer.
-        heads: read each head in the place of their mean.
     """
-    import torch
-
-    from molsaki.attention import find_model, read_attention
-    from molsaki.encoding.padding import pad
-    from molsaki.models.logits import last_logits
-
-    device = input_device(model)
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    input_ids, attention_mask = pad_texts(model, tokenizer, [item.encoded for item in batch])
     with torch.inference_mode():
         return read_attention(
             model,
-            pad([item.encoded.input_ids for item in batch], 0 if padding is None else padding).to(device),
-            pad([[1] * item.length for item in batch], 0).to(device),
-            pad([item.tokens.step_of_token for item in batch], -1).to(device),
-            pad(columns, -1).to(device),
+            input_ids,
+            attention_mask,
+            pad([item.tokens.step_of_token for item in batch], -1).to(input_ids.device),
+            pad(columns, -1).to(input_ids.device),
             steps=max(item.tokens.n_steps for item in batch),
             keys=width,
             values=values,
-            heads=heads,
             **last_logits(find_model(model), 1),
         )
-
-
-def input_device(model: PreTrainedModel) -> torch.device:
-    """Where a model takes its tokens; one that is spread over devices moves them on by itself."""
-    import torch
-
-    device: torch.device = model.get_input_embeddings().weight.device
-    return torch.device("cpu") if device.type == "meta" else device
-
-
-def _store(
-    batches: Sequence[Sequence[PreparedText]],
-    read: Sequence[Tensor],
-    writer: AttentionStoreWriter | None,
-    layers: int,
-) -> None:
-    """Bring the batches of one round, one of each process, to process 0 and store them in their order."""
-    import torch
-
-    sizes = [layers * sum(item.size for item in batch) for batch in batches]
-    sizes += [0] * (process_count() - len(batches))
-    numbers = torch.cat([row.flatten() for row in read]) if read else torch.zeros(0)
-    gathered = gather_numbers(numbers, sizes)
-    if writer is None:
-        return
-    for batch, part in zip(batches, gathered, strict=False):
-        rows = torch.split(part, [layers * item.size for item in batch])
-        for item, row in zip(batch, rows, strict=True):
-            writer.add(
-                item.text.id,
-                item.text.text_hash,
-                row.view(layers, item.tokens.n_steps, item.tokens.n_keys),
-                missing_steps=item.tokens.missing_steps,
-                missing_keys=item.tokens.missing_keys,
-                step_tokens=item.tokens.tokens_of_steps,
-            )

@@ -15,7 +15,7 @@ from molsaki.errors import ArtefactError
 from molsaki.models.decode import Completion
 from molsaki.records import CHOICE_LETTERS, Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import Keep, SelectedSample, check_completion, select_sample
+from molsaki.teacher.filter import Keep, Learn, SelectedSample, check_completion, select_sample
 
 Pass = Literal["rationale", "second pass", "key words"]
 PASSES: tuple[Pass, ...] = get_args(Pass)
@@ -23,6 +23,8 @@ Key = tuple[Pass, int]
 """What a completion answers: which pass, and which of its samples."""
 
 _FIELDS = ("id", "text_hash", "pass", "sample", "prompt", "text", "cut", "too_long", "prompt_tokens", "tokens")
+_FROM_SERVERS = ("thinking", "finish", "filtered")
+"""Fields that logs of earlier versions lack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Questions:
         question_words: take the question's content words for key words; the teacher is then not asked for any.
         samples: how many rationales are asked for at a time.
         keep: what is kept.
+        learn: what a student learns of completions with thinking.
     """
 
     rationale: PromptTemplate
@@ -44,6 +47,7 @@ class Questions:
     samples: int = 1
     keep: Keep = "right"
     question_words: bool = False
+    learn: Learn = "summary"
 
     def prompt(self, problem: Problem, which: Pass) -> Prompt:
         """What a teacher is asked about a problem."""
@@ -110,10 +114,9 @@ class ProblemRequests:
             self.completions[which, i] for i in range(self.questions.samples) if (which, i) in self.completions
         ]
         second = which == "second pass"
-        keep = self.questions.keep
-        return select_sample(
-            completions, [check_completion(self.problem, c, keep=keep, second_pass=second) for c in completions]
-        )
+        keep, learn = self.questions.keep, self.questions.learn
+        results = [check_completion(self.problem, c, keep=keep, second_pass=second, learn=learn) for c in completions]
+        return select_sample(completions, results)
 
 
 def right_answer(problem: Problem) -> str:
@@ -151,6 +154,7 @@ def open_requests(log: RowLog, problems: Sequence[Problem], questions: Questions
             cut=row["cut"],
             too_long=row["too_long"],
             prompt_tokens=row["prompt_tokens"],
+            **{name: row[name] for name in _FROM_SERVERS if name in row},
         )
     return all_requests
 
@@ -169,6 +173,7 @@ def completion_row(requests: ProblemRequests, key: Key, completion: Completion) 
         "too_long": completion.too_long,
         "prompt_tokens": completion.prompt_tokens,
         "tokens": completion.tokens,
+        **{name: getattr(completion, name) for name in _FROM_SERVERS},
     }
 
 

@@ -1,4 +1,4 @@
-"""A recipe's training settings as the Trainer's arguments."""
+"""The training settings of a recipe as transformers' `TrainingArguments`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from transformers import TrainingArguments
 
 from molsaki.config.recipe import TrainingSettings
 
-_KNOWN = {field.name for field in dataclasses.fields(TrainingArguments)}
+_ARGUMENTS = {field.name for field in dataclasses.fields(TrainingArguments)}
 
 
 def training_arguments(
     training: TrainingSettings, folder: Path, seed: int, show_progress: bool, validating: bool
 ) -> TrainingArguments:
-    """The Trainer's arguments.
+    """Convert training settings to `TrainingArguments`.
 
     Args:
         training: the settings.
-        folder: where checkpoints and the trackers' files go.
-        seed: of the order of examples, dropout and the method's own parameters.
-        show_progress: draw a progress bar.
-        validating: there is a validation split.
+        folder: the directory for checkpoints and the files of trackers.
+        seed: seeds the order of examples, dropout, and the initial values of the method's own parameters.
+        show_progress: whether to draw a progress bar.
+        validating: whether there is a validation split.
     """
     evaluating = bool(validating and training.evaluate_every)
     best = training.select == "best"
     save_every = training.evaluate_every if best else training.save_every
-    # transformers 5.23 renamed these two; 5.17 knows only the old names.
-    recompute = "activation_checkpointing" if "activation_checkpointing" in _KNOWN else "gradient_checkpointing"
-    checkpointing = {recompute: True, f"{recompute}_kwargs": {"use_reentrant": False}} if training.checkpointing else {}
+    # transformers 5.23 renamed `gradient_checkpointing` and its kwargs.
+    name = "activation_checkpointing" if "activation_checkpointing" in _ARGUMENTS else "gradient_checkpointing"
+    checkpointing = {name: True, f"{name}_kwargs": {"use_reentrant": False}} if training.checkpointing else {}
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=training.steps,

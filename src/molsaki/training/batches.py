@@ -27,6 +27,7 @@ from molsaki.errors import InputError
 from molsaki.methods import AttentionChoice, NextTokens, PooledOutputs, Task, Term, Terms
 from molsaki.methods.layers import check_attention
 from molsaki.methods.losses import visible_keys
+from molsaki.spans.align import Alignment
 from molsaki.training.examples import Example
 from molsaki.training.next_tokens import NextTokenTargets, batch_next_tokens
 
@@ -55,6 +56,11 @@ class AttentionTargets:
     token_mask_BT: Tensor
     visible_BSK: Tensor
     step_tokens_BS: Tensor
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Self:
+        """The targets with their tensors on a device."""
+        moved: Self = _map_tensors(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,33 +232,65 @@ def _next_token_targets(rows: Sequence[tuple[Task, Example]], tokens: Sequence[i
 
 def _attention_targets(rows: Sequence[tuple[Task, Example]]) -> AttentionTargets | None:
     """What the attention loss of a pass needs; None if none of its rows has the teacher's attention."""
-    index = [row for row, (task, e) in enumerate(rows) if task == "explain" and e.teacher_LSK is not None]
-    if not index:
+    targets = [
+        RowTargets(row, example.problem_id, example.tokens, example.teacher_LSK)
+        for row, (task, example) in enumerate(rows)
+        if task == "explain" and example.teacher_LSK is not None and example.tokens is not None
+    ]
+    return attention_targets([len(example.sequences[task].input_ids) for task, example in rows], targets)
+
+
+@dataclass(frozen=True, slots=True)
+class RowTargets:
+    """A row of a pass with the teacher's attention.
+
+    Attributes:
+        row: its index in the pass.
+        name: for messages.
+        tokens: the student's tokens of the steps and keys.
+        teacher_LSK: the teacher's attention on the same steps and keys.
+    """
+
+    row: int
+    name: str
+    tokens: Alignment
+    teacher_LSK: Tensor
+
+
+def attention_targets(lengths: Sequence[int], targets: Sequence[RowTargets]) -> AttentionTargets | None:
+    """Pad the targets of some rows to one batch; None without rows.
+
+    Args:
+        lengths: number of tokens of each of the R rows, padded on the right to the longest.
+        targets: the B rows with the teacher's attention.
+
+    Raises:
+        InputError: attention is not finite; the message names the rows.
+    """
+    if not targets:
         return None
-    lengths = torch.tensor([len(example.sequences[task].input_ids) for task, example in rows])
-    examples = [rows[row][1] for row in index]
-    attentions = [example.teacher_LSK for example in examples if example.teacher_LSK is not None]
-    steps = max(attention.shape[1] for attention in attentions)
-    keys = max(attention.shape[2] for attention in attentions)
+    lengths_R = torch.tensor(lengths)
+    steps = max(target.teacher_LSK.shape[1] for target in targets)
+    keys = max(target.teacher_LSK.shape[2] for target in targets)
     # Over all R rows of the pass, since the student's attention is read on all of them; −1 is "no step", "no key".
-    step_of_token_RT, key_of_token_RT = torch.full((2, len(rows), int(lengths.max())), -1)
-    # Over the B examples only, each [S, K] in the top left corner of a rectangle that holds the largest.
-    teacher_BLSK = torch.zeros(len(examples), attentions[0].shape[0], steps, keys)
-    step_mask_BS = torch.zeros(len(examples), steps, dtype=torch.bool)
-    key_mask_BK = torch.zeros(len(examples), keys, dtype=torch.bool)
-    step_tokens_BS = torch.ones(len(examples), steps)
-    for i, (row, example, attention) in enumerate(zip(index, examples, attentions, strict=True)):
-        assert example.tokens is not None
-        length = len(example.tokens.step_of_token)
-        step_of_token_RT[row, :length] = torch.tensor(example.tokens.step_of_token)
-        key_of_token_RT[row, :length] = torch.tensor(example.tokens.key_of_token)
-        teacher_BLSK[i, :, : attention.shape[1], : attention.shape[2]] = attention
-        step_mask_BS[i, : attention.shape[1]] = True
-        step_tokens_BS[i, : attention.shape[1]] = torch.tensor(example.tokens.tokens_of_steps, dtype=torch.float)
-        key_mask_BK[i, : attention.shape[2]] = True
-    _require_finite(teacher_BLSK, step_mask_BS, key_mask_BK, examples)
-    token_mask_RT = torch.arange(int(lengths.max())) < lengths[:, None]
-    index_B = torch.tensor(index)
+    step_of_token_RT, key_of_token_RT = torch.full((2, len(lengths), max(lengths)), -1)
+    # Over the B rows only, each [S, K] in the top left corner of a rectangle that holds the largest.
+    teacher_BLSK = torch.zeros(len(targets), targets[0].teacher_LSK.shape[0], steps, keys)
+    step_mask_BS = torch.zeros(len(targets), steps, dtype=torch.bool)
+    key_mask_BK = torch.zeros(len(targets), keys, dtype=torch.bool)
+    step_tokens_BS = torch.ones(len(targets), steps)
+    for i, target in enumerate(targets):
+        tokens, (_, S, K) = target.tokens, target.teacher_LSK.shape
+        length = len(tokens.step_of_token)
+        step_of_token_RT[target.row, :length] = torch.tensor(tokens.step_of_token)
+        key_of_token_RT[target.row, :length] = torch.tensor(tokens.key_of_token)
+        teacher_BLSK[i, :, :S, :K] = target.teacher_LSK
+        step_mask_BS[i, :S] = True
+        step_tokens_BS[i, :S] = torch.tensor(tokens.tokens_of_steps, dtype=torch.float)
+        key_mask_BK[i, :K] = True
+    _require_finite(teacher_BLSK, step_mask_BS, key_mask_BK, [target.name for target in targets])
+    token_mask_RT = torch.arange(max(lengths)) < lengths_R[:, None]
+    index_B = torch.tensor([target.row for target in targets])
     return AttentionTargets(
         spans=make_span_index(step_of_token_RT, key_of_token_RT, token_mask_RT, index_B, steps, keys),
         teacher_BLSK=teacher_BLSK,
@@ -264,9 +302,9 @@ def _attention_targets(rows: Sequence[tuple[Task, Example]]) -> AttentionTargets
     )
 
 
-def _require_finite(teacher: Tensor, step_mask: Tensor, key_mask: Tensor, examples: Sequence[Example]) -> None:
+def _require_finite(teacher: Tensor, step_mask: Tensor, key_mask: Tensor, names: Sequence[str]) -> None:
     try:
         check_attention(teacher, step_mask, key_mask, "teacher's attention")
     except InputError as error:
-        problems = ", ".join(repr(example.problem_id) for example in examples)
-        raise InputError(f"{error} The batch's examples with attention are those of the problems {problems}.") from None
+        rows = ", ".join(map(repr, names))
+        raise InputError(f"{error} The batch's examples with attention are those of the problems {rows}.") from None

@@ -24,7 +24,7 @@ A small language model distilled with [molsaki](https://pypi.org/project/molsaki
 - Teacher (attention): {reader}
 - Trained on: {examples} problems of `{task}`, {steps} steps of {batch} examples
 
-## How to ask it
+## Usage
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -34,7 +34,7 @@ A small language model distilled with [molsaki](https://pypi.org/project/molsaki
     ids = tokenizer(prompt, return_tensors="pt")
     print(tokenizer.decode(model.generate(**ids)[0, ids["input_ids"].shape[1]:], skip_special_tokens=True))
 
-It decodes greedily and stops by itself. It knows the kind of problem that it was trained on and little else.
+Decoding is greedy and stops at the end token. The model solves the kind of problem that it was trained on.
 
 ## Settings
 
@@ -45,19 +45,16 @@ It decodes greedily and stops by itself. It knows the kind of problem that it wa
 
 
 def model_card(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """The card's text.
+    """The model card, in Markdown.
 
     Args:
-        facts: label, seed, method, summary, student, writer, reader, examples, task, steps, batch, prompt.
-        settings: the method's and the training's settings.
+        facts: label, seed, method, summary, student, writer, reader, examples, task, steps, batch and prompt.
+        settings: the settings of the method and of the training.
     """
-    shown = {name: _one_line(value) for name, value in facts.items() if name != "prompt"}
+    # Values are put on one line, so that a name with line breaks cannot end the front matter or a list.
+    one_line = {name: " ".join(str(value).split()) for name, value in facts.items() if name != "prompt"}
     return _CARD.format(
-        **shown,
+        **one_line,
         prompt=json.dumps(facts["prompt"], ensure_ascii=False),
         settings=json.dumps(dict(settings), indent=2, ensure_ascii=False),
     )
-
-
-def _one_line(value: Any) -> str:
-    return " ".join(str(value).split())

@@ -9,8 +9,8 @@ Legend: L layers (or the heads of all of them), S steps, K keys.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,11 +23,12 @@ from molsaki.encoding.token_map import AgreedTokens
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
-from molsaki.spans.align import CommonSpans, SpanAlignment, common_spans, keep_spans
+from molsaki.spans.align import Alignment
 from molsaki.spans.find import Spans
 from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
-from molsaki.store.signal_reader import AttentionStore
+from molsaki.store.attention_rows import attention_row
+from molsaki.store.signal_reader import SignalStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -51,14 +52,14 @@ class Example:
         problem_id: the problem's id.
         sequences: the encoded sequence of each task.
         tokens: the student's tokens of the steps and keys that both sides have; None without attention.
-        teacher_LSK: the teacher's attention on exactly these steps and keys, summed over its tokens of a step, or
-            their mean where a method chose that; None without attention.
-        agreed: what the teacher expected where both tokenizers agree; None without.
+        teacher_LSK: the teacher's attention on the same steps and keys, summed over its tokens of a step, or their
+            mean where a method chose that; None without attention.
+        agreed: the teacher's next tokens where both tokenizers agree; None without.
     """
 
     problem_id: str
     sequences: Mapping[Task, EncodedText]
-    tokens: SpanAlignment | None = None
+    tokens: Alignment | None = None
     teacher_LSK: Tensor | None = None
     agreed: AgreedTokens | None = None
 
@@ -69,64 +70,83 @@ def encode_examples(
     texts: Mapping[str, Text],
     templates: Mapping[Task, PromptTemplate],
     max_length: int,
-    store: AttentionStore | None = None,
+    attention: SignalStore | None = None,
     choice: AttentionChoice | None = None,
 ) -> tuple[list[Example], RowReport]:
-    """Encode problems with their rationales for a student.
+    r"""Encode problems and their rationales for a student.
+
+    A step or key that the teacher or the student lacks (truncation, or a token that covers two spans) is left out on
+    both sides, and counted.
+
+    Example:
+        >>> import molsaki
+        >>> from transformers import AutoTokenizer
+        >>> from molsaki.data.pocket import STUDENT
+        >>> problem = molsaki.Problem("a", "Ada has 3 pens and buys 14. How many?", answer="17", label="( 3 + 14 )")
+        >>> texts = {"a": molsaki.Text("a", problem.text, "Ada has 3 + 14 pens.", keys="numbers")}
+        >>> templates = {
+        ...     "predict": molsaki.PromptTemplate.parse("predict: {question}\n{label}"),
+        ...     "explain": molsaki.PromptTemplate.parse("explain: {question}\n{rationale}"),
+        ... }
+        >>> tokenizer = AutoTokenizer.from_pretrained(STUDENT)
+        >>> examples, report = molsaki.encode_examples(tokenizer, [problem], texts, templates, max_length=128)
+        >>> report.kept, sorted(examples[0].sequences)
+        (1, ['explain', 'predict'])
+        >>> explain = examples[0].sequences["explain"]
+        >>> tokenizer.decode(explain.input_ids[explain.completion_token : -1])
+        'Ada has 3 + 14 pens.'
 
     Args:
-        tokenizer: the student's; it must give offsets.
+        tokenizer: the student's; a fast one, with an end-of-text token.
         problems: what to learn from.
-        texts: question and rationale by problem id; a problem without one is an error of the caller's.
-        templates: the prompt of each task; `reason` only where a method has that task.
-        max_length: the student's context; a rationale beyond is cut, and counted.
-        store: the teacher's attention in the choice's view, for a method that reads it.
-        choice: which part of it the method compares; all of it by default.
+        texts: question and rationale by problem id.
+        templates: the prompt of each task: `predict` and `explain`, and `reason` for a method with that task.
+        max_length: the student's context in tokens. A rationale is cut there; a problem whose label does not fit is
+            left out.
+        attention: the teacher's attention in the view of `choice`; None for a method that does not read it.
+        choice: the part of the attention that the method compares; all of it by default.
 
     Returns:
-        The examples, and a report on what was left out or cut.
+        The examples, and a report that counts what was left out or cut, with reasons.
 
     Raises:
-        TokenizerError: the tokenizer gives no offsets.
-        ArtefactError: the store's attention was read on other text, or it does not say how many tokens the teacher's
-            steps have, and a method wants means over them.
+        TokenizerError: the tokenizer is slow, or has no end-of-text token.
+        InputError: a problem has no text, or there is no template for `predict` or `explain`.
+        ArtefactError: the teacher's attention was read on another text or other spans.
     """
     require_offsets(tokenizer)
+    _require_inputs(problems, texts, templates)
     report = RowReport()
     examples = []
     for problem in problems:
         text = texts[problem.id]
-        predict = encode_student(tokenizer, templates["predict"], problem.text, problem.label, max_length)
-        explain = encode_student(tokenizer, templates["explain"], problem.text, text.rationale, max_length)
-        if predict.cut_tokens or explain.completion_token >= len(explain.input_ids):
+        sequences = _encode_tasks(tokenizer, problem, text, templates, max_length)
+        explain = sequences["explain"]
+        if sequences["predict"].cut_tokens or explain.completion_token >= len(explain.input_ids):
             report.skip(problem.id, TOO_LONG)
             continue
         report.keep()
         if explain.cut_tokens:
             report.note(CUT)
-        sequences: dict[Task, EncodedText] = {"predict": predict, "explain": explain}
-        if "reason" in templates:
-            written = state_answer(text.rationale, problem.label)
-            sequences["reason"] = encode_student(tokenizer, templates["reason"], problem.text, written, max_length)
-            if sequences["reason"].cut_tokens:
-                report.note(CUT_REASONING)
-        tokens, teacher_LSK = None, None
-        if store is not None:
-            tokens, teacher_LSK = _attention(store, text, explain, choice or AttentionChoice(), report)
-        examples.append(Example(problem.id, sequences, tokens, teacher_LSK))
+        if "reason" in sequences and sequences["reason"].cut_tokens:
+            report.note(CUT_REASONING)
+        shared = None
+        if attention is not None:
+            shared = shared_attention(attention, text, explain.align, choice or AttentionChoice(), report)
+        examples.append(Example(problem.id, sequences, *(shared or ())))
     return examples, report
 
 
 def encode_labels(
     tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], template: PromptTemplate, max_length: int
 ) -> list[Example]:
-    """Encode problems without rationales, to watch the label's loss on a validation split.
+    """Encode problems without rationales, for the label's loss on a validation split.
 
     Problems that do not fit are left out with a warning.
 
     Raises:
-        TokenizerError: the tokenizer gives no offsets.
-        InputError: not one problem fits.
+        TokenizerError: the tokenizer is slow, or has no end-of-text token.
+        InputError: no problem fits.
     """
     require_offsets(tokenizer)
     encoded = [encode_student(tokenizer, template, row.text, row.label, max_length) for row in problems]
@@ -138,7 +158,7 @@ def encode_labels(
     if problems and not examples:
         raise InputError(
             f"Expected validation problems of at most {max_length} tokens with their answers; all {len(problems)} are "
-            "longer. There is nothing to watch the loss on; raise training.max_length, or choose another student."
+            "longer. There is no validation loss; raise training.max_length, or choose another student."
         )
     if len(examples) < len(problems):
         logger.warning(
@@ -150,47 +170,94 @@ def encode_labels(
     return examples
 
 
-def _attention(
-    store: AttentionStore, text: Text, explain: EncodedText, choice: AttentionChoice, report: RowReport
-) -> tuple[SpanAlignment | None, Tensor | None]:
-    """The teacher's attention and the student's tokens on the steps and keys that both have."""
+def _require_inputs(
+    problems: Sequence[Problem], texts: Mapping[str, Text], templates: Mapping[Task, PromptTemplate]
+) -> None:
+    without = [problem.id for problem in problems if problem.id not in texts]
+    if without:
+        raise InputError(
+            f"Expected a text for each of {len(problems)} problems; {len(without)} have none, {without[0]!r} among "
+            "them. There is no rationale to learn; leave these problems out, or add their texts."
+        )
+    for task in ("predict", "explain"):
+        if task not in templates:
+            raise InputError(
+                f"Expected templates for 'predict' and 'explain'; there is none for {task!r}, only for "
+                f"{sorted(templates)}. The problems cannot be encoded; add the template."
+            )
+
+
+def _encode_tasks(
+    tokenizer: PreTrainedTokenizerBase,
+    problem: Problem,
+    text: Text,
+    templates: Mapping[Task, PromptTemplate],
+    max_length: int,
+) -> dict[Task, EncodedText]:
+    completions: dict[Task, str] = {
+        "predict": problem.label,
+        "explain": text.rationale,
+        "reason": state_answer(text.rationale, problem.label),
+    }
+    return {
+        task: encode_student(tokenizer, templates[task], problem.text, completion, max_length)
+        for task, completion in completions.items()
+        if task in templates
+    }
+
+
+def shared_attention(
+    store: SignalStore,
+    text: Text,
+    align: Callable[[Spans], Alignment],
+    choice: AttentionChoice,
+    report: RowReport,
+) -> tuple[Alignment, Tensor] | None:
+    """The student's tokens and the teacher's attention on the steps and keys that both sides have.
+
+    Args:
+        store: the teacher's attention in the view of `choice`.
+        text: question and rationale.
+        align: finds the student's tokens of spans.
+        choice: the part of the attention to compare.
+        report: counts what is left out, with reasons.
+
+    Returns:
+        None if nothing is left to compare.
+
+    Raises:
+        ArtefactError: the row was read on another text or other spans.
+    """
     if text.id not in store:
         report.note(NO_ATTENTION)
-        return None, None
-    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys)
-    mine = explain.map_spans(spans)
-    theirs_LSK = store.get(text.id, text.text_hash)
-    missing_steps, missing_keys = store.missing(text.id)
-    # The teacher's tokens do not matter any more, only which steps and keys it lacked.
-    teacher = replace(mine, missing_steps=tuple(missing_steps), missing_keys=tuple(missing_keys))
-    common = common_spans(teacher, mine)
-    if common.dropped_steps or common.dropped_keys:
+        return None
+    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys, text.steps)
+    student = align(spans)
+    teacher = attention_row(store, text.id, text.text_hash)
+    _require_shape(store, text, teacher.attention_LSK, student)
+    # Rows and columns that the teacher has no token for are 0 in its attention, which is no reading.
+    steps = sorted(set(range(student.n_steps)).difference(student.missing_steps, teacher.missing_steps))
+    keys = sorted(set(range(student.n_keys)).difference(student.missing_keys, teacher.missing_keys))
+    if (len(steps), len(keys)) != (student.n_steps, student.n_keys):
         report.note(DROPPED)
-    if not common.steps or not common.keys:
+    if not steps or not keys:
         report.note(NOTHING_LEFT)
-        return None, None
+        return None
     if choice.question_keys:
-        common = _of_the_question(common, spans)
-        if not common.keys:
+        keys = [key for key in keys if spans.keys[key].text == "question"]
+        if not keys:
             report.note(NO_QUESTION_KEYS)
-            return None, None
-    kept_LSK = theirs_LSK[:, common.steps][:, :, common.keys]
+            return None
+    kept_LSK = teacher.attention_LSK[:, steps][:, :, keys]
     if choice.step_means:
-        tokens_S = torch.tensor(_step_tokens(store, text.id))[list(common.steps)]
-        kept_LSK = kept_LSK / tokens_S[None, :, None]
-    return keep_spans(mine, common), kept_LSK
+        kept_LSK = kept_LSK / torch.tensor(teacher.step_tokens)[steps, None]
+    return student.keep(steps, keys), kept_LSK
 
 
-def _of_the_question(common: CommonSpans, spans: Spans) -> CommonSpans:
-    return replace(common, keys=tuple(key for key in common.keys if spans.keys[key].text == "question"))
-
-
-def _step_tokens(store: AttentionStore, row_id: str) -> tuple[int, ...]:
-    counts = store.step_tokens(row_id)
-    if not counts:
+def _require_shape(store: SignalStore, text: Text, teacher_LSK: Tensor, student: Alignment) -> None:
+    stored, expected = tuple(teacher_LSK.shape[1:]), (student.n_steps, student.n_keys)
+    if stored != expected:
         raise ArtefactError(
-            f"Expected the attention store {store.folder} to say how many of the teacher's tokens each step of "
-            f"{row_id!r} has; it does not. Means over them cannot be taken; read the attention again into a new "
-            "folder, or set `step_pool: sum`."
+            f"Expected attention on {expected} steps and keys for {text.id!r} in {store.folder}; the row has {stored}. "
+            "It was read in another view or by other rules for spans; read the attention again into a new folder."
         )
-    return counts

@@ -1,4 +1,4 @@
-"""Stopping a training on Ctrl-C without losing what it has learned."""
+"""Stop training on Ctrl-C with a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
-    """Turns an interrupt into a checkpoint: the step in flight is finished, saved, and training stops.
+    """On an interrupt, finishes the current step, saves a checkpoint and stops training.
 
     A second interrupt stops at once.
     """
@@ -23,17 +23,17 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for interrupts; outside the main thread, where Python delivers none, do nothing."""
+        """Handle interrupts within the block. Python delivers none outside the main thread; there it does nothing."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
-        def note(_number: int, _frame: FrameType | None) -> None:
+        def handle(_number: int, _frame: FrameType | None) -> None:
             if self.interrupted:
                 raise KeyboardInterrupt
             self.interrupted = True
 
-        previous = signal.signal(signal.SIGINT, note)
+        previous = signal.signal(signal.SIGINT, handle)
         try:
             yield
         finally:
@@ -42,7 +42,7 @@ class StopOnInterrupt(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, _args: TrainingArguments, _state: TrainerState, control: TrainerControl, **_others: Any
     ) -> TrainerControl:
-        """Ask for a checkpoint and for the end."""
+        """Request a checkpoint and the end of training after an interrupt."""
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True

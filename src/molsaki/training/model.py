@@ -114,7 +114,7 @@ class DistillationModel(nn.Module):
         if reading is not None:
             assert parts.attention is None, "the examples with attention run in one pass"
             assert one.attention is not None
-            parts.attention = _attention_pair(one.attention, reading, shares["attention"])
+            parts.attention = attention_pair(one.attention, reading, shares["attention"])
         if terms.next_tokens is not None and one.next_tokens is not None:
             assert parts.next_tokens is None, "the rationales run in one pass"
             temperature = terms.next_tokens.temperature
@@ -147,7 +147,8 @@ class DistillationModel(nn.Module):
         return reading, logits.flatten(0, 1).index_select(0, one.positions_N).float()
 
 
-def _attention_pair(targets: AttentionTargets, reading: AttentionReading, share: Share) -> AttentionPair:
+def attention_pair(targets: AttentionTargets, reading: AttentionReading, share: Share) -> AttentionPair:
+    """The teacher's targets beside what a forward pass of the student gave on the same steps and keys."""
     return AttentionPair(
         teacher_BLSK=targets.teacher_BLSK,
         student_BLSK=reading.attention,

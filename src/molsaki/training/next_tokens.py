@@ -17,7 +17,8 @@ from molsaki.encoding.token_map import AgreedTokens, TokenMap
 from molsaki.methods import NextTokenPair
 from molsaki.records import RowReport
 from molsaki.spans.text import Text
-from molsaki.store.next_tokens import NextTokenStore
+from molsaki.store.next_tokens import next_tokens
+from molsaki.store.signal_reader import SignalStore
 from molsaki.training.examples import Example
 
 NO_NEXT_TOKENS = "without the teacher's next tokens: takes no part in their loss"
@@ -48,7 +49,7 @@ class NextTokenTargets:
 def add_next_tokens(
     examples: Sequence[Example],
     texts: Mapping[str, Text],
-    store: NextTokenStore,
+    store: SignalStore,
     tokens: TokenMap,
     temperature: float,
     report: RowReport,
@@ -74,7 +75,7 @@ def add_next_tokens(
             report.note(NO_NEXT_TOKENS)
             made.append(example)
             continue
-        agreed = tokens.agree(store.get(text.id, text.text_hash, temperature), explain, text.rationale)
+        agreed = tokens.agree(next_tokens(store, text.id, text.text_hash, temperature), explain, text.rationale)
         if agreed is None:
             report.note(NO_AGREEMENT)
         else:

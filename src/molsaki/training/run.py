@@ -161,6 +161,16 @@ def make_method(
 ) -> Method[Any]:
     """Create a method for a student.
 
+    Example:
+        >>> import molsaki
+        >>> from transformers import AutoModelForCausalLM
+        >>> from molsaki.data.pocket import STUDENT
+        >>> from molsaki.methods import METHODS
+        >>> student, method = AutoModelForCausalLM.from_pretrained(STUDENT), METHODS["dss"]
+        >>> made = molsaki.make_method(method, method.Settings(alpha=0.3), student)
+        >>> [(term.name, term.weight) for term in made.terms]
+        [('label', 0.3), ('rationale', 0.7)]
+
     Args:
         method: the method.
         settings: its settings.

@@ -1,7 +1,7 @@
-"""The pocket family: a small world, a teacher and a base student that ship with molsaki.
+"""The pocket family: generated data sets, a teacher and a base student that ship with molsaki.
 
-It lets the whole job run in minutes on two cores with no download: `word_problems` and `commonsense` make the data,
-`language` what the models read, `vocabularies` their tokenizers, `make` the weights, which lie in `weights/`.
+With them a whole run takes minutes on two cores and downloads nothing. `word_problems` and `commonsense` generate the
+data sets, `weights/` holds the models, and `tools/` in the repository trains them.
 """
 
 from __future__ import annotations

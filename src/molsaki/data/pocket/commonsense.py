@@ -1,9 +1,9 @@
-"""`pocket-commonsense`: multiple choice over a small made-up world of animals, places and foods.
+"""`pocket-commonsense`: multiple-choice questions about an invented world of animals, places and foods.
 
-The facts are fixed (drawn once from a seed that never changes): every animal lives in a place, eats a food and has
-a colour; every place has something to see. Both pocket models have read the facts as plain sentences. A question
-needs one fact or two (the animal's home, and what is seen there), is told in several wordings, and offers five
-choices. As in pocket-math, the hash of a question's text decides which pool it belongs to.
+The facts are drawn from a fixed seed: every animal lives in a place, eats a food and has a colour, and every place has
+a sight. Both pocket models were trained on the facts as plain sentences. A question needs one fact or two (the home of
+an animal and the sight there), has one of several wordings and five choices. As in pocket-math, the hash of the text
+of a question decides which pool it belongs to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ CHOICES_PER_QUESTION = 5
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One kind of question: its wordings, the key word each contains, and how its rationale goes."""
+    """A kind of question.
+
+    Attributes:
+        values: the possible answers.
+        questions: the wordings, each with the key word that it contains besides the animal.
+        reasons: the sentences of the rationale.
+    """
 
     values: tuple[str, ...]
     questions: tuple[tuple[str, str], ...]
@@ -81,7 +87,7 @@ RELATIONS: dict[str, Relation] = {
 
 
 def facts() -> dict[str, dict[str, str]]:
-    """The world: animal → {home, food, colour, sight}. It is the same every time."""
+    """The facts of the world: animal → {home, food, colour, sight}. They are the same in every call."""
     rng = random.Random("the pocket world")
     world = {}
     for animal in ANIMALS:
@@ -96,8 +102,8 @@ def facts() -> dict[str, dict[str, str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Quiz:
-    """One question with its choices, its right choice, its rationale and its key words."""
+class Question:
+    """A question with its choices, its answer, its rationale and its key words."""
 
     question: str
     choices: tuple[str, ...]
@@ -106,8 +112,8 @@ class Quiz:
     keywords: tuple[str, ...]
 
 
-def ask(rng: random.Random) -> Quiz:
-    """Ask one question."""
+def draw_question(rng: random.Random) -> Question:
+    """Draw a random question."""
     world = facts()
     animal = rng.choice(ANIMALS)
     name = rng.choice(tuple(RELATIONS))
@@ -118,7 +124,7 @@ def ask(rng: random.Random) -> Quiz:
     choices = [answer, *wrong]
     rng.shuffle(choices)
     parts = {"animal": animal, "who": rng.choice(NAMES), "answer": answer, **world[animal]}
-    return Quiz(
+    return Question(
         question=wording.format(**parts),
         choices=tuple(choices),
         answer=answer,
@@ -128,22 +134,22 @@ def ask(rng: random.Random) -> Quiz:
 
 
 def pocket_commonsense(pool: Pool, n: int, seed: int = 0) -> Iterator[Problem]:
-    """Yield n different questions that belong to one pool; the same arguments give the same questions.
+    """Yield n different questions of one pool. The same arguments give the same questions.
 
-    The key words are not part of the problems: the teacher has to name them.
+    The problems have no key words: the teacher has to name them.
     """
     rng = random.Random(f"pocket-commonsense/{pool}/{seed}")
     seen: set[str] = set()
     while len(seen) < n:
-        quiz = ask(rng)
-        text = " ".join((quiz.question, *quiz.choices))
+        drawn = draw_question(rng)
+        text = " ".join((drawn.question, *drawn.choices))
         if text in seen or pool_of(text) != pool:
             continue
         seen.add(text)
         yield Problem(
             id=f"pocket-commonsense/in-domain/{pool}/{seed}-{len(seen)}",
-            question=quiz.question,
-            choices=quiz.choices,
-            answer=quiz.answer,
-            label=quiz.answer,
+            question=drawn.question,
+            choices=drawn.choices,
+            answer=drawn.answer,
+            label=drawn.answer,
         )

@@ -1,12 +1,12 @@
 """`pocket-math`: word problems from a seeded generator, with three out-of-domain sets.
 
-A story starts with a number of things (or with groups of them), goes on with things that come and go, and ends
-in a question that may compare, share or price what is there. Sentences that do not matter are mixed in. The label
-is the equation; the rationale says, a sentence a step, which number comes in where. Nothing is computed in the
-rationale: the value is the scorer's business, choosing and ordering the numbers is the model's.
+A story starts with a number of things, or with groups of them. Then things are added and taken away. The question may
+compare, share or price what is left. Distractor sentences are mixed in. The label is the equation. The rationale has
+a sentence for each operation, which says what is done with which number. It computes no values: the model chooses and
+orders the numbers, and scoring computes the value of the equation.
 
-Whether a problem may be trained on follows from a hash of its text alone (`pool_of`), so no seed, size or set can
-let a test problem into a training set, neither the students' nor the teacher's.
+The hash of its text alone decides whether a problem may be trained on (`pool_of`). So no seed, size or set can bring a
+test problem into a training set, neither of the students nor of the teacher.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Pool = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What the problems of one set look like.
+    """The distribution of the problems of one set.
 
     Attributes:
-        operations: how many operations a problem takes, with repetitions as weights.
-        distractors: how many sentences do not matter, with repetitions as weights.
-        smallest, largest: bounds of the numbers in the story (group sizes, shares and prices stay small).
-        held_out: the share of sentences told in wordings that training problems never use.
+        operations: possible numbers of operations; repeated ones are more frequent.
+        distractors: possible numbers of distractor sentences; repeated ones are more frequent.
+        smallest, largest: bounds of the numbers in the story. Group sizes, shares and prices are smaller.
+        held_out: share of sentences with wordings that training problems never use.
     """
 
     operations: tuple[int, ...] = (1, 1, 2, 2, 3)
@@ -47,13 +47,13 @@ SETTINGS: dict[str, Setting] = {
     "numbers": Setting(smallest=25, largest=50),
     "chains": Setting(largest=40, operations=(2, 3, 4), distractors=(1, 2, 3)),
 }
-"""The sets: `templates` tells half of its sentences in held-out wordings, `numbers` has larger numbers, many of them
-larger than any that was trained on, `chains` has more operations and more sentences that do not matter."""
+"""The sets. `templates` has held-out wordings in half of its sentences, `numbers` has larger numbers, many of them
+larger than any in training, and `chains` has more operations and more distractors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One story told: its sentences, its question, its rationale and its equation."""
+    """A story: its sentences, its question, its rationale, its equation and the value of the equation."""
 
     sentences: tuple[str, ...]
     question: str
@@ -63,12 +63,12 @@ class Story:
 
     @property
     def text(self) -> str:
-        """The whole problem as one line."""
+        """The sentences and the question in one line."""
         return " ".join((*self.sentences, self.question))
 
 
 def pool_of(text: str) -> Pool:
-    """Which pool a problem belongs to, by the hash of its text: 70 % train, 10 % validation, 20 % test."""
+    """The pool of a problem, by the hash of its text: 70 % train, 10 % validation, 20 % test."""
     bucket = int(hash_text("pocket pool", text), 16) % 10
     if bucket < 7:
         return "train"
@@ -76,25 +76,25 @@ def pool_of(text: str) -> Pool:
 
 
 def pocket_math(setting: str, pool: Pool, n: int, seed: int = 0) -> Iterator[Problem]:
-    """Yield n different problems of one setting that belong to one pool.
+    """Yield n different problems of one setting and one pool.
 
     Args:
         setting: a name in `SETTINGS`.
-        pool: train, validation or test; the three never share a problem.
-        n: how many.
-        seed: the generator's seed; the same arguments give the same problems.
+        pool: train, validation or test. They share no problem.
+        n: number of problems.
+        seed: of the generator. The same arguments give the same problems.
 
     Raises:
-        DataError: there is no such setting.
+        DataError: the setting is unknown.
     """
     if setting not in SETTINGS:
         raise DataError(
-            f"Expected one of the pocket-math sets {sorted(SETTINGS)}, got {setting!r}. No problem was made."
+            f"Expected one of the pocket-math settings {sorted(SETTINGS)}; got {setting!r}. No problems were generated."
         )
     rng = random.Random(f"pocket-math/{setting}/{pool}/{seed}")
     seen: set[str] = set()
     while len(seen) < n:
-        story = tell(rng, SETTINGS[setting])
+        story = draw_story(rng, SETTINGS[setting])
         if story.text in seen or pool_of(story.text) != pool:
             continue
         seen.add(story.text)
@@ -106,16 +106,16 @@ def pocket_math(setting: str, pool: Pool, n: int, seed: int = 0) -> Iterator[Pro
         )
 
 
-def tell(rng: random.Random, setting: Setting) -> Story:
-    """Tell one story."""
+def draw_story(rng: random.Random, setting: Setting) -> Story:
+    """Draw a random story."""
     while True:
-        story = _try_to_tell(rng, setting)
+        story = _try_story(rng, setting)
         if story is not None:
             return story
 
 
-class _Teller:
-    """One story in the making: the value and the expression so far, what was said and why."""
+class _StoryBuilder:
+    """Builds a story sentence by sentence, with its rationale, its equation and the value so far."""
 
     def __init__(self, rng: random.Random, setting: Setting) -> None:
         self.rng = rng
@@ -123,7 +123,7 @@ class _Teller:
         who, other = rng.sample(words.NAMES, 2)
         xs, ys = rng.sample(words.THINGS, 2)
         self.names = {"who": who, "other": other, "xs": xs, "ys": ys, "cs": rng.choice(words.CONTAINERS)}
-        self.story: list[str] = []
+        self.sentences: list[str] = []
         self.reasons: list[str] = []
         self.value = 0
         self.expression = ""
@@ -138,33 +138,33 @@ class _Teller:
         return wording.format(**self.names, **numbers)
 
     def reason(self, wording: str, operator: str, n: int, value: int) -> None:
-        """Apply one operation to what is there and say so in the rationale."""
+        """Apply an operation to the equation, and add its sentence to the rationale."""
         self.expression = f"( {self.expression} {operator} {n} )"
         self.value = value
         self.reasons.append(wording.format(**self.names, n=n))
 
     def start(self) -> None:
         n = self.number()
-        self.story.append(self.say(words.START, n=n))
+        self.sentences.append(self.say(words.START, n=n))
         self.value, self.expression = n, str(n)
         self.reasons.append(words.SAY_START.format(**self.names, n=n))
 
     def start_groups(self) -> None:
         n, m = self.rng.randint(2, 12), self.number()
-        self.story.append(self.say(words.START_GROUPS, n=n, m=m))
+        self.sentences.append(self.say(words.START_GROUPS, n=n, m=m))
         self.value, self.expression = n * m, f"( {n} * {m} )"
         self.reasons.append(words.SAY_START_GROUPS.format(**self.names, n=n, m=m))
 
     def gain(self) -> None:
         n = self.number()
-        self.story.append(self.say(words.GAIN, n=n))
+        self.sentences.append(self.say(words.GAIN, n=n))
         self.reason(words.SAY_GAIN, "+", n, self.value + n)
 
     def lose(self) -> bool:
         n = self.number()
         if n >= self.value:
             return False
-        self.story.append(self.say(words.LOSE, n=n))
+        self.sentences.append(self.say(words.LOSE, n=n))
         self.reason(words.SAY_LOSE, "-", n, self.value - n)
         return True
 
@@ -192,43 +192,43 @@ class _Teller:
         return self.say(words.ASK_NOW)
 
 
-def _try_to_tell(rng: random.Random, setting: Setting) -> Story | None:
-    """One try; None where the numbers drawn would make a quantity negative or a share uneven."""
-    teller = _Teller(rng, setting)
+def _try_story(rng: random.Random, setting: Setting) -> Story | None:
+    """A random story, or None if its numbers make a quantity negative or a share uneven."""
+    builder = _StoryBuilder(rng, setting)
     operations = rng.choice(setting.operations)
 
     grouped = rng.random() < 0.3
     if grouped:
-        teller.start_groups()
+        builder.start_groups()
         operations -= 1
     else:
-        teller.start()
+        builder.start()
 
     ending = rng.choice(("now", "now", "compare", "share", "price")) if operations else "now"
     events = operations if ending == "now" else operations - 1
     for _ in range(events):
         if rng.random() < 0.5:
-            teller.gain()
-        elif not teller.lose():
+            builder.gain()
+        elif not builder.lose():
             return None
 
     question = {
-        "now": teller.ask_now,
-        "compare": teller.compare,
-        "share": teller.share,
-        "price": teller.price,
+        "now": builder.ask_now,
+        "compare": builder.compare,
+        "share": builder.share,
+        "price": builder.price,
     }[ending]()
     if question is None:
         return None
 
-    sentences = teller.story
+    sentences = builder.sentences
     for _ in range(rng.choice(setting.distractors)):
-        place = rng.randint(1, len(sentences))
-        sentences.insert(place, teller.say(words.DISTRACTOR, n=teller.number()))
+        position = rng.randint(1, len(sentences))
+        sentences.insert(position, builder.say(words.DISTRACTOR, n=builder.number()))
     return Story(
         sentences=tuple(sentences),
         question=question,
-        rationale=" ".join(teller.reasons),
-        equation=teller.expression,
-        value=teller.value,
+        rationale=" ".join(builder.reasons),
+        equation=builder.expression,
+        value=builder.value,
     )

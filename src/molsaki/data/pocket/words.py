@@ -1,8 +1,8 @@
-"""The words of the pocket world: names, things, and every sentence its stories are told in.
+"""The words of pocket-math: names, things, and the wordings of all sentences.
 
-A sentence kind has wordings that the training problems use and wordings that they never use; the second kind
-make the out-of-domain set `templates`. `{who}` has the things, `{other}` is somebody else, `{xs}` are the things
-that count, `{ys}` are things that do not, `{n}` and `{m}` are numbers.
+Each kind of sentence has wordings for training problems and wordings that are held out of them, for the out-of-domain
+set `templates`. `{who}` owns the things, `{other}` is another person, `{xs}` are the things that count, `{ys}` are
+other things, `{cs}` are containers, `{n}` and `{m}` are numbers.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ CONTAINERS = ("bags", "boxes", "baskets", "crates", "trays", "shelves", "drawers
 
 @dataclass(frozen=True, slots=True)
 class Wordings:
-    """The ways to say one thing: those of the training problems and those held out of them."""
+    """The wordings of one kind of sentence: those of training problems, and held-out ones."""
 
     known: tuple[str, ...]
     held_out: tuple[str, ...]
 
     def pool(self, held_out: bool) -> tuple[str, ...]:
-        """The wordings of one of the two kinds."""
+        """The held-out wordings, or those of training problems."""
         return self.held_out if held_out else self.known
 
 
@@ -136,7 +136,7 @@ ASK_PRICE = Wordings(
     held_out=("What is the price of all the {xs} at {n} dollars apiece?",),
 )
 
-# The language of the rationales: what happens, and what follows for the equation.
+# The sentences of the rationales: what happens, and what it means for the equation.
 SAY_START = "At first there are {n} {xs}."
 SAY_START_GROUPS = "There are {n} {cs} with {m} {xs} each, so multiply {n} by {m}."
 SAY_GAIN = "Then {n} more {xs} come, so add {n}."

@@ -4,10 +4,10 @@
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data-json").textContent);
   const make = (tag, text, name) => {
-    const made = document.createElement(tag);
-    if (text !== undefined) made.textContent = text;
-    if (name) made.className = name;
-    return made;
+    const element = document.createElement(tag);
+    if (text !== undefined) element.textContent = text;
+    if (name) element.className = name;
+    return element;
   };
 
   // ---- colours ----
@@ -29,9 +29,9 @@
 
   // ---- filters ----
   const option = (select, value, text) => {
-    const made = make("option", text);
-    made.value = value;
-    select.append(made);
+    const element = make("option", text);
+    element.value = value;
+    select.append(element);
   };
   const choose = (id, first, names) => {
     option(byId(id), "", first);
@@ -41,12 +41,12 @@
   choose("right", "any", data.methods);
   choose("wrong", "any", data.methods);
   const seeds = [...new Set(data.students.map(([, seed]) => seed))];
-  option(byId("seed"), "", "most of them");
+  option(byId("seed"), "", "majority");
   seeds.forEach((seed) => option(byId("seed"), String(seed), String(seed)));
   if (!data.students.length) byId("filters").hidden = true;
 
   // Whether a method is right: by one seed, or by more than half of the seeds. Null where it did not answer.
-  const verdict = (problem, method, seed) => {
+  const isRight = (problem, method, seed) => {
     let right = 0, n = 0;
     data.students.forEach(([label, own], i) => {
       const one = problem.given[i];
@@ -65,8 +65,8 @@
       (set === "" || one.set === Number(set)) &&
       (look === "" || one.look >= 0) &&
       words.every((word) => one.haystack.includes(word)) &&
-      (right === "" || verdict(one, Number(right), seed) === true) &&
-      (wrong === "" || verdict(one, Number(wrong), seed) === false));
+      (right === "" || isRight(one, Number(right), seed) === true) &&
+      (wrong === "" || isRight(one, Number(wrong), seed) === false));
     page = 0;
     showList();
     const pressed = (button) => button.dataset.right === right && button.dataset.wrong === wrong;
@@ -106,7 +106,7 @@
     });
     byId("list").replaceChildren(...rows);
     byId("list").scrollTop = 0;
-    byId("count").textContent = `${found.length} of ${problems.length} problems`;
+    byId("count").textContent = `${found.length} of ${problems.length} problem${problems.length === 1 ? "" : "s"}`;
     byId("page").textContent = `page ${page + 1} of ${pages}`;
     byId("previous").disabled = page === 0;
     byId("next").disabled = page >= pages - 1;
@@ -138,13 +138,13 @@
       const one = problem.given[i], row = make("tr"), head = make("th");
       head.scope = "row";
       head.append(make("bdi", `${label}, seed ${seed}`));
-      const answer = make("td"), verdictCell = make("td");
+      const answer = make("td"), resultCell = make("td");
       answer.append(make("bdi", one ? one[0] : "–"));
       if (one) {
         const why = one[1] ? "right" : one[2] ? `wrong (${one[2].replace("_", " ")})` : "wrong";
-        verdictCell.append(make("span", (one[1] ? "✓ " : "✗ ") + why, one[1] ? "right" : "wrong"));
-      } else verdictCell.textContent = "not tested on it";
-      row.append(head, answer, verdictCell);
+        resultCell.append(make("span", (one[1] ? "✓ " : "✗ ") + why, one[1] ? "right" : "wrong"));
+      } else resultCell.textContent = "not tested";
+      row.append(head, answer, resultCell);
       return row;
     }));
     byId("answers-box").hidden = data.students.length === 0;
@@ -174,7 +174,7 @@
     view.dataset.model = String(model);
     view.append(make("h4", data.models[model]), make("p", "", "soft"));
     [current.question, look.rationale].forEach((text, which) => {
-      // Places count code points, which are not JavaScript's characters.
+      // Positions count code points; JavaScript's strings count UTF-16 units.
       const points = Array.from(text), box = make("div", undefined, "text");
       box.dir = "auto";
       const steps = look.steps.map((s, i) => [...s, i]).filter((s) => s[0] === which);

@@ -1,0 +1,130 @@
+"""Amounts in words and signs as arithmetic, and units taken off: `2 dozen eggs` is `2*12`, `-2 1/2 cups` is `-(2+1/2)`.
+
+The words that multiply, divide or change a sign are a closed list, so that none of them is ever taken for a unit.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Fractions come from `latex.plain_text` as ((1)/(2)).
+_MIXED = re.compile(r"(?<![\d.,/^)])(\d{1,9})\s{0,2}\(\((\d{1,9})\)/\((\d{1,9})\)\)")
+_MIXED_INLINE = re.compile(r"(?<![\d.,/^)])(?<![-+*/x×] )(\d{1,9}) (?:and )?(\d{1,6})/(\d{1,6})(?![\d./])")
+_AND_PART = re.compile(r"(?<![\w.,])(\d{1,9}) and (?:a|an|one) (half|quarter|third)\b", re.IGNORECASE)
+_PARTS = {"half": 2, "third": 3, "quarter": 4}
+
+_ONE_OR_MANY = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_SCALES = {"tens": 10, **_ONE_OR_MANY, **{f"{word}s": scale for word, scale in _ONE_OR_MANY.items()}}
+_SCALE = re.compile(rf"(?<=[\d)])\s{{0,2}}-?\b({'|'.join(_SCALES)})\b", re.IGNORECASE)
+
+# "24 squared meters" may be 24 square meters, so it is left alone and cannot be read.
+_POWER_WORD = re.compile(
+    r"(?<=[\d)])\s{1,2}(squared|cubed)\b"
+    r"(?!\s{1,2}(?:(?:centi|milli|kilo)?met(?:er|re)|feet|foot|ft|inch|unit|yard|mile|[cmk]?m\b))",
+    re.IGNORECASE,
+)
+_POWERS = {"squared": "^2", "cubed": "^3"}
+_SIGN_WORD = re.compile(r"(?<![\w)%])(?:negative|minus)\s{1,2}(?=[$£€¥₹]?[\d.(])", re.IGNORECASE)
+_OPERATION_WORD = re.compile(
+    r"(?<=[\d)%])\s{1,2}(plus|minus|times|multiplied by|divided by)\s{1,2}(?=[$£€(]?\d)", re.IGNORECASE
+)
+_OPERATIONS = {"plus": " + ", "minus": " - ", "times": " * ", "multiplied by": " * ", "divided by": " / "}
+_PERCENT = re.compile(r"\s?\b(?:per\s?cent|pct)\b(?!\s?points?)", re.IGNORECASE)
+_DEGREES = re.compile(r"\s?[°′″](?:\s?[CFK]\b)?")
+
+_AMOUNT = (
+    r"(?i:half|halves|quarters|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths|"
+    r"tens|hundreds?|thousands?|millions?|billions?|trillions?|dozens?|twice|double|triple|squared|cubed|factorial|"
+    r"below|negative)\b"
+)
+"""Words that change a number wherever they stand beside it."""
+_PART_OR_MANY = re.compile(
+    r"\d\s{0,2}-?(?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|score|gross|lakh|crore)\b",
+    re.IGNORECASE,
+)
+_LETTER_AMOUNT = re.compile(
+    r"\d\s{0,2}-?(?:[kKMBT]|[mbt]n)\b|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b"
+)  # 1.5M, $1.5m
+_NUMBER_WORD = (
+    r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
+    r"(?:thir|four|fif|six|seven|eigh|nine)teen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
+)
+_LABELLED = (
+    r"(?:steps?|sections?|parts?|problems?|questions?|equations?|eqs?|figures?|lines?|chapters?|examples?|cases?|"
+    r"tables?|items?|notes?|options?|choices?)"
+)
+_OTHER_AMOUNT = re.compile(
+    rf"\b{_AMOUNT}|\b(?:quarter|third|times|thrice|more|less|fewer|minus|plus|some|of|and|or|not|over|under|between|"
+    r"except|without|root|log|ln|sin|cos|tan|mod|increase|decrease|loss)\b"
+    rf"|\b{_NUMBER_WORD}\W{{1,2}}\d|\d\W{{1,2}}{_NUMBER_WORD}\b|\b{_LABELLED}\W{{1,3}}\d|\b(?:an?|the)\s\d+-[a-z]",
+    re.IGNORECASE,
+)
+
+_SHORT_UNIT = (
+    r"(?:kg|km|[cmµn]m|m[lLg]|[kMG]?Hz|k?Wh?|[kMGT]B|lbs?|oz|ft|in|yd|mi|hrs?|mins?|secs?|am|pm|mph|kph|cc|pt|qt|gal|"
+    r"st|nd|rd|th|USD|EUR|[c¢])(?![^\W\d_])"
+)
+"""Units that may stand right behind a number; of other letters there, `3ab`, four or more are a unit."""
+_POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
+_TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
+_WORD = rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}))[^\W\d_]{{2,}}(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES})"
+_LETTER = rf"[mgshlLVWJNCFA](?:[23](?!\w)|(?!\w){_POWER})"
+_MORE = rf"(?:\s?[ /·-]\s?(?:{_WORD}|{_LETTER})){{0,12}}"
+_UNIT = re.compile(rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|-{_WORD}|{_SHORT_UNIT}{_POWER}|[^\W\d_]{{4,}}{_POWER}){_MORE}")
+_LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")
+_OPERATION = re.compile(r"[\d)%]\s{0,3}(?:\*\*|[-+*/^x×÷−–])\s{0,3}[$£€(]?[\d.(]")
+_RANGE = re.compile(
+    r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)%?(?:-| ?[–—] ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)(?P<part>/\d{1,9})?%?"
+)
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{4}")
+
+
+def with_amounts(answer: str) -> str:
+    """The text with words and signs that multiply, divide, add or change the sign as arithmetic."""
+    answer = _MIXED.sub(r"(\1+\2/\3)", answer)
+    answer = _MIXED_INLINE.sub(_mixed, answer)
+    if "°" in answer or "′" in answer:
+        answer = _DEGREES.sub("", answer)
+    if not any(map(str.isalpha, answer)):
+        return answer
+    answer = _PERCENT.sub("%", answer)
+    answer = _AND_PART.sub(lambda match: f"({match[1]}+1/{_PARTS[match[2].lower()]})", answer)
+    answer = _POWER_WORD.sub(lambda match: _POWERS[match[1].lower()], answer)
+    answer = _SIGN_WORD.sub("-", answer)
+    answer = _OPERATION_WORD.sub(lambda match: _OPERATIONS[match[1].lower()], answer)
+    return _scaled(_scaled(answer))  # 2 hundred thousand
+
+
+def without_units(answer: str) -> list[str]:
+    """The text as it is, and without its units.
+
+    A single letter is a unit only behind a lone number: `5m` is five metres, `4m + 3` is no amount.
+    """
+    plain = _UNIT.sub(" ", answer)
+    found = [answer, plain]
+    if _LETTER_UNIT.search(plain) and not _OPERATION.search(plain):
+        found.append(_LETTER_UNIT.sub(" ", plain))
+    return found
+
+
+def is_unclear(answer: str) -> bool:
+    """Whether a text is a range (`5-6`, `2-1/2`) or a date, or has an amount that is not calculated with."""
+    dash = _RANGE.fullmatch(answer)
+    if dash and (dash["part"] or float(dash["low"]) < float(dash["high"])):
+        return True
+    return any(pattern.search(answer) for pattern in (_DATE, _LETTER_AMOUNT, _PART_OR_MANY))
+
+
+def has_other_amount(answer: str) -> bool:
+    """Whether a word in a sentence could change the value of its only number, or make a name of it (`step 2`)."""
+    return _OTHER_AMOUNT.search(answer) is not None or is_unclear(answer)
+
+
+def _scaled(answer: str) -> str:
+    return _SCALE.sub(lambda match: f"*{_SCALES[match[1].lower()]}", answer)
+
+
+def _mixed(match: re.Match[str]) -> str:
+    """`2 1/2` as a sum; `8 4/2` stays as it is."""
+    whole, above, below = match.groups()
+    return f"({whole}+{above}/{below})" if int(above) < int(below) else match[0]

@@ -1,0 +1,309 @@
+r"""Reading one choice: by its letter in any dress, its text, its value, or a mention of its text.
+
+Texts are compared as they are written first and folded after that (case, compatibility forms), so choices that fold
+together, such as `Rr` and `rr`, stay apart. Choices that are numbers are compared by value: `21.50` is `21.5`, and
+`-15` or `115` mention no `15`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
+
+from molsaki.answers.arithmetic import same_number
+from molsaki.answers.latex import boxes_of, has_math, plain_text, without_dollars
+from molsaki.answers.math_values import same_math
+from molsaki.answers.numbers import SENTENCE_END, ParsedValue, number_of_text, read_plain
+from molsaki.records import CHOICE_LETTERS
+
+LIKENESS = 0.7
+"""How alike (`difflib`'s ratio) the text behind a letter must be to that letter's choice: `(e) Australia` is
+read as the choice `austrailia`, `(e) ice` is not read as `water cooler`."""
+
+_TYPOGRAPHY = str.maketrans(
+    {
+        **dict.fromkeys("‘’‚‛ʼ´", "'"),
+        **dict.fromkeys("“”„‟«»", '"'),
+        **dict.fromkeys("‐‑‒–—−", "-"),
+        "…": "...",
+        **dict.fromkeys("【「〔［", "["),
+        **dict.fromkeys("】」〕］", "]"),
+    }
+)
+_SIMPLE = re.compile(r"[\w ,.'()-]*", re.ASCII)
+"""Text with nothing that `_plain` would change."""
+_QUOTE = re.compile(r"(?<=\w)`(?=\w)")
+_EMPHASIS = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)|__|`")
+_STYLED_LETTER = re.compile("[⒜-⒵Ⓐ-ⓩ\U0001d400-\U0001d6a3]")
+_EDGE = " \t\r\n\"'*_.,;:!?"
+_LETTER = re.compile(r"(?<!\w)[(\[{<]{1,2}\s?([A-Za-z])\s?[)\]}>]{1,2}")
+# The letter itself without case folding, by which "ı" and "ſ" would be letters from A to Z.
+_BARE_LETTER = re.compile(
+    r"(?:(?:option|choice|letter|answer)\s{1,3})?((?-i:[A-Za-z]))"
+    r"[\"'*_]{0,3}(?:[.):,!](?=\s|\Z)|\s{0,4}\Z|\s{1,3}(?=\()|(?<=(?-i:[A-Z]))(?:\s?[-=]\s|\s(?=(?:because|since)\b)))",
+    re.IGNORECASE,
+)
+_LETTER_AND_TEXT = re.compile(r"([B-HJ-Z])\s{1,3}(?=\S)")
+_LETTERS = re.compile(r"[(\[]?[A-Z][)\]]?(?:\s?(?:,|&|/|and|or)\s?[(\[]?[A-Z][)\]]?){1,25}\W{0,3}")
+_BULLET = re.compile(r"\A[-•>]\s{1,3}(?=\S)")
+_JOINED = re.compile(r"[\s,]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
+_OPEN_LETTER = re.compile(r"\(\w?\Z")
+_REASON = re.compile(r"[\s,;:.-]{0,4}(?:because|since|as|which)\b", re.IGNORECASE)
+_UNIT_WORD = re.compile(r"[^\W\d_]+")
+
+
+def fold(text: str) -> str:
+    """A text for comparing: compatibility forms, case and runs of space made equal."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """A question's choices, in the forms that they are compared in.
+
+    Attributes:
+        texts: as they are given.
+        forms: from each form of `_forms`, first the closest to what is written, to the choices in it.
+        values: the number that a choice is, or None.
+    """
+
+    texts: tuple[str, ...]
+    forms: tuple[tuple[str, ...], ...]
+    values: tuple[float | None, ...]
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        return self.forms[-1]
+
+
+@lru_cache(maxsize=512)
+def _options(choices: tuple[str, ...]) -> _Options:
+    forms = tuple(zip(*(_forms(_plain(choice)) for choice in choices), strict=True))
+    return _Options(choices, forms, tuple(number_of_text(choice) for choice in choices))
+
+
+def right_choices(choices: Sequence[str], answer: str) -> frozenset[int]:
+    """The choices that an answer's text is: written as it is, or else folded; none where that leaves two texts."""
+    options = _options(tuple(choices))
+    return frozenset(_whole(_forms(_plain(answer))[:3], options) or ())
+
+
+def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
+    """Read a choice by its letter, its text or both.
+
+    Args:
+        region: the text after an answer marker, or what is in a box.
+        choices: the choices' texts in order.
+        at_end: whether the whole text ends with it, so that it may have been cut off.
+    """
+    options = _options(tuple(choices))
+    boxes = boxes_of(region)
+    if len({"".join(box.split()) for box in boxes}) > 1:
+        return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
+    plain = _plain(boxes[-1] if boxes else region)
+    ending = SENTENCE_END.search(plain)
+    first = _read_named(plain[: ending.start()] if ending else plain, options)
+    # A choice such as "Mr. Smith" does not end where this sentence seems to.
+    reading = _read_named(plain, options) if ending and first.status == "unparsable" else first
+    if reading.status == "unparsable" and has_math(region) and any(map(has_math, choices)):
+        reading = _by_formula(boxes[-1] if boxes else region, options) or reading
+    if reading.status == "unparsable" and at_end and not ending and _breaks_off(plain, options):
+        return ParsedValue(reading.text, None, None, "cut")
+    return reading
+
+
+def _plain(text: str) -> str:
+    if _SIMPLE.fullmatch(text) and "__" not in text:
+        return text.strip()
+    plain = _QUOTE.sub("'", plain_text(without_dollars(text)).translate(_TYPOGRAPHY).strip())
+    plain = _EMPHASIS.sub("", _BULLET.sub("", plain))
+    if plain.isascii():
+        return plain
+    plain = _STYLED_LETTER.sub(lambda match: unicodedata.normalize("NFKC", match[0]), plain)
+    return unicodedata.normalize("NFC", plain)
+
+
+def _forms(plain: str) -> tuple[str, ...]:
+    """The forms of a text, each further from what is written: as it is, trimmed, folded, without an article."""
+    written = " ".join(plain.strip(" *_").split())
+    trimmed = written.strip(_EDGE)
+    folded = fold(trimmed)
+    return written, trimmed, folded, _without_article(folded)
+
+
+def _without_article(folded: str) -> str:
+    for article in ("a ", "an ", "the "):
+        if folded.startswith(article):
+            return folded[len(article) :]
+    return folded
+
+
+def _whole(forms: Sequence[str], options: _Options) -> list[int] | None:
+    """The choices that a whole text is, by the first form in which it is any; None where it is none.
+
+    Empty where choices that are written differently have that form.
+    """
+    for said, texts in zip(forms, options.forms, strict=False):
+        found = [i for i, text in enumerate(texts) if text == said] if said else []
+        if found:
+            return found if len({options.forms[0][i] for i in found}) == 1 else []
+    return None
+
+
+def _read_named(plain: str, options: _Options) -> ParsedValue:
+    """The choice that a sentence names."""
+    forms = _forms(plain)
+    said = forms[-1]
+    letters = _LETTER.findall(plain)
+    whole = _whole(forms[:1] if letters else forms, options)
+    if whole:
+        return _chosen(options, whole[0])
+    if whole is not None or _LETTERS.fullmatch(forms[0]):
+        return ParsedValue(said, None, None, "ambiguous")
+    if letters:
+        behind = _LETTER.split(plain, maxsplit=1)[-1]
+        return _by_letter(letters, _LETTER.sub(" ", plain), behind, said, options)
+    if alone := _lone_letter(plain, options):
+        behind = alone.string[alone.end() :]
+        return _by_letter([alone[1]], behind, behind, said, options)
+    if any(value is not None for value in options.values) and any(map(str.isdigit, plain)):
+        return _by_value(plain, options)
+    return _by_mention(said, options)
+
+
+def _lone_letter(plain: str, options: _Options) -> re.Match[str] | None:
+    """A letter without brackets; before a space only where a choice's text follows."""
+    plain = plain.lstrip(" \"'*_")
+    alone = _BARE_LETTER.match(plain)
+    if (
+        alone is None
+        and (alone := _LETTER_AND_TEXT.match(plain))
+        and _whole(_forms(plain[alone.end() :]), options) is None
+    ):
+        return None
+    return alone
+
+
+def _by_letter(letters: Sequence[str], rest: str, behind: str, said: str, options: _Options) -> ParsedValue:
+    """The choice of one letter, if the text beside it is not another one's.
+
+    `rest` is all text without letters, `behind` what stands right behind the first one.
+    """
+    count = len(options.texts)
+    indices = [CHOICE_LETTERS.index(letter.lower()) for letter in letters]
+    lettered = {options.forms[0][i] for i in indices if i < count}
+    if len(lettered) != 1 or any(i >= count for i in indices):
+        named = lettered or _named(_forms(rest)[-1], options.folded)
+        return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
+    if _agrees(rest, behind, indices[0], options):
+        return _chosen(options, indices[0])
+    return ParsedValue(said, None, None, "ambiguous")
+
+
+def _agrees(rest: str, behind: str, index: int, options: _Options) -> bool:
+    """Whether what stands beside a letter may be its choice."""
+    if _REASON.match(rest):
+        return True
+    forms = _forms(rest)
+    whole = _whole(forms, options)
+    if whole:
+        return any(options.forms[0][i] == options.forms[0][index] for i in whole)
+    if whole is not None:
+        return forms[2] == options.forms[2][index]
+    value = options.values[index]
+    if value is not None and forms[1] and (number := _number_beside(forms[1])) is not None:
+        return same_number(number, value) or ("%" in rest and same_number(number * 100, value))
+    named = _named(forms[-1], options.folded)
+    return options.folded[index] in named or (not named and _alike(behind, options.folded[index]))
+
+
+def _number_beside(text: str) -> float | None:
+    reading = read_plain(text)
+    return reading.value if reading.exact else None
+
+
+def _by_value(plain: str, options: _Options) -> ParsedValue:
+    """The choice that has the value of what is said; where some choices are texts, else a mention."""
+    reading = read_plain(" ".join(plain.split()).strip(_EDGE.replace(".", "")).rstrip("."))
+    said = _forms(plain)[-1]
+    if reading.value is not None:
+        found = _of_value(reading.value, options) or ("%" in plain and _of_value(reading.value * 100, options)) or []
+        found = _of_unit(plain, found, options) if found else found
+        if len({options.forms[0][i] for i in found}) == 1:
+            return _chosen(options, found[0], exact=reading.exact)
+        if found:
+            return ParsedValue(said, None, None, "ambiguous")
+    if None not in options.values:
+        return ParsedValue(said, None, None, "ambiguous" if reading.status == "ambiguous" else "unparsable")
+    return _by_mention(said, options)
+
+
+def _of_value(value: float, options: _Options) -> list[int]:
+    known = [(i, other) for i, other in enumerate(options.values) if other is not None]
+    return [i for i, other in known if other == value] or [i for i, other in known if same_number(value, other)]
+
+
+def _of_unit(plain: str, found: Sequence[int], options: _Options) -> list[int]:
+    """Of choices with one value those that have the unit that is said; all of them where none is said."""
+    said = set(_UNIT_WORD.findall(plain))
+    if not said:
+        return list(found)
+    units = {i: set(_UNIT_WORD.findall(options.forms[0][i])) for i in found}
+    same = [i for i in found if units[i] <= said]
+    if same:
+        return same
+    first_letters = {word[0].lower() for word in said}
+    return [i for i in found if first_letters & {word[0].lower() for word in units[i]}]
+
+
+def _by_mention(said: str, options: _Options) -> ParsedValue:
+    folded = ["" if value is not None else text for text, value in zip(options.folded, options.values, strict=True)]
+    named = _named(said, folded)
+    indices = [i for i, text in enumerate(folded) if text in named]
+    if indices and len({options.forms[0][i] for i in indices}) == 1:
+        return _chosen(options, indices[0], exact=False)
+    return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
+
+
+def _by_formula(region: str, options: _Options) -> ParsedValue | None:
+    """The one choice that has the value of a formula."""
+    found = [i for i, text in enumerate(options.texts) if same_math(text, region)]
+    return _chosen(options, found[0]) if len({options.forms[0][i] for i in found}) == 1 else None
+
+
+def _breaks_off(plain: str, options: _Options) -> bool:
+    """Whether a choice stops in the middle: nothing there, `(c`, or the beginning of a choice's text."""
+    said = _forms(plain)[-1]
+    return _OPEN_LETTER.search(plain.rstrip()) is not None or any(text.startswith(said) for text in options.folded)
+
+
+def _chosen(options: _Options, index: int, exact: bool = True) -> ParsedValue:
+    return ParsedValue(options.texts[index], None, index, "ok", exact)
+
+
+def _named(said: str, folded: Sequence[str]) -> set[str]:
+    """The choices' texts that a text is, starts with or mentions; one inside a longer one does not count."""
+    if said in folded:
+        return {said} if said else set()
+    mentioned = {text for text in folded if text and _mentions(said, text)}
+    first = max((text for text in mentioned if said.startswith(text)), key=len, default="")
+    listed = _JOINED.match(said, len(first))
+    others = said[listed.end() :] if listed else ""
+    found = {first} if first and not others.startswith(tuple(mentioned)) else mentioned
+    return {text for text in found if not any(text != other and _mentions(other, text) for other in found)}
+
+
+def _alike(behind: str, choice: str) -> bool:
+    """Whether what stands right behind a letter may be its choice: nothing, a reason, or much that text."""
+    said = _forms(behind)[-1]
+    if not said or behind.lstrip()[:1] in ",;-(":
+        return True
+    return choice.startswith(said) or _mentions(choice, said) or SequenceMatcher(None, said, choice).ratio() >= LIKENESS
+
+
+def _mentions(said: str, text: str) -> bool:
+    return re.search(rf"(?<!\w)(?<!\d[.,/-]){re.escape(text)}(?!\w|[.,/-]\d)", said) is not None

@@ -1,0 +1,162 @@
+r"""Whether two LaTeX values are the same: by their text where that says it, else by math-verify.
+
+math-verify bounds its time by signals, which work in a main thread only and do not stop a long power of whole
+numbers. So it runs in a process of its own that is ended where it takes too long; the same holds in threads and in
+worker processes, and nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from functools import lru_cache
+
+from molsaki.answers.latex import plain_text, to_plain, without_dollars
+from molsaki.answers.math_process import READY
+from molsaki.answers.numbers import MAX_EXPRESSION, NAME, is_expression
+from molsaki.errors import StageError
+
+START_SECONDS = 120.0
+SECONDS = 3.0
+"""How long the process may take to start, and to compare two values; what takes longer is not the same."""
+
+_RELATION = re.compile(r"[=<>≤≥≠]")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_UNIT = re.compile(r"(?<=\S)\s{0,3}\\(?:text|mathrm|mbox|textnormal)\s?\{[^{}\d]{1,60}\}(?:\^\{?\d\}?)?\Z")
+_INDEXED = re.compile(r"\d\s?_")
+_ROOT = re.compile(r"√\s?(?:\(([^()]{1,80})\)|(\d{1,12}(?:\.\d{1,9})?|[a-z]))")
+_COMMANDS = str.maketrans(
+    {"π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "∪": r"\cup ", "∩": r"\cap "}
+    | {"≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "±": r"\pm ", "−": "-", "–": "-", "θ": r"\theta "}
+)
+
+
+@lru_cache(maxsize=4096)
+def same_math(gold: str, said: str) -> bool:
+    r"""Whether what is said has the value of what is right, both in LaTeX or with signs such as `√` and `π`.
+
+    An equation says its last side, `A = \pi r^2 = 9\pi`, if its first is a name. `x^2 = 4` says no value.
+    """
+    gold, said = _formula(gold), _formula(said)
+    if not _RELATION.search(_canonical(gold)):
+        said = _last_side(said)
+    if not gold or not said:
+        return False
+    if _canonical(gold) == _canonical(said):
+        return True
+    if _INDEXED.search(said) and not _INDEXED.search(gold):  # math-verify drops the base of `1011_2`
+        return False
+    if max(len(gold), len(said)) > MAX_EXPRESSION or not _has_value(gold) or not _has_value(said):
+        return False
+    return _grader.same(_as_latex(gold), _as_latex(said))
+
+
+def _formula(text: str) -> str:
+    """The LaTeX without the dollar signs, the full stop and the unit around it."""
+    formula = without_dollars(text).replace("‼", "!").strip().strip("$").rstrip(".").strip()
+    return _UNIT.sub("", formula) or formula
+
+
+def _canonical(formula: str) -> str:
+    plain = "".join(plain_text(formula).split())
+    return plain.casefold() if _WORD.search(plain) else plain
+
+
+def _last_side(formula: str) -> str:
+    """The value that an equation states, or nothing where it states none."""
+    first, *others = formula.replace("\\approx", "=").split("=")
+    if not others:
+        return formula
+    if re.search("[<>≤≥≠]", plain_text(formula)):
+        return ""
+    if not NAME.fullmatch(plain_text(first).strip()) and any(map(str.isalpha, to_plain(first).replace("π", ""))):
+        return ""
+    return others[-1].strip()
+
+
+def _has_value(formula: str) -> bool:
+    return any(map(str.isalnum, formula)) and is_expression(formula)
+
+
+def _as_latex(formula: str) -> str:
+    latex = _ROOT.sub(lambda match: rf"\sqrt{{{match[1] or match[2]}}}", formula)
+    return latex.translate(_COMMANDS).replace("$", "").replace("\n", " ")
+
+
+class _Grader:
+    """math-verify in a process that starts when it is first asked."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.process: subprocess.Popen[str] | None = None
+
+    def same(self, gold: str, said: str) -> bool:
+        """What math-verify says; False where it takes too long or runs out of memory."""
+        with self.lock:
+            process = self.process = self.process or self._start()
+            assert process.stdin is not None
+            try:
+                process.stdin.write(json.dumps([gold, said]) + "\n")
+                process.stdin.flush()
+            except BrokenPipeError:  # it was ended from outside
+                self.close()
+                return False
+            answer = _line(process, SECONDS)
+            if not answer:
+                self.close()
+            return answer == "true"
+
+    def _start(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "molsaki.answers.math_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        if _line(process, START_SECONDS) != READY:
+            self.process = process
+            self.close()
+            raise StageError(
+                "Expected math-verify to start in a process of its own; it did not. LaTeX answers cannot be compared; "
+                "see what it wrote above, and install math-verify."
+            )
+        return process
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def forget(self) -> None:
+        """In a forked process: leave the parent's process to the parent."""
+        process, self.process, self.lock = self.process, None, threading.Lock()
+        if process is not None:
+            process.returncode = 0
+            for stream in (process.stdin, process.stdout):
+                assert stream is not None
+                stream.close()
+
+
+def _line(process: subprocess.Popen[str], seconds: float) -> str:
+    """The next line that a process writes; empty if none comes in time, and the process is ended then."""
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+    finally:
+        timer.cancel()
+
+
+_grader = _Grader()
+atexit.register(_grader.close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_grader.forget)

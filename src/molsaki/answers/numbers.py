@@ -1,0 +1,265 @@
+r"""Reading one number: the few words after "the answer is", the content of a box, a bare equation.
+
+All that is written has to be read: units are taken off, amounts, signs, powers and percentages are calculated with, and
+anything else that could change the value makes the number unparsable. A LaTeX value that is no plain number, such as
+`2\sqrt{5}` or `(0, 1]`, is kept as text for `math_values` to compare.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from molsaki.answers.amounts import has_other_amount, is_unclear, with_amounts, without_units
+from molsaki.answers.arithmetic import solve
+from molsaki.answers.latex import FORMULA, boxes_of, has_math, marked, plain_text, to_plain, without_dollars
+from molsaki.errors import ExpressionError
+
+ROUNDING = 5e-3
+"""How far the sides of an answer such as `8 / 3 = 2.67` may be apart, relative to the first (or to 1)."""
+MAX_PARTS = 8
+"""The most values or sides of an equation that are looked for in one answer."""
+MAX_EXPRESSION = 200
+"""The longest LaTeX value that is kept to be compared, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedValue:
+    """One answer as it was read; `ParsedAnswer` describes the fields.
+
+    Attributes:
+        exact: all of it was read, not only a number or a choice that a sentence mentions.
+    """
+
+    text: str
+    value: float | None
+    choice: int | None
+    status: Literal["ok", "cut", "ambiguous", "unparsable"]
+    exact: bool = True
+
+
+SENTENCE_END = re.compile(
+    r"(?:(?<!approx)[.?]|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))"
+)
+NAME = re.compile(r"(?:\\[a-z]+ )?[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?")
+"""What an equation may define: `x`, `Total cost`, `A_1`, `f(x)`."""
+_PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
+_NUMBER = re.compile(r"(?<![\w.,])[-−]?[$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)(?![\w,.]*\d)%?(?!\w)")
+_OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|·‼‰\\{}_?~→]|(?<!\w)-|-(?!\w)")
+_BEFORE = re.compile(
+    r"\A(?:(?:[≈~•]|\b(?:about|approx\.?|approximately|around|roughly|exactly|only|just)(?!\w))\s{0,3})?"
+    r"(?:(?:US|AU|CA|NZ|HK)D?(?=\$)|(?:USD|EUR|GBP|INR|Rs\.?)\s(?=\d))?",
+    re.IGNORECASE,
+)
+_REASON = re.compile(
+    r",?\s(?:because|since|(?<!times )as|so|which|where|given|making|meaning|rather than|instead of)\s"
+    r"|,\s(?:not|i\.e)\b|\s?—\s?|\s--\s",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(r"([^()]{1,80}?)\s{1,3}\(([^()]{1,120})\)")
+_PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
+_FUNCTIONS = frozenset(
+    ("sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan", "max", "min", "gcd", "lcm")
+)
+_PROSE_WORD = re.compile(r"(?<!\\)\b[^\W\d_]{3,}\b")
+_COMMAND = re.compile(r"\\(?:begin|end) \w{1,12}|\\[a-zA-Z]+")
+_SYMBOLIC = re.compile(r"\\[a-zA-Z]{2}|[√π∞]")
+_JOINING = re.compile(r"(?<![\w\\])(?:or|and|is|of|in|to)(?!\w)|[?]")
+_EDGE = " \t\r\n.,;:*_`"
+
+
+def read_number(region: str, at_end: bool) -> ParsedValue:
+    """Read a number or an arithmetic expression, perhaps with units, an equals sign or LaTeX around it.
+
+    Args:
+        region: the text after an answer marker, or what is in a box.
+        at_end: whether the whole text ends with it, so that it may have been cut off.
+    """
+    boxes = boxes_of(region)
+    if len({"".join(box.split()) for box in boxes}) > 1:
+        return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
+    if boxes:
+        return _read_formula(boxes[0])
+    plain = plain_text(without_dollars(region))
+    ending = SENTENCE_END.search(plain)
+    answer = without_emphasis((plain[: ending.start()] if ending else plain).strip())
+    reading = read_plain(answer)
+    if reading.status == "unparsable" and at_end and ending is None and _looks_cut(answer):
+        return ParsedValue(answer, None, None, "cut")
+    if reading.status != "ok" or not reading.exact:
+        formula = _only_formula(region)
+        if formula is not None and (reading.status == "unparsable" or has_math(region)):
+            return ParsedValue(formula, None, None, "ok")
+    return reading
+
+
+def read_plain(answer: str) -> ParsedValue:
+    """Read the number that a piece of plain text (`plain_text`) states."""
+    if not any(map(str.isdigit, answer)):
+        return ParsedValue(answer, None, None, "unparsable")
+    value = _exact(answer)
+    if value is None and (shorter := _without_reason(answer)) is not None:
+        value = _exact(shorter)
+        answer = answer if value is None else shorter
+    if value is not None:
+        return ParsedValue(answer, value, None, "ok")
+    value = _mentioned(answer)
+    if value is not None:
+        return ParsedValue(answer, value, None, "ok", exact=False)
+    values = {_stated(piece) for piece in _PIECES.split(_unwrapped(answer), maxsplit=MAX_PARTS)} - {None}
+    sides = {_stated(side) for side in _unwrapped(answer).split("=", maxsplit=MAX_PARTS)} - {None}
+    if len(values) > 1 or len(sides) > 1:
+        return ParsedValue(answer, None, None, "ambiguous")
+    return ParsedValue(answer, None, None, "unparsable")
+
+
+def number_of_text(text: str) -> float | None:
+    """The number that a whole text is, units and LaTeX included; None for anything else."""
+    boxes = boxes_of(text) if "\\" in text else []
+    plain = plain_text(without_dollars(boxes[-1] if boxes else text)).strip(_EDGE)
+    return _exact(plain) if any(map(str.isdigit, plain)) else None
+
+
+def is_expression(content: str) -> bool:
+    """Whether a text can be a LaTeX value: letters and digits, no words but those of functions, braces that match."""
+    plain = to_plain(content)
+    if not 0 < len(content) <= MAX_EXPRESSION or (plain == content and "{" in content.replace("\\{", "")):
+        return False
+    if "()" in plain or plain.count("(") + plain.count("[") != plain.count(")") + plain.count("]"):
+        return False
+    words = {word.lower() for word in _PROSE_WORD.findall(_COMMAND.sub(" ", plain))}
+    return any(map(str.isalnum, plain)) and words <= _FUNCTIONS and not _JOINING.search(plain)
+
+
+def is_text(content: str) -> bool:
+    r"""Whether a text is words in LaTeX, such as `\text{Tuesday}`, which are compared as they stand."""
+    return "\\text" in content and to_plain(content) != content and len(content) <= MAX_EXPRESSION
+
+
+def without_emphasis(answer: str) -> str:
+    """Without Markdown's marks around it; a single `*` at the end alone is an operator."""
+    inner = answer.lstrip("*_`")
+    if inner != answer or answer.endswith(("**", "`")):
+        inner = inner.rstrip("*_`")
+    return inner.strip()
+
+
+def _read_formula(content: str) -> ParsedValue:
+    """Read what is in a box: a number, or a LaTeX value that is kept as it stands."""
+    inner = boxes_of(content)
+    content = (inner[-1] if inner else content).strip().strip("$").strip()
+    plain = without_emphasis(plain_text(marked(content)).strip().rstrip("."))
+    reading = read_plain(plain)
+    if not (reading.status == "ok" and reading.exact) and is_expression(content):
+        return ParsedValue(content, None, None, "ok")
+    return reading
+
+
+def _stated(answer: str) -> float | None:
+    value = _exact(answer)
+    return _mentioned(answer) if value is None else value
+
+
+def _exact(answer: str) -> float | None:
+    """The value of a text that is a number or an expression as a whole, with units or an equals sign."""
+    if _PLAIN.fullmatch(answer):
+        return _solved(answer)
+    inner = _unwrapped(answer)
+    wrapped = inner != answer.strip()
+    answer = with_amounts(_BEFORE.sub("", inner))
+    for candidate in without_units(answer):
+        if not wrapped and is_unclear(candidate.strip()):
+            return None
+        value = _solved(candidate)
+        if value is not None:
+            return value
+    if "=" in answer or "≈" in answer:
+        return _equation(answer)
+    return _before_aside(answer)
+
+
+def _equation(answer: str) -> float | None:
+    """The value of `84 / 2 = 42` or `x = 5`, if its sides agree."""
+    left, *others = answer.replace("≈", "=").split("=")
+    if len(others) > MAX_PARTS:
+        return None
+    sides = others if NAME.fullmatch(left.strip()) else [left, *others]
+    values = [_exact(side.strip()) for side in sides]
+    first = values[0] if values else None
+    if first is None and len(values) > 1 and "≈" not in answer:
+        # Both `√(16) = 4` and `x^(2) = 4` end in a number, which only the first one is.
+        unknown = [side for side, value in zip(sides, values, strict=True) if value is None]
+        return None if any(map(str.isalpha, "".join(unknown).replace("π", ""))) else values[-1]
+    if first is None or any(value is None or abs(value - first) > ROUNDING * max(1.0, abs(first)) for value in values):
+        return None
+    return first
+
+
+def _before_aside(answer: str) -> float | None:
+    """The value of `42 (six sevens)`; none where the parentheses hold another number."""
+    aside = _ASIDE.fullmatch(answer)
+    if aside is None:
+        return None
+    value = _exact(aside[1])
+    if value is None or not any(map(str.isdigit, aside[2])):
+        return value
+    return value if _exact(aside[2]) == value else None
+
+
+def _without_reason(answer: str) -> str | None:
+    """What stands before the reason that an answer is given with, if there is one: `42, since 6*7 = 42`."""
+    reason = _REASON.search(answer)
+    return answer[: reason.start()].rstrip(_EDGE) if reason else None
+
+
+def _mentioned(answer: str) -> float | None:
+    """The only number of a sentence such as "that Luke scored 42 points", where nothing else could change it."""
+    answer = with_amounts(_unwrapped(answer))
+    numbers = _NUMBER.findall(answer)
+    if len(numbers) != 1 or answer.count("(") != answer.count(")") or has_other_amount(answer):
+        return None
+    others = answer.replace(numbers[0], "")
+    return None if _OPERATOR.search(others) or any(map(str.isdigit, others)) else _solved(numbers[0])
+
+
+def _solved(text: str) -> float | None:
+    try:
+        return solve(text)
+    except ExpressionError:
+        return None
+
+
+def _unwrapped(answer: str) -> str:
+    """Without one pair of parentheses around the whole, so that `(5 apples)` and `(x = 5)` are read."""
+    answer = answer.strip()
+    if not (answer.startswith("(") and answer.endswith(")")):
+        return answer
+    depth = 0
+    for i, character in enumerate(answer):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and i < len(answer) - 1:
+            return answer
+    return answer[1:-1]
+
+
+def _looks_cut(answer: str) -> bool:
+    """Whether an answer stops in the middle: nothing there, an open bracket, an operator at its end."""
+    return (
+        not answer
+        or answer.count("(") > answer.count(")")
+        or answer.count("{") > answer.count("}")
+        or answer[-1] in "+-*/×÷−=$,("
+    )
+
+
+def _only_formula(region: str) -> str | None:
+    r"""The one LaTeX value of a region: all of it, or the only formula in a sentence without other numbers."""
+    found = FORMULA.findall(region)
+    if len(found) == 1:
+        content = next(filter(None, found[0]), "").strip()
+        alone = not any(map(str.isdigit, FORMULA.sub(" ", region)))
+        return content if alone and is_expression(content) else None
+    ending = SENTENCE_END.search(region)
+    whole = without_emphasis((region[: ending.start()] if ending else region).strip())
+    return whole if not found and _SYMBOLIC.search(whole) and is_expression(whole) else None

@@ -1,0 +1,146 @@
+"""Choices as files have them: a list, lettered options in one text, options behind the question, or two words.
+
+    ["A)21", "B)21.5"]         a list; letters in front of all of them are taken off
+    {"A": "sea", "B": "sky"}   an object of letters
+    "A) 21 B) 21.5"            one text; letters from A on, all with the same mark behind or around them
+    '["sea", "sky"]'           a list as JSON or as Python writes it, in a cell of text
+
+Letters count only if they run from A in order, so "Vitamin A: …" is no option.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from molsaki.answers.parse import format_number
+from molsaki.data.rows import UnusableRowError, checked_choices, checked_text
+from molsaki.records import CHOICE_LETTERS
+
+PAIRS = {"yes-no": ("yes", "no"), "true-false": ("true", "false")}
+"""Choices that a recipe can name where the file has none."""
+
+MAX_MARKS = 200
+"""How many places of a text that may be letters of options are looked at, the last ones."""
+
+_MARK = re.compile(r"(?:(?<=[\s,;])|\A)(?:\((?P<inner>[A-Za-z])\)|(?P<plain>[A-Za-z])(?P<end>[).:]))[ \t]*")
+_HEADING = re.compile(r"(?:\b(?:answer\s+)?(?:choices|options)\s*:?\s*)\Z", re.IGNORECASE)
+_OPENING = re.compile(r"\A(?:q|question)\s?:\s*", re.IGNORECASE)
+_LITERAL = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+_PYTHON_LIST = re.compile(rf"\[\s*(?:(?:{_LITERAL})\s*(?:,\s*(?:{_LITERAL})\s*)*)?\]", re.DOTALL)
+
+
+def read_choices(value: Any) -> tuple[str, ...]:
+    """The choices' texts of a cell.
+
+    Raises:
+        UnusableRowError: the cell holds no choices in any of the forms above, or too few or too many.
+    """
+    if isinstance(value, str):
+        value = list_in_text(checked_text(value, "the text of the choices"))
+        if isinstance(value, str):
+            _, value = split_options(value)
+            if not value:
+                raise UnusableRowError("the choices are neither a list nor options with letters from A on")
+    if isinstance(value, Mapping):
+        if [str(key).lower() for key in value] != list(CHOICE_LETTERS[: len(value)]):
+            raise UnusableRowError("the choices are an object whose keys are not the letters from A")
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        raise UnusableRowError("the choices are not a list")
+    return checked_choices(_without_letters([text_of_number(item) for item in value]))
+
+
+def split_options(text: str) -> tuple[str, list[str]]:
+    """A text without the lettered options at its end, and the options; none where there are fewer than two.
+
+    A heading before them (`Answer choices:`) and `Q:` in front belong to neither.
+    """
+    marks = _longest_run(list(_MARK.finditer(text))[-MAX_MARKS:])
+    if len(marks) < 2:
+        return text, []
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    options = [text[mark.end() : end].strip().rstrip(",;").rstrip() for mark, end in zip(marks, ends, strict=True)]
+    question = _HEADING.sub("", text[: marks[0].start()].rstrip()).rstrip()
+    return _OPENING.sub("", question), options
+
+
+def letter_index(value: object, choices: Sequence[str]) -> int | None:
+    """The place of the choice that an answer such as `b`, `(B)`, `B.` or `B) 21.5` names by its letter."""
+    text = value.strip() if isinstance(value, str) else ""
+    mark = _MARK.match(text)
+    letter = (mark["inner"] or mark["plain"]) if mark else text
+    if len(letter) != 1 or letter.lower() not in CHOICE_LETTERS:
+        return None
+    index = CHOICE_LETTERS.index(letter.lower())
+    behind = text[mark.end() :].strip() if mark else ""
+    return index if not behind or choices[index : index + 1] == (behind,) else None
+
+
+def pair_index(value: object, pair: Sequence[str]) -> int | None:
+    """Which of two words, yes and no or true and false, an answer means: a boolean, 1 and 0, or one of the words."""
+    if isinstance(value, (bool, int, float)):
+        return {1.0: 0, 0.0: 1}.get(float(value)) if abs(value) < 2 else None
+    word = value.strip().casefold() if isinstance(value, str) else ""
+    return next((i for i in range(2) if word in {names[i] for names in PAIRS.values()} | {pair[i]}), None)
+
+
+def list_in_text(text: str) -> Any:
+    """The list or object that a cell of text holds as JSON, or as Python writes a list of texts; else the text."""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    if not _PYTHON_LIST.fullmatch(text.strip()):
+        return text
+    try:
+        return [ast.literal_eval(literal) for literal in re.findall(_LITERAL, text, re.DOTALL)]
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _longest_run(marks: list[re.Match[str]]) -> list[re.Match[str]]:
+    """The marks of A, B, C and so on, alike in case and sign; of several such runs the longest, of these the last."""
+    best: list[re.Match[str]] = []
+    for start, first in enumerate(marks):
+        if _letter(first) not in "aA":
+            continue
+        run = [first]
+        for mark in marks[start + 1 :]:
+            if len(run) < len(CHOICE_LETTERS) and _form(mark) == _form(first, len(run)):
+                run.append(mark)
+        best = run if len(run) >= len(best) else best
+    return best
+
+
+def _letter(mark: re.Match[str]) -> str:
+    return mark["inner"] or mark["plain"]
+
+
+def _form(mark: re.Match[str], ahead: int = 0) -> tuple[str, str | None]:
+    """A mark's letter, or one that stands so many places behind it, and the sign behind it."""
+    return chr(ord(_letter(mark)) + ahead), mark["end"]
+
+
+def _without_letters(items: list[Any]) -> list[Any]:
+    """The items without letters in front, if all have theirs."""
+    marks = [_MARK.match(item) if isinstance(item, str) else None for item in items]
+    first = marks[0] if marks else None
+    if first is None or _letter(first) not in "aA" or len(items) > len(CHOICE_LETTERS):
+        return items
+    if any(mark is None or _form(mark) != _form(first, i) for i, mark in enumerate(marks)):
+        return items
+    return [item[mark.end() :] for item, mark in zip(items, marks, strict=True) if mark is not None]
+
+
+def text_of_number(item: Any) -> Any:
+    """A number as its text; anything else as it is."""
+    if isinstance(item, bool) or not isinstance(item, (int, float, Decimal)):
+        return item
+    return str(item) if isinstance(item, int) else format_number(float(item))

@@ -1,0 +1,56 @@
+"""`--models FOLDER`: models that a recipe names as the hub does, from directories on this machine.
+
+The folder is an environment variable, so that worker processes have it too. It is no part of a recipe: what a run
+records is the hub's name, and the same recipe runs where there is no such folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+VARIABLE = "MOLSAKI_MODELS"
+
+_HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?([\w-][\w.-]*)", re.ASCII)
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def models_in(folder: Path | None) -> Iterator[None]:
+    """Look for models in a folder first; None leaves the variable as it is."""
+    earlier = os.environ.get(VARIABLE)
+    if folder is not None:
+        os.environ[VARIABLE] = str(folder.resolve())
+    try:
+        yield
+    finally:
+        if earlier is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = earlier
+
+
+def find_model(name: str) -> str:
+    """The directory in the folder that has the last part of a model's name; without one, the name as it stands.
+
+    A name that is a directory already is that directory.
+    """
+    folder, match = os.environ.get(VARIABLE), _HUB_NAME.fullmatch(name)
+    if not folder or match is None or Path(name).is_dir():
+        return name
+    found = Path(folder) / match[1]
+    if found.is_dir():
+        return str(found)
+    _say_missing(name, folder)
+    return name
+
+
+@cache
+def _say_missing(name: str, folder: str) -> None:
+    logger.warning("%s is not in %s; it is looked up on the hub", name, folder)

@@ -1,0 +1,126 @@
+"""What the report says about a run besides its result: its data, the cost of training, and how to run it again."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from molsaki.counts import format_counts
+from molsaki.errors import MolsakiError
+from molsaki.report.tables import NONE, Table
+from molsaki.stages.workspace import ATTEND, DATA, GENERATE, TRAIN, VALIDATION, Workspace
+
+MOST_CHARACTERS = 600
+"""Longer examples are truncated."""
+NOT_RECORDED = "not recorded"
+LEFT_OUT = "left out, and notes"
+
+
+def data_tables(workspace: Workspace) -> list[Table]:
+    """The counts of problems, rationales and read rationales, and the lengths of the questions."""
+    problems = [
+        [name, str(report["read"]), str(report["kept"]), _show_counts(report)]
+        for name, report in workspace.stage(DATA).items()
+    ]
+    tables = [Table("Problems", ["set", "rows", "used", LEFT_OUT], problems)]
+    manifest = workspace.stage(GENERATE)
+    if manifest:
+        rows = [[reason, str(n), _example(manifest, reason)] for reason, n in manifest["reasons"].items()]
+        rows += [[note, str(n), ""] for note, n in manifest["notes"].items() if n]
+        tables.append(Table("Rationales of the training problems", ["result", "rationales", "an example"], rows))
+    signals = workspace.stage(ATTEND).get("signals", {}).values()
+    rows = [[entry["title"], str(entry["read"]), str(entry["kept"]), _show_counts(entry)] for entry in signals]
+    if rows:
+        head = ["signal", "rationales", "read", LEFT_OUT]
+        tables.append(Table("What was read of the teacher on the rationales", head, rows))
+    head = ["set", "median", "90 % below", "longest"]
+    tables.append(Table("Lengths of the questions in words", head, _question_lengths(workspace)))
+    return tables
+
+
+def _show_counts(report: Mapping[str, Any]) -> str:
+    """Why rows were left out, with an example for each reason, and notes."""
+    counts = []
+    for reason, n in report["skipped"].items():
+        ids = report["examples"].get(reason) or []
+        counts.append(f"{n} {reason}" + (f" (for example {_shorten(ids[0], 80)})" if ids else ""))
+    counts += [f"{n} {note}" for note, n in report["notes"].items()]
+    return "; ".join(counts) or NONE
+
+
+def _example(manifest: Mapping[str, Any], reason: str) -> str:
+    rows = manifest.get("examples", {}).get(reason) or []
+    return _shorten(str(rows[0].get("output", "")).strip(), MOST_CHARACTERS) if rows else ""
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def _question_lengths(workspace: Workspace) -> list[list[str]]:
+    rows = []
+    validation = [VALIDATION] if workspace.has_validation else []
+    for name in (TRAIN, *validation, *workspace.test_names):
+        if not workspace.run.path("data", f"{name}.jsonl").is_file():
+            continue
+        lengths = sorted(len(problem.text.split()) for problem in workspace.read_problems(name))
+        if lengths:
+            last = len(lengths) - 1
+            rows.append([name, *(str(lengths[round(last * share)]) for share in (0.5, 0.9, 1.0))])
+    return rows
+
+
+def cost_table(metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> Table | None:
+    """Steps, time and memory of each training, and what was left out or cut in it. None without students."""
+    if not metrics:
+        return None
+    rows = []
+    for (label, seed), one in metrics.items():
+        memory, notes = one.get("peak_memory_bytes"), one.get("notes")
+        rows.append(
+            [
+                f"{label}, seed {seed}",
+                str(one.get("steps", NONE)),
+                str(one.get("examples", NONE)),
+                f"{one['seconds']:.0f}" if isinstance(one.get("seconds"), (int, float)) else NONE,
+                f"{memory / 2**20:.0f}" if isinstance(memory, int) else NOT_RECORDED,
+                "yes" if one.get("resumed_from") else "no",
+                (format_counts({"skipped": {}, "notes": notes}) or NONE) if isinstance(notes, dict) else NOT_RECORDED,
+            ]
+        )
+    head = ["student", "steps", "examples", "time, s", "peak memory, MiB", "interrupted", "left out or cut"]
+    return Table("Training of each student (time of the last session)", head, rows)
+
+
+def rerun_tables(workspace: Workspace) -> tuple[str, str, list[Table]]:
+    """The command that repeats the run, the recipe, and tables of versions and hashes."""
+    manifest = workspace.run.manifest
+    recipe_text = yaml.safe_dump(workspace.run.recipe, sort_keys=False, allow_unicode=True, width=100)
+    command = f"molsaki run {shlex.quote(str(workspace.run.folder / 'recipe.yaml'))} --out NEW-FOLDER"
+    hashes = [["recipe", str(manifest.get("recipe_hash"))]]
+    for entry in workspace.stage(ATTEND).get("signals", {}).values():
+        parts = entry["fingerprint"].items()
+        hashes += [[f"teacher's {entry['title']}: {key}", str(part)[:200]] for key, part in parts if key != "prompt"]
+    for path in sorted(workspace.run.path("data").glob("*.jsonl")):
+        hashes.append([f"data/{path.name}", f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"])
+    versions = [[name, str(version)] for name, version in manifest.get("versions", {}).items()]
+    tables = [
+        Table(f"Versions, as of {manifest.get('created')}", ["package", "version"], versions),
+        Table("Hashes", ["file or setting", "hash"], hashes),
+    ]
+    return command, recipe_text, tables
+
+
+def count_test_problems(workspace: Workspace) -> int:
+    """The number of test problems of all sets that exist."""
+    total = 0
+    for name in workspace.test_names:
+        try:
+            total += len(workspace.read_tests(name))
+        except MolsakiError:
+            continue
+    return total

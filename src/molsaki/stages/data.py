@@ -1,0 +1,84 @@
+"""The data stage: load every set of a recipe, keep test problems out of training, and hold out validation problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from molsaki.config.recipe import TRAIN, VALIDATION, DataSpec, Recipe
+from molsaki.data import load_problems
+from molsaki.errors import DataError
+from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
+from molsaki.stages.workspace import Workspace
+
+IN_TEST_SET = "its text is in a test set too"
+
+
+def load_sets(workspace: Workspace) -> dict[str, RowReport]:
+    """Load all sets of a recipe into the run directory.
+
+    Returns:
+        The counts of the rows of each set. The counts of the training set include problems that are held out for
+        validation.
+
+    Raises:
+        DataError: a source cannot be read, ids repeat, or no training problem is left.
+    """
+    recipe, data = workspace.recipe, workspace.recipe.data
+    reports: dict[str, RowReport] = {}
+    test_texts: set[str] = set()
+    for name, spec in data.tests.items():
+        problems, reports[name] = load_set(recipe, spec)
+        workspace.write_problems(name, problems)
+        test_texts |= {_text_hash(problem) for problem in problems}
+    for name, spec in ((TRAIN, data.train), *([(VALIDATION, data.validation)] if data.validation else [])):
+        problems, report = load_set(recipe, spec)
+        reports[name] = report
+        problems = _remove_test_texts(problems, test_texts, report)
+        if name == TRAIN and data.validation_rows:
+            problems, held_out = _split_validation(problems, data.validation_rows)
+            workspace.write_problems(VALIDATION, held_out)
+            report.note(f"set aside for validation: {len(held_out)}")
+        workspace.write_problems(name, problems)
+    return reports
+
+
+def load_set(recipe: Recipe, spec: DataSpec) -> tuple[list[Problem], RowReport]:
+    """Load one set of a recipe.
+
+    Raises:
+        DataError: the source cannot be read, or ids repeat.
+    """
+    path = recipe.data_path(spec.path)
+    loaded = load_problems(spec.source, path=path, split=spec.split, columns=spec.columns, limit=spec.limit)
+    require_unique_ids(loaded)
+    return list(loaded.problems), loaded.report
+
+
+def _remove_test_texts(problems: Sequence[Problem], test_texts: set[str], report: RowReport) -> list[Problem]:
+    """The problems whose text is in no test set. The report counts the others as skipped instead of kept."""
+    kept = []
+    for problem in problems:
+        if _text_hash(problem) not in test_texts:
+            kept.append(problem)
+            continue
+        report.kept -= 1
+        report.read -= 1
+        report.skip(problem.id, IN_TEST_SET)
+    return kept
+
+
+def _split_validation(problems: list[Problem], rows: int) -> tuple[list[Problem], list[Problem]]:
+    """Split training problems into those to train on and `rows` problems to validate on, by a hash of their text."""
+    held_out = sorted(problems, key=lambda problem: hash_text("validation", problem.text))[:rows]
+    if problems and len(held_out) == len(problems):
+        raise DataError(
+            f"Expected more training problems than the {rows} to hold out for validation (data.validation_rows); got "
+            f"{len(problems)}. None would be left to train on. Hold out fewer, or load more (data.train.limit)."
+        )
+    ids = {problem.id for problem in held_out}
+    return [problem for problem in problems if problem.id not in ids], held_out
+
+
+def _text_hash(problem: Problem) -> str:
+    """A hash of a problem's text that ignores case and white space."""
+    return hash_text(" ".join(problem.text.casefold().split()))

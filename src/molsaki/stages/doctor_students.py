@@ -1,0 +1,79 @@
+"""The part of `molsaki doctor` about training and testing students."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from molsaki.counts import plural
+from molsaki.encoding.encode import require_offsets
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.methods import METHODS, Task, terms_of
+from molsaki.models.estimates import Machine, training_memory, training_seconds, writing_seconds
+from molsaki.stages.findings import Finding, Level, ModelOutline, count_tokens, describe_lengths, estimate_cost
+from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
+from molsaki.training import encode_examples
+
+
+def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+    """How many students there are, how long their sequences are, and what training and testing one costs."""
+    recipe, settings = workspace.recipe, workspace.recipe.training
+    model = ModelOutline.load(recipe, recipe.student)
+    require_offsets(model.tokenizer)
+    context = model.context(settings.max_length)
+    lengths, findings = _explain_lengths(workspace, model, context)
+    yield from findings
+    students = len(recipe.methods) * len(recipe.seeds)
+    yield Finding(
+        "training", f"{plural(students, 'student')} of {model.outline.parameters / 1e6:.3g} million parameters"
+    )
+    # An example has one sequence per task; the estimate takes the `explain` sequence, the longest, for each.
+    tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
+    sequences = settings.batch_size * tasks
+    tokens = int(settings.steps * settings.accumulation * sequences * sum(lengths) / max(1, len(lengths)))
+    batch_tokens = sequences * min(max(lengths, default=1), context)
+    yield from estimate_cost(
+        "training",
+        machine,
+        training_memory(model.outline, batch_tokens, checkpointing=settings.checkpointing),
+        lambda here: training_seconds(model.outline, tokens, here, checkpointing=settings.checkpointing),
+        "per student",
+    )
+    tested = {name: len(workspace.read_tests(name)) for name in workspace.test_names}
+    yield Finding("evaluation", f"each is tested on {', '.join(f'{n} {name}' for name, n in tested.items())}")
+    prompts = {METHODS[method.name].answers_with for method in recipe.methods}
+    bound = max(recipe.evaluation.bound_for(workspace.template(prompt)) for prompt in prompts)
+    rows, batch_size = sum(tested.values()), recipe.evaluation.batch_size
+    yield from estimate_cost(
+        "evaluation",
+        machine,
+        0,
+        lambda here: writing_seconds(model.outline, recipe.student.dtype, rows, batch_size, bound, here),
+        "per student",
+    )
+
+
+def _explain_lengths(workspace: Workspace, model: ModelOutline, context: int) -> tuple[list[int], list[Finding]]:
+    """The lengths of the `explain` sequences in tokens, and how many are cut. Rationales may not exist yet."""
+    if workspace.run.stage_done(GENERATE) is None:
+        longest = workspace.recipe.rationales.max_new_tokens
+        prompt = workspace.template("explain")
+        prompts = [prompt.prompt(problem.text) for problem in workspace.read_problems(TRAIN)]
+        lengths = [length + longest for length in count_tokens(model.tokenizer, prompts)]
+        over = sum(length > context for length in lengths)
+        text = f"up to {over} of {len(lengths)} rationales of {longest} tokens would be cut; {context} tokens fit"
+        return lengths, [Finding("training", text, "warning" if over else "plain")]
+    problems, texts = workspace.read_texts(TRAIN)
+    templates: dict[Task, PromptTemplate] = {
+        "predict": workspace.template("predict"),
+        "explain": workspace.template("explain"),
+    }
+    examples, report = encode_examples(model.tokenizer, problems, texts, templates, context)
+    lengths = [len(example.sequences["explain"].input_ids) for example in examples]
+    cut = report.notes.total()
+    level: Level = "warning" if cut else "plain"
+    share = 100 * cut / max(1, len(examples))
+    return lengths, [
+        Finding("training", f"{plural(len(examples), 'example')} of {describe_lengths(lengths)}; {context} tokens fit"),
+        Finding("training", f"{plural(cut, 'rationale')} cut to the context length ({share:.1f} %)", level),
+        *(Finding("training", f"{n} {reason}", "warning") for reason, n in report.skipped.items()),
+    ]

@@ -1,0 +1,81 @@
+"""Stepwise attention of a teacher as rows of a store.
+
+Legend: L layers (or the heads of all of them), S steps, K keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from molsaki.store.schema import TensorSpec
+from molsaki.store.signal_reader import SignalStore
+
+ATTENTION, MISSING_STEPS, MISSING_KEYS, STEP_TOKENS = "attention", "missing_steps", "missing_keys", "step_tokens"
+"""The tensors of a row."""
+STEPS, KEYS = "steps", "keys"
+"""The sizes S and K of a row; beside them are the numbers of missing steps and keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRow:
+    """Where a teacher looks on one text.
+
+    Attributes:
+        attention_LSK: stepwise attention, float32.
+        missing_steps: steps without a token of the teacher, whose attention is 0 and must not be learned from.
+        missing_keys: keys without one.
+        step_tokens: how many of the teacher's tokens each step has; 0 for a missing one.
+    """
+
+    attention_LSK: Tensor
+    missing_steps: tuple[int, ...]
+    missing_keys: tuple[int, ...]
+    step_tokens: tuple[int, ...]
+
+
+def attention_schema(layers: int, dtype: str = "float32") -> dict[str, TensorSpec]:
+    """The tensors of a row.
+
+    Args:
+        layers: L.
+        dtype: `"float32"`, or `"float16"` at half the size (about three digits; values below 6e-8 become 0).
+    """
+    return {
+        ATTENTION: TensorSpec(dtype, (layers, STEPS, KEYS)),
+        MISSING_STEPS: TensorSpec("int32", (MISSING_STEPS,), below=STEPS),
+        MISSING_KEYS: TensorSpec("int32", (MISSING_KEYS,), below=KEYS),
+        STEP_TOKENS: TensorSpec("int32", (STEPS,), below=1 << 31),
+    }
+
+
+def pack_attention(
+    attention_LSK: Tensor,
+    step_tokens: Sequence[int],
+    missing_steps: Sequence[int] = (),
+    missing_keys: Sequence[int] = (),
+) -> dict[str, Tensor]:
+    """A row's tensors; see `AttentionRow`."""
+    numbers = {MISSING_STEPS: missing_steps, MISSING_KEYS: missing_keys, STEP_TOKENS: step_tokens}
+    whole = {name: torch.tensor(tuple(values), dtype=torch.int32) for name, values in numbers.items()}
+    return {ATTENTION: attention_LSK, **whole}
+
+
+def attention_row(store: SignalStore, row_id: str, text_hash: str) -> AttentionRow:
+    """One row of a store of attention.
+
+    Args:
+        store: the store.
+        row_id: the row.
+        text_hash: the hash of the text that it will be used with.
+
+    Raises:
+        MissingRowError: the store has no such row.
+        ArtefactError: it was read on other text, or its numbers are damaged.
+    """
+    row = store.get(row_id, text_hash)
+    steps, keys, tokens = (tuple(row[name].tolist()) for name in (MISSING_STEPS, MISSING_KEYS, STEP_TOKENS))
+    return AttentionRow(row[ATTENTION], steps, keys, tokens)

@@ -1,0 +1,228 @@
+"""All signals of a teacher from one forward pass a batch, and their rows on disk.
+
+Each rationale is put behind its question in the teacher's own prompt. One forward pass over a batch gives every view of
+attention and the next tokens, and each text's rows go to their stores. Training never loads the teacher; it finds each
+row by its id and by the hash of the text that was read.
+
+The make-up of the batches depends on the texts alone, not on what the stores have already: so a reading that was
+killed and goes on gives the numbers that it would have given. Several processes share the batches out, round by round;
+process 0 stores what all of them have read, in the order in which one process would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from molsaki.attention import SpanRequest, find_model, layer_count, read_many_spans
+from molsaki.distributed import on_main_process, process_count, process_number
+from molsaki.encoding.encode import encode_teacher, require_offsets
+from molsaki.encoding.prompts import PromptTemplate
+from molsaki.errors import ArtefactError
+from molsaki.models.inputs import pad_texts
+from molsaki.models.logits import last_logits
+from molsaki.models.modes import eval_mode
+from molsaki.records import RowReport, hash_json
+from molsaki.spans.text import Text
+from molsaki.spans.views import HEADS
+from molsaki.store.signal_writer import SignalWriter
+from molsaki.teacher.read_attention import head_counts
+from molsaki.teacher.shared_stores import SharedStores
+from molsaki.teacher.signals import ModelSizes, PassOutput, PreparedSignals, Row, Signal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Progress = Callable[[int, int], None]
+
+
+def model_sizes(model: PreTrainedModel, signals: Sequence[Signal[Any]]) -> ModelSizes:
+    """The sizes of a teacher that rows depend on; a pass over two tokens counts heads if a signal needs them."""
+    embeddings = model.get_output_embeddings()
+    words = model.config.get_text_config().vocab_size if embeddings is None else embeddings.weight.shape[0]
+    heads = any(signal.name == HEADS.name for signal in signals)
+    return ModelSizes(layer_count(find_model(model)), sum(head_counts(model)) if heads else 0, int(words))
+
+
+def prepare_texts(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    template: PromptTemplate,
+    max_length: int,
+    signals: Sequence[Signal[Any]],
+) -> tuple[list[PreparedSignals], dict[str, RowReport]]:
+    """Tokenize all texts as they are read, the longest first, and count for each signal those that cannot be read.
+
+    The longest come first so that the batch that needs the most memory is the first, not the one that ends a night's
+    work.
+
+    Returns:
+        The texts on which some signal can be read, and a report by the signal's name.
+
+    Raises:
+        TokenizerError: the tokenizer gives no offsets.
+    """
+    require_offsets(tokenizer, end=False)
+    reports = {signal.name: RowReport() for signal in signals}
+    prepared = []
+    for text in texts:
+        encoded = encode_teacher(tokenizer, template, text.question, text.rationale, max_length)
+        items = {s.name: s.prepare(text, encoded, tokenizer, reports[s.name]) for s in signals}
+        there = {name: item for name, item in items.items() if item is not None}
+        if there:
+            prepared.append(PreparedSignals(text, encoded, there))
+    return sorted(prepared, key=lambda item: item.length, reverse=True), reports
+
+
+def read_signals(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[Text],
+    template: PromptTemplate,
+    signals: Sequence[Signal[Any]],
+    writers: Mapping[str, SignalWriter] | None,
+    *,
+    sizes: ModelSizes,
+    max_length: int,
+    batch_tokens: int = 8192,
+    progress: Progress | None = None,
+) -> dict[str, RowReport]:
+    """Read all signals on all texts that their stores do not have yet; all processes of the job take part.
+
+    Args:
+        model: the teacher, on its device or its devices.
+        tokenizer: its tokenizer.
+        texts: questions with their rationales.
+        template: the prompt that the teacher would see; ends in `{rationale}`.
+        signals: what is read.
+        writers: the store of each signal by its name; None in every process but process 0.
+        sizes: from `model_sizes`.
+        max_length: longer sequences are cut; what lies beyond is marked as missing and counted.
+        batch_tokens: how many tokens are read together, padding included; a longer sequence is read alone.
+        progress: called with how many texts are done and how many there are.
+
+    Returns:
+        For each signal how many texts were read, kept and left out, with reasons; texts that the store had already
+        are kept.
+
+    Raises:
+        UnreadableModelError: the model's attention cannot be read.
+        TokenizerError: the tokenizer gives no offsets.
+        ArtefactError: a store has a row of one of these ids that was read on other text, or the processes do not
+            see the same texts.
+    """
+    assert batch_tokens > 0
+    prepared, reports = prepare_texts(tokenizer, texts, template, max_length, signals)
+    lacking = _find_lacking(prepared, texts, writers)
+    whole = batches_of(prepared, batch_tokens)
+    batches = [some for batch in whole if (some := [item for item in batch if lacking[item.text.id]])]
+    store = SharedStores(signals, writers, {signal.name: signal.schema(sizes) for signal in signals}, lacking)
+    finished = len(texts) - sum(map(len, batches))
+    with eval_mode(model):
+        for start in range(0, len(batches), process_count()):
+            round_ = batches[start : start + process_count()]
+            mine = round_[process_number()] if process_number() < len(round_) else []
+            store.add(round_, read_rows(model, tokenizer, mine, signals))
+            finished += sum(map(len, round_))
+            if progress is not None:
+                progress(finished, len(texts))
+    return reports
+
+
+def batches_of(items: Sequence[PreparedSignals], batch_tokens: int) -> Iterator[Sequence[PreparedSignals]]:
+    """Neighbours in length whose padded tokens stay within the budget."""
+    start = 0
+    while start < len(items):
+        end = start + max(1, batch_tokens // items[start].length)
+        yield items[start:end]
+        start = end
+
+
+def read_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: Sequence[PreparedSignals],
+    signals: Sequence[Signal[Any]],
+) -> list[dict[str, Row]]:
+    """Read all signals of some texts in one forward pass, without gradients.
+
+    Args:
+        model: the teacher, in evaluation mode.
+        tokenizer: its tokenizer.
+        batch: the texts.
+        signals: what is read.
+
+    Returns:
+        For each text the row of each signal that it has, by the signal's name.
+    """
+    rows: list[dict[str, Row]] = [{} for _ in batch]
+    if not batch:
+        return rows
+    input_ids, attention_mask = pad_texts(model, tokenizer, [item.encoded for item in batch])
+    items = {signal.name: [text.items.get(signal.name) for text in batch] for signal in signals}
+    requests = {signal.name: signal.request(items[signal.name], attention_mask) for signal in signals}
+    width = input_ids.shape[1]
+    starts = [request.first_logit for request in requests.values() if request.first_logit is not None]
+    spans = {name: request.spans for name, request in requests.items() if request.spans is not None}
+    with torch.inference_mode():
+        # Of the logits, which are the largest output by far, only those behind the first position that is needed.
+        attention, logits = _forward(model, input_ids, attention_mask, spans, width - min(starts, default=width - 1))
+        for signal in signals:
+            output = PassOutput(attention.get(signal.name), logits, width - logits.shape[1])
+            read = signal.read(items[signal.name], output)
+            for row, item, found in zip(rows, items[signal.name], read, strict=True):
+                if item is not None and found is not None:
+                    row[signal.name] = signal.pack(item, found)
+    return rows
+
+
+def _forward(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, spans: Mapping[str, SpanRequest], last: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Attention on each set of spans, and at least the last logits. Without spans the model runs as it is."""
+    options = last_logits(find_model(model), last)
+    if not spans:
+        outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)
+        return {}, outputs.logits
+    readings = read_many_spans(model, input_ids, attention_mask, list(spans.values()), **options)
+    attention = {name: reading.attention for name, reading in zip(spans, readings, strict=True)}
+    return attention, readings[0].outputs.logits
+
+
+def _find_lacking(
+    prepared: Sequence[PreparedSignals], texts: Sequence[Text], writers: Mapping[str, SignalWriter] | None
+) -> dict[str, list[str]]:
+    """The signals whose stores lack each text, by the text's id, as process 0 finds them.
+
+    Raises:
+        ArtefactError: a store has rows of other texts, or this process has other texts than process 0.
+    """
+    mine = hash_json([[item.text.id, item.text.text_hash, item.length, sorted(item.items)] for item in prepared])
+
+    def find() -> list[Any]:
+        done = {name: writer.text_hashes() for name, writer in (writers or {}).items()}
+        for hashes in done.values():
+            _require_same_texts(hashes, texts)
+        return [mine, [[name for name in item.items if item.text.id not in done[name]] for item in prepared]]
+
+    theirs, lacking = on_main_process(find)
+    if theirs != mine:
+        raise ArtefactError(
+            f"Expected process {process_number()} to see the rationales that process 0 sees; it sees others. Their "
+            "readings would be mixed up, and nothing was read; give all processes one run directory, on a disk that "
+            "every machine has, and the same tokenizer."
+        )
+    return {item.text.id: names for item, names in zip(prepared, lacking, strict=True)}
+
+
+def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
+    other = [text.id for text in texts if done.get(text.id, text.text_hash) != text.text_hash]
+    if other:
+        raise ArtefactError(
+            f"Expected the rows of the teacher's store to be made from these questions, rationales and keys; "
+            f"{len(other)} were made from others, {other[0]!r} for one. Their steps and keys would not fit, and "
+            "nothing was read; choose a new folder, or move this one away."
+        )

@@ -1,0 +1,82 @@
+"""The stores of several signals, filled from what several processes have read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from molsaki.distributed import gather_numbers, process_count, process_number
+from molsaki.store.schema import Schema
+from molsaki.store.signal_writer import SignalWriter, flush_if_due
+from molsaki.teacher.signals import PreparedSignals, Row, Signal
+
+
+class SharedStores:
+    """Brings the rows of all processes to process 0, which adds to each store what it lacks.
+
+    Rows travel as one vector of 32-bit numbers a batch: their sizes follow from the texts, which all processes know.
+    """
+
+    def __init__(
+        self,
+        signals: Sequence[Signal[Any]],
+        writers: Mapping[str, SignalWriter] | None,
+        schemas: Mapping[str, Schema],
+        lacking: Mapping[str, Sequence[str]],
+    ) -> None:
+        self._signals = {signal.name: signal for signal in signals}
+        self._writers = writers
+        self._schemas = schemas
+        self._lacking = lacking
+
+    def add(self, round_: Sequence[Sequence[PreparedSignals]], mine: Sequence[Mapping[str, Row]]) -> None:
+        """Store one round.
+
+        Args:
+            round_: the batches of all processes.
+            mine: the rows that this process has read.
+        """
+        counts = [sum(self._count(item, name) for item, name in self._wanted(batch)) for batch in round_]
+        counts += [0] * (process_count() - len(round_))
+        batch = round_[process_number()] if mine else []
+        by_id = {item.text.id: rows for item, rows in zip(batch, mine, strict=True)}
+        numbers = [_to_numbers(by_id[item.text.id][name]) for item, name in self._wanted(batch)]
+        vectors = gather_numbers(torch.cat(numbers) if numbers else torch.zeros(0, dtype=torch.int32), counts)
+        if self._writers is None:
+            return
+        for some, vector in zip(round_, vectors, strict=False):
+            wanted = self._wanted(some)
+            parts = torch.split(vector, [self._count(item, name) for item, name in wanted])
+            for (item, name), part in zip(wanted, parts, strict=True):
+                row = _from_numbers(part, self._schemas[name], self._sizes(item, name))
+                self._writers[name].add(item.text.id, item.text.text_hash, row)
+        # Between rounds alone, so that a store has all of a batch or nothing of it.
+        flush_if_due(self._writers.values())
+
+    def _wanted(self, batch: Sequence[PreparedSignals]) -> list[tuple[PreparedSignals, str]]:
+        return [(item, name) for item in batch for name in self._lacking[item.text.id]]
+
+    def _sizes(self, item: PreparedSignals, name: str) -> dict[str, int]:
+        return self._signals[name].sizes(item.items[name])
+
+    def _count(self, item: PreparedSignals, name: str) -> int:
+        sizes = self._sizes(item, name)
+        return sum(spec.count_in(sizes) for spec in self._schemas[name].values())
+
+
+def _to_numbers(row: Row) -> Tensor:
+    """A row's tensors, of float32 and int32, bit for bit in one vector of int32."""
+    return torch.cat([tensor.contiguous().view(torch.int32).flatten() for tensor in row.values()])
+
+
+def _from_numbers(numbers: Tensor, schema: Schema, sizes: Mapping[str, int]) -> Row:
+    """The row that `_to_numbers` made a vector of; what is stored in float16 is float32 here."""
+    row: Row = {}
+    parts = torch.split(numbers, [spec.count_in(sizes) for spec in schema.values()])
+    for (name, spec), part in zip(schema.items(), parts, strict=True):
+        dtype = torch.float32 if spec.dtype.startswith("float") else torch.int32
+        row[name] = part.view(dtype).view(spec.shape_in(sizes))
+    return row

@@ -1,0 +1,303 @@
+"""The attention loss for a training loop of your own: a collator and a loss module.
+
+`DistillationTrainer` trains with molsaki's methods, prompts and order. A loop that has its own (a plain PyTorch loop,
+another trainer) needs two things of molsaki: batches that know which token belongs to which step and key, and the
+loss between the teacher's stepwise attention and the student's.
+
+Legend: R rows of a batch, B rows with the teacher's attention, T tokens, L layers, S steps, K keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from molsaki.attention import find_model, read_spans
+from molsaki.encoding.encode import IGNORED, require_offsets
+from molsaki.encoding.padding import pad
+from molsaki.errors import InputError
+from molsaki.methods.base import AttentionChoice
+from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
+from molsaki.records import RowReport
+from molsaki.spans.align import align_spans
+from molsaki.spans.text import Text
+from molsaki.spans.views import VIEWS
+from molsaki.store.attention_rows import ATTENTION
+from molsaki.store.signal_reader import SignalStore
+from molsaki.training.batches import RowTargets, attention_targets
+from molsaki.training.examples import shared_attention
+from molsaki.training.model import attention_pair
+from molsaki.training.run import make_method
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """A teacher's stepwise attention and the texts that it was read on. `molsaki.load_signals` opens one.
+
+    Example:
+        >>> import molsaki
+        >>> signals = molsaki.load_signals("runs/pocket")
+        >>> len(signals) > 0, signals.teacher_layers
+        (True, 4)
+
+    Attributes:
+        texts: question and rationale by row id.
+        attention: the attention of the same rows, on disk; a row is read when a batch needs it.
+    """
+
+    texts: Mapping[str, Text]
+    attention: SignalStore
+
+    @property
+    def teacher_layers(self) -> int:
+        """L, the number of layers in a row."""
+        return int(self.attention.schema[ATTENTION].shape[0])
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class SpanCollator:
+    r"""Makes batches of prompts and completions that know where steps and keys are.
+
+    A row is a mapping with `prompt` and `completion`, as TRL has them, and the `id` of its row in the signals. The
+    question of that row must stand in the prompt and its rationale in the completion, once each and unchanged; what is
+    around them (a chat template, an answer) is free. Prompt and completion are tokenized separately, the completion
+    ends with the end-of-text token, and only its tokens have labels. A row whose id the signals do not have takes no
+    part in the attention loss, and is counted in `report`.
+
+    Example:
+        >>> import molsaki
+        >>> from transformers import AutoTokenizer
+        >>> from molsaki.data.pocket import STUDENT
+        >>> signals = molsaki.load_signals("runs/pocket")
+        >>> collate = molsaki.SpanCollator(AutoTokenizer.from_pretrained(STUDENT), signals)
+        >>> rows = [
+        ...     {"id": text.id, "prompt": f"Q: {text.question}\nA: ", "completion": text.rationale}
+        ...     for text in signals.texts.values()
+        ... ]
+        >>> batch = collate(rows[:4])
+        >>> sorted(batch)
+        ['attention', 'attention_mask', 'input_ids', 'labels']
+
+    Args:
+        tokenizer: the student's; a fast one, with an end-of-text token.
+        signals: the teacher's attention.
+        max_length: rows are cut after this many tokens; by default the tokenizer's limit. Steps and keys that are cut
+            are left out on both sides.
+        special_tokens: let the tokenizer add its special tokens to the prompt. False for a rendered chat, which has
+            them already.
+
+    Attributes:
+        report: counts of what was left out or cut, over all batches so far.
+
+    Raises:
+        TokenizerError: the tokenizer is slow, or has no end-of-text token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        signals: Signals,
+        max_length: int | None = None,
+        *,
+        special_tokens: bool = True,
+    ) -> None:
+        require_offsets(tokenizer)
+        self.tokenizer = tokenizer
+        self.signals = signals
+        self.max_length = min(max_length or tokenizer.model_max_length, tokenizer.model_max_length)
+        self.special_tokens = special_tokens
+        self.report = RowReport()
+        padding = tokenizer.pad_token_id
+        self._padding = padding if padding is not None else tokenizer.eos_token_id
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """A batch of some rows, padded on the right.
+
+        Returns:
+            `input_ids`, `attention_mask` and `labels`, LongTensors [R, T], and `attention`, which
+            `StepwiseAttentionLoss` takes; None if no row has the teacher's attention.
+
+        Raises:
+            InputError: a row lacks a field, or its prompt or completion does not hold the text of its id once.
+            ArtefactError: the teacher's attention on a row is damaged, or was read on another text.
+        """
+        encoded = [self._encode(row) for row in rows]
+        targets = [self._target(place, row, one) for place, (row, one) in enumerate(zip(rows, encoded, strict=True))]
+        lengths = [len(one.input_ids) for one in encoded]
+        return {
+            "input_ids": pad([one.input_ids for one in encoded], self._padding),
+            "attention_mask": pad([[1] * length for length in lengths], 0),
+            "labels": pad([one.labels for one in encoded], IGNORED),
+            "attention": attention_targets(lengths, [target for target in targets if target is not None]),
+        }
+
+    def _encode(self, row: Mapping[str, Any]) -> _EncodedRow:
+        for name in ("id", "prompt", "completion"):
+            if not isinstance(row.get(name), str):
+                kind = type(row.get(name)).__name__
+                raise InputError(
+                    f"Expected a row with the texts `id`, `prompt` and `completion`; {name!r} is of type {kind}, the "
+                    f"fields are {sorted(map(str, row))}. The batch was not made; add the field."
+                )
+        first = self.tokenizer(
+            row["prompt"], add_special_tokens=self.special_tokens, return_offsets_mapping=True, verbose=False
+        )
+        second = self.tokenizer(row["completion"], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        shift = len(row["prompt"])
+        offsets = [
+            *first["offset_mapping"],
+            *((left + shift, right + shift) for left, right in second["offset_mapping"]),
+        ]
+        ids = [*first["input_ids"], *second["input_ids"], self.tokenizer.eos_token_id]
+        labels = [IGNORED] * len(first["input_ids"]) + ids[len(first["input_ids"]) :]
+        kept = slice(0, self.max_length)
+        return _EncodedRow(ids[kept], labels[kept], [*offsets, (0, 0)][kept], len(ids) > self.max_length)
+
+    def _target(self, place: int, row: Mapping[str, Any], encoded: _EncodedRow) -> RowTargets | None:
+        text = self.signals.texts.get(row["id"])
+        if text is None:
+            self.report.note(NO_TEXT)
+            return None
+        starts = {
+            "question_start": _find(row["prompt"], text.question, row["id"], "prompt", "question"),
+            "rationale_start": len(row["prompt"])
+            + _find(row["completion"], text.rationale, row["id"], "completion", "rationale"),
+        }
+        shared = shared_attention(
+            self.signals.attention,
+            text,
+            lambda spans: align_spans(spans, encoded.offsets, **starts, truncated=encoded.truncated),
+            AttentionChoice(),
+            self.report,
+        )
+        return None if shared is None else RowTargets(place, row["id"], *shared)
+
+
+NO_TEXT = "an id that the signals do not have: takes no part in the attention loss"
+
+
+class StepwiseAttentionLoss(nn.Module):
+    r"""L_att (Eq. 2 to 7 of the MoLSAKI paper) as a module, with the router of the student's layers (Eq. 5).
+
+    Call it in the place of the model: it runs one forward pass and gives the model's outputs and L_att. Its own
+    parameters (the router) are trained with the student's: add `parameters()` to the optimiser.
+
+    Example:
+        >>> import molsaki
+        >>> from transformers import AutoModelForCausalLM, AutoTokenizer
+        >>> from molsaki.data.pocket import STUDENT
+        >>> signals = molsaki.load_signals("runs/pocket")
+        >>> student = AutoModelForCausalLM.from_pretrained(STUDENT)
+        >>> collate = molsaki.SpanCollator(AutoTokenizer.from_pretrained(STUDENT), signals)
+        >>> loss = molsaki.StepwiseAttentionLoss(student, signals)
+        >>> text = next(iter(signals.texts.values()))
+        >>> batch = collate([{"id": text.id, "prompt": f"Q: {text.question}\nA: ", "completion": text.rationale}])
+        >>> outputs, attention_loss = loss(student, **batch)
+        >>> (outputs.loss + attention_loss).backward()
+
+    Args:
+        student: the student, bare or wrapped; only its shape is used, it is no part of this module.
+        signals: the teacher's attention.
+        **settings: settings of the method `molsaki`, such as `kl_temperature`; see `docs/recipe_keys.md`. Weights of
+            the loss (`alpha`, `beta`) are the loop's business.
+
+    Raises:
+        InputError: a setting is unknown or impossible.
+        UnreadableModelError: the student's attention cannot be read.
+    """
+
+    def __init__(self, student: PreTrainedModel, signals: Signals, **settings: Any) -> None:
+        super().__init__()
+        try:
+            parsed = MoLSAKISettings(**settings)
+        except ValueError as error:
+            raise InputError(
+                f"Expected settings of the method molsaki; got {settings}: {error} No loss was made; see "
+                "docs/recipe_keys.md for the settings and their values."
+            ) from error
+        self.method = make_method(MoLSAKI, parsed, find_model(student), signals.teacher_layers)
+        self.choice = self.method.terms.attention
+
+    def forward(
+        self,
+        student: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        attention: Any = None,
+        *,
+        examples: int | Tensor | None = None,
+        **model_inputs: Any,
+    ) -> LossOutput:
+        """One forward pass of the student, and L_att.
+
+        Args:
+            student: the student, bare or wrapped, on the device of the batch.
+            input_ids: LongTensor [R, T].
+            attention_mask: [R, T], 1 at real tokens.
+            attention: the batch's `attention` from a `SpanCollator`; None gives L_att = 0.
+            examples: number of rows with the teacher's attention over all accumulated batches of the optimiser step,
+                if this is one of several; L_att is then this batch's share of the mean over all of them.
+            **model_inputs: for the model, such as `labels`.
+
+        Returns:
+            The model's outputs, and L_att: a scalar with gradients to the student and to the router.
+
+        Raises:
+            InputError: as `read_attention`.
+        """
+        if attention is None:
+            outputs = student(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **model_inputs)
+            return LossOutput(outputs, outputs.logits.new_zeros((), dtype=torch.float32))
+        assert self.choice is not None
+        targets = attention.to(input_ids.device)
+        heads = VIEWS[self.choice.view].heads
+        reading = read_spans(
+            student,
+            input_ids,
+            attention_mask,
+            spans=targets.spans,
+            values=self.choice.values,
+            heads=heads,
+            **model_inputs,
+        )
+        share = 1.0 if examples is None else len(targets.teacher_BLSK) / examples
+        # Attention and layer weights are read in float32; mixed precision would round them again.
+        with torch.autocast(input_ids.device.type, enabled=False):
+            return LossOutput(reading.outputs, self.method.attention_loss(attention_pair(targets, reading, share)))
+
+
+class LossOutput(NamedTuple):
+    """The outputs of a student's forward pass, and its attention loss."""
+
+    outputs: Any
+    attention_loss: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodedRow:
+    """Prompt and completion as tokens; the offsets are characters of both texts joined."""
+
+    input_ids: Sequence[int]
+    labels: Sequence[int]
+    offsets: Sequence[tuple[int, int]]
+    truncated: bool
+
+
+def _find(text: str, part: str, row_id: str, where: str, what: str) -> int:
+    """The place of a part that a text holds exactly once."""
+    if text.count(part) != 1:
+        raise InputError(
+            f"Expected the {where} of row {row_id!r} to hold its {what} as the teacher read it, once; it holds it "
+            f"{text.count(part)} times. Steps and keys would be found in another text; build the {where} from "
+            "`signals.texts[id]`."
+        )
+    return text.index(part)

@@ -1,0 +1,305 @@
+"""The shapes of files that people have, row by row as docs/data.md: each loads, or is refused with what to write."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from molsaki.data import load_problems
+from molsaki.errors import DataError
+from molsaki.records import Problem
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "data.md"
+ASKED, STATED = "Ada has 3 boxes of 7 beads. How many beads?", "3 boxes of 7 are 3 * 7 = 21. The answer is 21."
+REASON = "3 boxes of 7 are 3 * 7 = 21."
+SUM = Problem("rows/0", ASKED, "21", "21", rationale=REASON)
+SEA = Problem("rows/0", "Where do fish live?", "sea", "sea", ("sea", "sky"))
+NUMBERS = Problem("rows/0", ASKED, "21", "21", ("21", "22.5"))
+YES = Problem("rows/0", "Do fish swim?", "yes", "yes", ("yes", "no"))
+TURNS = [("user", ASKED), ("assistant", STATED)]
+
+
+def rows(*values: Any) -> str:
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def table(columns: dict[str, Any]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    return bytes(sink.getvalue())
+
+
+CHAT = {"messages": [{"role": role, "content": text} for role, text in TURNS]}
+SYSTEM = {"messages": [{"role": "system", "content": "Think."}, *CHAT["messages"]]}
+PARTS = {"messages": [{"role": r, "content": [{"type": "text", "text": t}]} for r, t in TURNS]}
+SHARE = {
+    "conversations": [{"from": {"user": "human", "assistant": "gpt"}[role], "value": text} for role, text in TURNS]
+}
+ALPACA = {"instruction": "Ada has 3 boxes of 7 beads.", "input": "How many beads?", "output": STATED}
+ONE = {"question": ASKED, "answer": 21}
+LETTER = {"q": "Where do fish live?", "a": "A"}
+PLAIN = {"question": "q", "answer": "a"}
+BY_LETTER = {**PLAIN, "choices": "options", "answer_is": "letter"}
+JOINED = Problem("rows/0", "Ada has 3 boxes of 7 beads.\nHow many beads?", "21", "21", rationale=REASON)
+BARE = Problem("rows/0", ASKED, "21", "21")
+
+CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
+    "a chat of OpenAI's": (
+        "rows.jsonl",
+        rows(SYSTEM),
+        {
+            "question": "messages[user]",
+            "answer": "messages[assistant]",
+            "answer_is": "stated",
+            "rationale": "messages[assistant]",
+        },
+        SUM,
+    ),
+    "a chat by the places of its turns": (
+        "rows.jsonl",
+        rows(CHAT),
+        {
+            "question": "messages[0].content",
+            "answer": "messages[-1].content",
+            "answer_is": "stated",
+            "rationale": "messages[-1].content",
+        },
+        SUM,
+    ),
+    "a chat whose content is a list of parts": (
+        "rows.jsonl",
+        rows(PARTS),
+        {
+            "question": "messages[0].content",
+            "answer": "messages[assistant]",
+            "answer_is": "stated",
+            "rationale": "messages[assistant]",
+        },
+        SUM,
+    ),
+    "a chat without a mapping that fits": ("rows.jsonl", rows(CHAT), PLAIN, r"question: 'messages\[user\]'"),
+    "ShareGPT": (
+        "rows.json",
+        json.dumps([SHARE]),
+        {
+            "question": "conversations[human]",
+            "answer": "conversations[gpt]",
+            "answer_is": "stated",
+            "rationale": "conversations[gpt]",
+        },
+        SUM,
+    ),
+    "ShareGPT with several questions": (
+        "rows.jsonl",
+        rows({"conversations": SHARE["conversations"] * 2}),
+        {"question": "conversations[human]", "answer": "conversations[gpt]", "answer_is": "stated"},
+        "several turns of 'human'; name one by its place",
+    ),
+    "Alpaca": (
+        "rows.json",
+        json.dumps([ALPACA], indent=2),
+        {"question": ["instruction", "input"], "answer": "output", "answer_is": "stated", "rationale": "output"},
+        JOINED,
+    ),
+    "Alpaca without an input": (
+        "rows.jsonl",
+        rows({**ALPACA, "instruction": ASKED, "input": ""}),
+        {"question": ["instruction", "input"], "answer": "output", "answer_is": "stated", "rationale": "output"},
+        SUM,
+    ),
+    "Alpaca without a mapping that fits": ("rows.jsonl", rows(ALPACA), PLAIN, r"question: \[instruction, input\]"),
+    "an answer behind `####`": (
+        "rows.jsonl",
+        rows({"q": ASKED, "a": f"{REASON}\n#### 21"}),
+        {**PLAIN, "answer_is": "stated", "rationale": "a"},
+        SUM,
+    ),
+    "an answer in a sentence, not said to be": (
+        "rows.jsonl",
+        rows({"q": ASKED, "a": STATED}),
+        PLAIN,
+        "answer_is: stated",
+    ),
+    "choices as a list": ("rows.jsonl", rows({**LETTER, "options": ["sea", "sky"]}), BY_LETTER, SEA),
+    "choices as `A)21`": (
+        "rows.jsonl",
+        rows({"q": ASKED, "a": "A", "options": ["A)21", "B)22.5"]}),
+        BY_LETTER,
+        NUMBERS,
+    ),
+    "choices in one text": (
+        "rows.csv",
+        f'q,options,a\n"{ASKED}",A) 21 B) 22.5,A) 21\n',
+        BY_LETTER,
+        NUMBERS,
+    ),
+    "choices as numbers": (
+        "rows.jsonl",
+        rows({"q": ASKED, "a": 21, "options": [21, 22.5]}),
+        {**PLAIN, "choices": "options"},
+        NUMBERS,
+    ),
+    "choices by letter": ("rows.jsonl", rows({**LETTER, "options": {"A": "sea", "B": "sky"}}), BY_LETTER, SEA),
+    "choices in an object of lists": (
+        "rows.jsonl",
+        rows({**LETTER, "choices": {"text": ["sea", "sky"], "label": ["A", "B"]}}),
+        {**BY_LETTER, "choices": "choices.text"},
+        SEA,
+    ),
+    "choices in a list of objects": (
+        "rows.jsonl",
+        rows({**LETTER, "choices": [{"label": "A", "text": "sea"}, {"label": "B", "text": "sky"}]}),
+        {**BY_LETTER, "choices": "choices.text"},
+        SEA,
+    ),
+    "choices in columns of their own": (
+        "rows.csv",
+        "q,opa,opb,a\nWhere do fish live?,sea,sky,1\n",
+        {**PLAIN, "choices": ["opa", "opb"], "answer_is": "index-from-1"},
+        SEA,
+    ),
+    "choices written into the question": (
+        "rows.jsonl",
+        rows({"q": "Q: Where do fish live? Answer choices: A: sea, B: sky", "a": "They need water. The answer is A"}),
+        {**PLAIN, "choices": "q", "answer_is": "stated", "rationale": "a"},
+        Problem("rows/0", SEA.question, "sea", "sea", SEA.choices, "They need water."),
+    ),
+    "choices as Python writes a list": (
+        "rows.csv",
+        "q,options,a\nWhere do fish live?,\"['sea', 'sky']\",sea\n",
+        {**PLAIN, "choices": "options"},
+        SEA,
+    ),
+    "choices as numpy writes a list": (
+        "rows.csv",
+        "q,options,a\nWhere do fish live?,\"['sea' 'sky']\",sea\n",
+        {**PLAIN, "choices": "options"},
+        "neither a list nor options with letters from A on",
+    ),
+    "a letter for an answer, not said to be": (
+        "rows.jsonl",
+        rows({**LETTER, "options": ["sea", "sky"]}),
+        {**PLAIN, "choices": "options"},
+        "answer_is: letter",
+    ),
+    "a number for an answer, not said to be": (
+        "rows.jsonl",
+        rows({**LETTER, "a": 0, "options": ["sea", "sky"]}),
+        {**PLAIN, "choices": "options"},
+        "answer_is: index",
+    ),
+    "yes or no, as booleans": (
+        "rows.jsonl",
+        rows({"q": YES.question, "a": True}),
+        {**PLAIN, "choices_are": "yes-no"},
+        YES,
+    ),
+    "true or false, as words": (
+        "rows.csv",
+        "q,a\nDo fish swim?,True\n",
+        {**PLAIN, "choices_are": "true-false"},
+        Problem("rows/0", YES.question, "true", "true", ("true", "false")),
+    ),
+    "booleans, not said to be": ("rows.jsonl", rows({"q": YES.question, "a": True}), PLAIN, "choices_are: yes-no"),
+    "a misspelt column": (
+        "rows.jsonl",
+        rows(ONE),
+        {"question": "qestion", "answer": "answer"},
+        "did you mean 'question'",
+    ),
+    "a misspelt part of a column": (
+        "rows.jsonl",
+        rows(CHAT),
+        {"question": "messages[0].contant", "answer": "messages[1].content", "answer_is": "stated"},
+        r"under 'messages\[0\]'.*did you mean 'messages\[0\]\.content'",
+    ),
+    "a CSV with semicolons": (
+        "rows.csv",
+        f'q;a\n"{ASKED}";21\n',
+        {**PLAIN, "delimiter": ";"},
+        BARE,
+    ),
+    "a CSV with semicolons, not said to be": ("rows.csv", "q;a\n1;2\n", PLAIN, "write `delimiter: ';'`"),
+    "a CSV of Excel's in cp1252": (
+        "rows.csv",
+        "q,a\nÉtienne a 3 €. Et après?,21\n".encode("cp1252"),
+        {**PLAIN, "encoding": "cp1252"},
+        Problem("rows/0", "Étienne a 3 €. Et après?", "21", "21"),
+    ),
+    "UTF-16": (
+        "rows.jsonl",
+        rows({"q": ASKED, "a": 21}).encode("utf-16"),
+        {**PLAIN, "encoding": "utf-16"},
+        BARE,
+    ),
+    "another encoding, not said to be": (
+        "rows.csv",
+        "q,a\nÉt,2\n".encode("cp1252"),
+        PLAIN,
+        "line 2 .*encoding: cp1252",
+    ),
+    "an encoding that is none": ("rows.csv", "q,a\n", {**PLAIN, "encoding": "zip"}, "name of a text encoding"),
+    "float32 in Parquet": (
+        "rows.parquet",
+        table({"q": ["How much is a tenth?"], "a": pa.array([0.1], pa.float32())}),
+        PLAIN,
+        Problem("rows/0", "How much is a tenth?", "0.1", "0.1"),
+    ),
+    "decimals in Parquet": (
+        "rows.parquet",
+        table({"q": ["How much is a tenth?"], "a": pa.array(["0.10"]).cast(pa.decimal128(9, 2))}),
+        PLAIN,
+        Problem("rows/0", "How much is a tenth?", "0.1", "0.1"),
+    ),
+    "nested columns of Parquet": (
+        "rows.parquet",
+        table({"q": ["Where do fish live?"], "a": ["B"], "c": [{"text": ["sky", "sea"], "label": ["A", "B"]}]}),
+        {**BY_LETTER, "choices": "c.text"},
+        Problem("rows/0", SEA.question, "sea", "sea", ("sky", "sea")),
+    ),
+    "a JSON list": ("rows.json", json.dumps([ONE]), {"question": "question", "answer": "answer"}, BARE),
+    "one object over several lines": (
+        "rows.json",
+        json.dumps(ONE, indent=2),
+        {"question": "question", "answer": "answer"},
+        BARE,
+    ),
+    "rows inside an object": (
+        "rows.json",
+        json.dumps({"version": "1.0", "data": [ONE]}),
+        {"question": "question", "answer": "answer", "rows": "data"},
+        BARE,
+    ),
+    "rows inside an object, not said to be": (
+        "rows.json",
+        json.dumps({"version": "1.0", "data": [ONE]}, indent=1),
+        {"question": "question", "answer": "answer"},
+        "write `rows: data`",
+    ),
+    "an object of columns": ("rows.json", '{"q": {"0": "x"}, "a": {"0": 1}}', PLAIN, "orient='records', lines=True"),
+    "a spreadsheet or a packed file": ("rows.xlsx", b"PK", PLAIN, "save a spreadsheet as CSV"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "columns", "expected"), CASES.values(), ids=CASES.keys())
+def test_a_file_of_this_shape_loads_or_says_what_to_write(
+    name: str, content: str | bytes, columns: dict[str, Any], expected: Problem | str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    if isinstance(expected, Problem):
+        assert load_problems("table", path, columns=columns).problems == (expected,)
+    else:
+        with pytest.raises(DataError, match=expected):
+            load_problems("table", path, columns=columns)
+
+
+def test_the_documentation_has_every_shape() -> None:
+    section = DOCS.read_text(encoding="utf-8").partition("### Shapes")[2].partition("\n#")[0]
+    assert re.findall(r"^\| ([^|-][^|]*) \| ", section, re.MULTILINE)[1:] == [*CASES]

@@ -1,0 +1,125 @@
+"""The attention loss in a loop of one's own is the one that `DistillationTrainer` trains with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from small_world import TEMPLATES, make_llama, make_problems, make_store, make_texts, make_tokenizer
+
+from molsaki import Signals, SpanCollator, StepwiseAttentionLoss, encode_examples
+from molsaki.errors import ArtefactError, InputError
+from molsaki.methods import METHODS, AttentionChoice
+from molsaki.training import Collator, make_method
+from molsaki.training.loop import NO_TEXT
+from molsaki.training.model import DistillationModel
+
+EXPLAIN = TEMPLATES["explain"]
+
+
+@pytest.fixture
+def problems():
+    return make_problems(4)
+
+
+@pytest.fixture
+def signals(problems, tmp_path):
+    return Signals(make_texts(problems), make_store(tmp_path, problems))
+
+
+def rows(problems, signals):
+    texts = [signals.texts[problem.id] for problem in problems]
+    return [
+        {"id": text.id, "prompt": EXPLAIN.prompt(text.question), "completion": EXPLAIN.gap + text.rationale}
+        for text in texts
+    ]
+
+
+def own_loss(student, signals, some, **more):
+    torch.manual_seed(1)
+    loss = StepwiseAttentionLoss(student, signals)
+    return loss, loss(student, **SpanCollator(make_tokenizer(), signals)(some), **more)
+
+
+def test_it_is_the_loss_that_the_trainer_has(problems, signals):
+    student = make_llama()
+    _, (outputs, attention_loss) = own_loss(student, signals, rows(problems, signals))
+    examples, _ = encode_examples(
+        make_tokenizer(), problems, signals.texts, TEMPLATES, 512, signals.attention, AttentionChoice()
+    )
+    method = METHODS["molsaki"]
+    torch.manual_seed(1)
+    made = make_method(method, method.Settings(), student, signals.teacher_layers)
+    found = DistillationModel(student, made)(**Collator(make_tokenizer(), made.terms)(examples))
+    torch.testing.assert_close(attention_loss, found["attention_loss"], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(outputs.loss, found["rationale_loss"], rtol=1e-6, atol=1e-7)
+
+
+def test_accumulated_batches_are_one_batch(problems, signals):
+    student = make_llama()
+    some = rows(problems, signals)
+    _, whole = own_loss(student, signals, some)
+    parts = [own_loss(student, signals, part, examples=4)[1].attention_loss for part in (some[:1], some[1:])]
+    torch.testing.assert_close(sum(parts), whole.attention_loss)
+
+
+def test_gradients_reach_student_and_router(problems, signals):
+    student = make_llama()
+    loss, result = own_loss(student, signals, rows(problems, signals))
+    result.attention_loss.backward()
+    assert all(parameter.grad is not None for parameter in loss.parameters())
+    assert student.model.layers[0].self_attn.q_proj.weight.grad.abs().sum() > 0
+    assert not any(parameter is own for own in loss.parameters() for parameter in student.parameters())
+
+
+def test_a_row_without_a_teacher_is_counted_and_trains_without(problems, signals):
+    student = make_llama()
+    alone = [{**row, "id": "other"} for row in rows(problems, signals)[:2]]
+    collate = SpanCollator(make_tokenizer(), signals)
+    batch = collate(alone)
+    assert batch["attention"] is None
+    assert collate.report.notes == {NO_TEXT: 2}
+    outputs, attention_loss = StepwiseAttentionLoss(student, signals)(student, **batch)
+    assert attention_loss == 0
+    assert outputs.loss > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"prompt": "something else"}, "question"),
+        ({"completion": "something else"}, "rationale"),
+        ({"prompt": None}, "'prompt'"),
+        ({"id": 3}, "'id'"),
+    ],
+)
+def test_text_that_the_teacher_did_not_read_is_refused(problems, signals, change, named):
+    row = {**rows(problems, signals)[0], **change}
+    with pytest.raises(InputError, match=named):
+        SpanCollator(make_tokenizer(), signals)([row])
+
+
+def test_a_repeated_question_is_refused_since_its_place_is_not_known(problems, signals):
+    row = rows(problems, signals)[0]
+    with pytest.raises(InputError, match="2 times"):
+        SpanCollator(make_tokenizer(), signals)([{**row, "prompt": row["prompt"] * 2}])
+
+
+def test_a_changed_rationale_of_the_teacher_is_refused(problems, signals):
+    texts = {name: type(text)(text.id, text.question, "Changed 3.", text.keys) for name, text in signals.texts.items()}
+    changed = Signals(texts, signals.attention)
+    with pytest.raises(ArtefactError, match="p0"):
+        SpanCollator(make_tokenizer(), changed)(rows(problems, changed)[:1])
+
+
+def test_a_cut_row_keeps_whole_steps_and_keys(problems, signals):
+    some = rows(problems, signals)
+    whole = SpanCollator(make_tokenizer(), signals)(some)
+    length = whole["input_ids"].shape[1]
+    cut = SpanCollator(make_tokenizer(), signals, max_length=length - 12)(some)
+    assert cut["input_ids"].shape[1] == length - 12
+    assert cut["attention"].step_mask_BS.sum() < whole["attention"].step_mask_BS.sum()
+
+
+def test_an_unknown_setting_is_refused(signals):
+    with pytest.raises(InputError, match="temprature"):
+        StepwiseAttentionLoss(make_llama(), signals, temprature=1)
