@@ -16,7 +16,7 @@ from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.report.routers import router_weights
 from molsaki.training import make_method
-from molsaki.training.trainer import METHOD_WEIGHTS
+from molsaki.training.checkpoints import METHOD_WEIGHTS
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,8 @@ class KeepGradients(TrainerCallback):
 
 def assert_same(one, other, atol=2e-6):
     (log, gradients, parameters), (other_log, other_gradients, other_parameters) = one, other
+    # The gradient of a single term is measured on a step's first batch, which accumulation changes.
+    log, other_log = ({k: v for k, v in x.items() if not k.endswith("_gradient")} for x in (log, other_log))
     assert log.keys() == other_log.keys()
     for key, value in log.items():
         assert value == pytest.approx(other_log[key], rel=1e-5), key

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 
 from molsaki.errors import ArtefactError
 from molsaki.training import Collator, run
-from molsaki.training.trainer import last_checkpoint
+from molsaki.training.checkpoints import last_checkpoint
 
 
 class KilledError(Exception):

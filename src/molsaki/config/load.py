@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from molsaki.config.model_spec import POCKET_MODELS, WRITER_TAGS
+from molsaki.config.model_spec import POCKET_MODELS
 from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
 from molsaki.data.files import is_folder, read_text
@@ -220,7 +220,8 @@ def check_values(values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
 
 
 def _location(item: Any) -> tuple[int | str, ...]:
-    return tuple(part for part in item["loc"] if part not in WRITER_TAGS)
+    # Tags of unions, such as "<server>", are no keys.
+    return tuple(part for part in item["loc"] if not str(part).startswith("<"))
 
 
 def _remove_value(values: Any, location: tuple[int | str, ...], *, missing: bool) -> None:

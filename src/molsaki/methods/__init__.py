@@ -13,6 +13,7 @@ from molsaki.methods.attention_map import AttentionMap
 from molsaki.methods.base import (
     AttentionChoice,
     AttentionPair,
+    GradientShare,
     Method,
     MethodInputs,
     MethodSettings,
@@ -64,6 +65,7 @@ __all__ = [
     "METHODS",
     "AttentionChoice",
     "AttentionPair",
+    "GradientShare",
     "Method",
     "MethodInputs",
     "MethodSettings",

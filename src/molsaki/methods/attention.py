@@ -18,6 +18,7 @@ from molsaki.methods.base import (
     Schedule,
     Term,
     Terms,
+    Weight,
     label_and_rationale,
 )
 from molsaki.methods.losses import attention_loss_parts
@@ -29,13 +30,14 @@ class AttentionSettings(MethodSettings):
 
     Attributes:
         alpha: weight of the answers' loss against the rationales' (paper: 0.5).
-        beta: weight of the attention loss (paper: 1.0).
+        beta: weight of the attention loss (paper: 1.0); `{gradient: 0.1}` sets it at the start of a training, so that
+            its gradient's norm is a tenth of the sum of all terms'.
         beta_schedule: "constant" (paper), or linear over the training's steps: "falling" from beta to 0, "rising"
             from 0 to beta.
     """
 
     alpha: float = Field(default=0.5, ge=0, le=1)
-    beta: float = Field(default=1.0, ge=0)
+    beta: Weight = 1.0
     beta_schedule: Schedule = "constant"
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+import torch
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from molsaki.methods.losses import LossParts, weighted_loss
@@ -27,6 +28,30 @@ class MethodSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+
+class GradientShare(MethodSettings):
+    """A weight that is set once at the start of a training, so that the term has this share of gradient.
+
+    Attributes:
+        gradient: the norm of the weighted term's gradient over the sum of those of all terms.
+    """
+
+    gradient: float = Field(gt=0, lt=1)
+
+
+WEIGHT_TAGS = ("<number>", "<share of gradient>")
+"""The two forms of a weight in the location of pydantic's errors."""
+
+
+def _weight_tag(value: object) -> str:
+    return WEIGHT_TAGS[isinstance(value, (Mapping, GradientShare))]
+
+
+Weight = Annotated[
+    Annotated[float, Field(ge=0), Tag(WEIGHT_TAGS[0])] | Annotated[GradientShare, Tag(WEIGHT_TAGS[1])],
+    Discriminator(_weight_tag),
+]
+"""The setting of a term's weight: a number, or `{gradient: share}`."""
 
 S = TypeVar("S", bound=MethodSettings)
 
@@ -74,15 +99,14 @@ class Term:
     """
 
     name: str
-    weight: float
+    weight: float | GradientShare
     tasks: tuple[Task, ...]
     needs: AttentionChoice | NextTokens | PooledOutputs | None = None
     schedule: Schedule = "constant"
 
-    def weight_at(self, progress: float) -> float:
-        """The weight after this share of the training steps, from 0 to 1."""
-        scale = {"constant": 1.0, "falling": 1.0 - progress, "rising": progress}[self.schedule]
-        return self.weight * scale
+    def scale_at(self, progress: float) -> float:
+        """The factor of the weight after this share of the training steps, from 0 to 1."""
+        return {"constant": 1.0, "falling": 1.0 - progress, "rising": progress}[self.schedule]
 
 
 class Terms(tuple[Term, ...]):
@@ -245,6 +269,10 @@ class Method(nn.Module, ABC, Generic[S]):
         super().__init__()
         self.settings = settings
         self.terms = self.terms_of(settings)
+        for term in self.terms:
+            if isinstance(term.weight, GradientShare):
+                # 0 until it is set. A buffer is saved with checkpoints and moves with the module.
+                self.register_buffer(f"{term.name}_weight", torch.zeros(()))
 
     @classmethod
     @abstractmethod
@@ -257,8 +285,17 @@ class Method(nn.Module, ABC, Generic[S]):
         weighted = {}
         for term in self.terms:
             loss = self._loss(term, inputs)
-            weighted[term.name] = (term.weight_at(inputs.progress), zero if loss is None else loss)
+            weight = self._weight(term) * term.scale_at(inputs.progress)
+            weighted[term.name] = (weight, zero if loss is None else loss)
         return weighted_loss(weighted)
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each term, before its schedule; 0 for one that is a share of gradient and not set yet."""
+        return {term.name: float(self._weight(term)) for term in self.terms}
+
+    def set_weight(self, name: str, weight: float) -> None:
+        """Set the weight of a term that is a share of gradient."""
+        self.get_buffer(f"{name}_weight").fill_(weight)
 
     def attention_loss(self, pair: AttentionPair) -> Tensor:
         """The loss of the term that compares attention: this batch's share of the optimiser step's mean."""
@@ -279,6 +316,9 @@ class Method(nn.Module, ABC, Generic[S]):
     def log_metrics(self) -> dict[str, float]:
         """Further metrics for a line of the training log, over the batches since the last line."""
         return {}
+
+    def _weight(self, term: Term) -> float | Tensor:
+        return self.get_buffer(f"{term.name}_weight") if isinstance(term.weight, GradientShare) else term.weight
 
     def _loss(self, term: Term, inputs: MethodInputs) -> Tensor | None:
         match term.needs:

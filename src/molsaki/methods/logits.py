@@ -6,7 +6,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import Method, MethodSettings, NextTokenPair, NextTokens, Term, Terms, label_and_rationale
+from molsaki.methods.base import (
+    Method,
+    MethodSettings,
+    NextTokenPair,
+    NextTokens,
+    Term,
+    Terms,
+    Weight,
+    label_and_rationale,
+)
 
 
 class LogitsSettings(MethodSettings):
@@ -14,13 +23,14 @@ class LogitsSettings(MethodSettings):
 
     Attributes:
         alpha: weight of the answers' loss; the rationales' has 1 − alpha (0.5, as for the methods beside it).
-        beta: weight of the divergence from the teacher's next tokens (ours).
+        beta: weight of the divergence from the teacher's next tokens (ours), or a share of gradient such as
+            `{gradient: 0.1}`.
         temperature: τ of both sides' distributions (Hinton et al.: "we used temperatures from 1 to 20"); the loss is
             multiplied by τ².
     """
 
     alpha: float = Field(default=0.5, ge=0, le=1)
-    beta: float = Field(default=1.0, ge=0)
+    beta: Weight = 1.0
     temperature: float = Field(default=1.0, gt=0)
 
 

@@ -51,11 +51,13 @@ class LossParts:
     Attributes:
         total: the sum of the weighted terms.
         terms: the terms before weighting, by name, such as "label" (L_pre), "rationale" (L_exp), "attention" (L_att).
+        weighted: the weighted terms, by the same names.
         shares: weighted term / total by the same names, detached; they sum to 1.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
+    weighted: dict[str, Tensor]
     shares: dict[str, Tensor]
 
 
@@ -239,7 +241,7 @@ def distillation_loss(
     )
 
 
-def weighted_loss(terms: Mapping[str, tuple[float, Tensor]]) -> LossParts:
+def weighted_loss(terms: Mapping[str, tuple[float | Tensor, Tensor]]) -> LossParts:
     """The sum of any terms, L = Σ weight · term.
 
     Args:
@@ -255,7 +257,7 @@ def weighted_loss(terms: Mapping[str, tuple[float, Tensor]]) -> LossParts:
     total = reduce(torch.add, weighted.values())
     whole = total.detach()
     shares = {name: torch.where(whole == 0, 0.0, term.detach() / whole) for name, term in weighted.items()}
-    return LossParts(total, {name: loss for name, (_, loss) in terms.items()}, shares)
+    return LossParts(total, {name: loss for name, (_, loss) in terms.items()}, weighted, shares)
 
 
 def _softmax_divergence(teacher_BSK: Tensor, student_BSK: Tensor, keys_BK: Tensor, temperature: float) -> Tensor:

@@ -7,7 +7,16 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import Method, MethodSettings, OutputPair, PooledOutputs, Term, Terms, label_and_rationale
+from molsaki.methods.base import (
+    Method,
+    MethodSettings,
+    OutputPair,
+    PooledOutputs,
+    Term,
+    Terms,
+    Weight,
+    label_and_rationale,
+)
 
 
 class MaximisedMutualInformationSettings(MethodSettings):
@@ -15,14 +24,15 @@ class MaximisedMutualInformationSettings(MethodSettings):
 
     Attributes:
         alpha: weight of the answers' loss; the rationales' has 1 − alpha (released code of MMI: 0.5).
-        beta: weight of the cross-entropy between the two branches (released code of MMI: 0.1).
+        beta: weight of the cross-entropy between the two branches (released code of MMI: 0.1), or a share of gradient
+            such as `{gradient: 0.1}`.
         pooled: how a branch's maxima are read as a distribution: "softmax" takes the rationale's as logits and the
             label's as weights that need not sum to 1 (released code of MMI), "sum" divides each by its sum.
         detach_labels: the rationale's branch moves towards the label's and not the other way (released code of MMI).
     """
 
     alpha: float = Field(default=0.5, ge=0, le=1)
-    beta: float = Field(default=0.1, ge=0)
+    beta: Weight = 0.1
     pooled: Literal["softmax", "sum"] = "softmax"
     detach_labels: bool = True
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from molsaki.methods.attention import Preset, attention_terms, step_choice
-from molsaki.methods.base import Terms
+from molsaki.methods.base import Terms, Weight
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
 
 
@@ -29,7 +29,7 @@ class MoLSAKIWordsSettings(MoLSAKISettings):
     gate: Literal["shared", "concatenated", "per-layer"] = "concatenated"
     router_norm: Literal["after", "before"] = "before"
     detach_values: bool = False
-    beta: float = Field(default=0.3, ge=0)
+    beta: Weight = 0.3
     normalisation: Literal["softmax", "visible"] = "visible"
     student_weights: Literal["router", "uniform"] = "uniform"
     heads: Literal["mean"] = "mean"

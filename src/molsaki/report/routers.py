@@ -70,7 +70,7 @@ def _load_method(workspace: Workspace, pair: tuple[str, int], model: Any) -> Any
     import safetensors.torch
 
     from molsaki.training import make_method
-    from molsaki.training.trainer import METHOD_WEIGHTS
+    from molsaki.training.checkpoints import METHOD_WEIGHTS
 
     spec = workspace.method(pair[0])
     path = workspace.student(*pair) / METHOD_WEIGHTS

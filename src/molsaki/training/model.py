@@ -63,7 +63,9 @@ class DistillationModel(nn.Module):
             return getattr(self._modules["student"], name)
         return super().__getattr__(name)
 
-    def forward(self, batch: Batch, totals: Tensor | None = None, progress: float = 0.0) -> dict[str, Tensor]:
+    def forward(
+        self, batch: Batch, totals: Tensor | None = None, progress: float = 0.0, term: str | None = None
+    ) -> dict[str, Tensor]:
         """The loss of one batch and its terms.
 
         Args:
@@ -71,6 +73,7 @@ class DistillationModel(nn.Module):
             totals: the counts of the whole optimiser step, if this is one of several accumulated batches. The losses
                 are then this batch's shares of the step's means.
             progress: share of the training steps that are done.
+            term: make `loss` this weighted term alone, for its gradient.
 
         Returns:
             `loss`, and for each term of the method `<term>_loss` and `<term>_share` (scalars).
@@ -89,7 +92,7 @@ class DistillationModel(nn.Module):
         # Attention and layer weights are read in float32; mixed precision would round them again.
         with torch.autocast(zero.device.type, enabled=False):
             losses = self.method(MethodInputs(parts.losses, parts.attention, outputs, parts.next_tokens, progress))
-        given = {"loss": losses.total}
+        given = {"loss": losses.total if term is None else losses.weighted[term]}
         for name in names:
             given[f"{name}_loss"] = losses.terms[name].detach()
             given[f"{name}_share"] = losses.shares[name]

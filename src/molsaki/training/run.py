@@ -22,9 +22,10 @@ from molsaki.records import hash_text
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.whole_files import read_json, write_json, write_whole
 from molsaki.training.arguments import training_arguments
+from molsaki.training.checkpoints import last_checkpoint
 from molsaki.training.examples import TOO_LONG, Example
 from molsaki.training.interrupt import StopOnInterrupt
-from molsaki.training.trainer import DistillationTrainer, last_checkpoint
+from molsaki.training.trainer import DistillationTrainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -79,8 +80,8 @@ def train_student(
     Returns:
         The metrics: steps, seconds of this session, the peak memory of this process (on a GPU, of its tensors),
         examples, training tokens, forward passes a batch and the share of padding in them, the checkpoint that it
-        resumed from, the best one, the step at which the router collapsed, and the Trainer's log (null for a number
-        that is not finite).
+        resumed from, the best one, the terms' weights, the step at which the router collapsed, and the Trainer's log
+        (null for a number that is not finite).
 
     Raises:
         InputError: there is no example, or no validation to select the best student by, or the examples are of
@@ -135,6 +136,7 @@ def train_student(
         "padding": round(trainer.passes.padding, 4),
         "resumed_from": None if checkpoint is None else checkpoint.folder.name,
         "best_checkpoint": best and Path(best).name,
+        "weights": trainer.method.weights(),
         "router_collapsed_at": router_collapsed_at(trainer.state.log_history),
         "history": [_plain(entry) for entry in trainer.state.log_history],
     }

@@ -8,28 +8,25 @@ logged; the plain student is saved.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.utils import logging as transformers_logging
 
 from molsaki.errors import InputError, StageError
-from molsaki.methods import Method
+from molsaki.methods import GradientShare, Method, Terms
 from molsaki.methods.layers import COLLAPSED, router_collapsed_at
 from molsaki.training.batches import Collator
+from molsaki.training.checkpoints import load_parts, save_parts
 from molsaki.training.examples import Example
+from molsaki.training.gradients import GradientMeter
 from molsaki.training.means import TermMeans
 from molsaki.training.model import DistillationModel
 from molsaki.training.order import LengthGrouped, example_lengths, plan_passes
@@ -38,9 +35,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
-
-METHOD_WEIGHTS = "method.safetensors"
-"""File name of the method's own parameters (a router) in a checkpoint."""
 
 
 class DistillationTrainer(Trainer):  # type: ignore[misc]
@@ -98,6 +92,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._means = TermMeans([term.name for term in method.terms])
         self._eval_means = TermMeans(self._means.names)
         self._first_step = 0
+        self._meter: GradientMeter | None = None
         examples = train_dataset or ()
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         tasks = method.terms.tasks
@@ -114,6 +109,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         )
         # The loss is normalised by this class over the whole step; the parent must not divide it again.
         self.model_accepts_loss_kwargs = True
+        self._require_gradients(method.terms)
 
     @property
     def student(self) -> PreTrainedModel:
@@ -182,6 +178,40 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
+    # ---- the gradient of each term ----
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
+    ) -> Tensor:
+        """The parent's; before some steps, the gradient of each term is measured on their first batch."""
+        if self._has_whole_gradients:
+            if self._meter is None:
+                self._meter = GradientMeter(self._distillation_model(), self.compute_loss_context_manager)
+            model.train()
+            state = self.state
+            self._meter.before_batch(inputs, state.global_step + 1, state.max_steps, int(state.logging_steps))
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        return loss
+
+    @property
+    def _has_whole_gradients(self) -> bool:
+        """Whether this process has the whole student and all batches of a step."""
+        return self.accelerator.num_processes == 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+
+    def _require_gradients(self, terms: Terms) -> None:
+        if self._has_whole_gradients:
+            return
+        shares = [term.name for term in terms if isinstance(term.weight, GradientShare)]
+        if shares:
+            raise InputError(
+                f"Expected one process without FSDP or DeepSpeed for a weight that is a share of gradient, that of "
+                f"{', '.join(shares)}; got {self.accelerator.num_processes} processes. The gradients of single terms "
+                "are not measured there; train one student in one process, and give the weight in its metrics as a "
+                "number."
+            )
+        if self.is_world_process_zero():
+            logger.warning("The gradients of single terms are not measured with several processes, FSDP or DeepSpeed.")
+
     # ---- logging ----
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -196,6 +226,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             logs = {
                 **logs,
                 **{name: value for name, value in parts.items() if name != "loss"},
+                **({} if self._meter is None else self._meter.take()),
                 **self.method.log_metrics(),
             }
             self._warn_of_collapse(logs)
@@ -250,11 +281,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         whole = self._distillation_model()
         if state_dict is None:
             state_dict = whole.state_dict()
-        with _without_bars():
-            whole.student.save_pretrained(folder, state_dict=_part(state_dict, "student."))
-        own = {name: value.contiguous() for name, value in _part(state_dict, "method.").items()}
-        if own:
-            safetensors.torch.save_file(own, folder / METHOD_WEIGHTS)
+        save_parts(folder, whole, state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
@@ -263,14 +290,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        folder = Path(resume_from_checkpoint)
-        whole = self._distillation_model()
-        with _without_bars():
-            loaded = type(whole.student).from_pretrained(folder, dtype=whole.student.dtype)
-        whole.student.load_state_dict(loaded.state_dict())
-        own = folder / METHOD_WEIGHTS
-        if own.is_file():
-            whole.method.load_state_dict(safetensors.torch.load_file(own))
+        load_parts(Path(resume_from_checkpoint), self._distillation_model())
 
     def _load_best_model(self) -> None:
         """Load the checkpoint with the best validation."""
@@ -299,42 +319,3 @@ class Examples(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         return self.examples[index]
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A complete checkpoint, and the number of steps before it."""
-
-    steps: int
-    folder: Path
-
-
-def last_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest complete checkpoint, or None.
-
-    The Trainer writes the state file last; a folder without a complete one comes from a process that was killed.
-    """
-    whole = []
-    for candidate in folder.glob("checkpoint-*"):
-        try:
-            state = json.loads((candidate / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            whole.append(Checkpoint(int(state["global_step"]), candidate))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return max(whole, key=lambda checkpoint: checkpoint.steps, default=None)
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Hide transformers' progress bars for files of weights, which would break up the training's."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
-
-
-def _part(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
