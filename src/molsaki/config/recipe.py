@@ -33,12 +33,12 @@ class DataSpec(RecipePart):
     """One set of problems; see `molsaki.data.load_problems`.
 
     Attributes:
-        source: the data set's name, `table` for a file of your own, or `hub:owner/name[/config][@revision]`.
-        path: its file or folder, from the data root.
-        split: which part of it.
-        columns: for `table` and `hub:`, which columns hold the question, the answer and so on, and how the file reads;
+        source: the name of a data set, `table` for any file with columns, or `hub:owner/name[/config][@revision]`.
+        path: the file or folder, relative to the data root.
+        split: the split.
+        columns: for `table` and `hub:`, the columns of the question, the answer and so on, and the form of the file;
             see `molsaki.data.table.load_table`.
-        limit: use the first so many usable rows only.
+        limit: use at most this many rows, the first ones.
     """
 
     source: str
