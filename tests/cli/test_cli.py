@@ -64,7 +64,7 @@ COMMANDS = {
         {"--rationale", "--key", "--prompt", "--max-new-tokens", "--page", "-o", "--help"},
     ),
     "bench": (
-        "Measure the time and memory of reading attention on this machine, as ratios to a step without it.",
+        "Measure what reading attention costs on this machine, as ratios to a step without it.",
         {"--reading", "--repeats", "--way", "--out", "-o", "--help"},
     ),
     "recipes": ("List, show and check recipes.", {"--help"}),

@@ -1,4 +1,4 @@
-"""`molsaki bench`: the time and memory of reading attention, measured by `molsaki_benchmarks`."""
+"""`molsaki bench`: the cost of reading attention on this machine."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ def bench(
         list[str] | None,
         typer.Argument(metavar="[TxB:KEYS]...", help="Tokens x sequences : key tokens, e.g. 2048x1:40."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats of each way, in turn; the median is shown.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats of each way, alternating; the median is shown.")] = 5,
     ways: Annotated[
         list[str] | None,
-        typer.Option("--way", help="Compare only this with plain: stepwise, second-pass or output_attentions."),
+        typer.Option("--way", help="Compare only this way with plain: stepwise, second-pass or output_attentions."),
     ] = None,
     reading: Annotated[
-        bool, typer.Option("--reading", help="Measure the forward pass of `attend`, not a training step.")
+        bool,
+        typer.Option("--reading", help="Measure the attend stage instead of a training step."),
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this JSON file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the figures as JSON.")] = None,
 ) -> None:
-    """Measure the time and memory of reading attention on this machine, as ratios to a step without it."""
+    """Measure the cost of reading attention on this machine, as ratios to a step without it."""
     from molsaki.store.whole_files import write_json
     from molsaki_benchmarks.models import Shape
     from molsaki_benchmarks.reading import READING
     from molsaki_benchmarks.runner import run_bench
     from molsaki_benchmarks.training import TRAINING
 
-    benchmark = READING if reading else TRAINING
-    shapes = [Shape.parse(text) for text in lengths or benchmark.shapes]
-    result = run_bench(benchmark, shapes, repeats, ways, progress=lambda what: typer.echo(what, err=True))
+    kind = READING if reading else TRAINING
+    shapes = [Shape.parse(text) for text in lengths or kind.shapes]
+    result = run_bench(kind, shapes, repeats, ways, progress=lambda text: typer.echo(text, err=True))
     typer.echo(result.to_markdown(), nl=False)
     if out is not None:
         write_json(out, result.to_dict())
