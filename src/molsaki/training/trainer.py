@@ -38,15 +38,34 @@ logger = logging.getLogger(__name__)
 
 
 class DistillationTrainer(Trainer):  # type: ignore[misc]
-    """Distil a teacher's rationales and attention into a student.
+    r"""Distil a teacher's rationales and attention into a student.
+
+    Example:
+        >>> import molsaki
+        >>> from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+        >>> from molsaki.data.pocket import STUDENT
+        >>> from molsaki.methods import METHODS
+        >>> student, tokenizer = AutoModelForCausalLM.from_pretrained(STUDENT), AutoTokenizer.from_pretrained(STUDENT)
+        >>> problem = molsaki.Problem("a", "Ada has 3 pens and buys 14. How many?", answer="17", label="( 3 + 14 )")
+        >>> texts = {"a": molsaki.Text("a", problem.text, "Ada has 3 + 14 pens.", keys="numbers")}
+        >>> templates = {
+        ...     "predict": molsaki.PromptTemplate.parse("predict: {question}\n{label}"),
+        ...     "explain": molsaki.PromptTemplate.parse("explain: {question}\n{rationale}"),
+        ... }
+        >>> examples, _ = molsaki.encode_examples(tokenizer, [problem], texts, templates, max_length=128)
+        >>> method = molsaki.make_method(METHODS["dss"], METHODS["dss"].Settings(), student)
+        >>> args = TrainingArguments("student", max_steps=1, use_cpu=True, report_to="none", disable_tqdm=True)
+        >>> trainer = molsaki.DistillationTrainer(student, method, args, examples, processing_class=tokenizer)
+        >>> trainer.student is student, len(trainer.train_dataset)
+        (True, 1)
 
     Args:
-        student: a causal language model.
+        model: the student, a causal language model.
         method: the distillation method; see `molsaki.methods`.
         args: any `TrainingArguments` but those of another loss (`label_smoothing_factor`, `neftune_noise_alpha`); a
             batch of n examples holds n sequences for each of the method's tasks.
         train_dataset: encoded examples, from `molsaki.training.encode_examples`.
-        tokenizer: the student's; it is saved with the student.
+        processing_class: the student's tokenizer; it is saved with the student.
         eval_dataset: encoded examples of a validation split, or None.
         validate: called with the student at each evaluation; its metrics are logged and can select the best checkpoint
             (`metric_for_best_model="eval_accuracy"`). It must not use test problems.
@@ -58,11 +77,11 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(
         self,
-        student: PreTrainedModel,
+        model: PreTrainedModel,
         method: Method[Any],
         args: TrainingArguments,
         train_dataset: Sequence[Example] | None,
-        tokenizer: PreTrainedTokenizerBase,
+        processing_class: PreTrainedTokenizerBase,
         eval_dataset: Sequence[Example] | None = None,
         validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
         **more: Any,
@@ -99,12 +118,12 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._order = LengthGrouped(example_lengths(examples, tasks), step_size, args.seed)
         self.passes = plan_passes(examples, tasks, args.train_batch_size, list(self._order))
         super().__init__(
-            model=DistillationModel(student, method),
+            model=DistillationModel(model, method),
             args=args,
             train_dataset=None if train_dataset is None else Examples(train_dataset),
             eval_dataset=None if eval_dataset is None else Examples(eval_dataset),
-            data_collator=Collator(tokenizer, method.terms, self.passes.separate),
-            processing_class=tokenizer,
+            data_collator=Collator(processing_class, method.terms, self.passes.separate),
+            processing_class=processing_class,
             **more,
         )
         # The loss is normalised by this class over the whole step; the parent must not divide it again.
