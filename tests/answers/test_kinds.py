@@ -146,6 +146,9 @@ def test_braces_are_matched_from_the_box(tree: Tree) -> None:
         ("\\boxed{x = 30}.", 30),
         ("\\boxed{-\\frac12}.", -0.5),
         ("\\boxed{2\\tfrac{1}{2}}.", 2.5),
+        ("so $\\boxed{2}$ million.", 2_000_000),
+        ("$-\\boxed{5}$.", -5),
+        ("$\\boxed{7}^2$.", None),
         ("\\\\boxed{30}.", 30),
         ("\x08oxed{30}.", 30),
         ("\x0crac{3}{4}.", 0.75),
@@ -210,6 +213,11 @@ def test_boxes(said: str, value: float | None) -> None:
         ("30 percent", 0.3),
         ("30, since 5 * 6 = 30", 30),
         ("30 (thirty)", 30),
+        ("**30** plums", 30),
+        ("*30* plums", 30),
+        ("**1.5** million", 1.5e6),
+        ("30, and that is all", 30),
+        ("30 and the other is 6", None),
         ("30, not 36", 30),
         ("4 times", 4),
         ("3rd", 3),
@@ -505,6 +513,10 @@ def test_a_restated_problem_is_no_answer(problem: str, solution: str, before: st
     assert "5*6 = 30" in result.rationale
     other = checked(text + "\n\nQ: 2+2?\nA: The answer is 4.", "30")
     assert other.rationale == result.rationale
+
+
+def test_a_problem_and_its_solution_may_stand_on_one_line() -> None:
+    assert checked("Q: How many are 5 crates of 6? A: 5*6 = 30. The answer is 30.", "30").reason == "right"
 
 
 def test_restated_choices_are_no_answers() -> None:

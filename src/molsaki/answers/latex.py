@@ -19,6 +19,13 @@ MAX_DEPTH = 30
 
 BOX = re.compile("(?:\\\\(?:boxed|fbox|framebox)|\x08oxed)(?![a-zA-Z])")
 """A box's command, also where JSON has made a control character of its first letters."""
+_SIGN_BEFORE = re.compile(r"(?:\A|(?<=[=$({\s]))[-−]\s?\Z")
+AMOUNT_BEHIND = re.compile(
+    r"(?:[\s$~]|\\[,;: )]|\\(?:text|mathrm)\{){0,6}(?P<word>(?:hundred|thousand|million|billion|trillion|dozen)s?\b)"
+    r"|\}?(?P<power>\^)",
+    re.IGNORECASE,
+)
+r"""What belongs to the value of the box before it: `\boxed{2}` million, `\boxed{7}^2`."""
 FORMULA = re.compile(
     r"(?<![\\$])\$(?![\s$])((?:[^$\\]|\\.){1,400}?)(?<!\s)\$(?![\d$])|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]",
     re.DOTALL,
@@ -122,7 +129,7 @@ def box_content(text: str, position: int) -> tuple[int, int, int] | None:
 
 
 def boxes_of(region: str) -> list[str]:
-    """The contents of the closed boxes in a text, in order."""
+    """The contents of the closed boxes in a text, in order, each with its sign and its word of scale outside."""
     found: list[str] = []
     position = 0
     for _ in range(MAX_BOXES):
@@ -132,8 +139,16 @@ def boxes_of(region: str) -> list[str]:
         content = box_content(region, match.end())
         position = match.end() if content is None else content[2]
         if content is not None:
-            found.append(region[content[0] : content[1]])
+            found.append(_whole_box(region, match.start(), content))
     return found
+
+
+def _whole_box(region: str, start: int, content: tuple[int, int, int]) -> str:
+    value = region[content[0] : content[1]]
+    if _SIGN_BEFORE.search(region, max(0, start - 2), start):
+        value = f"-{value}"
+    behind = AMOUNT_BEHIND.match(region, content[2])
+    return value if behind is None else f"{value} {behind['word'] or behind['power']}"
 
 
 def has_math(text: str) -> bool:

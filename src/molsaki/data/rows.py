@@ -160,7 +160,7 @@ def number_of(value: object, what: str = "the answer") -> str:
 
 
 def answer_of(value: object, what: str = "the answer") -> str:
-    r"""A number as `number_of` has it, or a mathematical value as it stands, such as `\frac{1}{2}`, `(0, 1]` or `5n+10`."""
+    r"""A number as `number_of` has it, or a mathematical value as it stands: `\frac{1}{2}`, `(0, 1]`, `5n+10`."""
     try:
         return number_of(value, what)
     except UnusableRowError:
