@@ -467,6 +467,7 @@ def test_left_over_tokens_change_nothing(tokens: str) -> None:
         "5*6 = 30.\n\n### Final Answer\n\nThe final answer is $\\boxed{30}$. I hope it is correct.",
         "5*6 = 30.\n#### 30",
         "5*6 = 30.\n#### 30 plums",
+        "5*6 = 30.\nThe answer is <<5*6=30>>30.",
         "5*6 = 30.\nA: 30",
         "5*6 = 30. \\textbf{Answer: 30}",
         "5*6 = 30. So the answer, therefore, is 30.",
@@ -563,6 +564,10 @@ def test_a_rationale_is_cut_at_the_sentence_that_was_read_and_nowhere_earlier(as
 def test_an_answer_that_is_said_first_and_proved_after_keeps_the_proof() -> None:
     result = checked("The answer is 30. Each of the 5 crates holds 6 plums, so 5*6 = 30.\nThe answer is 30.", "30")
     assert result.rationale.endswith("Each of the 5 crates holds 6 plums, so 5*6 = 30.")
+
+
+def test_a_line_that_ends_in_an_infinitive_takes_no_answer_back() -> None:
+    assert checked("5*6 = 30, so 30 plums are left to eat\n**Answer: 30**", "30").reason == "right"
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,9 @@ _SYMBOLS = {" ": " "} | {name: sign for sign, names in _SIGNS.items() for name i
 _VARIABLE = re.compile(r"(?<=\d)(?=[a-zA-Z](?![a-zA-Z]))(?![eE][-+]?\d)")
 _OPERATION = re.compile(r"(?<=.)[-+*/]")
 
-_HTML = re.compile(r"</?(?:b|i|u|em|strong|code|mark|ins|span|p|br|big|kbd)\b[^<>]{0,60}>", re.IGNORECASE)
+_HTML = re.compile(
+    r"<<[^<>]{0,80}>>|</?(?:b|i|u|em|strong|code|mark|ins|span|p|br|big|kbd)\b[^<>]{0,60}>", re.IGNORECASE
+)
 _HTML_POWER = re.compile(r"<sup>\s{0,2}([^<>]{1,10}?)\s{0,2}</sup>", re.IGNORECASE)
 _SUSPECT = re.compile("[\x08\t\x0c]|\\\\\\\\")
 _MISREAD = re.compile("\x0c(?=rac)|\x08(?=oxed|inom)|\t(?=imes|ext|frac)|\\\\\\\\(?=[a-zA-Z]{2})")
@@ -179,7 +181,7 @@ def plain_text(text: str) -> str:
 
 
 def to_plain(latex: str) -> str:
-    """A text with its LaTeX and the simplest HTML as plain text; as it is where braces do not match."""
+    """A text without its LaTeX, the simplest HTML and GSM8K's `<<6*7=42>>`; as it is where braces do not match."""
     if "<" in latex:
         latex = _HTML.sub("", _HTML_POWER.sub(r"^{\1}", latex))
     latex = _repaired(latex)

@@ -72,12 +72,12 @@ _BEFORE_WEAK = re.compile(r"\bis the (?:(?:correct|right|best|final|only) )?\Z",
 _DENIED = re.compile(r"\s{0,4}(?:not|never|neither|no longer)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"(?:\b(?:if|whether|suppos(?:e|ing)|assum(?:e|ing)|imagine|unless|when|check|verify)|"
-    r"(?:n['’]t|\bnot) (?:think|believe|mean|know|say|true|clear|certain|sure)|\bdoubt)(?: that)?\s{1,3}\Z",
+    r"(?:n['’]t|\bnot) (?:think|believe|mean|know|say|true|clear|certain|sure)|\bdoubt)(?: that)? {1,3}\Z",
     re.IGNORECASE,
 )
 _NAMED = re.compile(
     r"(?:\b(?:(?<!here )is|be|being|as|call(?:ed)?|denotes?|represents?|need|want|for|(?<!we )(?<!i )find|"
-    r"to \w{1,15}|let(?:'s| us) \w{1,15})(?: us| me)?)\s{1,3}\Z",
+    r"to \w{1,15}|let(?:'s| us) \w{1,15})(?: us| me)?) {1,3}\Z",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
