@@ -146,6 +146,9 @@ def test_braces_are_matched_from_the_box(tree: Tree) -> None:
         ("\\boxed{x = 30}.", 30),
         ("\\boxed{-\\frac12}.", -0.5),
         ("\\boxed{2\\tfrac{1}{2}}.", 2.5),
+        ("so $\\boxed{2}$ million.", 2_000_000),
+        ("$-\\boxed{5}$.", -5),
+        ("$\\boxed{7}^2$.", None),
         ("\\\\boxed{30}.", 30),
         ("\x08oxed{30}.", 30),
         ("\x0crac{3}{4}.", 0.75),
@@ -210,6 +213,11 @@ def test_boxes(said: str, value: float | None) -> None:
         ("30 percent", 0.3),
         ("30, since 5 * 6 = 30", 30),
         ("30 (thirty)", 30),
+        ("**30** plums", 30),
+        ("*30* plums", 30),
+        ("**1.5** million", 1.5e6),
+        ("30, and that is all", 30),
+        ("30 and the other is 6", None),
         ("30, not 36", 30),
         ("4 times", 4),
         ("3rd", 3),
@@ -459,6 +467,7 @@ def test_left_over_tokens_change_nothing(tokens: str) -> None:
         "5*6 = 30.\n\n### Final Answer\n\nThe final answer is $\\boxed{30}$. I hope it is correct.",
         "5*6 = 30.\n#### 30",
         "5*6 = 30.\n#### 30 plums",
+        "5*6 = 30.\nThe answer is <<5*6=30>>30.",
         "5*6 = 30.\nA: 30",
         "5*6 = 30. \\textbf{Answer: 30}",
         "5*6 = 30. So the answer, therefore, is 30.",
@@ -507,6 +516,10 @@ def test_a_restated_problem_is_no_answer(problem: str, solution: str, before: st
     assert other.rationale == result.rationale
 
 
+def test_a_problem_and_its_solution_may_stand_on_one_line() -> None:
+    assert checked("Q: How many are 5 crates of 6? A: 5*6 = 30. The answer is 30.", "30").reason == "right"
+
+
 def test_restated_choices_are_no_answers() -> None:
     text = "Question: What is sweet?\nAnswer Choices:\n(a) plum\n(b) pear\n(c) fig\n"
     text += "Answer: A pear is sweet. The answer is (b)."
@@ -551,6 +564,10 @@ def test_a_rationale_is_cut_at_the_sentence_that_was_read_and_nowhere_earlier(as
 def test_an_answer_that_is_said_first_and_proved_after_keeps_the_proof() -> None:
     result = checked("The answer is 30. Each of the 5 crates holds 6 plums, so 5*6 = 30.\nThe answer is 30.", "30")
     assert result.rationale.endswith("Each of the 5 crates holds 6 plums, so 5*6 = 30.")
+
+
+def test_a_line_that_ends_in_an_infinitive_takes_no_answer_back() -> None:
+    assert checked("5*6 = 30, so 30 plums are left to eat\n**Answer: 30**", "30").reason == "right"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from molsaki.answers.sentences import before_next_question
@@ -106,7 +106,7 @@ SENTENCES = st.sampled_from(
         "Half of 84 is 42.",
         "The answer is 42.",
         "So the answer is 42",
-        "#### 42",
+        "\n#### 42\n",
         "\\boxed{42}",
         "Q: What?",
         "A: 7.",
@@ -118,6 +118,7 @@ SENTENCES = st.sampled_from(
 @settings(max_examples=50)
 @given(st.lists(SENTENCES, max_size=8).map(" ".join))
 def test_a_kept_rationale_does_not_end_in_its_answer_and_has_no_other_question(text: str) -> None:
+    assume(not text.lstrip().startswith("Q:"))
     result = check_completion(HALF, said(text))
     if result.kept:
         assert not result.rationale.rstrip(". ").endswith(("answer is 42", "#### 42", "\\boxed{42}"))

@@ -19,6 +19,13 @@ MAX_DEPTH = 30
 
 BOX = re.compile("(?:\\\\(?:boxed|fbox|framebox)|\x08oxed)(?![a-zA-Z])")
 """A box's command, also where JSON has made a control character of its first letters."""
+_SIGN_BEFORE = re.compile(r"(?:\A|(?<=[=$({\s]))[-−]\s?\Z")
+AMOUNT_BEHIND = re.compile(
+    r"(?:[\s$~]|\\[,;: )]|\\(?:text|mathrm)\{){0,6}(?P<word>(?:hundred|thousand|million|billion|trillion|dozen)s?\b)"
+    r"|\}?(?P<power>\^)",
+    re.IGNORECASE,
+)
+r"""What belongs to the value of the box before it: `\boxed{2}` million, `\boxed{7}^2`."""
 FORMULA = re.compile(
     r"(?<![\\$])\$(?![\s$])((?:[^$\\]|\\.){1,400}?)(?<!\s)\$(?![\d$])|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]",
     re.DOTALL,
@@ -83,7 +90,9 @@ _SYMBOLS = {" ": " "} | {name: sign for sign, names in _SIGNS.items() for name i
 _VARIABLE = re.compile(r"(?<=\d)(?=[a-zA-Z](?![a-zA-Z]))(?![eE][-+]?\d)")
 _OPERATION = re.compile(r"(?<=.)[-+*/]")
 
-_HTML = re.compile(r"</?(?:b|i|u|em|strong|code|mark|ins|span|p|br|big|kbd)\b[^<>]{0,60}>", re.IGNORECASE)
+_HTML = re.compile(
+    r"<<[^<>]{0,80}>>|</?(?:b|i|u|em|strong|code|mark|ins|span|p|br|big|kbd)\b[^<>]{0,60}>", re.IGNORECASE
+)
 _HTML_POWER = re.compile(r"<sup>\s{0,2}([^<>]{1,10}?)\s{0,2}</sup>", re.IGNORECASE)
 _SUSPECT = re.compile("[\x08\t\x0c]|\\\\\\\\")
 _MISREAD = re.compile("\x0c(?=rac)|\x08(?=oxed|inom)|\t(?=imes|ext|frac)|\\\\\\\\(?=[a-zA-Z]{2})")
@@ -122,7 +131,7 @@ def box_content(text: str, position: int) -> tuple[int, int, int] | None:
 
 
 def boxes_of(region: str) -> list[str]:
-    """The contents of the closed boxes in a text, in order."""
+    """The contents of the closed boxes in a text, in order, each with its sign and its word of scale outside."""
     found: list[str] = []
     position = 0
     for _ in range(MAX_BOXES):
@@ -132,8 +141,16 @@ def boxes_of(region: str) -> list[str]:
         content = box_content(region, match.end())
         position = match.end() if content is None else content[2]
         if content is not None:
-            found.append(region[content[0] : content[1]])
+            found.append(_whole_box(region, match.start(), content))
     return found
+
+
+def _whole_box(region: str, start: int, content: tuple[int, int, int]) -> str:
+    value = region[content[0] : content[1]]
+    if _SIGN_BEFORE.search(region, max(0, start - 2), start):
+        value = f"-{value}"
+    behind = AMOUNT_BEHIND.match(region, content[2])
+    return value if behind is None else f"{value} {behind['word'] or behind['power']}"
 
 
 def has_math(text: str) -> bool:
@@ -164,7 +181,7 @@ def plain_text(text: str) -> str:
 
 
 def to_plain(latex: str) -> str:
-    """A text with its LaTeX and the simplest HTML as plain text; as it is where braces do not match."""
+    """A text without its LaTeX, the simplest HTML and GSM8K's `<<6*7=42>>`; as it is where braces do not match."""
     if "<" in latex:
         latex = _HTML.sub("", _HTML_POWER.sub(r"^{\1}", latex))
     latex = _repaired(latex)

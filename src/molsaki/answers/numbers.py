@@ -54,9 +54,12 @@ _BEFORE = re.compile(
 )
 _REASON = re.compile(
     r",?\s(?:because|since|(?<!times )as|so|which|where|given|making|meaning|rather than|instead of)\s"
-    r"|,\s(?:not|i\.e)\b|\s?—\s?|\s--\s",
+    r"|,\s(?:not|i\.e)\b|\s?—\s?|\s--\s|,?\sand\s(?:we|that|this|it|so|the|s?he|they|you)\b[^\d]*\Z",
     re.IGNORECASE,
 )
+_BOLD = re.compile(r"(?<![\w)*])(?:\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])(?:\*\*|__)(?![\w(*])")
+# A mark whose opening one stood before the text: "Answer: **42** pens", where the text begins at 42.
+_BOLD_END = re.compile(r"(?<=[^\s*])(?:\*{2,3}(?=\s*(?:[^\d\s(]|\(\D|\Z))|\*(?=\s[^\W\d]))")
 _ASIDE = re.compile(r"([^()]{1,80}?)\s{1,3}\(([^()]{1,120})\)")
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
 _FUNCTIONS = frozenset(
@@ -83,7 +86,7 @@ def read_number(region: str, at_end: bool) -> ParsedValue:
         return _read_formula(boxes[0])
     plain = plain_text(without_dollars(region))
     ending = SENTENCE_END.search(plain)
-    answer = without_emphasis((plain[: ending.start()] if ending else plain).strip())
+    answer = without_emphasis(plain[: ending.start()] if ending else plain)
     reading = read_plain(answer)
     if reading.status == "unparsable" and at_end and ending is None and _looks_cut(answer):
         return ParsedValue(answer, None, None, "cut")
@@ -138,7 +141,8 @@ def is_text(content: str) -> bool:
 
 
 def without_emphasis(answer: str) -> str:
-    """Without Markdown's marks around it; a single `*` at the end alone is an operator."""
+    """Without Markdown's marks; a single `*` at the end alone is an operator."""
+    answer = _BOLD_END.sub("", _BOLD.sub(r"\1", answer.strip()))
     inner = answer.lstrip("*_`")
     if inner != answer or answer.endswith(("**", "`")):
         inner = inner.rstrip("*_`")

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from molsaki.answers.latex import BOX, box_content
+from molsaki.answers.latex import AMOUNT_BEHIND, BOX, box_content
 
 MAX_SENTENCES = 32
 """Text that names its answer more often than this only repeats itself; later sentences are not read."""
@@ -28,7 +28,8 @@ _PROBLEM_LABEL = re.compile(
     re.IGNORECASE,
 )
 _SOLUTION_LABEL = re.compile(
-    r"\n[*#\s]{0,8}(?:A|Answer(?! choices| options)|Solution|Response|Explanation|Reasoning|Output|Assistant)\b",
+    r"\n[*#\s]{0,8}(?:A|Answer(?! choices| options)|Solution|Response|Explanation|Reasoning|Output|Assistant)\b"
+    r"|[.?!]\s{1,3}(?:A|Answer|Solution)\s?:",
     re.IGNORECASE,
 )
 _PREAMBLE = re.compile(
@@ -44,7 +45,7 @@ _MARKER = re.compile(
     r"|(?P<line>(?:(?<=\nA)|(?<=\AA)):[ \t]{1,3}"
     r"(?=[-−+$£€(\[*]{0,3}(?:\d[^\n]{0,40}|[A-Za-z][)\]*]{0,3}\.?)\s{0,20}\Z))"
     r"|(?P<correct>(?<=\b[OoCc])(?i:ption|hoice)\s{1,2}"
-    r"(?=[(\[*]{0,3}[A-Za-z][)\]*]{0,3}\sis\s(?:the\s)?(?:correct|right|best)\b))"
+    r"(?=(?P<letter>[(\[*]{0,3}[A-Za-z][)\]*]{0,3})\sis\s(?:the\s)?(?:correct|right|best)\b))"
     r"|(?i:(?<=\ba)(?:nswers?|ns(?=\s{0,2}[:=]))"
     r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)\b[\"'*]{0,2}(?i:"
     r"(?:\s(?:to|for)\s(?:the|this|that|your|our)\s(?:\w{1,15}\s){0,2}?(?:question|problem|exercise|puzzle|riddle))?"
@@ -71,12 +72,12 @@ _BEFORE_WEAK = re.compile(r"\bis the (?:(?:correct|right|best|final|only) )?\Z",
 _DENIED = re.compile(r"\s{0,4}(?:not|never|neither|no longer)\b", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"(?:\b(?:if|whether|suppos(?:e|ing)|assum(?:e|ing)|imagine|unless|when|check|verify)|"
-    r"(?:n['’]t|\bnot) (?:think|believe|mean|know|say|true|clear|certain|sure)|\bdoubt)(?: that)?\s{1,3}\Z",
+    r"(?:n['’]t|\bnot) (?:think|believe|mean|know|say|true|clear|certain|sure)|\bdoubt)(?: that)? {1,3}\Z",
     re.IGNORECASE,
 )
 _NAMED = re.compile(
     r"(?:\b(?:(?<!here )is|be|being|as|call(?:ed)?|denotes?|represents?|need|want|for|(?<!we )(?<!i )find|"
-    r"to \w{1,15}|let(?:'s| us) \w{1,15})(?: us| me)?)\s{1,3}\Z",
+    r"to \w{1,15}|let(?:'s| us) \w{1,15})(?: us| me)?) {1,3}\Z",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
@@ -191,7 +192,7 @@ def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) 
     if match["line"]:
         return _sentence(text, match.start(), match.end()), False
     if match["correct"]:
-        return AnswerSentence(match.start(), match.end(), text.index(" is", match.end())), False
+        return AnswerSentence(match.start(), match.end(), match.end("letter")), False
     start = _stated_start(text, match)
     if start is None:
         return _weak_sentence(text, match), False
@@ -241,10 +242,12 @@ def _tagged(text: str, match: re.Match[str]) -> tuple[AnswerSentence, bool]:
 
 def _boxed(text: str, match: re.Match[str]) -> AnswerSentence:
     start = _sentence_start(text, match.start())
+    region = max(start, match.start() - len("- "))  # with a sign before the box
     content = box_content(text, match.end())
     if content is None:
-        return AnswerSentence(start, match.start(), min(len(text), match.end() + MAX_REGION))
-    return AnswerSentence(start, match.start(), content[2])
+        return AnswerSentence(start, region, min(len(text), match.end() + MAX_REGION))
+    behind = AMOUNT_BEHIND.match(text, content[2])
+    return AnswerSentence(start, region, behind.end() if behind else content[2])
 
 
 def _weak_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
