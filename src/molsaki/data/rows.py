@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from molsaki.answers.amounts import is_unclear
@@ -17,7 +18,7 @@ from molsaki.answers.choices import right_choices
 from molsaki.answers.numbers import is_expression, is_text, number_of_text
 from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.errors import DataError, ExpressionError
-from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport, require_unique_ids
+from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport
 
 MAX_TEXT_CHARACTERS = 100_000
 """The longest question, rationale or choice that is taken, in characters."""
@@ -59,6 +60,8 @@ def collect(
     """
     report = RowReport()
     problems: list[Problem] = []
+    places: dict[str, int] = {}
+    unusable: dict[str, int] = {}
     for index, row in enumerate(rows):
         if limit is not None and len(problems) >= limit:
             report.note(f"stopped after {limit} usable rows, as asked; later rows were not looked at")
@@ -67,14 +70,20 @@ def collect(
         try:
             fields = _fields_of(row)
             row_id = name_row(index, fields)
-            problems.append(to_problem(row_id, fields, report.note))
+            problem = to_problem(row_id, fields, report.note)
         except UnusableRowError as reason:
             report.skip(row_id, str(reason))
-        else:
-            report.keep()
+            unusable.setdefault(str(reason), index)
+            continue
+        if (first := places.setdefault(row_id, index)) != index:
+            raise DataError(
+                f"Expected rows with ids of their own in {source}; rows {first} and {index} (from 0) have the same. "
+                "Rows could not be matched between stages; rename one, or leave the column of ids out."
+            )
+        problems.append(problem)
+        report.keep()
     if not problems:
-        raise DataError(_nothing_usable(source, report))
-    require_unique_ids(problems)
+        raise DataError(_nothing_usable(source, report, unusable))
     return LoadedProblems(tuple(problems), report)
 
 
@@ -144,6 +153,8 @@ def number_of(value: object, what: str = "the answer") -> str:
     """
     if value is None:
         raise UnusableRowError(f"{what} is missing")
+    if isinstance(value, Decimal):
+        value = str(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise UnusableRowError(f"{what} is neither a number nor text")
     if isinstance(value, str):
@@ -160,7 +171,7 @@ def number_of(value: object, what: str = "the answer") -> str:
 
 
 def answer_of(value: object, what: str = "the answer") -> str:
-    r"""A number as `number_of` has it, or a mathematical value as it stands: `\frac{1}{2}`, `(0, 1]`, `5n+10`."""
+    r"""A number as `number_of` has it, or a mathematical value such as `\frac{1}{2}`, `(0, 1]` or `5n+10`."""
     try:
         return number_of(value, what)
     except UnusableRowError:
@@ -211,15 +222,15 @@ def note_repeated(choices: tuple[str, ...], answer: str, note: Note) -> None:
         note("a wrong choice's text stands under several letters")
 
 
-def _nothing_usable(source: str, report: RowReport) -> str:
+def _nothing_usable(source: str, report: RowReport, first: Mapping[str, int]) -> str:
+    """The message for a file without a usable row; `first` has a row for each reason."""
     if not report.read:
         return f"Expected rows in {source}; it has none. Nothing was loaded; check the path or the split."
     reasons = "; ".join(
-        f"{reason} ({count} rows, for example {report.examples[reason][0]!r})"
+        f"{reason} ({count} rows, for example row {first[reason]} from 0)"
         for reason, count in report.skipped.most_common(5)
     )
     return (
-        f"Expected at least one usable row in {source}; none of its {report.read} rows can be used: "
-        f"{reasons}. Nothing was loaded; check that the file is in the format that the data set's name "
-        f"stands for."
+        f"Expected at least one usable row in {source}; none of its {report.read} rows can be used: {reasons}. Nothing "
+        "was loaded; check that the file is in the format that the data set's name stands for."
     )
