@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from molsaki.errors import DataError
 from molsaki.records import Problem
 
-GOOD = Problem("p", "Where?", "cave", "cave", ("lake", "cave"), "It sleeps.", ("velp",)).to_dict()
+GOOD = Problem("p", "Where?", "cave", "cave", ("lake", "cave"), "It sleeps.", ("velp",), (((0, 2),),)).to_dict()
 ANY = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists(st.integers() | st.text(max_size=2))
 
 
@@ -28,6 +28,13 @@ ANY = st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.lists
         ("rationale", 3.5),
         ("keywords", "velp"),
         ("keywords", {"velp": 1}),
+        ("sources", "0-1"),
+        ("sources", [[0, 1]]),
+        ("sources", [[[0, 1, 2]]]),
+        ("sources", [[["0", 1]]]),
+        ("sources", [[[True, 2]]]),
+        ("sources", [[[2, 2]]]),
+        ("sources", [[[-1, 2]]]),
     ],
 )
 def test_a_field_of_another_type_is_named(field: str, value: Any) -> None:

@@ -42,6 +42,8 @@ class Problem:
         choices: the texts of the choices in order; empty if the answer is a number.
         rationale: the rationale in the data set, or None.
         keywords: the key words in the data set, or None.
+        sources: for each step of the solution, the characters (start, end) of the numbers in `question` that it uses;
+            None if the data set does not say.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Problem:
     choices: tuple[str, ...] = ()
     rationale: str | None = None
     keywords: tuple[str, ...] | None = None
+    sources: tuple[tuple[tuple[int, int], ...], ...] | None = None
 
     @property
     def text(self) -> str:
@@ -88,11 +91,14 @@ class Problem:
             for name in ("choices", "keywords"):
                 if values.get(name) is not None:
                     values[name] = tuple(values[name])
+            if values.get("sources") is not None:
+                values["sources"] = tuple(tuple((a, b) for a, b in step) for step in values["sources"])
             return cls(**values)
         except TypeError as error:
             raise DataError(
-                "Expected a problem with the fields id, question, answer, label, choices, rationale and keywords; "
-                f"got {sorted(map(str, row))}: {error}. The row cannot be used. Write it with Problem.to_dict()."
+                "Expected a problem with the fields id, question, answer, label, choices, rationale, keywords and "
+                f"sources; got {sorted(map(str, row))}: {error}. The row cannot be used. Write it with "
+                "Problem.to_dict()."
             ) from error
 
 
@@ -101,6 +107,7 @@ _FIELD_TYPES = {
     "choices": "a list of texts",
     "rationale": "text or null",
     "keywords": "a list of texts or null",
+    "sources": "a list of lists of [start, end] or null",
 }
 """The type of each field in the JSON form of a problem."""
 
@@ -109,9 +116,19 @@ def _has_type(value: object, form: str) -> bool:
     """Whether a value has one of the types in `_FIELD_TYPES`."""
     if value is None:
         return form.endswith("null")
+    if form.startswith("a list of lists"):
+        return isinstance(value, (list, tuple)) and all(
+            isinstance(step, (list, tuple)) and all(map(_is_range, step)) for step in value
+        )
     if form.startswith("a list"):
         return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
     return isinstance(value, str)
+
+
+def _is_range(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple)) and [type(item) for item in value] == [int, int] and 0 <= value[0] < value[1]
+    )
 
 
 @dataclass(slots=True)

@@ -444,6 +444,37 @@ def test_the_settings_of_a_preset_are_in_the_recipe_that_is_saved(tmp_path: Path
     assert second.settings == {"alpha": 0.5}
 
 
+def test_a_deprecated_method_is_warned_of_with_what_to_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prepare_recipe(saved(tmp_path, SMALL), settings=["methods=[dss, molsaki-words]"])
+    (record,) = caplog.records
+    assert re.search(r"methods\.1: molsaki-words .*attention-map", record.getMessage())
+
+
+def test_an_oracle_for_data_that_do_not_know_their_sources_is_refused(tmp_path: Path) -> None:
+    oracle = "methods=[dss, {name: molsaki, target: oracle}]"
+    text = refusal(tmp_path, SMALL, settings=[oracle, "data.train={source: pocket-commonsense, split: train}"])
+    assert re.search(r"  - methods\.1\.target: .*pocket-commonsense", text)
+    assert prepare_recipe(saved(tmp_path, SMALL), settings=[oracle]).methods[1].settings["target"] == "oracle"
+
+
+def test_a_weight_is_a_number_or_a_share_of_gradient(tmp_path: Path) -> None:
+    def prepare(beta: str) -> Recipe:
+        return prepare_recipe(saved(tmp_path, SMALL), settings=[f"methods=[{{name: molsaki, beta: {beta}}}]"])
+
+    assert prepare("{gradient: 0.1}").methods[0].settings["beta"] == {"gradient": 0.1}
+    assert prepare("0.5").methods[0].settings["beta"] == 0.5
+    for wrong, key in (
+        ("-1", "beta"),
+        (".inf", "beta"),
+        ("{gradient: 0}", "beta.gradient"),
+        ("{gradient: 1}", "beta.gradient"),
+        ("{share: 0.1}", "beta.gradient"),
+        ("{gradient: 0.1, more: 1}", "beta.more"),
+    ):
+        with pytest.raises(RecipeError, match=rf"methods\.0\.{re.escape(key)}: "):
+            prepare(wrong)
+
+
 @pytest.mark.parametrize(
     ("method", "key", "stored"),
     [
@@ -454,6 +485,10 @@ def test_the_settings_of_a_preset_are_in_the_recipe_that_is_saved(tmp_path: Path
         ("{name: molsaki, step_pool: mean}", "step_pool", "'sum'"),
         ("{name: molsaki, heads: each}", "heads", "'mean'"),
         ("{name: molsaki, keys: question}", "keys", "'all'"),
+        ("{name: molsaki, steps: rationale}", "steps", "'all'"),
+        ("{name: molsaki, target: uniform}", "target", "'teacher'"),
+        ("{name: molsaki, columns: all-but-keys}", "columns", "'all'"),
+        ("{name: molsaki, rows: words}", "layer_change", "'sum'"),
         ("{name: molsaki, teacher_temperature: 1}", "teacher_temperature", "0.1"),
     ],
 )

@@ -16,7 +16,7 @@ from molsaki.encoding.token_map import AgreedTokens
 from molsaki.methods import METHODS
 from molsaki.records import Problem
 from molsaki.spans.text import Text
-from molsaki.spans.views import STEPS, VIEWS
+from molsaki.spans.views import STEPS
 from molsaki.store.attention_rows import attention_schema, pack_attention
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.signal_writer import SignalWriter
@@ -110,7 +110,7 @@ def make_examples(
     choice=None,
 ):
     problems = make_problems(count)
-    store = make_store(folder, problems, without, view=VIEWS[choice.view] if choice else STEPS)
+    store = make_store(folder, problems, without, view=choice.view if choice else STEPS)
     tokenizer = tokenizer or make_tokenizer()
     templates = TEMPLATES | ({"reason": REASON_TEMPLATE} if "reason" in tasks else {})
     examples = encode_examples(tokenizer, problems, make_texts(problems), templates, max_length, store, choice)[0]

@@ -263,8 +263,8 @@ def test_heads_stand_in_the_layers_place(gate):
     """Six heads of the teacher and three of each of the student's layers, each weighed on its own."""
     settings = METHODS["molsaki"].Settings(heads="each", gate=gate)
     method = METHODS["molsaki"](settings, StudentShape((D,) * L, teacher_layers=6, heads=(3,) * L))
-    assert method.terms.attention.view == "heads"
-    assert make("molsaki").terms.attention.view == "steps"
+    assert method.terms.attention.view.name == "heads"
+    assert make("molsaki").terms.attention.view.name == "steps"
     generator = torch.Generator().manual_seed(1)
     torch.nn.init.normal_(method.router.weight, std=0.5, generator=generator)
     teacher, student = torch.rand(B, 6, S, K, generator=generator), torch.rand(B, 6, S, K, generator=generator)
@@ -302,7 +302,7 @@ def test_attention_maps_are_the_divergence_of_their_rows_over_what_they_see():
     seen = pair()
     seen.visible_BSK[:, 0, 2:] = False
     method = make("attention-map", alpha=0.25, beta=2.0)
-    assert method.terms.attention.view == "words"
+    assert method.terms.attention.view.name == "words"
     losses = []
     for b in range(B):
         for s in range(S):
@@ -328,7 +328,7 @@ def test_molsaki_over_words_mixes_what_attention_maps_compare():
     seen = pair()
     seen.visible_BSK[:, 0, 2:] = False
     method = make("molsaki-words")
-    assert method.terms.attention.view == "words"
+    assert method.terms.attention.view.name == "words"
     assert not method.terms.attention.values
     assert not list(method.parameters())
     single = replace(seen, teacher_BLSK=seen.teacher_BLSK[:, 1:2], student_BLSK=seen.student_BLSK[:, :1])
@@ -340,6 +340,50 @@ def test_molsaki_over_words_mixes_what_attention_maps_compare():
     torch.testing.assert_close(routed.attention_loss(seen), method.attention_loss(seen))  # a router starts uniform
     with pytest.raises(ValidationError, match="heads"):
         METHODS["molsaki-words"].Settings(heads="each")
+
+
+def test_all_layers_are_their_mean():
+    seen = pair()
+    seen.visible_BSK[:, 0, 2:] = False
+    for name in ("attention-map", "single-layer"):
+        every = make(name, teacher_layers="all", student_layers="all")
+        named = make(name, teacher_layers=(0, 1, 2), student_layers=(0, 1))
+        torch.testing.assert_close(every.attention_loss(seen), named.attention_loss(seen))
+    for wrong in ("every", "", "1"):
+        with pytest.raises(ValidationError, match="teacher_layers"):
+            METHODS["attention-map"].Settings(teacher_layers=wrong)
+
+
+def test_the_former_name_of_averaged_layers_is_the_same_loss_and_says_so():
+    seen = pair()
+    seen.visible_BSK[:, 0, 2:] = False
+    former = make("molsaki-words", teacher_weights="uniform")
+    averaged = make("attention-map", teacher_layers="all", student_layers="all", beta=0.3)
+    torch.testing.assert_close(former.attention_loss(seen), averaged.attention_loss(seen))
+    assert former.terms == averaged.terms
+    assert "attention-map" in METHODS["molsaki-words"].deprecated
+    assert not any(method.deprecated for name, method in METHODS.items() if name != "molsaki-words")
+
+
+def test_weights_by_rows_depend_on_where_a_row_looks_and_not_on_how_much():
+    """Words have few tokens and many columns: G over the number of both is nothing, and undivided picks one layer."""
+    seen = pair()
+    method = make("molsaki", rows="words")
+    assert (method.settings.columns, method.settings.layer_change) == ("all", "rows")
+    weights = method.teacher_weights(seen)
+    longer = replace(seen, teacher_BLSK=seen.teacher_BLSK * torch.tensor([1.0, 7.0, 0.2, 3.0])[:, None])
+    torch.testing.assert_close(method.teacher_weights(longer), weights)
+    shares = seen.teacher_BLSK / seen.teacher_BLSK.sum(3, keepdim=True)
+    change = shares.diff(dim=3).abs().sum(3).mean(2)
+    torch.testing.assert_close(weights, torch.softmax(change / 0.1, 1))
+    nothing = replace(seen, teacher_BLSK=torch.zeros_like(seen.teacher_BLSK))
+    torch.testing.assert_close(method.teacher_weights(nothing), torch.full((B, 3), 1 / 3))
+
+
+def test_words_as_rows_keep_what_is_given():
+    settings = METHODS["molsaki"].Settings(rows="words", columns="keys", layer_change="mean", preset="as-written")
+    assert (settings.columns, settings.layer_change, settings.gate) == ("keys", "mean", "concatenated")
+    assert METHODS["molsaki"].Settings(**settings.model_dump()) == settings
 
 
 @pytest.mark.parametrize("name", ["single-layer", "attention-map"])

@@ -23,7 +23,7 @@ from molsaki.records import Problem
 from molsaki.spans.find import find_spans
 from molsaki.store.attention_rows import attention_row
 from molsaki.training import encode_examples, encode_labels
-from molsaki.training.examples import CUT_REASONING, NO_QUESTION_KEYS
+from molsaki.training.examples import CUT_REASONING, NOTHING_CHOSEN
 
 QUESTION, MEANS = AttentionChoice(question_keys=True), AttentionChoice(step_means=True)
 
@@ -50,7 +50,7 @@ def test_a_question_without_a_key_is_counted(tmp_path):
     store = make_store(tmp_path, problems)
     examples, report = encode(problems, store, QUESTION)
     assert [example.teacher_LSK is None for example in examples] == [False, False, True]
-    assert report.notes[NO_QUESTION_KEYS] == 1
+    assert report.notes[NOTHING_CHOSEN] == 1
     assert not encode(problems, store)[1].notes
 
 

@@ -41,7 +41,7 @@ def test_attention_of_another_view_is_refused(tmp_path):
     words = make_store(tmp_path, problems, view=WORDS)
     with pytest.raises(ArtefactError, match="'p0'"):
         encode(problems, words)
-    assert encode(problems, words, AttentionChoice(view="words"))[0][0].teacher_LSK is not None
+    assert encode(problems, words, AttentionChoice(WORDS))[0][0].teacher_LSK is not None
 
 
 def test_an_empty_store_is_counted_and_not_taken_for_none(tmp_path):
@@ -69,7 +69,7 @@ def test_what_either_side_lacks_is_left_out_on_both(tmp_path):
             row = pack_attention(attention, tokens.tokens_of_steps, tokens.missing_steps, tokens.missing_keys)
             writer.add(text.id, text.text_hash, row)
         for mine in range(length - 60, length, 11):
-            (example,), report = encode([problem], SignalStore(folder), AttentionChoice(view="words"), mine)
+            (example,), report = encode([problem], SignalStore(folder), AttentionChoice(WORDS), mine)
             student = example.sequences["explain"].align(spans)
             steps = [s for s in range(spans.n_steps) if s not in {*tokens.missing_steps, *student.missing_steps}]
             keys = [k for k in range(spans.n_keys) if k not in {*tokens.missing_keys, *student.missing_keys}]

@@ -120,6 +120,24 @@ def test_a_cut_row_keeps_whole_steps_and_keys(problems, signals):
     assert cut["attention"].step_mask_BS.sum() < whole["attention"].step_mask_BS.sum()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target": "uniform"},
+        {"rows": "words"},
+        {"columns": "all"},
+        {"steps": "rationale"},
+        {"step_pool": "mean"},
+        {"heads": "each"},
+    ],
+    ids=str,
+)
+def test_settings_that_need_other_batches_are_refused(signals, settings):
+    """The collator's batches have sums over all steps and keys; such a loss would compare something else."""
+    with pytest.raises(InputError, match="SpanCollator"):
+        StepwiseAttentionLoss(make_llama(), signals, **settings)
+
+
 def test_an_unknown_setting_is_refused(signals):
     with pytest.raises(InputError, match="temprature"):
         StepwiseAttentionLoss(make_llama(), signals, temprature=1)

@@ -184,6 +184,14 @@ def check_consistency(recipe: Recipe) -> list[str]:
         problems.append("teacher.reader: expected a model, since a method compares attention; got none")
     elif recipe.teacher.attending is None and any(terms.next_tokens for terms in methods):
         problems.append("teacher.reader: expected a model, since a method compares next tokens; got none")
+    problems += [
+        f"methods.{i}.target: expected no oracle, since the problems of {recipe.data.train.source} do not say which "
+        "numbers their solutions use; those of pocket-math do"
+        for i, terms in enumerate(methods)
+        if terms.attention is not None
+        and terms.attention.target == "oracle"
+        and not (recipe.data.train.source in SOURCES and SOURCES[recipe.data.train.source].knows_sources)
+    ]
     return problems
 
 
@@ -197,6 +205,9 @@ def _check_mixed_layers(recipe: Recipe) -> list[str]:
         # G is computed from sums over a step's tokens and from all keys.
         "step_pool": "sum",
         "keys": "all",
+        "steps": "all",
+        # G would be that of the control.
+        "target": "teacher",
         # The heads of a layer are averaged before layers are mixed.
         "heads": "mean",
     }
@@ -211,6 +222,8 @@ def _check_mixed_layers(recipe: Recipe) -> list[str]:
                 f"mixed; got {spec.name!r}. Store all layers"
             )
             continue
+        if getattr(settings, "columns", "") == "all-but-keys":
+            stored = {**stored, "columns": "all"}
         for name, value in stored.items():
             requested = getattr(settings, name, value)
             if requested != value:

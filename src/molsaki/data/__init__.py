@@ -40,6 +40,7 @@ class DataSource:
         needs: which of these must be given.
         file_of_split: the usual file name of each split, so that `path` may be the folder; `""` stands for
             the whole data set where it has no splits.
+        knows_sources: its problems say which numbers of the question the solution uses.
     """
 
     load: Callable[..., LoadedProblems]
@@ -48,6 +49,7 @@ class DataSource:
     takes: frozenset[str]
     needs: frozenset[str]
     file_of_split: Mapping[str, str] = field(default_factory=dict)
+    knows_sources: bool = False
 
 
 _PATH = frozenset({"path"})
@@ -110,6 +112,7 @@ SOURCES: dict[str, DataSource] = {
         "made on the spot",
         _SPLIT,
         _SPLIT,
+        knows_sources=True,
     ),
     "pocket-commonsense": DataSource(
         load_pocket_commonsense,

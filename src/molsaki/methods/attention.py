@@ -6,6 +6,7 @@ Legend: B examples, L layers, S steps, K keys.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,13 +17,14 @@ from molsaki.methods.base import (
     AttentionPair,
     MethodSettings,
     Schedule,
+    Target,
     Term,
     Terms,
     Weight,
     label_and_rationale,
 )
 from molsaki.methods.losses import attention_loss_parts
-from molsaki.spans.views import ViewName
+from molsaki.spans.views import Columns, Rows, View
 
 
 class AttentionSettings(MethodSettings):
@@ -34,11 +36,23 @@ class AttentionSettings(MethodSettings):
             its gradient's norm is a tenth of the sum of all terms'.
         beta_schedule: "constant" (paper), or linear over the training's steps: "falling" from beta to 0, "rising"
             from 0 to beta.
+        target: what the student's attention is pulled towards: the "teacher" (paper), or a control: "uniform" over what
+            a row can see, "shuffled" rows of another example, or an "oracle" with all weight on the numbers that the
+            data say a row's numbers come from.
+        columns: what a row can look at: the "keys" (paper), "all" words, or "all-but-keys", words that are no keys.
     """
 
     alpha: float = Field(default=0.5, ge=0, le=1)
     beta: Weight = 1.0
     beta_schedule: Schedule = "constant"
+    target: Target = "teacher"
+    columns: Literal["keys", "all", "all-but-keys"] = "keys"
+
+    @model_validator(mode="after")
+    def _an_oracle_names_keys(self) -> Self:
+        if self.target == "oracle" and self.columns == "all-but-keys":
+            raise ValueError("expected `columns: keys` or `all` with `target: oracle`, since sources are keys")
+        return self
 
 
 Preset = Literal["as-run", "as-written"]
@@ -57,7 +71,8 @@ class StepSettings(AttentionSettings):
             "visible", divided by its sum over the keys that the step can see.
         step_pool: a row of attention is the "sum" over the step's tokens (paper) or their "mean", on either side
             over its own tokens.
-        keys: what a step can look at: "all" keys of question and rationale (paper), or those of the "question".
+        keys: the columns of "all" keys of question and rationale (paper), or those of the "question".
+        steps: the rows of "all" steps, the question first (paper), or those of the "rationale".
     """
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -70,12 +85,18 @@ class StepSettings(AttentionSettings):
     normalisation: Literal["softmax", "visible"] = "softmax"
     step_pool: Literal["sum", "mean"] = "sum"
     keys: Literal["all", "question"] = "all"
+    steps: Literal["all", "rationale"] = "all"
+
+    @classmethod
+    def preset_of(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The values of settings that are not given, where they are not the defaults."""
+        name = given.get("preset")
+        return cls.PRESETS.get(name, {}) if isinstance(name, str) else {}
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_preset(cls, given: Any) -> Any:
-        name = given.get("preset") if isinstance(given, Mapping) else None
-        return {**cls.PRESETS[name], **given} if isinstance(name, str) and name in cls.PRESETS else given
+        return {**cls.preset_of(given), **given} if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _visible_rows_have_no_temperature(self) -> Self:
@@ -93,7 +114,7 @@ class StepSettings(AttentionSettings):
         Raises:
             ValueError: one of them has another value.
         """
-        preset = self.PRESETS[self.preset]
+        preset = self.preset_of(self.model_dump())
         defaults = {name: preset.get(name, type(self).model_fields[name].default) for name in idle}
         changed = [name for name, default in defaults.items() if getattr(self, name) != default]
         if changed:
@@ -120,9 +141,20 @@ def attention_terms(settings: AttentionSettings, choice: AttentionChoice) -> Ter
     return Terms([*label_and_rationale(settings.alpha), attention])
 
 
-def step_choice(settings: StepSettings, view: ViewName = "steps", *, values: bool = False) -> AttentionChoice:
-    """The part of the attention that these settings compare, in a view, and whether value states are needed."""
-    return AttentionChoice(settings.keys == "question", settings.step_pool == "mean", view, values)
+def attention_choice(settings: AttentionSettings, rows: Rows = "steps", *, heads: bool = False) -> AttentionChoice:
+    """The part of the attention that these settings compare, with these rows and with heads apart or not."""
+    columns: Columns = "keys" if settings.columns == "keys" else "words"
+    choice = AttentionChoice(
+        View(rows, columns, heads), other_words=settings.columns == "all-but-keys", target=settings.target
+    )
+    if not isinstance(settings, StepSettings):
+        return choice
+    return replace(
+        choice,
+        question_keys=settings.keys == "question",
+        rationale_steps=settings.steps == "rationale",
+        step_means=settings.step_pool == "mean",
+    )
 
 
 def pool_steps(pair: AttentionPair, settings: StepSettings) -> Tensor:

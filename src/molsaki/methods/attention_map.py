@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
-from molsaki.methods.attention import AttentionSettings, attention_divergence, attention_terms
-from molsaki.methods.base import AttentionChoice, AttentionPair, Method, StudentShape, Terms
+from molsaki.methods.attention import AttentionSettings, attention_choice, attention_divergence, attention_terms
+from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
 
 
@@ -13,11 +15,13 @@ class AttentionMapSettings(AttentionSettings):
     """Settings of attention-map distillation.
 
     Attributes:
-        teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several (MiniLM: the
-            last).
+        columns: what a word can look at: "all" words, the "keys", or "all-but-keys", words that are no keys.
+        teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several, or of "all"
+            (MiniLM: the last). With all layers of both sides, beta: 0.3 was best on the pocket models.
         student_layers: which of the student's, likewise.
     """
 
+    columns: Literal["keys", "all", "all-but-keys"] = "all"
     teacher_layers: Layers = (-1,)
     student_layers: Layers = (-1,)
 
@@ -54,7 +58,7 @@ class AttentionMap(Method[AttentionMapSettings]):
     @classmethod
     def terms_of(cls, settings: AttentionMapSettings) -> Terms:
         """L = α·L_pre + (1 − α)·L_exp + β·L_map."""
-        return attention_terms(settings, AttentionChoice(view="words"))
+        return attention_terms(settings, attention_choice(settings, "words"))
 
     def attention_loss(self, pair: AttentionPair) -> Tensor:
         """L_map; the pair's steps and keys are words."""

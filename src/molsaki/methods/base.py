@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from molsaki.methods.losses import LossParts, weighted_loss
-from molsaki.spans.views import ViewName
+from molsaki.spans.views import STEPS, View
 
 Task = Literal["predict", "explain", "reason"]
 """A sequence that a student trains on, by its prompt: the label, the rationale, or both in one."""
 Schedule = Literal["constant", "falling", "rising"]
+Target = Literal["teacher", "uniform", "shuffled", "oracle"]
+"""What the attention loss pulls towards: the teacher's attention, or a control; see `molsaki.training.targets`."""
 
 
 class MethodSettings(BaseModel):
@@ -61,16 +63,21 @@ class AttentionChoice:
     """A term that needs the stepwise attention of teacher and student: which part of it.
 
     Attributes:
-        question_keys: only the keys of the question.
+        view: rows and columns. If the view keeps heads apart, the heads of all layers take the place of the layers.
+        question_keys: only columns of the question.
+        other_words: only columns that are no keys.
+        rationale_steps: only rows of the rationale.
         step_means: means over the tokens of a step instead of sums, on each side over its own tokens.
-        view: rows and columns, by a name of `molsaki.spans.views`. If the view keeps heads apart, the heads of all
-            layers take the place of the layers.
+        target: the teacher's attention, or a control in its place.
         values: the student's value states too.
     """
 
+    view: View = STEPS
     question_keys: bool = False
+    other_words: bool = False
+    rationale_steps: bool = False
     step_means: bool = False
-    view: ViewName = "steps"
+    target: Target = "teacher"
     values: bool = False
 
 
@@ -250,6 +257,7 @@ class Method(nn.Module, ABC, Generic[S]):
     Attributes:
         name: its name in recipes.
         summary: one line.
+        deprecated: what to use instead, for a method that will be removed.
         Settings: the class of its settings.
         answers_with: the prompt that its students are tested with.
         explains_with: the prompt after which its students write a rationale.
@@ -258,6 +266,7 @@ class Method(nn.Module, ABC, Generic[S]):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    deprecated: ClassVar[str] = ""
     Settings: ClassVar[type[MethodSettings]]
     answers_with: ClassVar[Literal["predict", "reason"]] = "predict"
     explains_with: ClassVar[Literal["explain", "reason"]] = "explain"

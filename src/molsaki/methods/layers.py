@@ -78,6 +78,19 @@ def teacher_layer_weights(
     return torch.softmax(change_BL / temperature, dim=1)
 
 
+def row_shares(attention_BLSK: Tensor) -> Tensor:
+    """Each row of attention divided by its sum over keys; a row without attention stays 0.
+
+    P_l[s, :] = A_l[s, :] / Σ_k A_l[s, k]. The change of P from key to key is between 0 and 2 a row, whatever the number
+    of a row's tokens and keys; `teacher_layer_weights` of it compares layers by where they look alone.
+
+    Args:
+        attention_BLSK: stepwise attention of every layer, 0 at padding.
+    """
+    sums_BLS1 = attention_BLSK.sum(3, keepdim=True)
+    return attention_BLSK / sums_BLS1.masked_fill(sums_BLS1 == 0, 1.0)
+
+
 def mix_layers(attention_BLSK: Tensor, weights_BL: Tensor) -> Tensor:
     """Mix the stepwise attention of all layers by the layers' weights.
 

@@ -9,6 +9,7 @@ Legend: B examples, L layers (or the heads of all layers), S steps, K keys.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -16,11 +17,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from molsaki.errors import InputError
-from molsaki.methods.attention import StepSettings, attention_divergence, attention_terms, pool_steps, step_choice
+from molsaki.methods.attention import StepSettings, attention_choice, attention_divergence, attention_terms, pool_steps
 from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
-from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
-from molsaki.spans.views import ViewName
+from molsaki.methods.layers import LayerRouter, mix_layers, row_shares, teacher_layer_weights
+from molsaki.spans.views import Rows
 
+_OF_WORDS = {"columns": "all", "layer_change": "rows"}
+"""Settings of words as rows."""
 _ROUTER_SETTINGS = (
     "router_temperature",
     "router_learning_rate",
@@ -38,8 +41,8 @@ class MoLSAKISettings(StepSettings):
         teacher_weights: the teacher's layers weigh by the "change" of their attention from key to key (paper), are
             "uniform", or weigh as "learned" with the student, one logit a layer over τ1.
         teacher_temperature: τ1 of the teacher's layer weights (paper: 0.1).
-        layer_change: G of the teacher's layers is a "sum" (as run), or a "mean", divided by |steps|·(|keys| − 1) (as
-            written).
+        layer_change: G of the teacher's layers is a "sum" (as run), a "mean", divided by |steps|·(|keys| − 1) (as
+            written), or by "rows", each divided by its sum first, and a mean over rows.
         student_weights: the student's layers weigh as the "router" says that reads its value states (paper), or are
             "uniform"; the settings of the router then mean nothing and are refused.
         router_temperature: τ2 of the student's layer weights (paper: 0.5).
@@ -49,6 +52,8 @@ class MoLSAKISettings(StepSettings):
         router_norm: RMSNorm "after" the sum over tokens (as run) or "before" it (as written).
         router_pool: "sum" over tokens (paper) or "mean".
         detach_values: no gradient goes from the router to the student's values (as run: true; as written: false).
+        rows: the rows of attention are "steps" (paper), or the "words" of the rationale; then columns are "all" words
+            and `layer_change` is by "rows", unless they are given.
         heads: what is mixed on both sides: layers, each the "mean" over its heads (paper), or "each" head of every
             layer, the router with one output for each.
     """
@@ -72,7 +77,7 @@ class MoLSAKISettings(StepSettings):
 
     teacher_weights: Literal["change", "uniform", "learned"] = "change"
     teacher_temperature: float = Field(default=0.1, gt=0)
-    layer_change: Literal["sum", "mean"] = "sum"
+    layer_change: Literal["sum", "mean", "rows"] = "sum"
     student_weights: Literal["router", "uniform"] = "router"
     router_temperature: float = Field(default=0.5, gt=0)
     router_learning_rate: float | None = Field(default=None, gt=0, le=1)
@@ -80,12 +85,20 @@ class MoLSAKISettings(StepSettings):
     router_norm: Literal["after", "before"] = "after"
     router_pool: Literal["sum", "mean"] = "sum"
     detach_values: bool = True
+    rows: Rows = "steps"
     heads: Literal["mean", "each"] = "mean"
+
+    @classmethod
+    def preset_of(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The preset's values, and those of words as rows."""
+        return {**super().preset_of(given), **(_OF_WORDS if given.get("rows") == "words" else {})}
 
     @model_validator(mode="after")
     def _every_setting_does_something(self) -> Self:
         if self.teacher_weights != "change":  # G depends on the scale of a row, everything else does not
             self.require_rows_with_a_scale()
+        if self.rows == "words":
+            self.refuse_idle("rows", ["steps"])
         if self.student_weights == "uniform":
             self.refuse_idle("student_weights", _ROUTER_SETTINGS)
         idle = {"change": (), "uniform": ("teacher_temperature", "layer_change"), "learned": ("layer_change",)}
@@ -96,7 +109,9 @@ class MoLSAKISettings(StepSettings):
 class MoLSAKI(Method[MoLSAKISettings]):
     """L = α·L_pre + (1 − α)·L_exp + β·L_att with the layers of both sides mixed (Eq. 2 to 8).
 
-    Rows of attention are the rationale's steps, columns the key information. With `heads: each` the heads of all
+    Rows of attention are the rationale's steps, columns the key information. With `rows: words` they are the words of
+    the rationale and all words, and G_l = (1/|w|) Σ_w Σ_v |P_l[w, v+1] − P_l[w, v]| with P_l[w, :] = A_l[w, :] / Σ_v
+    A_l[w, v], since the sums of words' rows differ more than those of layers. With `heads: each` the heads of all
     layers take the place of the layers: A^t = Σ_l Σ_h p^t_lh · A^t_lh with p^t over all L·H of them, and A^s likewise.
     That is no setting of the paper, which has means over heads.
 
@@ -118,8 +133,8 @@ class MoLSAKI(Method[MoLSAKISettings]):
     @classmethod
     def terms_of(cls, settings: MoLSAKISettings) -> Terms:
         """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8)."""
-        view: ViewName = "heads" if settings.heads == "each" else "steps"
-        return attention_terms(settings, step_choice(settings, view, values=settings.student_weights == "router"))
+        choice = attention_choice(settings, settings.rows, heads=settings.heads == "each")
+        return attention_terms(settings, replace(choice, values=settings.student_weights == "router"))
 
     def attention_loss(self, pair: AttentionPair) -> Tensor:
         """L_att (Eq. 6, 7) of the two mixtures, A = Σ_l p_l · A_l."""
@@ -143,8 +158,11 @@ class MoLSAKI(Method[MoLSAKISettings]):
         if self.teacher_logits is not None:
             weights_L = torch.softmax(self.teacher_logits / settings.teacher_temperature, dim=0)
             return weights_L.expand(pair.teacher_BLSK.shape[0], -1)
+        attention_BLSK = pair.teacher_BLSK
+        if settings.layer_change == "rows":
+            attention_BLSK = row_shares(attention_BLSK) / pair.step_mask_BS.sum(1)[:, None, None, None]
         return teacher_layer_weights(
-            pair.teacher_BLSK,
+            attention_BLSK,
             pair.step_mask_BS,
             pair.key_mask_BK,
             settings.teacher_temperature,

@@ -6,25 +6,28 @@ Legend: B examples, L layers, S steps, K keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 from molsaki.errors import InputError
-from molsaki.methods.attention import StepSettings, attention_divergence, attention_terms, pool_steps, step_choice
+from molsaki.methods.attention import StepSettings, attention_choice, attention_divergence, attention_terms, pool_steps
 from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 
 Depth = Annotated[float, Field(gt=0, lt=1)]
-Layers = Annotated[tuple[int | Depth, ...], Field(min_length=1)]
+Layers = Annotated[
+    Annotated[tuple[int | Depth, ...], Field(min_length=1), Tag("<layers>")] | Annotated[Literal["all"], Tag("<all>")],
+    Discriminator(lambda value: "<all>" if isinstance(value, str) else "<layers>"),
+]
 
 
 class SingleLayerSettings(StepSettings):
     """Settings of the single-layer method.
 
     Attributes:
-        teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several. A number
-            between 0 and 1 is a share of the depth: 0.5 is the middle layer.
+        teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several, or of "all". A
+            number between 0 and 1 is a share of the depth: 0.5 is the middle layer.
         student_layers: which of the student's, likewise.
     """
 
@@ -59,7 +62,7 @@ class SingleLayer(Method[SingleLayerSettings]):
     @classmethod
     def terms_of(cls, settings: SingleLayerSettings) -> Terms:
         """L = α·L_pre + (1 − α)·L_exp + β·L_att."""
-        return attention_terms(settings, step_choice(settings))
+        return attention_terms(settings, attention_choice(settings))
 
     def attention_loss(self, pair: AttentionPair) -> Tensor:
         """L_att between the means of the chosen layers."""
@@ -81,12 +84,14 @@ def mean_of_layers(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
     return total / len(chosen)
 
 
-def find_layers(whose: str, chosen: Sequence[int | float], count: int) -> tuple[int, ...]:
+def find_layers(whose: str, chosen: Sequence[int | float] | Literal["all"], count: int) -> tuple[int, ...]:
     """The layers that were chosen, from 0.
 
     Raises:
         InputError: there is no such layer, or one is chosen twice.
     """
+    if chosen == "all":
+        return tuple(range(count))
     places = tuple(_place(layer, count) for layer in chosen)
     if any(not 0 <= place < count for place in places) or len(set(places)) < len(places):
         raise InputError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
-from molsaki.spans.find import Keys, Spans, find_spans
+from molsaki.spans.find import SPAN_RULES, Keys, Spans, find_spans
 from molsaki.spans.steps import StepRule
-from molsaki.spans.words import find_words
+from molsaki.spans.words import WORD_RULES, find_words
 
-ViewName = Literal["steps", "heads", "words"]
+Rows = Literal["steps", "words"]
+Columns = Literal["keys", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,25 +19,70 @@ class View:
     """One view of a model's attention on a question and its rationale.
 
     Attributes:
-        name: as methods ask for it.
+        rows: the steps, or the words of the rationale.
+        columns: the keys, or the words of question and rationale.
         heads: each head of every layer is kept apart; else a layer is the mean over its heads.
-        words: rows are the words of the rationale and columns all words; else steps and keys.
     """
 
-    name: ViewName
+    rows: Rows = "steps"
+    columns: Columns = "keys"
     heads: bool = False
-    words: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of its store."""
+        plain = {("steps", "keys"): "steps", ("words", "words"): "words"}
+        base = plain.get((self.rows, self.columns), f"{self.rows}-on-{self.columns}")
+        if not self.heads:
+            return base
+        return "heads" if base == "steps" else f"{base}-heads"
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        what = {
+            ("steps", "keys"): "attention",
+            ("words", "words"): "attention of words",
+            ("steps", "words"): "attention of steps on words",
+            ("words", "keys"): "attention of words on keys",
+        }[self.rows, self.columns]
+        return f"{what} of each head" if self.heads else what
 
     def spans(self, question: str, rationale: str, keys: Keys, steps: StepRule = "sentences") -> Spans:
         """The rows (as steps) and columns (as keys) of a text."""
-        return find_words(question, rationale) if self.words else find_spans(question, rationale, keys, steps)
+        found, words = find_spans(question, rationale, keys, steps), find_words(question, rationale)
+        rows = found.steps if self.rows == "steps" else words.steps
+        columns = found.keys if self.columns == "keys" else words.keys
+        return Spans(rows, columns, leading_space="words" in (self.rows, self.columns))
+
+    def rules(self, keys: str) -> dict[str, str]:
+        """What decides its rows and columns, for fingerprints.
+
+        Args:
+            keys: what the recipe takes for keys.
+        """
+        used = {"steps": SPAN_RULES, "keys": SPAN_RULES, "words": f"words {WORD_RULES}"}
+        return {
+            "keys": keys if self.columns == "keys" else "words",
+            "span rules": ", ".join(dict.fromkeys((used[self.rows], used[self.columns]))),
+        }
 
 
-STEPS = View("steps")
+STEPS = View()
 """Steps by keys, mean over heads: the paper's."""
-HEADS = View("heads", heads=True)
+HEADS = View(heads=True)
 """Steps by keys, head by head."""
-WORDS = View("words", words=True)
+WORDS = View("words", "words")
 """Words by words over question and rationale, mean over heads."""
-VIEWS: dict[str, View] = {view.name: view for view in (STEPS, HEADS, WORDS)}
-"""All views by name, in the order in which they are read."""
+_ROWS: tuple[Rows, ...] = ("steps", "words")
+_COLUMNS: tuple[Columns, ...] = ("keys", "words")
+VIEWS: dict[str, View] = {
+    view.name: view
+    for view in (
+        STEPS,
+        HEADS,
+        WORDS,
+        *(View(rows, columns, heads) for rows, columns, heads in product(_ROWS, _COLUMNS, (False, True))),
+    )
+}
+"""All views by name, in the order in which they are stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from molsaki.config.methods import parse_run_recipe, resolve_methods
 from molsaki.config.recipe import Recipe
 from molsaki.config.tiny import make_tiny
 from molsaki.errors import RecipeError
+from molsaki.methods import METHODS
 from molsaki.stages.signals import require_temperatures
 from molsaki.stages.workspace import Workspace
 from molsaki.store.run_directory import RunDirectory
+
+logger = logging.getLogger(__name__)
 
 MAY_DIFFER = {"methods", "seeds", "baseline", "description"}
 """Keys of a recipe that may change in an existing run, because no artefact depends on them."""
@@ -61,6 +65,9 @@ def prepare_values(
     if recipe.data.root is None and any(spec.path is not None for spec in recipe.data.specs.values()):
         values["data"]["root"] = str(recipe.data_root())
         recipe = parse_recipe(values)
+    for i, spec in enumerate(recipe.methods):
+        if METHODS[spec.name].deprecated:
+            logger.warning("methods.%d: %s is deprecated; %s", i, spec.name, METHODS[spec.name].deprecated)
     return resolve_methods(recipe)
 
 

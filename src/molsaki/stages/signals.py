@@ -36,7 +36,7 @@ def method_signals(spec: MethodSpec) -> dict[str, float | None]:
     terms = terms_of(spec.name, spec.settings)
     found: dict[str, float | None] = {}
     if terms.attention is not None:
-        found[terms.attention.view] = None
+        found[terms.attention.view.name] = None
     if terms.next_tokens is not None:
         found[NEXT_TOKENS] = terms.next_tokens.temperature
     return found

@@ -206,10 +206,12 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     tasks: set[Task] = {"predict", "explain", *terms.tasks}
     templates = {task: workspace.template(task) for task in tasks}
     test_prompt = templates[method.answers_with]
-    store = None if terms.attention is None else open_store(workspace, terms.attention.view)
+    store = None if terms.attention is None else open_store(workspace, terms.attention.view.name)
     problems, texts = workspace.read_texts(TRAIN)
     problems = problems[: spec.examples]
-    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, terms.attention)
+    examples, report = encode_examples(
+        tokenizer, problems, texts, templates, max_length, store, terms.attention, job.seed
+    )
     if terms.next_tokens is not None:
         stored, tokens = open_next_tokens(workspace, tokenizer)
         examples = add_next_tokens(examples, texts, stored, tokens, terms.next_tokens.temperature, report)

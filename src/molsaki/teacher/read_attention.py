@@ -22,10 +22,8 @@ from molsaki.models.logits import last_logits
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.align import Alignment
-from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
-from molsaki.spans.views import STEPS, View
-from molsaki.spans.words import WORD_RULES
+from molsaki.spans.views import STEPS, WORDS, View
 from molsaki.store import attention_rows as rows
 from molsaki.store.schema import TensorSpec
 from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
@@ -36,8 +34,6 @@ if TYPE_CHECKING:
 NO_KEYS = "no key: takes no part in the attention loss"
 NO_STEP = "no step left: takes no part in the attention loss"
 UNMAPPED = "a step or key without a token"
-TITLES = {"steps": "attention", "heads": "attention of each head", "words": "attention of words"}
-"""How people read of each view."""
 ROUNDING = 1e-2
 """How far above its bound a sum of weights may lie, relative to it: weights are rounded to 8 bits in bfloat16."""
 _EXPECTED_STEPS, _EXPECTED_KEYS = 5, 8
@@ -103,7 +99,7 @@ class AttentionSignal(Signal[PreparedText]):
         self, view: View = STEPS, keys: str = "numbers", dtype: str = "float32", mix: LayerMix | None = None
     ) -> None:
         self.view = view
-        self.name, self.title = view.name, TITLES[view.name]
+        self.name, self.title = view.name, view.title
         self._keys, self._dtype, self._mix = keys, dtype, mix
 
     def rules(self) -> dict[str, str]:
@@ -112,9 +108,7 @@ class AttentionSignal(Signal[PreparedText]):
         if self._mix is not None:
             change = "mean" if self._mix.normalise else "sum"
             layers = f"mixed by Eq. 4, temperature {self._mix.temperature:g}, {change} change"
-        if self.view.words:
-            return {"keys": "words", "span rules": f"words {WORD_RULES}", "layers": layers}
-        return {"keys": self._keys, "span rules": SPAN_RULES, "layers": layers}
+        return {**self.view.rules(self._keys), "layers": layers}
 
     def schema(self, model: ModelSizes) -> dict[str, TensorSpec]:
         """Attention of every layer, head or mixture; missing steps and keys; tokens of each step."""
@@ -144,10 +138,12 @@ class AttentionSignal(Signal[PreparedText]):
 
     def expected_sizes(self, tokens: int) -> tuple[dict[str, int], str]:  # noqa: ARG002 - steps hardly depend on it
         """Those of PaLM's rationales for SVAMP, or of 60 words and as many of the question."""
-        if self.view.words:
-            steps, keys = _EXPECTED_WORDS
+        words, all_words = _EXPECTED_WORDS
+        steps = words if self.view.rows == "words" else _EXPECTED_STEPS
+        keys = all_words if self.view.columns == "words" else _EXPECTED_KEYS
+        if self.view == WORDS:
             return _sizes(steps, keys), f"{steps} words and questions {keys - steps}"
-        return _sizes(_EXPECTED_STEPS, _EXPECTED_KEYS), f"{_EXPECTED_STEPS} steps and {_EXPECTED_KEYS} keys"
+        return _sizes(steps, keys), f"{steps} {self.view.rows} and {keys} {self.view.columns}"
 
     def request(self, items: Sequence[PreparedText | None], attention_mask_BT: Tensor) -> PassRequest:
         """The steps and keys of the texts that have some."""

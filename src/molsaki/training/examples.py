@@ -25,10 +25,11 @@ from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
 from molsaki.spans.align import Alignment
 from molsaki.spans.find import Spans
+from molsaki.spans.sources import source_columns
 from molsaki.spans.text import Text
-from molsaki.spans.views import VIEWS
 from molsaki.store.attention_rows import attention_row
 from molsaki.store.signal_reader import SignalStore
+from molsaki.training.targets import chosen_keys, chosen_steps, oracle_target, shuffle_targets, uniform_target
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +41,8 @@ NOTHING_LEFT = "no step or key left on both sides: takes no part in the attentio
 DROPPED = "a step or key that only one side has was left out on both"
 CUT = "explain sequence cut at the context's end"
 CUT_REASONING = "reason sequence cut at the context's end: its answer is not learned"
-NO_QUESTION_KEYS = "no key in the question: takes no part in the attention loss"
+NOTHING_CHOSEN = "no step or key of those that the method compares: takes no part in the attention loss"
+NO_SOURCE = "no step with a number of the question: takes no part in the attention loss"
 TOO_LONG = "the question leaves no room for the answer"
 
 
@@ -72,6 +74,7 @@ def encode_examples(
     max_length: int,
     attention: SignalStore | None = None,
     choice: AttentionChoice | None = None,
+    seed: int = 0,
 ) -> tuple[list[Example], RowReport]:
     r"""Encode problems and their rationales for a student.
 
@@ -105,17 +108,20 @@ def encode_examples(
             left out.
         attention: the teacher's attention in the view of `choice`; None for a method that does not read it.
         choice: the part of the attention that the method compares; all of it by default.
+        seed: of the examples whose rows are shuffled, if `choice` says so.
 
     Returns:
         The examples, and a report that counts what was left out or cut, with reasons.
 
     Raises:
         TokenizerError: the tokenizer is slow, or has no end-of-text token.
-        InputError: a problem has no text, or there is no template for `predict` or `explain`.
+        InputError: a problem has no text, there is no template for `predict` or `explain`, or the problems do not know
+            the sources that `choice` needs.
         ArtefactError: the teacher's attention was read on another text or other spans.
     """
     require_offsets(tokenizer)
     _require_inputs(problems, texts, templates)
+    choice = choice or AttentionChoice()
     report = RowReport()
     examples = []
     for problem in problems:
@@ -132,8 +138,14 @@ def encode_examples(
             report.note(CUT_REASONING)
         shared = None
         if attention is not None:
-            shared = shared_attention(attention, text, explain.align, choice or AttentionChoice(), report)
-        examples.append(Example(problem.id, sequences, *(shared or ())))
+            sources = _sources(problem) if choice.target == "oracle" else None
+            shared = shared_attention(attention, text, explain.align, choice, report, sources)
+        if shared is None:
+            examples.append(Example(problem.id, sequences))
+        else:
+            examples.append(Example(problem.id, sequences, shared.tokens, shared.teacher_LSK))
+    if choice.target == "shuffled":
+        examples = shuffle_targets(examples, seed)
     return examples, report
 
 
@@ -206,14 +218,34 @@ def _encode_tasks(
     }
 
 
+def _sources(problem: Problem) -> tuple[tuple[tuple[int, int], ...], ...]:
+    if problem.sources is None:
+        raise InputError(
+            f"Expected problems that say which numbers of the question their solution uses, for `target: oracle`; "
+            f"{problem.id!r} has no `sources`. There is no oracle for these data; use pocket-math, or another target."
+        )
+    return problem.sources
+
+
+@dataclass(frozen=True, slots=True)
+class SharedAttention:
+    """The student's tokens and the teacher's attention on the steps and keys that both sides have."""
+
+    tokens: Alignment
+    teacher_LSK: Tensor
+
+
 def shared_attention(
     store: SignalStore,
     text: Text,
     align: Callable[[Spans], Alignment],
     choice: AttentionChoice,
     report: RowReport,
-) -> tuple[Alignment, Tensor] | None:
-    """The student's tokens and the teacher's attention on the steps and keys that both sides have.
+    sources: Sequence[Sequence[tuple[int, int]]] | None = None,
+) -> SharedAttention | None:
+    """The student's tokens and the teacher's attention, or a control, on the steps and keys that both sides have.
+
+    Shuffled rows are those of another example, which `encode_examples` finds.
 
     Args:
         store: the teacher's attention in the view of `choice`.
@@ -221,6 +253,7 @@ def shared_attention(
         align: finds the student's tokens of spans.
         choice: the part of the attention to compare.
         report: counts what is left out, with reasons.
+        sources: the problem's, for an oracle.
 
     Returns:
         None if nothing is left to compare.
@@ -231,7 +264,7 @@ def shared_attention(
     if text.id not in store:
         report.note(NO_ATTENTION)
         return None
-    spans = VIEWS[choice.view].spans(text.question, text.rationale, text.keys, text.steps)
+    spans = choice.view.spans(text.question, text.rationale, text.keys, text.steps)
     student = align(spans)
     teacher = attention_row(store, text.id, text.text_hash)
     _require_shape(store, text, teacher.attention_LSK, student)
@@ -243,15 +276,24 @@ def shared_attention(
     if not steps or not keys:
         report.note(NOTHING_LEFT)
         return None
-    if choice.question_keys:
-        keys = [key for key in keys if spans.keys[key].text == "question"]
-        if not keys:
-            report.note(NO_QUESTION_KEYS)
-            return None
+    steps, keys = chosen_steps(choice, spans, steps), chosen_keys(choice, spans, keys, text)
+    columns: dict[int, list[int]] = {}
+    if sources is not None:
+        found = source_columns(spans, text.question, text.rationale, sources)
+        columns = {step: [keys.index(key) for key in found[step] if key in keys] for step in steps}
+        steps = [step for step in steps if columns[step]]
+    if not steps or not keys:
+        report.note(NO_SOURCE if sources is not None else NOTHING_CHOSEN)
+        return None
     kept_LSK = teacher.attention_LSK[:, steps][:, :, keys]
     if choice.step_means:
         kept_LSK = kept_LSK / torch.tensor(teacher.step_tokens)[steps, None]
-    return student.keep(steps, keys), kept_LSK
+    tokens = student.keep(steps, keys)
+    if choice.target == "uniform":
+        kept_LSK = uniform_target(kept_LSK, tokens)
+    elif choice.target == "oracle":
+        kept_LSK = oracle_target(kept_LSK, [columns[step] for step in steps])
+    return SharedAttention(tokens, kept_LSK)
 
 
 def _require_shape(store: SignalStore, text: Text, teacher_LSK: Tensor, student: Alignment) -> None:

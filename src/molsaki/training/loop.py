@@ -10,7 +10,7 @@ Legend: R rows of a batch, B rows with the teacher's attention, T tokens, L laye
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -25,7 +25,6 @@ from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
 from molsaki.records import RowReport
 from molsaki.spans.align import align_spans
 from molsaki.spans.text import Text
-from molsaki.spans.views import VIEWS
 from molsaki.store.attention_rows import ATTENTION
 from molsaki.store.signal_reader import SignalStore
 from molsaki.training.batches import RowTargets, attention_targets
@@ -179,7 +178,7 @@ class SpanCollator:
             AttentionChoice(),
             self.report,
         )
-        return None if shared is None else RowTargets(place, row["id"], *shared)
+        return None if shared is None else RowTargets(place, row["id"], shared.tokens, shared.teacher_LSK)
 
 
 NO_TEXT = "an id that the signals do not have: takes no part in the attention loss"
@@ -224,6 +223,14 @@ class StepwiseAttentionLoss(nn.Module):
                 f"Expected settings of the method molsaki; got {settings}: {error} No loss was made; see "
                 "docs/recipe_keys.md for the settings and their values."
             ) from error
+        choice = MoLSAKI.terms_of(parsed).attention
+        assert choice is not None
+        if replace(choice, values=False) != AttentionChoice():
+            raise InputError(
+                f"Expected settings that compare the teacher's steps and keys as `SpanCollator` batches them; got "
+                f"{settings}. No loss was made; leave out target, columns, keys, steps, step_pool, rows and heads, or "
+                "train with DistillationTrainer."
+            )
         self.method = make_method(MoLSAKI, parsed, find_model(student), signals.teacher_layers)
         self.choice = self.method.terms.attention
 
@@ -259,14 +266,13 @@ class StepwiseAttentionLoss(nn.Module):
             return LossOutput(outputs, outputs.logits.new_zeros((), dtype=torch.float32))
         assert self.choice is not None
         targets = attention.to(input_ids.device)
-        heads = VIEWS[self.choice.view].heads
         reading = read_spans(
             student,
             input_ids,
             attention_mask,
             spans=targets.spans,
             values=self.choice.values,
-            heads=heads,
+            heads=self.choice.view.heads,
             **model_inputs,
         )
         share = 1.0 if examples is None else len(targets.teacher_BLSK) / examples

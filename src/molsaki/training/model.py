@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from molsaki.attention import AttentionReading, find_model, padded_on_the_right, read_spans
 from molsaki.methods import AttentionPair, Method, MethodInputs, NextTokenPair, OutputPair, Task
 from molsaki.models.logits import last_logits
-from molsaki.spans.views import VIEWS
 from molsaki.training.batches import AttentionTargets, Batch, ForwardPass
 from molsaki.training.next_tokens import next_token_pair
 
@@ -135,9 +134,12 @@ class DistillationModel(nn.Module):
         choice = self.method.terms.attention
         with padded_on_the_right(model):
             if choice is not None and one.attention is not None:
-                heads = VIEWS[choice.view].heads
                 reading = read_spans(
-                    self.student, spans=one.attention.spans, values=choice.values, heads=heads, **inputs
+                    self.student,
+                    spans=one.attention.spans,
+                    values=choice.values,
+                    heads=choice.view.heads,
+                    **inputs,
                 )
                 outputs = reading.outputs
             else:

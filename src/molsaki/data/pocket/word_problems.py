@@ -12,6 +12,7 @@ test problem into a training set, neither of the students nor of the teacher.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -53,18 +54,37 @@ larger than any in training, and `chains` has more operations and more distracto
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A story: its sentences, its question, its rationale, its equation and the value of the equation."""
+    """A story: its sentences, its question, its rationale, its equation and the value of the equation.
+
+    Attributes:
+        distractors: the indices of the sentences that do not matter.
+    """
 
     sentences: tuple[str, ...]
     question: str
     rationale: str
     equation: str
     value: int
+    distractors: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
         """The sentences and the question in one line."""
         return " ".join((*self.sentences, self.question))
+
+    @property
+    def sources(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """For each step of the solution, the characters of the numbers in `text` that it uses.
+
+        A story is told in the order of the solution, so a step is a sentence with numbers that is no distractor.
+        """
+        found, start = [], 0
+        for i, sentence in enumerate((*self.sentences, self.question)):
+            numbers = tuple((start + match.start(), start + match.end()) for match in re.finditer(r"\d+", sentence))
+            if numbers and i not in self.distractors:
+                found.append(numbers)
+            start += len(sentence) + 1
+        return tuple(found)
 
 
 def pool_of(text: str) -> Pool:
@@ -103,6 +123,7 @@ def pocket_math(setting: str, pool: Pool, n: int, seed: int = 0) -> Iterator[Pro
             question=story.text,
             answer=str(story.value),
             label=story.equation,
+            sources=story.sources,
         )
 
 
@@ -222,13 +243,16 @@ def _try_story(rng: random.Random, setting: Setting) -> Story | None:
         return None
 
     sentences = builder.sentences
+    matters = [True] * len(sentences)
     for _ in range(rng.choice(setting.distractors)):
         position = rng.randint(1, len(sentences))
         sentences.insert(position, builder.say(words.DISTRACTOR, n=builder.number()))
+        matters.insert(position, False)
     return Story(
         sentences=tuple(sentences),
         question=question,
         rationale=" ".join(builder.reasons),
         equation=builder.expression,
         value=builder.value,
+        distractors=tuple(i for i, does in enumerate(matters) if not does),
     )
