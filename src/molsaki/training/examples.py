@@ -19,7 +19,6 @@ from torch import Tensor
 from molsaki.answers.sentences import state_answer
 from molsaki.encoding.encode import EncodedText, encode_student, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
-from molsaki.encoding.token_map import AgreedTokens
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
@@ -29,6 +28,7 @@ from molsaki.spans.sources import source_columns
 from molsaki.spans.text import Text
 from molsaki.store.attention_rows import attention_row
 from molsaki.store.signal_reader import SignalStore
+from molsaki.training.example import Example as Example
 from molsaki.training.targets import chosen_keys, chosen_steps, oracle_target, shuffle_targets, uniform_target
 
 if TYPE_CHECKING:
@@ -44,26 +44,6 @@ CUT_REASONING = "reason sequence cut at the context's end: its answer is not lea
 NOTHING_CHOSEN = "no step or key of those that the method compares: takes no part in the attention loss"
 NO_SOURCE = "no step with a number of the question: takes no part in the attention loss"
 TOO_LONG = "the question leaves no room for the answer"
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One problem encoded for the student.
-
-    Attributes:
-        problem_id: the problem's id.
-        sequences: the encoded sequence of each task.
-        tokens: the student's tokens of the steps and keys that both sides have; None without attention.
-        teacher_LSK: the teacher's attention on the same steps and keys, summed over its tokens of a step, or their
-            mean where a method chose that; None without attention.
-        agreed: the teacher's next tokens where both tokenizers agree; None without.
-    """
-
-    problem_id: str
-    sequences: Mapping[Task, EncodedText]
-    tokens: Alignment | None = None
-    teacher_LSK: Tensor | None = None
-    agreed: AgreedTokens | None = None
 
 
 def encode_examples(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,9 +23,7 @@ from molsaki.methods.losses import visible_keys
 from molsaki.spans.align import Alignment
 from molsaki.spans.find import Spans, find_spans
 from molsaki.spans.text import Text
-
-if TYPE_CHECKING:
-    from molsaki.training.examples import Example
+from molsaki.training.example import Example
 
 
 def chosen_steps(choice: AttentionChoice, spans: Spans, steps: Sequence[int]) -> list[int]:
