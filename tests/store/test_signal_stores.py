@@ -214,9 +214,9 @@ def test_the_store_keeps_what_was_added_and_gives_copies(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("wanted", "named"),
     [
-        ({**FINGERPRINT, "teacher": "other"}, ['teacher: "pocket" there, "other" asked for']),
+        ({**FINGERPRINT, "teacher": "other"}, ['teacher: found "pocket", requested "other"']),
         ({**FINGERPRINT, "spans": "w", "x": "1"}, ['spans: "numbers" there, "w"', 'x: absent there, "1"']),
-        ({"teacher": "pocket", "spans": "numbers"}, ['dtype: "bfloat16" there, absent asked for']),
+        ({"teacher": "pocket", "spans": "numbers"}, ['dtype: found "bfloat16", requested absent']),
     ],
 )
 def test_a_wrong_fingerprint_names_each_key_with_both_values(
