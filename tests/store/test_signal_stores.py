@@ -215,7 +215,10 @@ def test_the_store_keeps_what_was_added_and_gives_copies(tmp_path: Path) -> None
     ("wanted", "named"),
     [
         ({**FINGERPRINT, "teacher": "other"}, ['teacher: found "pocket", requested "other"']),
-        ({**FINGERPRINT, "spans": "w", "x": "1"}, ['spans: "numbers" there, "w"', 'x: absent there, "1"']),
+        (
+            {**FINGERPRINT, "spans": "w", "x": "1"},
+            ['spans: found "numbers", requested "w"', 'x: found absent, requested "1"'],
+        ),
         ({"teacher": "pocket", "spans": "numbers"}, ['dtype: found "bfloat16", requested absent']),
     ],
 )

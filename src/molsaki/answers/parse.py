@@ -1,4 +1,4 @@
-"""Where a rationale ends and the answer starts, and what that answer is.
+"""Parsing of a completion: the end of its rationale, and its answer.
 
 One parser serves both ends of the pipeline: filtering what a teacher wrote and scoring what a student wrote.
 Two parsers that drift apart would keep rationales for answers that are scored as wrong. A reading that is not
@@ -36,7 +36,7 @@ Status = Literal["ok", "none", "cut", "ambiguous", "unparsable"]
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What was read from a completion.
+    """The result of parsing a completion.
 
     Attributes:
         rationale: the text before the sentence that the answer was read from, without surrounding space; all of the
@@ -63,14 +63,14 @@ _PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
 _COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
-"""How many letters and digits may stand between two answer sentences, beside the answer, that say the same."""
+"""The largest number of letters and digits, besides the answer, between two sentences that repeat one answer."""
 
 
 def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     r"""Read a completion: a rationale, then an answer sentence such as "So the answer is (d) math problem".
 
     Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …`, `\boxed{…}` and `<answer>…</answer>`. They
-    are read behind the thinking, if there is some. Whatever follows an invented question does not count (a line that
+    are read after the thinking, if there is some. Whatever follows an invented question does not count (a line that
     starts with `Q:` or its like, or, after an answer, a new paragraph with a question mark). Of several answer
     sentences before it the last readable one counts, as a writer who corrects himself would have it; `revised` says
     whether it differs from another.

@@ -126,7 +126,7 @@ SOURCES: dict[str, DataSource] = {
         frozenset({"path", "columns"}),
     ),
 }
-"""What `load_problems` knows by name, beside `hub:owner/name`."""
+"""The names that `load_problems` accepts, beside `hub:owner/name`."""
 
 _HUB = DataSource(
     load_hub,
@@ -202,7 +202,7 @@ def _check_arguments(source: str, entry: DataSource, given: Mapping[str, Any]) -
 
 
 def _find_file(source: str, entry: DataSource, path: Path, split: str | None) -> tuple[Path, str]:
-    """The file to read and the name of the split it is."""
+    """The file to read and the name of its split."""
     files = entry.file_of_split
     if not is_folder(path):
         usual = {name: part for part, name in files.items() if part}

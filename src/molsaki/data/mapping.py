@@ -80,7 +80,7 @@ class ColumnMap:
         return paths[0] == paths[1] != []
 
     def cell(self, row: Mapping[str, Any], part: str) -> Any:
-        """A part's value; None where there is no column for it, no value, or an empty cell."""
+        """A part's value; None if it has no column, no value, or an empty cell."""
         value = self.columns[part][0].of(row) if part in self.columns else None
         return None if isinstance(value, str) and not value.strip() else value
 
