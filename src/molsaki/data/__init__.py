@@ -1,7 +1,7 @@
 """Questions with their answers: every data set by its name, as `Problem`s and a report on its rows.
 
-`load_problems` is the way in; `SOURCES` is the list of what it knows. A row that cannot be used is counted in
-the report with its reason and never lost in silence.
+`load_problems` loads a data set; `SOURCES` lists their names. A row that cannot be used is counted in the report with
+its reason, and never left out in silence.
 """
 
 from __future__ import annotations

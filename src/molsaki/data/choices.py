@@ -1,6 +1,6 @@
 """The forms of choices in files: a list, lettered options in one text, options after the question, or two words.
 
-    ["A)21", "B)21.5"]         a list; letters in front of all of them are taken off
+    ["A)21", "B)21.5"]         a list; letters are removed if all items have one
     {"A": "sea", "B": "sky"}   an object of letters
     "A) 21 B) 21.5"            one text; letters from A on, all with the same mark after or around them
     '["sea", "sky"]'           a list as JSON or as Python writes it, in a cell of text

@@ -3,9 +3,9 @@
     q                        a column
     choices.text             a part of an object; of a list of objects, that part of each
     messages[1].content      a part of the second element of a list; -1 is the last
-    conversations[human]     what the one turn of a chat says whose role (`role` or `from`) this is
+    conversations[human]     the text of the only turn of a chat with this role (`role` or `from`)
 
-A column that has the whole path as its name is that column. Where a cell of text has parts, it is read as JSON.
+A column whose name is the whole path takes precedence. A cell of text with parts is read as JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A mapping of columns, as a recipe writes it: which parts are in which columns, and how the file and its answers read.
+"""The column mapping of a recipe: the columns of a problem's parts, and the format of the file and of its answers.
 
 {question: [instruction, input], answer: output, answer_is: stated, delimiter: ";"}
 """

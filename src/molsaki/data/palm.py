@@ -1,9 +1,9 @@
 """PaLM's raw completions for the two data sets of Distilling step-by-step, matched by position.
 
 The published files have no ids: the completions of a split are numbered files (`train_CoT_0.json`,
-`train_CoT_1.json`, …) of plain texts in the order of the split's rows. That order is the one thing that ties
-them together, so counts that do not agree are an error. A completion is what the model wrote, cut off or
-running on into questions of its own; reading it is `molsaki.answers.parse`' work.
+`train_CoT_1.json`, …) of plain texts in the order of the split's rows. Only this order links them, so different
+counts are an error. A completion is the model's raw output, possibly cut off or followed by invented questions;
+`molsaki.answers.parse` parses it.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     columns = {"question": "q", "answer": "gold", "choices": "options", "answer_is": "letter"}
 
-The mapping's keys are the parts of a problem, its values the columns' names or paths. An answer is taken as text unless
-`answer_is` says otherwise; nothing is guessed from how it looks, since a choice may itself read "B" or "2". A row that
-looks as if another setting were meant is not used, and its reason says which.
+The mapping's keys are the parts of a problem, its values the columns' names or paths. An answer is text unless
+`answer_is` says otherwise; its kind is never guessed, since the text of a choice may be "B" or "2". A row that seems to
+need another setting is left out, and the reason names the setting.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ def load_table(path: Path, columns: Columns, limit: int | None = None) -> Loaded
     """Load a JSON lines, JSON, CSV, TSV or Parquet file.
 
     Args:
-        path: the file; its name's ending says its format.
-        columns: from `question` and `answer` or `label` (these are needed), and `choices`, `rationale`, `keywords` and
-            `id` to the columns that hold them, each a name or a path (`messages[1].content`). `question` may name
-            several, whose texts follow each other, `choices` one for each choice, or the question's, after which they
-            stand. `answer_is` is `text` (the default), `letter` (`b` or `B`), `index` (from 0), `index-from-1` or
-            `stated` (in a text such as a rationale that ends in "The answer is 5"); `choices_are` is `yes-no` or
-            `true-false` where no column has them. `encoding`, `delimiter` and `rows` say how the file is read.
+        path: the file; the extension of its name determines its format.
+        columns: a mapping from parts to their columns, each a name or a path (`messages[1].content`). The parts are
+            `question` and `answer` or `label` (required), and `choices`, `rationale`, `keywords` and `id`. `question`
+            may name several columns, whose texts are joined; `choices` may name one column for each choice, or the
+            column of the question if the choices follow it there. `answer_is` is `text` (the default), `letter` (`b`
+            or `B`), `index` (from 0), `index-from-1` or `stated` (in a text such as a rationale that ends in "The
+            answer is 5"); `choices_are` is `yes-no` or `true-false` if no column has choices. `encoding`, `delimiter`
+            and `rows` define how the file is read.
         limit: stop after this many usable rows; None reads all.
 
     Raises:
