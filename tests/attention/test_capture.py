@@ -201,7 +201,7 @@ def test_tokens_that_somebody_adds_are_refused():
         return arguments, {**inputs, **longer}
 
     model.register_forward_pre_hook(add_a_token, with_kwargs=True)
-    with pytest.raises(UnreadableModelError, match="the 20 tokens that have steps and keys; it sees 21"):
+    with pytest.raises(UnreadableModelError, match=r"20 tokens.*21"):
         stepwise_attention(model, *batch)
 
 

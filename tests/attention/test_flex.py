@@ -121,7 +121,7 @@ def test_gradients(name, side, heads):
 def test_a_forced_kernel_that_cannot_serve_says_so():
     with pytest.raises(InputError, match="no backward pass on cpu"):
         stepwise_attention(llama(), *batch("none"), kernel="flex")
-    with pytest.raises(InputError, match="does not take"), torch.no_grad():
+    with pytest.raises(InputError, match="float64"), torch.no_grad():
         stepwise_attention(llama().double(), *batch("none"), kernel="flex")
     with pytest.raises(InputError, match="dropout"), torch.no_grad():
         stepwise_attention(llama(attention_dropout=0.1).train(), *batch("none"), kernel="flex")

@@ -131,8 +131,8 @@ def test_a_seed_more_is_a_student_more_and_a_method_more_one_for_each_seed(finis
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("training.steps=3", "training.steps: 2 there, 3 asked for"),
-        ("data.train.limit=4", "data.train.limit: 8 there, 4 asked for"),
+        ("training.steps=3", "training.steps: found 2, requested 3"),
+        ("data.train.limit=4", "data.train.limit: found 8, requested 4"),
         ("student.name=pocket:teacher", "student.name: "),
         ("methods=[{name: label-only, training: {steps: 3}}]", "methods"),
         ("methods=[{name: dss, label: label-only}]", "methods"),

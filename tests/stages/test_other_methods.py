@@ -112,7 +112,7 @@ def test_a_store_of_another_signal_is_refused(world: tuple[Path, Shown], tmp_pat
         assert len(open_store(workspace, name))
         kept = (folder / name).rename(tmp_path / "kept")
         (folder / other).rename(folder / name)
-        with pytest.raises(ArtefactError, match=f'signal: "{other}" there, "{name}" asked for'):
+        with pytest.raises(ArtefactError, match=f'signal: found "{other}", requested "{name}"'):
             open_store(workspace, name)
         (folder / name).rename(folder / other)
         kept.rename(folder / name)

@@ -46,10 +46,10 @@ def test_exactly_the_differing_keys_are_named_with_both_values() -> None:
     assert "the store s" in message
     assert "4 of its keys differ" in message
     for line in (
-        'teacher: "A" there, "B" asked for',
-        'tokenizer: "t" there, "u" asked for',
-        'old: "x" there, absent asked for',
-        'new: absent there, "y" asked for',
+        'teacher: found "A", requested "B"',
+        'tokenizer: found "t", requested "u"',
+        'old: found "x", requested absent',
+        'new: found absent, requested "y"',
     ):
         assert line in message
     assert "spans" not in message

@@ -84,8 +84,8 @@ def test_another_recipe_is_refused_with_every_key_that_differs(tmp_path: Path) -
         RunDirectory.open_or_create(tmp_path / "a", OTHER)
     message = str(caught.value)
     assert "2 keys differ" in message
-    assert "train.learning_rate: 5e-05 there, 0.0001 asked for" in message
-    assert "extra: absent there, true asked for" in message
+    assert "train.learning_rate: found 5e-05, requested 0.0001" in message
+    assert "extra: found absent, requested true" in message
     assert "overwritten" in message
     assert "beta" not in message
     assert snapshot(tmp_path) == before

@@ -1,1 +1,1 @@
-"""What a text answers: markers, numbers, choices, bounded arithmetic. One parser for filtering and for scoring."""
+"""The answer parser: markers, numbers, choices, bounded arithmetic. Filtering and scoring share it."""

@@ -17,7 +17,7 @@ _ONE_OR_MANY = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 
 _SCALES = {"tens": 10, **_ONE_OR_MANY, **{f"{word}s": scale for word, scale in _ONE_OR_MANY.items()}}
 _SCALE = re.compile(rf"(?<=[\d)])\s{{0,2}}-?\b({'|'.join(_SCALES)})\b", re.IGNORECASE)
 
-# "24 squared meters" may be 24 square meters, so it is left alone and cannot be read.
+# "24 squared meters" may mean 24 square meters, so it stays as it is and cannot be parsed.
 _POWER_WORD = re.compile(
     r"(?<=[\d)])\s{1,2}(squared|cubed)\b"
     r"(?!\s{1,2}(?:(?:centi|milli|kilo)?met(?:er|re)|feet|foot|ft|inch|unit|yard|mile|[cmk]?m\b))",
@@ -37,7 +37,7 @@ _AMOUNT = (
     r"tens|hundreds?|thousands?|millions?|billions?|trillions?|dozens?|twice|double|triple|squared|cubed|factorial|"
     r"below|negative)\b"
 )
-"""Words that change a number wherever they stand beside it."""
+"""Words that change a number before or after them."""
 _PART_OR_MANY = re.compile(
     r"\d\s{0,2}-?(?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|score|gross|lakh|crore)\b",
     re.IGNORECASE,
@@ -64,7 +64,7 @@ _SHORT_UNIT = (
     r"(?:kg|km|[cmµn]m|m[lLg]|[kMG]?Hz|k?Wh?|[kMGT]B|lbs?|oz|ft|in|yd|mi|hrs?|mins?|secs?|am|pm|mph|kph|cc|pt|qt|gal|"
     r"st|nd|rd|th|USD|EUR|[c¢])(?![^\W\d_])"
 )
-"""Units that may stand right behind a number; of other letters there, `3ab`, four or more are a unit."""
+"""Units that may stand right after a number; of other letters there, `3ab`, four or more are a unit."""
 _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
 _WORD = rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}))[^\W\d_]{{2,}}(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES})"
@@ -98,7 +98,7 @@ def with_amounts(answer: str) -> str:
 def without_units(answer: str) -> list[str]:
     """The text as it is, and without its units.
 
-    A single letter is a unit only behind a lone number: `5m` is five metres, `4m + 3` is no amount.
+    A single letter is a unit only after a lone number: `5m` is five metres, `4m + 3` is no amount.
     """
     plain = _UNIT.sub(" ", answer)
     found = [answer, plain]

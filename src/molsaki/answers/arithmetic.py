@@ -16,12 +16,12 @@ MAX_LENGTH = 1000
 MAX_DEPTH = 50
 MAX_DIGITS = 30
 MAX_MAGNITUDE = 1e15
-"""Bounds on the text, on how deep it nests, on one number, and on every value on the way (up to which floats
-hold whole numbers exactly)."""
+"""Bounds on the length of the text, on its nesting, on one number, and on every intermediate value (up to which floats
+represent integers exactly)."""
 RELATIVE_TOLERANCE = 1e-4
 """Numbers this close are the same, since a label `( 1.0 / 3.0 )` is often answered by `0.3333`."""
 ABSOLUTE_TOLERANCE = 1e-9
-"""Added to the relative tolerance, so that rounding noise around zero counts for nothing."""
+"""The absolute tolerance, added to the relative one for rounding noise around zero."""
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+)"
@@ -93,7 +93,7 @@ def _refusal(expression: str, why: str) -> ExpressionError:
 
 
 def _end_of_body(expression: str) -> int:
-    """Where the expression ends before an optional `=` and full stop."""
+    """The position where the expression ends, before an optional `=` and full stop."""
     tail = len(expression.rstrip())
     for mark in ".=":
         if expression[:tail].endswith(mark):

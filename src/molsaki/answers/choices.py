@@ -1,4 +1,4 @@
-r"""Reading one choice: by its letter in any dress, its text, its value, or a mention of its text.
+r"""Reading one choice: by its letter in any notation, its text, its value, or a mention of its text.
 
 Texts are compared as they are written first and folded after that (case, compatibility forms), so choices that fold
 together, such as `Rr` and `rr`, stay apart. Choices that are numbers are compared by value: `21.50` is `21.5`, and
@@ -21,7 +21,7 @@ from molsaki.answers.numbers import SENTENCE_END, ParsedValue, number_of_text, r
 from molsaki.records import CHOICE_LETTERS
 
 LIKENESS = 0.7
-"""How alike (`difflib`'s ratio) the text behind a letter must be to that letter's choice: `(e) Australia` is
+"""How alike (`difflib`'s ratio) the text after a letter must be to that letter's choice: `(e) Australia` is
 read as the choice `austrailia`, `(e) ice` is not read as `water cooler`."""
 
 _TYPOGRAPHY = str.maketrans(
@@ -87,7 +87,7 @@ def _options(choices: tuple[str, ...]) -> _Options:
 
 
 def right_choices(choices: Sequence[str], answer: str) -> frozenset[int]:
-    """The choices that an answer's text is: written as it is, or else folded; none where that leaves two texts."""
+    """The choices whose text equals an answer, exactly or else after folding; empty if two texts remain."""
     options = _options(tuple(choices))
     return frozenset(_whole(_forms(_plain(answer))[:3], options) or ())
 
@@ -143,7 +143,7 @@ def _without_article(folded: str) -> str:
 
 
 def _whole(forms: Sequence[str], options: _Options) -> list[int] | None:
-    """The choices that a whole text is, by the first form in which it is any; None where it is none.
+    """The choices that equal a whole text, by the first form in which one does; None if none does.
 
     Empty where choices that are written differently have that form.
     """
@@ -165,11 +165,11 @@ def _read_named(plain: str, options: _Options) -> ParsedValue:
     if whole is not None or _LETTERS.fullmatch(forms[0]):
         return ParsedValue(said, None, None, "ambiguous")
     if letters:
-        behind = _LETTER.split(plain, maxsplit=1)[-1]
-        return _by_letter(letters, _LETTER.sub(" ", plain), behind, said, options)
+        after = _LETTER.split(plain, maxsplit=1)[-1]
+        return _by_letter(letters, _LETTER.sub(" ", plain), after, said, options)
     if alone := _lone_letter(plain, options):
-        behind = alone.string[alone.end() :]
-        return _by_letter([alone[1]], behind, behind, said, options)
+        after = alone.string[alone.end() :]
+        return _by_letter([alone[1]], after, after, said, options)
     if any(value is not None for value in options.values) and any(map(str.isdigit, plain)):
         return _by_value(plain, options)
     return _by_mention(said, options)
@@ -188,10 +188,10 @@ def _lone_letter(plain: str, options: _Options) -> re.Match[str] | None:
     return alone
 
 
-def _by_letter(letters: Sequence[str], rest: str, behind: str, said: str, options: _Options) -> ParsedValue:
+def _by_letter(letters: Sequence[str], rest: str, after: str, said: str, options: _Options) -> ParsedValue:
     """The choice of one letter, if the text beside it is not another one's.
 
-    `rest` is all text without letters, `behind` what stands right behind the first one.
+    `rest` is all text without letters, `after` what stands right after the first one.
     """
     count = len(options.texts)
     indices = [CHOICE_LETTERS.index(letter.lower()) for letter in letters]
@@ -199,13 +199,13 @@ def _by_letter(letters: Sequence[str], rest: str, behind: str, said: str, option
     if len(lettered) != 1 or any(i >= count for i in indices):
         named = lettered or _named(_forms(rest)[-1], options.folded)
         return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
-    if _agrees(rest, behind, indices[0], options):
+    if _agrees(rest, after, indices[0], options):
         return _chosen(options, indices[0])
     return ParsedValue(said, None, None, "ambiguous")
 
 
-def _agrees(rest: str, behind: str, index: int, options: _Options) -> bool:
-    """Whether what stands beside a letter may be its choice."""
+def _agrees(rest: str, after: str, index: int, options: _Options) -> bool:
+    """Whether the text beside a letter may be its choice."""
     if _REASON.match(rest):
         return True
     forms = _forms(rest)
@@ -218,7 +218,7 @@ def _agrees(rest: str, behind: str, index: int, options: _Options) -> bool:
     if value is not None and forms[1] and (number := _number_beside(forms[1])) is not None:
         return same_number(number, value) or ("%" in rest and same_number(number * 100, value))
     named = _named(forms[-1], options.folded)
-    return options.folded[index] in named or (not named and _alike(behind, options.folded[index]))
+    return options.folded[index] in named or (not named and _alike(after, options.folded[index]))
 
 
 def _number_beside(text: str) -> float | None:
@@ -227,7 +227,7 @@ def _number_beside(text: str) -> float | None:
 
 
 def _by_value(plain: str, options: _Options) -> ParsedValue:
-    """The choice that has the value of what is said; where some choices are texts, else a mention."""
+    """The choice with the answer's value; if some choices are texts, else a mentioned choice."""
     reading = read_plain(" ".join(plain.split()).strip(_EDGE.replace(".", "")).rstrip("."))
     said = _forms(plain)[-1]
     if reading.value is not None:
@@ -248,7 +248,7 @@ def _of_value(value: float, options: _Options) -> list[int]:
 
 
 def _of_unit(plain: str, found: Sequence[int], options: _Options) -> list[int]:
-    """Of choices with one value those that have the unit that is said; all of them where none is said."""
+    """Of choices with the same value, those with the answer's unit; all of them if the answer has no unit."""
     said = set(_UNIT_WORD.findall(plain))
     if not said:
         return list(found)
@@ -286,7 +286,7 @@ def _chosen(options: _Options, index: int, exact: bool = True) -> ParsedValue:
 
 
 def _named(said: str, folded: Sequence[str]) -> set[str]:
-    """The choices' texts that a text is, starts with or mentions; one inside a longer one does not count."""
+    """The choices' texts that a text equals, starts with or mentions, without those inside a longer one."""
     if said in folded:
         return {said} if said else set()
     mentioned = {text for text in folded if text and _mentions(said, text)}
@@ -297,10 +297,10 @@ def _named(said: str, folded: Sequence[str]) -> set[str]:
     return {text for text in found if not any(text != other and _mentions(other, text) for other in found)}
 
 
-def _alike(behind: str, choice: str) -> bool:
-    """Whether what stands right behind a letter may be its choice: nothing, a reason, or much that text."""
-    said = _forms(behind)[-1]
-    if not said or behind.lstrip()[:1] in ",;-(":
+def _alike(after: str, choice: str) -> bool:
+    """Whether what stands right after a letter may be its choice: nothing, a reason, or much that text."""
+    said = _forms(after)[-1]
+    if not said or after.lstrip()[:1] in ",;-(":
         return True
     return choice.startswith(said) or _mentions(choice, said) or SequenceMatcher(None, said, choice).ratio() >= LIKENESS
 

@@ -1,4 +1,4 @@
-r"""LaTeX as people write answers in it: boxes with matched braces, and formulas as plain text.
+r"""LaTeX in answers: boxes with matched braces, and formulas as plain text.
 
 `plain_text` turns `\frac{1}{2}` into `((1)/(2))` and `72 \text{ cm}^{2}` into `72 cm^(2)`, which the readers of numbers
 and choices read. What has no plain form keeps its command, so nothing reads a number out of it: `\sqrt{16}` becomes
@@ -11,11 +11,11 @@ import re
 import unicodedata
 
 MAX_BOXES = 8
-"""More boxes in one answer are not read."""
+"""The largest number of boxes that are read in one answer."""
 MAX_BOX = 2000
-"""Nor is a box that holds more characters, with its end."""
+"""The largest number of characters of a box, its end included."""
 MAX_DEPTH = 30
-"""Nor are braces that nest deeper."""
+"""The deepest nesting of braces that is read."""
 
 BOX = re.compile("(?:\\\\(?:boxed|fbox|framebox)|\x08oxed)(?![a-zA-Z])")
 """A box's command, also where JSON has made a control character of its first letters."""
@@ -31,7 +31,7 @@ FORMULA = re.compile(
     re.DOTALL,
 )
 r"""A formula between dollar signs, `\(…\)` or `\[…\]`. The dollar signs have Pandoc's rule, by which `$5 to $10` is
-none: no space inside next to either, and no digit behind the second."""
+none: no space inside next to either, and no digit after the second."""
 _DOLLARS = re.compile(FORMULA.pattern.split(r"|\\\(")[0], re.DOTALL)
 _TOKEN = re.compile(r"\\[a-zA-Z]+\*?|\\.|[{}^_]|[^\\{}^_]+|\\", re.DOTALL)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -113,7 +113,7 @@ _CHARACTERS = str.maketrans(
 
 
 def box_content(text: str, position: int) -> tuple[int, int, int] | None:
-    r"""Where the content of a box starts and ends and where the box ends; `position` is behind `\boxed`.
+    r"""Where the content of a box starts and ends and where the box ends; `position` is after `\boxed`.
 
     `\boxed 5` and `\boxed5` have the next character, or number, for content. None if a brace is not closed.
     """
@@ -206,7 +206,7 @@ def _compatible(text: str) -> str:
 
 
 class _UnbalancedError(Exception):
-    """A brace without its fellow, or too many of them."""
+    """Braces that do not match, or nest too deeply."""
 
 
 class _Reader:
@@ -286,7 +286,7 @@ class _Reader:
         return _SYMBOLS.get(name, f"\\{name} ")
 
     def _degree(self) -> str:
-        """A root's degree in square brackets, if there is one."""
+        """A root's degree in square brackets, if it has one."""
         if self.done or not self.tokens[self.position].startswith("["):
             return ""
         degree, closing, rest = self.tokens[self.position].partition("]")

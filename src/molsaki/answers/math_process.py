@@ -1,4 +1,4 @@
-"""The process that math-verify runs in: one question a line on its input, one answer a line on its output.
+"""The process that runs math-verify: it reads one comparison per line and writes one result per line.
 
 It compares what strangers wrote, so it has a bound on its memory, and `math_values` ends it where it takes too long.
 """

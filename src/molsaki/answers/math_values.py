@@ -1,4 +1,4 @@
-r"""Whether two LaTeX values are the same: by their text where that says it, else by math-verify.
+r"""Comparison of two LaTeX values: by their text if it decides, else by math-verify.
 
 math-verify bounds its time by signals, which work in a main thread only and do not stop a long power of whole
 numbers. So it runs in a process of its own that is ended where it takes too long; the same holds in threads and in
@@ -23,7 +23,7 @@ from molsaki.errors import StageError
 
 START_SECONDS = 120.0
 SECONDS = 3.0
-"""How long the process may take to start, and to compare two values; what takes longer is not the same."""
+"""The time limits, in seconds, for the start of the process and for one comparison; on a timeout, values differ."""
 
 _RELATION = re.compile(r"[=<>≤≥≠]")
 _WORD = re.compile(r"[^\W\d_]{3,}")
@@ -68,7 +68,7 @@ def _canonical(formula: str) -> str:
 
 
 def _last_side(formula: str) -> str:
-    """The value that an equation states, or nothing where it states none."""
+    """The value that an equation states; empty if it states none."""
     first, *others = formula.replace("\\approx", "=").split("=")
     if not others:
         return formula
@@ -89,14 +89,14 @@ def _as_latex(formula: str) -> str:
 
 
 class _Grader:
-    """math-verify in a process that starts when it is first asked."""
+    """math-verify in a process that starts at the first comparison."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[str] | None = None
 
     def same(self, gold: str, said: str) -> bool:
-        """What math-verify says; False where it takes too long or runs out of memory."""
+        """The result of math-verify; False if it takes too long or runs out of memory."""
         with self.lock:
             process = self.process = self.process or self._start()
             assert process.stdin is not None
@@ -129,7 +129,7 @@ class _Grader:
         return process
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """End the process, if it is running."""
         process, self.process = self.process, None
         if process is not None:
             process.kill()

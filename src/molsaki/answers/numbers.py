@@ -17,9 +17,9 @@ from molsaki.answers.latex import FORMULA, boxes_of, has_math, marked, plain_tex
 from molsaki.errors import ExpressionError
 
 ROUNDING = 5e-3
-"""How far the sides of an answer such as `8 / 3 = 2.67` may be apart, relative to the first (or to 1)."""
+"""The tolerance between the sides of an answer such as `8 / 3 = 2.67`, relative to the first (or to 1)."""
 MAX_PARTS = 8
-"""The most values or sides of an equation that are looked for in one answer."""
+"""The largest number of values, or of sides of an equation, in one answer."""
 MAX_EXPRESSION = 200
 """The longest LaTeX value that is kept to be compared, in characters."""
 
@@ -118,7 +118,7 @@ def read_plain(answer: str) -> ParsedValue:
 
 
 def number_of_text(text: str) -> float | None:
-    """The number that a whole text is, units and LaTeX included; None for anything else."""
+    """The number of a text that is a number as a whole, units and LaTeX included; None for any other text."""
     boxes = boxes_of(text) if "\\" in text else []
     plain = plain_text(without_dollars(boxes[-1] if boxes else text)).strip(_EDGE)
     return _exact(plain) if any(map(str.isdigit, plain)) else None
@@ -150,7 +150,7 @@ def without_emphasis(answer: str) -> str:
 
 
 def _read_formula(content: str) -> ParsedValue:
-    """Read what is in a box: a number, or a LaTeX value that is kept as it stands."""
+    """Read the content of a box: a number, or a LaTeX value, which is kept unchanged."""
     inner = boxes_of(content)
     content = (inner[-1] if inner else content).strip().strip("$").strip()
     plain = without_emphasis(plain_text(marked(content)).strip().rstrip("."))
@@ -201,7 +201,7 @@ def _equation(answer: str) -> float | None:
 
 
 def _before_aside(answer: str) -> float | None:
-    """The value of `42 (six sevens)`; none where the parentheses hold another number."""
+    """The value of `42 (six sevens)`; None if the parentheses contain another number."""
     aside = _ASIDE.fullmatch(answer)
     if aside is None:
         return None
@@ -212,7 +212,7 @@ def _before_aside(answer: str) -> float | None:
 
 
 def _without_reason(answer: str) -> str | None:
-    """What stands before the reason that an answer is given with, if there is one: `42, since 6*7 = 42`."""
+    """The part of an answer before its reason, if it has one: `42, since 6*7 = 42`."""
     reason = _REASON.search(answer)
     return answer[: reason.start()].rstrip(_EDGE) if reason else None
 
@@ -248,7 +248,7 @@ def _unwrapped(answer: str) -> str:
 
 
 def _looks_cut(answer: str) -> bool:
-    """Whether an answer stops in the middle: nothing there, an open bracket, an operator at its end."""
+    """Whether an answer is cut off: empty, or with an open bracket or an operator at its end."""
     return (
         not answer
         or answer.count("(") > answer.count(")")

@@ -1,8 +1,7 @@
-"""Where a rationale ends and the answer starts, and what that answer is.
+"""Parsing of a completion: the end of its rationale, and its answer.
 
-One parser serves both ends of the pipeline: filtering what a teacher wrote and scoring what a student wrote.
-Two parsers that drift apart would keep rationales for answers that are scored as wrong. A reading that is not
-certain has a status that says so; it is never replaced by a guess.
+The same parser filters a teacher's outputs and scores a student's. Two different parsers would keep rationales for
+answers that are scored as wrong. An uncertain result has a status that says so, and is never replaced by a guess.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Status = Literal["ok", "none", "cut", "ambiguous", "unparsable"]
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What was read from a completion.
+    """The result of parsing a completion.
 
     Attributes:
         rationale: the text before the sentence that the answer was read from, without surrounding space; all of the
@@ -63,16 +62,16 @@ _PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
 _COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
-"""How many letters and digits may stand between two answer sentences, beside the answer, that say the same."""
+"""The largest number of letters and digits, besides the answer, between two sentences that repeat one answer."""
 
 
 def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     r"""Read a completion: a rationale, then an answer sentence such as "So the answer is (d) math problem".
 
     Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …`, `\boxed{…}` and `<answer>…</answer>`. They
-    are read behind the thinking, if there is some. Whatever follows an invented question does not count (a line that
-    starts with `Q:` or its like, or, after an answer, a new paragraph with a question mark). Of several answer
-    sentences before it the last readable one counts, as a writer who corrects himself would have it; `revised` says
+    are read after the thinking, if any. Text after an invented question is ignored; such a question is a line that
+    starts with `Q:` or the like or, after an answer, a new paragraph with a question mark. Among several answer
+    sentences before it the last readable one counts, since a later sentence may correct an earlier one; `revised` says
     whether it differs from another.
 
     Example:
@@ -83,8 +82,8 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
         0
 
     Args:
-        text: what a model wrote; anything at all, this never raises.
-        choices: the choices' texts, or nothing where the answer is a number or a LaTeX value.
+        text: the output of a model; any text is valid, and none raises.
+        choices: the choices' texts; empty if the answer is a number or a LaTeX value.
     """
     parts = split_thinking(text)
     kept = before_next_question(parts.summary)
@@ -98,14 +97,14 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
 
 
 def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
-    """Read a bare answer, which is what a student writes after `predict:`: an equation, a number or a choice.
+    """Read a bare answer, as a student writes after `predict:`: an equation, a number or a choice.
 
-    The first line that is not empty is read as the answer. Where it is none and an answer sentence is there,
-    the text is read as `parse_answer` reads it.
+    The first line that is not empty is read as the answer. If it is no answer and the text has an answer sentence,
+    the text is read as by `parse_answer`.
 
     Args:
-        text: what a model wrote; anything at all, this never raises.
-        choices: the choices' texts, or nothing where the answer is a number or a LaTeX value.
+        text: the output of a model; any text is valid, and none raises.
+        choices: the choices' texts; empty if the answer is a number or a LaTeX value.
     """
     parts = split_thinking(text)
     summary = parts.summary

@@ -1,4 +1,4 @@
-r"""Where a completion states its answer: "The answer is …", "Answer: …", "#### …", `\boxed{…}`, `<answer>…</answer>`.
+r"""Sentences that state an answer: "The answer is …", "Answer: …", "#### …", `\boxed{…}`, `<answer>…</answer>`.
 
 Headings, questions, suppositions ("if the answer is 5"), names ("let x be the answer") and a problem that is restated
 state no answer.
@@ -13,9 +13,9 @@ from itertools import islice
 from molsaki.answers.latex import AMOUNT_BEHIND, BOX, box_content
 
 MAX_SENTENCES = 32
-"""Text that names its answer more often than this only repeats itself; later sentences are not read."""
+"""The largest number of answer sentences that are read; a text with more only repeats itself."""
 MAX_MARKERS = 1000
-"""Nor is text read on behind so many occurrences of the word "answer"."""
+"""The largest number of occurrences of the word "answer" that are read."""
 MAX_REGION = 400
 """The longest piece of text, in characters, that is read as one answer."""
 _WINDOW = 100
@@ -104,7 +104,7 @@ _ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|<\|(?:begin|end)_of_box\|>", r
 
 @dataclass(frozen=True, slots=True)
 class AnswerSentence:
-    """An answer sentence: where it starts, and where what it says starts and ends."""
+    """An answer sentence: its start, and the start and end of the answer in it."""
 
     start: int
     region: int
@@ -112,7 +112,7 @@ class AnswerSentence:
 
 
 def state_answer(rationale: str, label: str) -> str:
-    """A rationale with its answer behind it, as this module finds it again.
+    """A rationale with its answer after it, as this module finds it again.
 
     The colon is for choices such as "not awake": without it the sentence would deny an answer.
     """
@@ -158,7 +158,7 @@ def find_answer_sentences(text: str) -> list[AnswerSentence]:
 
 
 def another_problem(text: str, start: int) -> int:
-    """Where, behind an answer, a new paragraph asks something; the text's end if none does."""
+    """Where, after an answer, a new paragraph asks something; the text's end if none does."""
     paragraph = _PARAGRAPH.search(text, start)
     question = text.find("?", paragraph.end()) if paragraph else -1
     return len(text) if question < 0 else question
@@ -170,7 +170,7 @@ def trimmed(rationale: str) -> str:
 
 
 def _end_of_restated(text: str) -> int:
-    """Where a problem that is restated at the start of a text ends; 0 if there is none."""
+    """The end of a problem that is restated at the start of a text; 0 if none is."""
     label = _PROBLEM_LABEL.search(text)
     if label is None or not _PREAMBLE.fullmatch(text, 0, label.start()):
         return 0
@@ -233,7 +233,7 @@ def _heading(text: str, match: re.Match[str]) -> tuple[AnswerSentence | None, bo
 
 
 def _tagged(text: str, match: re.Match[str]) -> tuple[AnswerSentence, bool]:
-    """What stands between answer tags; certain if it is one line."""
+    """The text between answer tags; certain if it is one line."""
     limit = min(len(text), match.end() + MAX_REGION)
     closing = _CLOSING_TAG.search(text, match.end(), limit)
     end = closing.start() if closing else limit

@@ -1,4 +1,4 @@
-"""What a completion is made of: thinking, the summary behind it, and left-over tokens of a chat template.
+"""The parts of a completion: thinking, the summary after it, and left-over tokens of a chat template.
 
 Models mark their thinking by tags of their own; a template may have written the opening one, so that a completion
 has the closing one alone; and a completion that was cut off has no closing one. The answer stands in the summary.

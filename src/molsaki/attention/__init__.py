@@ -1,7 +1,8 @@
-"""Stepwise attention: how much each reasoning step looks at each key, for every layer, at next to no cost.
+"""Stepwise attention: how much each reasoning step attends to each key, in every layer, at almost no extra cost.
 
-`reading` is the way in; `capture` gets at the layers; `kernels` has the ways to compute; `fused` and `columns` are
-the fast one's two halves; `spans` says which token is whose.
+`reading` has the public functions; `capture` intercepts the layers; `kernels` computes their attention, with `fused`
+or `flex` for the output and log-sum-exp and `columns` for the sums; `span_index` holds the tokens of steps and keys;
+`rules` and `masks` hold the attention masks.
 """
 
 from molsaki.attention.capture import padded_on_the_right

@@ -1,14 +1,13 @@
-"""How a reading gets at the attention of a running model, and leaves no trace.
+"""Captures the attention of a model during one forward pass, and restores the model afterwards.
 
-transformers sends every attention through `AttentionInterface`. For the time of one forward pass the model's
-configuration names our function there. The function finds the reading in a context variable, not among the
-keyword arguments: some models (stablelm) do not pass those on, and a context variable is each thread's own and can
-be nested.
+transformers calls every attention through `AttentionInterface`. During the forward pass the model's configuration
+names our function there. The function finds the capture in a context variable and not among the keyword arguments:
+some models (stablelm) do not pass those on, and a context variable is local to a thread and can be nested.
 
-Gradient checkpointing runs layers again during the backward pass, when the forward pass and its context are long
-over, and the second run must do what the first one did. So the checkpointing functions that the model's modules
-hold are wrapped for the same time: what they run is bound to the reading, and whenever it runs again it enters
-the reading again, as a replay that records nothing.
+Gradient checkpointing runs layers again during the backward pass, after the forward pass and its context have ended,
+and the second run must compute what the first one did. So the checkpointing functions of the model's modules are
+wrapped during the forward pass: each function that they run enters the capture again whenever it is repeated, as a
+replay that records nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from molsaki.errors import UnreadableModelError
 NAME = "molsaki"
 """Our function's name in transformers' interfaces."""
 
-# What a layer may hand to its attention that changes the weights in a way that is not known here.
+# Arguments of an attention whose effect on the weights no kernel here computes.
 _UNKNOWN_FORMULAS = {
     "position_bias": "a learned position bias",
     "indices": "sparse attention by an indexer",
@@ -48,7 +47,7 @@ _CHECKPOINT_FUNCTIONS = ("_gradient_checkpointing_func", "checkpoint_fn")
 
 @dataclass
 class LayerCapture:
-    """What one layer gave: for each request [R, S, K] or [R, H, S, K], and, if wanted, its values [R, T, D]."""
+    """One layer's attention for each request, [R, S, K] or [R, H, S, K], and on request its values [R, T, D]."""
 
     attention: tuple[Tensor, ...]
     values: Tensor | None
@@ -56,17 +55,17 @@ class LayerCapture:
 
 @dataclass
 class Capture:
-    """One reading of one model.
+    """The requests and results of one forward pass of one model.
 
     Attributes:
         model: the model that is read.
         requests: the steps and keys, at least one request.
-        kernel: how the attention is computed.
+        kernel: the kernel that computes the attention.
         want_values: keep the value states too, of the examples of the first request.
-        grad_enabled: gradients were wanted where the reading began.
-        layers: by module; emptied when the forward pass is over, since what is bound to a replay must not hold
-            the graph that holds it.
-        masks: the forms of the layers' masks.
+        grad_enabled: whether gradients were enabled when the capture began.
+        layers: the results by module. Emptied after the forward pass: replays refer to this object, and the graph
+            refers to the replays, so results kept here would form a reference cycle with the graph.
+        masks: the cached forms of the layers' masks.
     """
 
     model: PreTrainedModel
@@ -82,26 +81,27 @@ class Capture:
         self._requests = {self.requests[0].spans.step_RT.device: self.requests}
 
     def read(self, call: AttentionCall, replay: bool) -> Tensor:
-        """Compute a layer's attention, and record its stepwise attention unless this is a replay."""
+        """Compute a layer's attention [B, T, H, D_v], and record its stepwise attention unless this is a replay."""
         name = self.names[call.module]
+        # (B, T) of the queries and of the keys.
         tokens = tuple(call.query.shape[::2]), tuple(call.key.shape[::2])
         if getattr(call.module, "is_cross_attention", False) or tokens[0] != tokens[1]:
             raise UnreadableModelError(
-                f"Expected {name} to attend to the tokens that it is given; its queries and keys have "
+                f"Expected {name} to attend to its own input tokens; its queries and keys have "
                 f"[examples, tokens] {tokens}: cross-attention or a cache. Steps and keys are spans of one text; "
                 f"read decoder-only models, without past_key_values."
             )
         expected = self.requests[0].spans.step_RT.shape[1]
         if tokens[0][1] != expected:
             raise UnreadableModelError(
-                f"Expected {name} to see the {expected} tokens that have steps and keys; it sees "
-                f"{tokens[0][1]}. Something puts tokens of its own among them (prompt tuning, for example), and spans "
-                f"would lie on others; read the model without it."
+                f"Expected {name} to get the {expected} tokens that have steps and keys; it gets "
+                f"{tokens[0][1]}. Something adds tokens (prompt tuning, for example), which would shift the spans; "
+                f"read the model without it."
             )
         if not replay and self.grad_enabled and not torch.is_grad_enabled():
             raise UnreadableModelError(
-                f"Expected {name} to run with gradients, as they are wanted around it; it runs without. Gradient "
-                f"checkpointing with use_reentrant=True does that, and the attention loss would not reach the "
+                f"Expected {name} to run with gradients, which are enabled around the model; it runs without. Gradient "
+                f"checkpointing with use_reentrant=True causes this, and the attention loss would not reach the "
                 f'layer; use gradient_checkpointing_kwargs={{"use_reentrant": False}}, or read under '
                 f"torch.no_grad()."
             )
@@ -124,6 +124,7 @@ class Capture:
             )
         values = None
         if self.want_values:
+            # [B, G, T, D_v] to [R, T, G · D_v]: each key-value head once, side by side.
             values = spans.take(call.value).transpose(1, 2).flatten(2)
         self.layers[call.module] = LayerCapture(attention, values)
 
@@ -134,18 +135,18 @@ _padded_on_the_right: ContextVar[bool] = ContextVar("molsaki_padded_on_the_right
 
 @contextlib.contextmanager
 def capturing(capture: Capture) -> Iterator[None]:
-    """Run a forward pass under a reading; afterwards the model is as it was, whatever happened in between."""
+    """Run a forward pass under a capture, and restore the model afterwards, also after an error."""
     with _entered(capture, replay=False):
         yield
 
 
 @contextlib.contextmanager
 def padded_on_the_right(model: PreTrainedModel) -> Iterator[None]:
-    """Run a causal model on rows that are padded on the right, and whose outputs at padding nobody uses.
+    """Run a causal model on rows that are padded on the right and whose outputs at padding are not used.
 
-    The mask that the model is given may be all ones. No real token sees the padding, so attention needs no mask; and
-    nobody looks at the padding to find that out, for which the processor would wait for the device. An
-    implementation other than `sdpa` is left as it is, except under a reading.
+    The attention mask may be all ones. No real token attends to the padding, so attention needs no mask. This context
+    states that fact, since reading it off a mask would force a device sync. An implementation other than `sdpa` stays
+    as it is, except under a capture.
     """
     token = _padded_on_the_right.set(True)
     try:
@@ -183,17 +184,17 @@ def attention_forward(
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The function in transformers' `AttentionInterface`; its arguments are the interface's."""
+    """The function in transformers' `AttentionInterface`, with its arguments."""
     for name, what in _UNKNOWN_FORMULAS.items():
         if kwargs.get(name) is not None:
             raise UnreadableModelError(
-                f"Expected attention whose formula is known; {type(module).__name__} has {what} ({name}). Its "
-                f"weights would be read wrong; use another model."
+                f"Expected plain softmax attention; {type(module).__name__} has {what} ({name}), which molsaki does "
+                f"not support. Its weights would be wrong; use another model."
             )
     if attention_mask is not None and (not isinstance(attention_mask, Tensor) or attention_mask.dim() != 4):
         raise UnreadableModelError(
             f"Expected {type(module).__name__} to get a mask [B, H, T, T] or none; got {type(attention_mask).__name__} "
-            f"{list(attention_mask.shape)}. The model makes its masks by itself for another attention; load it with "
+            f"{list(attention_mask.shape)}. The model builds its masks itself, for another attention; load it with "
             f'attn_implementation="sdpa".'
         )
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
@@ -210,7 +211,7 @@ def attention_forward(
         sinks=s_aux,
     )
     found = _find(module)
-    # Another thread may run the model while this one's reading has it switched.
+    # Without a capture: another thread runs the model while a capture in this one has switched it.
     return (plain(call) if found is None else found[0].read(call, found[1])), None
 
 
@@ -218,9 +219,9 @@ def attention_forward(
 def attention_mask(*args: Any, **kwargs: Any) -> Tensor | None:
     """The function in transformers' `AttentionMaskInterface`: masks as for `sdpa`.
 
-    Under a reading, padding on the right is left out of causal masks: no real token can see it, and without a mask
-    the fastest kernels serve. Windows and padding on the left are handed on as a rule. What the model gives at
-    padding differs then from what it gives otherwise.
+    Under a capture, causal masks leave out padding on the right: no real token attends to it, and the fastest kernels
+    take no mask. Windows and padding on the left become a `MaskRule`. The model's outputs at padding positions then
+    differ from those without a capture.
     """
     known = _padded_on_the_right.get()
     if not args and (known or _active.get()):
@@ -232,7 +233,7 @@ def attention_mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 
 class _Switches:
-    """Which models are switched to our function, by how many readings, and what they had before."""
+    """The models that are switched to our function, with the number of open contexts and how to undo the switch."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -258,7 +259,7 @@ _switches = _Switches()
 
 
 def _switch(model: PreTrainedModel) -> Callable[[], None]:
-    """Name our function in the model's configuration and bind its checkpointing; returns what undoes it."""
+    """Name our function in the configuration and wrap the checkpointing; returns a function that undoes both."""
     configs = {id(config): config for config in (model.config, model.config.get_text_config(decoder=True))}
     implementations = [(config, config._attn_implementation_internal) for config in configs.values()]
     functions = [
@@ -291,7 +292,7 @@ def _bind_to_readings(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _replaying(function: Callable[..., Any], captures: tuple[Capture, ...]) -> Callable[..., Any]:
-    """The function as it is the first time; every time after, under the readings that the first run had."""
+    """Wrap a function so that its first call runs as it is and every later call replays under `captures`."""
     runs = 0
 
     def run(*args: Any, **kwargs: Any) -> Any:

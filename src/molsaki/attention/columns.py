@@ -1,11 +1,11 @@
 """Sums of attention weights over steps and keys, from the rows' log-sum-exp.
 
-For a key token j the weight is exactly exp(q_i·k_j·scale − e_i), where e_i is the log-sum-exp that fused attention
-computes anyway. So only [T, J] products are needed for the J key tokens, and never a matrix T × T. Between forward
-and backward nothing of that size is kept either: the weights are computed again.
+The weight of token i on key token j is exactly exp(q_i·k_j·scale − e_i), where e_i is the log-sum-exp that fused
+attention computes anyway. So the J key tokens need T × J products, and no T × T matrix. The backward pass computes
+the weights again instead of keeping them.
 
-Legend: R examples, H heads, G key-value heads, N = H / G heads that share one, T tokens, J key tokens, S steps,
-K keys, D head dimension; X is 1 for the mean over heads, and H where each head is wanted.
+Legend: R examples, H heads, G key-value heads, N = H / G query heads that share one of them, T tokens, J key tokens,
+S steps, K keys, D head dimension; X is 1 for the mean over heads and H for separate heads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from molsaki.attention.masks import MaskColumns
 from molsaki.attention.span_index import SpanIndex
 
-# Of a weight of 2e-35, beside which any sum is the same with and without it.
+# The logarithm of the smallest weight that is computed, 2e-35: adding it changes no float32 sum.
 _LOWEST_LOGARITHM = -80.0
 
 
@@ -35,19 +35,19 @@ def sum_over_spans(
     scale: float,
     heads: bool = False,
 ) -> Tensor:
-    """Stepwise attention A [R, S, K] of one layer, mean over its heads, from the log-sum-exp of its rows.
+    """Compute the stepwise attention A [R, S, K] of one layer from the log-sum-exp of its rows, mean over its heads.
 
     A[s, k] = (1/H) Σ_h Σ_{i ∈ step s} Σ_{j ∈ key k} exp(q_hi·k_hj·scale + bias_hij − e_hi)  (Eq. 2, 3 of the paper).
 
     Args:
-        query_RHTD: queries as attention takes them, after rotary embedding.
-        key_RGTD: keys likewise, before they are repeated over the heads that share them.
-        log_sum_exp_RHT: e, with its gradient.
-        mask: the mask on key tokens, or None.
+        query_RHTD: queries, after rotary embedding.
+        key_RGTD: keys, after rotary embedding and before they are repeated over the heads that share them.
+        log_sum_exp_RHT: e, differentiable.
+        mask: the mask at the key tokens, or None.
         spans: the steps and keys.
-        is_causal: without a mask, a token sees itself and what stands before it.
-        scale: what the scores are multiplied by.
-        heads: give each head's A, [R, H, S, K], in the place of their mean.
+        is_causal: without a mask, a token attends to itself and to earlier tokens.
+        scale: factor of the scores.
+        heads: return A per head, [R, H, S, K], instead of the mean.
 
     Returns:
         A in float32 (float64 for float64 queries), with gradients to queries, keys and log-sum-exp.
@@ -78,14 +78,23 @@ def sum_each_head(weights_RHTJ: Tensor, spans: SpanIndex) -> Tensor:
 
 def _sum_each_head(weights_RHTJ: Tensor, step_RT: Tensor, key_RJ: Tensor, spans: SpanIndex) -> Tensor:
     R, H, T, J = weights_RHTJ.shape
+    # Tokens to steps first, with X = H · J columns side by side: S is far below T, so the second sum is small.
     rows_RTX = weights_RHTJ.transpose(1, 2).reshape(R, T, H * J)
     rows_RSX = _segment_sum(rows_RTX, step_RT, spans.steps)
+    # Then key tokens to keys, with X = H · S columns side by side.
     columns_RJX = rows_RSX.view(R, spans.steps, H, J).permute(0, 3, 2, 1).reshape(R, J, H * spans.steps)
     sums_RKX = _segment_sum(columns_RJX, key_RJ, spans.keys)
     return sums_RKX.reshape(R, spans.keys, H, spans.steps).permute(0, 2, 3, 1)
 
 
 class _SumOverSpans(torch.autograd.Function):
+    """Eq. 2 and 3 with a hand-written backward pass, which keeps no [R, H, T, J] tensor.
+
+    With w_ij = exp(q_i·k_j·scale + bias_ij − e_i) and g_ij = dL/dA[step of i, key of j], the gradients are
+
+        dL/dq_i = Σ_j g_ij w_ij k_j·scale,    dL/dk_j = Σ_i g_ij w_ij q_i·scale,    dL/de_i = −Σ_j g_ij w_ij.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -109,6 +118,7 @@ class _SumOverSpans(torch.autograd.Function):
                     few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, some)
                     each_RHSK[some] = _sum_each_head(few.weights(), spans.step_RT[some], spans.key_RJ[some], spans)
             return each_RHSK
+        # Sum over heads first, one chunk of examples at a time: only [R, T, J] is kept for the sums over spans.
         mean_RTJ = query_RHTD.new_empty(R, T, spans.key_RJ.shape[1], dtype=dtype)
         with torch.autocast(query_RHTD.device.type, enabled=False):
             for some in _few_at_a_time(query_RHTD, spans):
@@ -121,7 +131,8 @@ class _SumOverSpans(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
         spans: SpanIndex = ctx.spans
-        # Every token takes its step's row and every key token its key's column; the dropped slots have gradient 0.
+        # [R, X, S + 1, K + 1]: `backward` looks up the gradient of each token's step and of each key token's key. The
+        # added row and column are for tokens of no step and key tokens of no key; their gradient is 0.
         grad_RXSK = grads[0] if ctx.heads else (grads[0] / query_RHTD.shape[1])[:, None]
         grad_RXSK = torch.nn.functional.pad(grad_RXSK, (0, 1, 0, 1))
         grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
@@ -134,11 +145,11 @@ class _SumOverSpans(torch.autograd.Function):
 
 
 _FEW_WEIGHTS = 2**19
-"""How many weights are computed at a time where examples are small: few enough for caches."""
+"""How many weights one chunk of short examples has: few enough for the caches of a CPU."""
 
 
 def _few_at_a_time(query_RHTD: Tensor, spans: SpanIndex) -> Iterator[slice]:
-    """Examples that are computed together: one of a long text, several of short ones, whose time is all in calls."""
+    """Slices of the examples: one long example at a time, or several short ones to save calls."""
     R, H, T, _ = query_RHTD.shape
     few = max(1, _FEW_WEIGHTS // (H * T * max(1, spans.key_RJ.shape[1])))
     for first in range(0, R, few):
@@ -146,7 +157,7 @@ def _few_at_a_time(query_RHTD: Tensor, spans: SpanIndex) -> Iterator[slice]:
 
 
 class _Few:
-    """A few examples of one layer. Legend: C these examples, X = C · H."""
+    """The weights of a few examples of one layer. Legend: C these examples, X = C · H."""
 
     def __init__(
         self,
@@ -165,6 +176,8 @@ class _Few:
         self.bias_CHTJ = None if bias_RHTJ is None else bias_RHTJ[some]
         self.log_sum_exp_CHT = log_sum_exp_RHT[some]
         self.query_XTD = query_RHTD[some].flatten(0, 1).to(dtype)
+        # Gather the J key tokens before anything is cast or repeated: [C, G, T, D] to [C, G, J, D], scaled, then
+        # repeated over the N heads that share them and flattened to [X, J, D] for batched products.
         key_CGTD = key_RGTD[some]
         C, G, _, D = key_CGTD.shape
         self.index_CGJD = spans.key_position_RJ[some][:, None, :, None].expand(C, G, -1, D)
@@ -173,36 +186,45 @@ class _Few:
         self.scaled_key_XJD = scaled_CGJD.repeat_interleave(self.shared_by, 1).flatten(0, 1)
 
     def weights(self) -> Tensor:
-        """The softmax weights of key tokens, [C, H, T, J]; 0 where they are not seen and for tokens of no step."""
+        """The softmax weights of key tokens, [C, H, T, J]; 0 at masked key tokens and in rows of no step."""
+        # q·k·scale − e in one call; the result is [X, T, J].
         scores_XTJ = torch.baddbmm(
             -self.log_sum_exp_CHT.flatten(0, 1)[..., None], self.query_XTD, self.scaled_key_XJD.transpose(1, 2)
         )
         scores_CHTJ = scores_XTJ.view(*self.log_sum_exp_CHT.shape, -1)
         if self.bias_CHTJ is not None:
             scores_CHTJ += self.bias_CHTJ
-        # A weight is at most exp(0); what is not seen may exceed that by any amount, and is bounded before the
-        # exponential. From below as well, since exponentials that underflow are dozens of times slower.
+        # A weight is at most exp(0), but a masked score may exceed e by any amount, so the clamp keeps it finite
+        # before `seen` sets it to 0. The lower bound avoids exponentials that underflow, which are dozens of times
+        # slower.
         return scores_CHTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_CHTJ)
 
     def backward(self, grad_CXSK: Tensor, grad_query_CHTD: Tensor, grad_key_CGTD: Tensor, grad_lse_CHT: Tensor) -> None:
-        """Write the gradients of queries and log-sum-exp, add that of keys."""
+        """Write the gradients of queries and log-sum-exp, and add to the gradient of keys.
+
+        The equations are in `_SumOverSpans`.
+        """
         step_CT, key_CJ = self.spans.step_RT[self.some], self.spans.key_RJ[self.some]
         X, S = grad_CXSK.shape[1:3]
+        # g: expand keys to key tokens, then steps to tokens, [C, X, S, K] to [C, X, T, J].
         grad_CXSJ = grad_CXSK.gather(3, key_CJ[:, None, None, :].expand(-1, X, S, -1))
         grad_CXTJ = grad_CXSJ.gather(2, step_CT[:, None, :, None].expand(-1, X, -1, key_CJ.shape[1]))
+        # g · w, [C, H, T, J]; all three gradients follow from it.
         grad_CHTJ = self.weights().mul_(grad_CXTJ)
         grad_lse_CHT.copy_(grad_CHTJ.sum(3).neg_())
         grad_XTJ = grad_CHTJ.flatten(0, 1)
         grad_query_CHTD.copy_(torch.bmm(grad_XTJ, self.scaled_key_XJD).view(grad_query_CHTD.shape))
         grad_XJD = torch.bmm(grad_XTJ.transpose(1, 2), self.query_XTD)
         C, G, _, D = grad_key_CGTD.shape
+        # Sum over the N heads that share a key head, and add to the key tokens' positions among the T.
         grad_CGJD = grad_XJD.view(C, G, self.shared_by, -1, D).sum(2).mul_(self.scale)
         grad_key_CGTD.scatter_add_(2, self.index_CGJD, grad_CGJD.to(grad_key_CGTD.dtype))
 
 
 def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:
-    """Add the rows of each segment; segment number `segments` is dropped."""
+    """Add the rows of each segment: [R, T, X] to [R, segments, X]; rows of segment number `segments` are dropped."""
     R, T, X = rows_RTX.shape
+    # One `index_add` over all examples: example r's segments start at r · (segments + 1).
     offset_R1 = torch.arange(R, device=segment_RT.device)[:, None] * (segments + 1)
     sums = rows_RTX.new_zeros(R * (segments + 1), X)
     sums = sums.index_add(0, (segment_RT + offset_R1).flatten(), rows_RTX.reshape(R * T, X))

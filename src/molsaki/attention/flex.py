@@ -1,7 +1,7 @@
-"""FlexAttention with its log-sum-exp: the fast way on GPUs.
+"""FlexAttention with its log-sum-exp: the fast kernel on GPUs.
 
-FlexAttention gives the log-sum-exp beside its output, and takes a gradient for both. It is compiled for its shapes
-when it first runs, and takes a mask as a rule, of which it skips the blocks that nobody sees.
+FlexAttention returns the log-sum-exp beside its output, both differentiable. It is compiled for its shapes on the
+first call, takes the mask as a function, and skips blocks of tokens that are masked as a whole.
 
 Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
 """
@@ -19,24 +19,24 @@ from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_bloc
 from molsaki.attention.rules import MaskRule
 
 FLEX_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
-"""What the compiled kernel takes."""
+"""The types that the compiled kernel supports."""
 SMALLEST_HEAD = 16
-"""The smallest head dimension that it takes."""
+"""The smallest head dimension that it supports."""
 DEVICES = ("cuda", "xpu")
-"""Where it is compiled into one kernel; on a CPU it has no backward pass."""
+"""The devices where it is compiled into one kernel; on a CPU it has no backward pass."""
 
 
 class BlockMaskCache:
-    """The block masks of the last two masks, for all layers that share one.
-
-    Without a mask there are the causal rule and none at all; both depend on the length alone.
-    """
+    """A cache of the block masks of the last two masks, for all layers that share them."""
 
     def __init__(self) -> None:
         self._known: list[tuple[Tensor, BlockMask]] = []
 
     def get(self, mask: Tensor | None, is_causal: bool, tokens: int, device: torch.device) -> BlockMask | None:
-        """The block mask of a bool mask [B or 1, H or 1, T, T], or of the causal rule; None where all is seen."""
+        """The block mask of a bool mask [B or 1, H or 1, T, T] or, without one, of the causal rule.
+
+        None without a mask and without the causal rule: every token attends to every token.
+        """
         if mask is None:
             return _causal(tokens, device) if is_causal else None
         if isinstance(mask, MaskRule):
@@ -51,30 +51,36 @@ class BlockMaskCache:
 
 @lru_cache(maxsize=32)
 def _causal(tokens: int, device: torch.device) -> BlockMask:
-    # It outlives the pass that it was made in, and a mask made in inference mode could take no part in a training.
+    # The cache outlives this forward pass, and training could not use a tensor created in inference mode.
     with torch.inference_mode(False):
         return blocks_of(MaskRule(1, tokens, None, None, device))
 
 
 _BLOCK = 128
-"""How many queries and keys FlexAttention has in a block."""
+"""The number of queries and of keys in a block of FlexAttention."""
 
 
 def blocks_of(rule: MaskRule) -> BlockMask:
-    """The block mask of a rule, made once."""
+    """The block mask of a rule, computed once."""
     if rule.blocks is None:
         rule.blocks = _from_rule(rule)
     return cast(BlockMask, rule.blocks)
 
 
 def _from_rule(rule: MaskRule) -> BlockMask:
-    """The blocks that are seen in part and those that are seen whole, by arithmetic: no pair of tokens is looked at."""
+    """Find partial and full blocks from the corners of each block, without evaluating the T × T pairs of tokens.
+
+    N blocks of queries are the rows and N blocks of keys the columns; `create_block_mask` would evaluate every pair.
+    """
     T, window, starts = rule.shape[2], rule.window or rule.shape[2], rule.starts_B111
     first_N = torch.arange(0, T, _BLOCK, device=rule.device)
     row_N1, column_N = first_N[:, None], first_N
     start = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=rule.device) if starts is None else starts
     last_row_N1, last_column_N = (row_N1 + _BLOCK).clamp(max=T) - 1, (column_N + _BLOCK).clamp(max=T) - 1
-    # Row − column takes all values between that of one corner and that of the other; seen are 0 … window − 1.
+    # A token attends to a key at the distance row − column of 0 … window − 1. Within a block the distance takes all
+    # values from row − last_column to last_row − column. So some pair is in reach if that range meets 0 … window − 1
+    # (with columns from the text's start), and all pairs are if it lies inside. Both are [B or 1, 1, N, N]. A block
+    # that the sequence ends in is never full, since FlexAttention would not mask the rest of it.
     begun_N = torch.maximum(column_N, start)
     some = (begun_N <= last_column_N) & (last_row_N1 >= begun_N) & (row_N1 - last_column_N < window)
     is_full_block = (row_N1 + _BLOCK <= T) & (column_N + _BLOCK <= T)
@@ -89,12 +95,13 @@ def _from_rule(rule: MaskRule) -> BlockMask:
 
 
 def _listed(blocks_B1NN: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks each row of blocks has, and which, those first."""
+    """Counts [B, 1, N] and indices [B, 1, N, N] of each row's blocks, selected ones first, as in `BlockMask`."""
     order = torch.argsort(blocks_B1NN.int(), dim=-1, descending=True, stable=True)
     return blocks_B1NN.sum(-1).int(), order.int().contiguous()
 
 
 def _from_dense(mask: Tensor) -> BlockMask:
+    """The block mask of any bool mask, by evaluating every pair of tokens."""
     B, H, T, _ = mask.shape
 
     def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -106,14 +113,14 @@ def _from_dense(mask: Tensor) -> BlockMask:
 def attention_with_log_sum_exp(
     query_BHTD: Tensor, key_BGTD: Tensor, value_BGTD: Tensor, blocks: BlockMask | None, *, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Attention and the log-sum-exp of its rows, both with gradients.
+    """Compute attention and the log-sum-exp of its rows, both differentiable.
 
     Args:
         query_BHTD: queries.
         key_BGTD: keys; each serves H / G heads and is not repeated.
         value_BGTD: values.
-        blocks: who sees whom, or None.
-        scale: what the scores are multiplied by.
+        blocks: the block mask, or None if every token attends to every token.
+        scale: factor of the scores.
 
     Returns:
         The output [B, H, T, D_v] and the log-sum-exp [B, H, T] in float32.

@@ -1,19 +1,20 @@
 """PyTorch's CPU flash attention with its log-sum-exp, both with exact gradients.
 
-`scaled_dot_product_attention` throws the log-sum-exp away, and the kernel's backward takes no gradient for it. It can
-be given one all the same. With P the softmax weights and dO the gradient of the output O, the kernel computes
+`scaled_dot_product_attention` discards the log-sum-exp, and the kernel's backward pass takes no gradient for it. The
+gradient can be passed through the output instead. With P the softmax weights, S the scores and dO the gradient of the
+output O, the kernel computes
 
     dS_ij = P_ij (dO_i·V_j − D_i)    with    D_i = dO_i·O_i ,
 
-and uses O for nothing else. A gradient g_i of row i's log-sum-exp adds g_i inside the bracket, so D_i − g_i is what
-the kernel must get: any O′_i = O_i − g_i c_i with dO_i·c_i = 1 in O's place gives it. The choice c = sign(dO) / ‖dO‖₁
-makes all terms of that sum alike in sign, so nothing cancels. Where the output of a row has no gradient at all (the
-last layer of a prompt, say) it gets one that is too small to be seen beside g_i, and the same holds.
+and uses O for nothing else. A gradient g_i of row i's log-sum-exp adds g_i inside the bracket, so the kernel must
+compute D_i − g_i. It does if O_i is replaced by any O′_i = O_i − g_i c_i with dO_i·c_i = 1. The choice
+c = sign(dO) / ‖dO‖₁ gives all terms of that product the same sign, so nothing cancels. A row whose output has no
+gradient (in the last layer of a prompt, for example) gets one that is negligible beside g_i, and the same holds.
 
-Within a sliding window some rows at a time see only the columns that they reach, so work and memory grow with
-T × window, and one small band of a bias serves them all.
+With a sliding window, blocks of rows attend only to the columns in their reach, so work and memory grow with
+T × window, and all blocks share one small band as their bias.
 
-Nothing is widened, copied into another layout or computed twice, so the kernel runs as fast as without.
+Nothing is cast up, copied into another layout or computed twice, so the kernel is as fast as without the log-sum-exp.
 
 Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
 """
@@ -30,11 +31,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 FLASH_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16})
-"""What the kernel takes here; float16 lacks the range that O′ needs."""
+"""The supported types; float16 lacks the range that O′ needs."""
 
-# The gradient of an output beside that of its row's log-sum-exp, below which it is not seen.
-_UNSEEN = 1e-12
-# The smallest gradient of a log-sum-exp that is taken for one; _UNSEEN of it is still a normal float32.
+# The ratio of an output's gradient (L1 norm) to that of its row's log-sum-exp, below which it is negligible.
+_NEGLIGIBLE = 1e-12
+# The smallest gradient of a log-sum-exp that is not taken for 0; _NEGLIGIBLE times it is still a normal float32.
 _SMALLEST = 1e-24
 
 
@@ -48,17 +49,16 @@ def attention_with_log_sum_exp(
     scale: float,
     window: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Attention on a CPU, and the log-sum-exp of its rows.
+    """Compute attention on a CPU, and the log-sum-exp of its rows.
 
     Args:
         query_BHTD: queries.
-        key_BGTD: keys; each serves H / G heads and is not repeated where the kernel can share it.
+        key_BGTD: keys; each serves H / G heads and is repeated only where the kernel cannot share it.
         value_BGTD: values, of the same head dimension as the keys.
-        bias_BHTT: what is added to the scores ([B or 1, H or 1, T, T], in the queries' type), or None. It gets no
-            gradient.
-        is_causal: a token sees itself and what stands before it; only without a bias.
-        scale: what the scores are multiplied by.
-        window: how many tokens a token sees at most, itself among them; only with `is_causal`.
+        bias_BHTT: [B or 1, H or 1, T, T] in the queries' type, added to the scores; or None. It gets no gradient.
+        is_causal: a token attends to itself and to earlier tokens; only without a bias.
+        scale: factor of the scores.
+        window: the largest number of tokens that a token attends to, itself included; only with `is_causal`.
 
     Returns:
         The output [B, H, T, D] and the log-sum-exp [B, H, T] (float32 for bfloat16).
@@ -72,10 +72,11 @@ def attention_with_log_sum_exp(
 
 @lru_cache(maxsize=1)
 def kernel_shares_keys() -> bool:
-    """Whether this PyTorch's kernel takes fewer key heads than query heads.
+    """Whether the kernel of this PyTorch supports fewer key heads than query heads.
 
-    A kernel that does not would read beyond the keys, so `scaled_dot_product_attention` is asked, which knows: what it
-    keeps for the backward pass is what it gave the kernel.
+    A kernel without that support would read out of bounds, so this does not call it. It calls
+    `scaled_dot_product_attention`, which knows, and checks the tensors saved for the backward pass: they are those
+    that the kernel got, with one key head (shared) or two (repeated).
     """
     kept: list[int] = []
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
@@ -110,7 +111,7 @@ class _FlashAttention(torch.autograd.Function):
             )
             for part in parts
         ]
-        # The kernel's outputs lie as [B, T, H, D] in memory, and so does the whole.
+        # The kernel's outputs are laid out as [B, T, H, D] in memory. Concatenate along T in that layout to keep it.
         if len(done) == 1:
             out_BHTD, log_sum_exp_BHT = done[0]
         else:
@@ -151,7 +152,8 @@ class _FlashAttention(torch.autograd.Function):
         if len(parts) == 1:
             return *of(parts[0]), None, None, None, None
         query_grad = torch.empty_like(query)
-        # A key gets a share from each part that reaches it; in bfloat16 every addition would round.
+        # Each row belongs to one part, but a key gets gradients from every part that reaches it. They are summed in
+        # float32, since bfloat16 would round each sum.
         wide = torch.promote_types(key.dtype, torch.float32)
         key_grad, value_grad = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
         for part in parts:
@@ -162,12 +164,12 @@ class _FlashAttention(torch.autograd.Function):
 
 
 _ROWS = 256
-"""How many rows of windowed attention are computed at a time: few columns beyond the window, and not too many calls."""
+"""The rows of one part of windowed attention: fewer waste fewer columns beyond the window, but need more calls."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Some rows of an attention matrix, the columns that they reach, and how they see those."""
+    """A block of rows of the attention matrix, the columns in its reach, and its bias or causal rule."""
 
     rows: slice
     columns: slice
@@ -176,32 +178,38 @@ class _Part:
 
 
 def _parts(query_BHTD: Tensor, bias_BHTT: Tensor | None, is_causal: bool, window: int | None) -> Iterator[_Part]:
+    """One part without a window; with one, a part for every `_ROWS` rows."""
     T = query_BHTD.shape[2]
     if window is None or window >= T:
         yield _Part(slice(0, T), slice(0, T), bias_BHTT, is_causal)
         return
-    # Row i of any rows sees the columns i … i + window − 1 of those that begin window − 1 before the first row.
+    # The band [_ROWS, _ROWS + window − 1] is the same for every part: with columns counted from window − 1 before the
+    # part's first row, row i attends to the columns i … i + window − 1.
     band = query_BHTD.new_zeros(_ROWS, _ROWS + window - 1)
     row, column = torch.arange(_ROWS)[:, None], torch.arange(_ROWS + window - 1)
     band.masked_fill_((column < row) | (column >= row + window), -torch.inf)
     for first in range(0, T, _ROWS):
         end, before = min(first + _ROWS, T), first - window + 1
+        # At the beginning of the text `before` is negative: the band loses the columns before token 0.
         columns = slice(max(0, before), end)
         bias = band[None, None, : end - first, columns.start - before : end - before]
         yield _Part(slice(first, end), columns, bias, False)
 
 
 def _carry(log_sum_exp_grad_BHT: Tensor, out_BHTD: Tensor, out_grad_BHTD: Tensor) -> tuple[Tensor, Tensor]:
-    """O′ and dO with dO·O′ = dO·O − g: the output and its gradient with the log-sum-exp's gradient in them."""
+    """O′ and dO, both [B, H, T, D], with dO·O′ = dO·O − g in each row (see the module's docstring)."""
     g_BHT = log_sum_exp_grad_BHT
     norm_BHT = torch.linalg.vector_norm(out_grad_BHTD, ord=1, dim=-1, dtype=g_BHT.dtype)
-    unseen_BHT = g_BHT.abs() * _UNSEEN
-    weak_BHT = norm_BHT <= unseen_BHT
+    # Rows whose output gradient is negligible beside g would divide by almost 0. Where g matters, they get the gradient
+    # that is constant over D and has the norm |g| · _NEGLIGIBLE; where g is 0 too, they keep their output.
+    negligible_BHT = g_BHT.abs() * _NEGLIGIBLE
+    weak_BHT = norm_BHT <= negligible_BHT
     replaced_BHT = weak_BHT & (g_BHT.abs() > _SMALLEST)
     if bool(replaced_BHT.any()):
-        each_BHT1 = (unseen_BHT / out_BHTD.shape[-1])[..., None].to(out_BHTD.dtype)
+        each_BHT1 = (negligible_BHT / out_BHTD.shape[-1])[..., None].to(out_BHTD.dtype)
         out_grad_BHTD = torch.where(replaced_BHT[..., None], each_BHT1, out_grad_BHTD)
-        norm_BHT = torch.where(replaced_BHT, unseen_BHT, norm_BHT)
+        norm_BHT = torch.where(replaced_BHT, negligible_BHT, norm_BHT)
+    # O′ = O − sign(dO) · g / ‖dO‖₁.
     share_BHT = (g_BHT / norm_BHT).masked_fill_(weak_BHT & ~replaced_BHT, 0.0)
     shares_BHT1 = share_BHT[..., None].to(out_BHTD.dtype)
     return torch.addcmul(out_BHTD, out_grad_BHTD.sign(), shares_BHT1, value=-1.0), out_grad_BHTD

@@ -1,14 +1,14 @@
 """Ways to compute one layer's attention together with its sums over steps and keys.
 
-    lse           CPU flash attention and its log-sum-exp: T × J weights beside the plain attention
-    flex          FlexAttention and its log-sum-exp, compiled; the same on GPUs
-    second-pass   the model's fused attention, then once more with the keys' one-hot columns in the values' place;
-                  for any device and any mask, and for dropout; in half precision its weights are rounded to that
-    eager         the whole T × T matrix; for soft caps and as the reference
+    lse           CPU flash attention with its log-sum-exp; computes T × J weights on top of the attention itself
+    flex          the same on GPUs, with compiled FlexAttention
+    second-pass   the model's fused attention, then a second call with one-hot key columns as the values; works on
+                  any device, with any mask and with dropout; in half precision the weights are rounded
+    eager         the whole T × T matrix; for soft caps, and as the reference
 
-Each gives the attention output that `sdpa` or `eager` gives, within rounding. Where attention has dropout, the
-output has it as the model wants and the weights are read without it: what is compared with the teacher's is where
-the layer looks, not one noisy draw of it. (`output_attentions` would give the draw.)
+Each kernel returns the attention output of `sdpa` or `eager`, within rounding. Dropout applies to the output and not
+to the weights: the loss compares the attention distribution with the teacher's, not one noisy sample of it.
+(`output_attentions` returns the sample.)
 
 Legend: B batch, R examples that take part, H heads, G key-value heads, T tokens, S steps, K keys, D head dimension.
 """
@@ -42,19 +42,20 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What a layer hands to the attention interface.
+    """The arguments that a layer passes to the attention interface.
 
     Attributes:
         module: the layer's attention module.
         query: [B, H, T, D].
         key: [B, G, T, D].
         value: [B, G, T, D_v].
-        mask: None, or bool (True where attended; perhaps a rule) or float (added) of shape [B or 1, H or 1, T, T].
+        mask: [B or 1, H or 1, T, T], bool (True where attended; may be a `MaskRule`) or float (added to the scores);
+            or None.
         dropout: probability, 0 outside training.
-        scale: what the scores are multiplied by.
-        is_causal: without a mask, a token sees itself and what stands before it.
+        scale: factor of the scores.
+        is_causal: without a mask, a token attends to itself and to earlier tokens.
         softcap: scores become softcap · tanh(score / softcap), or None.
-        sinks: a score [H] that takes part in each row's softmax and has no value, or None.
+        sinks: [H], a score that takes part in each row's softmax and has no value; or None.
     """
 
     module: nn.Module
@@ -72,22 +73,22 @@ class AttentionCall:
 def attend(
     call: AttentionCall, requests: Sequence[SpanRequest], kernel: Kernel, masks: MaskCache
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer's attention, and the stepwise attention of each request.
+    """Compute one layer's attention, and the stepwise attention of each request.
 
-    The layer's output, its log-sum-exp or its weights are computed once, however many requests there are.
+    All requests share one output and one log-sum-exp (or one weight matrix).
 
     Args:
-        call: what the layer handed over.
-        requests: the steps and keys, each with or without the mean over heads.
-        kernel: a way to compute it, or "auto".
-        masks: the forms of the masks of this forward pass.
+        call: the layer's arguments.
+        requests: the steps and keys, each per head or as the mean over heads.
+        kernel: the name of a kernel, or "auto".
+        masks: the cached forms of this forward pass's masks.
 
     Returns:
-        The output [B, T, H, D_v] as the attention interface wants it, and for each request A [R, S, K], or
-        [R, H, S, K] of each head, in float32 or float64.
+        The output [B, T, H, D_v] in the layout of the attention interface, and for each request A [R, S, K], or
+        [R, H, S, K] per head, in float32 or float64.
 
     Raises:
-        InputError: the kernel that was asked for cannot serve this layer.
+        InputError: the requested kernel cannot compute this layer.
     """
     if kernel == "auto":
         kernel, why = _choose(call)
@@ -107,7 +108,7 @@ def attend(
 
 
 def plain(call: AttentionCall) -> Tensor:
-    """The attention output alone, for a layer that nobody reads."""
+    """Compute the attention output [B, T, H, D_v] alone, for a layer without requests."""
     if isinstance(call.mask, MaskRule):
         fast = _fast_kernel(call)
         if _why_not(fast, call) is None:
@@ -134,13 +135,13 @@ def _fast_kernel(call: AttentionCall) -> Kernel:
 
 def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
     if kernel not in KERNELS:
-        return f"there is no such kernel, only {', '.join(KERNELS)}"
+        return f"it is not a kernel; the kernels are {', '.join(KERNELS)}"
     if kernel == "eager":
         return None
     if call.softcap is not None:
-        return "the scores have a soft cap, which fused attention does not know"
+        return "the scores have a soft cap, which fused attention does not support"
     if kernel == "second-pass":
-        return None if call.sinks is None else "the rows have sinks, which fused attention does not know"
+        return None if call.sinks is None else "the rows have sinks, which fused attention does not support"
     if call.dropout > 0:
         return f"attention has a dropout of {call.dropout}"
     if call.mask is not None and call.mask.requires_grad:
@@ -150,9 +151,9 @@ def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
 
 def _why_not_flash(call: AttentionCall) -> str | None:
     if call.query.device.type != "cpu":
-        return f"the log-sum-exp is read on CPUs, these tensors are on {call.query.device.type}"
+        return f"it runs on CPUs only; these tensors are on {call.query.device.type}"
     if call.query.dtype not in FLASH_DTYPES:
-        return f"CPU flash attention does not take {call.query.dtype}"
+        return f"CPU flash attention does not support {call.query.dtype}"
     if call.value.shape[-1] > call.key.shape[-1]:
         return "the values are wider than the keys"
     return None
@@ -162,17 +163,17 @@ def _why_not_flex(call: AttentionCall) -> str | None:
     if call.query.device.type not in flex.DEVICES and torch.is_grad_enabled() and call.query.requires_grad:
         return f"FlexAttention has no backward pass on {call.query.device.type}"
     if call.query.dtype not in flex.FLEX_DTYPES:
-        return f"FlexAttention does not take {call.query.dtype}"
+        return f"FlexAttention does not support {call.query.dtype}"
     if min(call.query.shape[-1], call.value.shape[-1]) < flex.SMALLEST_HEAD:
         return f"the heads are narrower than {flex.SMALLEST_HEAD}"
     if call.mask is not None and call.mask.dtype != torch.bool:
-        return "the mask is added to the scores, and FlexAttention takes one that is seen or not"
+        return "the mask is added to the scores, and FlexAttention supports bool masks only"
     return None
 
 
 @lru_cache(maxsize=64)
 def _log_once(kernel: Kernel, reason: str) -> None:
-    _logger.info("stepwise attention is read by the kernel %r (%s)", kernel, reason)
+    _logger.info("stepwise attention uses the kernel %r (%s)", kernel, reason)
 
 
 def _by_log_sum_exp(
@@ -188,7 +189,7 @@ def _by_log_sum_exp(
         out, log_sum_exp = _flash(call, query, key, value, added)
 
     def sums(request: SpanRequest) -> Tensor:
-        """A from the weights [R, H, T, J] of the request's own key tokens; output and log-sum-exp serve all."""
+        """A [R, S, K] or [R, H, S, K] of one request, from its own weights [R, H, T, J] and the shared log-sum-exp."""
         spans = request.spans
         columns = None if mask is None else masks.columns(mask, spans, query.dtype)
         parts = spans.take(query), spans.take(key), spans.take(log_sum_exp)
@@ -201,12 +202,14 @@ def _by_log_sum_exp(
 def _flash(
     call: AttentionCall, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Output [B, H, T, D_v] and log-sum-exp [B, H, T] on a CPU; the mask is a rule or is added."""
+    """Output [B, H, T, D_v] and log-sum-exp [B, H, T] on a CPU; the mask is a rule or a bias of the scores."""
     D, D_v = query.shape[-1], value.shape[-1]
+    # The kernel requires D_v = D. Zero columns of the values yield zero columns of the output, cut off below.
     if D_v < D:
         value = nn.functional.pad(value, (0, D - D_v))
     if isinstance(mask, MaskRule):
-        # Positions are in queries and keys already, so a text may lie anywhere as long as it lies in one piece.
+        # Rotary embedding has already encoded the positions, so rows may move as long as their order stays. With the
+        # padding on the right, the causal rule alone hides it.
         query, key, value = (mask.pad_on_the_right(x) for x in (query, key, value))
         options: dict[str, Any] = {"is_causal": True, "scale": call.scale, "window": mask.window}
         out, log_sum_exp = attention_with_log_sum_exp(query, key, value, None, **options)
@@ -227,15 +230,20 @@ def _flex(
 
 
 def _with_sinks(out: Tensor, log_sum_exp: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Output and log-sum-exp of rows that share their weight with a sink."""
+    """Add the sinks to the softmax of each row: output [B, H, T, D_v] and log-sum-exp [B, H, T]."""
     if sinks is None:
         return out, log_sum_exp
+    # A sink of score c extends the denominator: e' = log(exp(e) + exp(c)). It has no value, so it only scales the
+    # output, by exp(e − e').
     with_sink = torch.logaddexp(log_sum_exp, sinks.to(log_sum_exp.dtype)[None, :, None])
     return out * (log_sum_exp - with_sink).exp().to(out.dtype)[..., None], with_sink
 
 
 def _second_pass(call: AttentionCall, request: SpanRequest) -> Tensor:
-    """A [R, S, K], or [R, H, S, K] of each head, from fused attention over one-hot columns."""
+    """A [R, S, K], or [R, H, S, K] per head, from fused attention over one-hot columns.
+
+    With V[j, k] = 1 if token j belongs to key k, the output softmax(QKᵀ) V is the weight of each token on each key.
+    """
     spans, heads = request.spans, request.heads
     R, T = spans.step_RT.shape
     D = call.key.shape[-1]
@@ -247,12 +255,15 @@ def _second_pass(call: AttentionCall, request: SpanRequest) -> Tensor:
         dropout=0.0,
     )
     parts = []
-    # The columns stand in the values' place and must be as wide as the keys for fused attention to take them.
+    # Fused attention requires values as wide as the keys, so each call sums D of the K keys.
     for first in range(0, spans.keys, D):
+        # [R, J]: the column of each key token in this call; D, a dropped column, for the keys of other calls.
         here_RJ = torch.where((spans.key_RJ >= first) & (spans.key_RJ < first + D), spans.key_RJ - first, D)
+        # [R, T + 1, D + 1]: the last row and the last column take the tokens of other calls and are cut off.
         columns_RTD = call.query.new_zeros(R, T + 1, D + 1)
         position_RJ = torch.where(here_RJ < D, spans.key_position_RJ, T)
         columns_RTD[torch.arange(R, device=here_RJ.device)[:, None], position_RJ, here_RJ] = 1.0
+        # All heads share the columns: an expanded view, without a copy.
         columns_RGTD = columns_RTD[:, None, :T, :D].expand(-1, call.key.shape[1], -1, -1)
         weights_RTHD = _sdpa(replace(again, value=columns_RGTD))[..., : min(D, spans.keys - first)]
         weights_RTHD = weights_RTHD.to(torch.promote_types(weights_RTHD.dtype, torch.float32))
@@ -260,28 +271,32 @@ def _second_pass(call: AttentionCall, request: SpanRequest) -> Tensor:
     if not heads:
         return sum_over_steps(torch.cat(parts, dim=2), spans)
     columns_RTHK = torch.cat(parts, dim=3)
+    # Sum the rows of each step with heads and keys side by side (X = H · K), then separate them again.
     sums_RSX = sum_over_steps(columns_RTHK.flatten(2), spans)
     return sums_RSX.view(R, spans.steps, *columns_RTHK.shape[2:]).transpose(1, 2)
 
 
 def _sum_weights(weights_BHTT: Tensor, request: SpanRequest) -> Tensor:
-    """A [R, S, K], or [R, H, S, K] of each head, from the whole matrix."""
+    """A [R, S, K], or [R, H, S, K] per head, from the whole matrix."""
     spans = request.spans
     R, T = spans.step_RT.shape
     weights_RHTT = spans.take(weights_BHTT)
     if request.heads:
         index_RHTJ = spans.key_position_RJ[:, None, None, :].expand(-1, weights_RHTT.shape[1], T, -1)
         return sum_each_head(weights_RHTT.gather(3, index_RHTJ), spans)
+    # The mean over heads first: what follows works on [R, T, J] instead of [R, H, T, J].
     weights_RTJ = weights_RHTT.mean(1).gather(2, spans.key_position_RJ[:, None, :].expand(R, T, -1))
     return sum_over_keys(sum_over_steps(weights_RTJ, spans), spans)
 
 
 def _weights(call: AttentionCall) -> Tensor:
     """Softmax weights [B, H, T, T] in float32 or float64, as the models' own eager attention computes them."""
+    # [B, G, T, D] to [B, H, T, D]: each key head serves H / G query heads.
     shared = call.query.shape[1] // call.key.shape[1]
     key = call.key.repeat_interleave(shared, 1)
     scores = torch.matmul(call.query, key.transpose(2, 3)) * call.scale
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    # The models' own order: scale, soft cap, mask, softmax.
     if call.softcap is not None:
         scores = torch.tanh(scores / call.softcap) * call.softcap
     if call.mask is not None:
@@ -293,11 +308,13 @@ def _weights(call: AttentionCall) -> Tensor:
         scores = scores.masked_fill(future, torch.finfo(scores.dtype).min)
     if call.sinks is None:
         return torch.softmax(scores, dim=-1)
+    # Sinks are one more column [B, H, T, 1] of the scores, which is dropped after the softmax.
     sinks = call.sinks.to(scores.dtype)[None, :, None, None].expand(*scores.shape[:3], 1)
     return torch.softmax(torch.cat([scores, sinks], dim=-1), dim=-1)[..., :-1]
 
 
 def _weighted_values(call: AttentionCall, weights_BHTT: Tensor) -> Tensor:
+    """The output [B, T, H, D_v], with dropout on the weights."""
     value = call.value.repeat_interleave(call.query.shape[1] // call.value.shape[1], 1)
     weights_BHTT = nn.functional.dropout(weights_BHTT.to(value.dtype), call.dropout)
     return torch.matmul(weights_BHTT, value).transpose(1, 2).contiguous()
@@ -314,7 +331,7 @@ def _written_out(call: AttentionCall) -> AttentionCall:
 
 
 def _autocast(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor]:
-    """Under autocast, the types that `scaled_dot_product_attention` would cast to."""
+    """Query, key and value, cast under autocast as `scaled_dot_product_attention` casts them."""
     device = call.query.device.type
     if not torch.is_autocast_enabled(device):
         return call.query, call.key, call.value

@@ -22,15 +22,15 @@ from molsaki.errors import InputError, UnreadableModelError
 
 @dataclass(frozen=True)
 class AttentionReading:
-    """What one forward pass gave.
+    """The results of one forward pass.
 
     Attributes:
-        attention: [R, L, S, K], stepwise attention of every layer, mean over heads, for the examples that take part;
-            of every head, [R, Σ_l H_l, S, K], the first layer's heads first, where each was asked for.
+        attention: [R, L, S, K], stepwise attention of every layer, mean over heads, for the examples that are read;
+            with `heads`, of every head, [R, Σ_l H_l, S, K], the first layer's heads first.
         values: value states [R, T, D_l] of every layer, all value heads side by side, each head once; None if they
-            were not asked for.
+            were not requested.
         outputs: the model's own outputs for the whole batch.
-        heads: how many heads H_l each layer has; None if their mean was read.
+        heads: the number of heads H_l of each layer; None if their mean was read.
     """
 
     attention: Tensor
@@ -74,7 +74,7 @@ def stepwise_attention(
     kernel: Kernel = "auto",
     **model_inputs: Any,
 ) -> Tensor | tuple[Tensor, Any]:
-    """Where each step's tokens look on the keys, for every layer, with gradients.
+    """Compute how much each step attends to each key, for every layer, with gradients.
 
     A_l[s, k] = (1/H) Σ_h Σ_{i ∈ step s} Σ_{j ∈ key k} I_lh[i, j], I the softmax weights (Eq. 2, 3 of the paper).
     Attention dropout, if the model trains with it, is in the model's outputs and not in A.
@@ -95,9 +95,9 @@ def stepwise_attention(
         attention_mask: [B, T], 1 at real tokens; None when all are. Padding on the right is the fastest.
         step_of_token: LongTensor [B, T], the step of each token, −1 for none.
         key_of_token: LongTensor [B, T], the key of each token, −1 for none.
-        return_outputs: give the pair (A, the model's own outputs), for loss and attention in one pass.
-        kernel: "auto", or a way of `molsaki.attention.kernels` by name.
-        **model_inputs: handed to the model, such as `labels`.
+        return_outputs: return the pair (A, the model's own outputs), for loss and attention in one pass.
+        kernel: "auto", or the name of a kernel of `molsaki.attention.kernels`.
+        **model_inputs: passed to the model, such as `labels`.
 
     Returns:
         A [B, L, S, K] in float32 (float64 for such a model), S and K the largest index + 1; 0 for steps and keys
@@ -145,7 +145,7 @@ def read_attention(
         (torch.Size([1, 4, 2, 2]), 2)
 
     Args:
-        model: as there.
+        model: as in `stepwise_attention`.
         input_ids: as there.
         attention_mask: as there.
         step_of_token: as there, for the whole batch.
@@ -154,7 +154,7 @@ def read_attention(
         steps: S; the largest index + 1 by default.
         keys: K; likewise.
         values: keep every layer's value states, for a `LayerRouter`.
-        heads: read each head of every layer in the place of their mean.
+        heads: read each head of every layer instead of their mean.
         kernel: as there.
         **model_inputs: as there.
 
@@ -185,15 +185,14 @@ def read_spans(
     kernel: Kernel = "auto",
     **model_inputs: Any,
 ) -> AttentionReading:
-    """Read the stepwise attention on spans that were made and checked beforehand.
+    """Read the stepwise attention on spans that are already checked.
 
-    As `read_attention`, for a training loop: checking spans means looking at them, and on an accelerator the
-    processor would wait for it.
+    As `read_attention`, for a training loop: checking the spans on an accelerator would force a device sync.
 
     Args:
-        model: as there.
+        model: as in `read_attention`.
         input_ids: as there.
-        attention_mask: as there; None too where all padding is on the right and what stands there is not used.
+        attention_mask: as there; also None if all padding is on the right and the outputs there are not used.
         spans: from `make_span_index`.
         values: as there.
         heads: as there.
@@ -220,7 +219,7 @@ def read_many_spans(
 ) -> list[AttentionReading]:
     """Read the stepwise attention on several sets of spans in one forward pass.
 
-    Each reading is what `read_spans` gives for its spans, number for number; a layer's attention is computed once.
+    Each reading equals that of `read_spans` for its spans, number for number; a layer's attention is computed once.
 
     Args:
         model: as for `read_attention`.

@@ -1,8 +1,8 @@
-"""Masks as rules: causal attention within a sliding window, over texts padded on the left, in no memory at all.
+"""Masks as rules: causal attention within a sliding window, over texts padded on the left, without T × T memory.
 
-transformers writes such masks out as T × T bools for every example. What they say is two things: how far back a token
-sees, and where each text begins. A `MaskRule` says these to the kernels that can use them, and is to all others the
-tensor that transformers would have made: it is written out once something computes with it.
+transformers materializes such masks as T × T bools for every example. They carry two facts: how far back a token
+attends, and where each text begins. A `MaskRule` passes these two facts to the kernels that can use them. Everywhere
+else it acts as the tensor of transformers, which it materializes when an operation computes with it.
 
 Legend: B batch, H heads, T tokens, J key tokens, D head dimension.
 """
@@ -19,12 +19,12 @@ from transformers.masking_utils import causal_mask_function, sliding_window_caus
 
 
 class MaskRule(Tensor):
-    """A bool mask [B, 1, T, T], True where a token sees another: itself and what stands before it, within limits.
+    """A bool mask [B, 1, T, T], True where a token attends: to itself and to earlier tokens of its text and window.
 
     Attributes:
-        window: how many tokens a token sees at most, itself among them; None for all.
-        starts: for each example where its text begins, behind padding on the left; None where no example has any.
-        blocks: what FlexAttention makes of it, once that is known.
+        window: the largest number of tokens that a token attends to, itself included; None for all.
+        starts: the position of each example's first real token, after padding on the left; None without padding.
+        blocks: FlexAttention's block mask of the rule, or None before it is computed.
     """
 
     window: int | None
@@ -41,7 +41,7 @@ class MaskRule(Tensor):
         starts: tuple[int, ...] | None,
         device: torch.device,
     ) -> MaskRule:
-        """A rule for so many examples of so many tokens; a window that reaches over the whole text is none."""
+        """Create the rule for a batch of shape [examples, tokens]; a window of at least `tokens` becomes None."""
         shape = (examples, 1, tokens, tokens)
         rule: MaskRule = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=torch.bool, device=device)
         rule.window = None if window is None or window >= tokens else window
@@ -54,22 +54,23 @@ class MaskRule(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """Compute with what is written out."""
+        """Run the operation on the materialized mask."""
         args, kwargs = tree_map_only(cls, lambda rule: rule.written_out, (args, kwargs or {}))
         return function(*args, **kwargs)
 
     @property
     def is_causal_rule(self) -> bool:
-        """Whether a token sees everything before it, so that the kernels' own causal rule says it all."""
+        """Whether the rule is plain causal attention, which the kernels compute without a mask."""
         return self.window is None and self.starts is None
 
     @cached_property
     def written_out(self) -> Tensor:
-        """The mask as transformers makes it."""
-        place_T = torch.arange(self.shape[2], device=self.device)
-        seen = self.sees(place_T[:, None], place_T)
+        """The mask [B, 1, T, T] as transformers computes it."""
+        position_T = torch.arange(self.shape[2], device=self.device)
+        # [T, T], and [B, 1, T, T] with padding: rows are queries, columns are keys.
+        seen = self.sees(position_T[:, None], position_T)
         if self.starts_B111 is not None:
-            seen = seen & (place_T >= self.starts_B111)
+            seen = seen & (position_T >= self.starts_B111)
         return seen.expand(self.shape)
 
     @cached_property
@@ -78,30 +79,30 @@ class MaskRule(Tensor):
         return None if self.starts is None else torch.tensor(self.starts, device=self.device)[:, None, None, None]
 
     def sees(self, at: Tensor, on: Tensor) -> Tensor:
-        """Whether a token at one place sees a token of its text on another; places are broadcast."""
+        """Whether a token at position `at` attends to the token of its text at position `on`; both broadcast."""
         return on <= at if self.window is None else (on <= at) & (on > at - self.window)
 
     def pad_on_the_right(self, rows_BHTX: Tensor) -> Tensor:
-        """Rows of which each begins at the text's beginning, what was padding before it behind it."""
-        return _rolled(rows_BHTX, None if self.starts is None else [-start for start in self.starts])
+        """Move each example's padding from the left to the right: [B, H, T, X] to [B, H, T, X]."""
+        return _roll_each(rows_BHTX, None if self.starts is None else [-start for start in self.starts])
 
     def pad_on_the_left(self, rows_BHTX: Tensor) -> Tensor:
-        """Rows as they were before `pad_on_the_right`."""
-        return _rolled(rows_BHTX, self.starts)
+        """Undo `pad_on_the_right`; takes [B, H, T] too."""
+        return _roll_each(rows_BHTX, self.starts)
 
 
 def read_rule(asked: dict[str, Any], padded_on_the_right: bool) -> MaskRule | None:
-    """The rule that transformers asks its mask interface for; None where it asks for something else.
+    """The rule of the mask that transformers requests; None if the request is not such a rule.
 
-    Padding on the right is left out: no real token sees it.
+    Padding on the right is left out: no real token attends to it.
 
     Args:
-        asked: the interface's keyword arguments.
-        padded_on_the_right: nobody needs to look at the padding to know that it is there.
+        asked: the keyword arguments of the mask interface.
+        padded_on_the_right: all padding is known to be on the right, so its values are not read.
     """
     tokens = asked.get("q_length")
     is_square = tokens == asked.get("kv_length") and asked.get("q_offset", 0) == 0 and asked.get("kv_offset", 0) == 0
-    # Without this permission the mask is more than causal: packed texts, a cache, images among the tokens.
+    # transformers sets this only for masks that are causal and no more. Packed texts, a cache or image tokens unset it.
     if not is_square or asked.get("allow_is_causal_skip") is not True:
         return None
     function, window = asked.get("mask_function", causal_mask_function), asked.get("local_size")
@@ -118,20 +119,23 @@ def read_rule(asked: dict[str, Any], padded_on_the_right: bool) -> MaskRule | No
 
 
 def is_on_the_right(padding_BT: Tensor) -> bool:
-    """Whether all real tokens stand before all padding."""
+    """Whether all padding is on the right."""
     real_BT = padding_BT.bool()
+    # A real first token, and no step from padding to a real token.
     return bool((real_BT[:, :1].all() & (real_BT[:, 1:] <= real_BT[:, :-1]).all()).item())
 
 
 def _read_starts(padding_BT: Tensor) -> tuple[int, ...] | None:
+    """The position of each example's first real token; None unless all padding is on the left."""
     real_BT = padding_BT.bool()
+    # A real last token, and no step from a real token to padding.
     if not bool((real_BT[:, -1:].all() & (real_BT[:, 1:] >= real_BT[:, :-1]).all()).item()):
         return None
     return tuple((~real_BT).sum(1).tolist())
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two functions are the same code over the same values; a mask that is made otherwise is written out."""
+    """Whether two functions have the same code and close over the same values."""
     if isinstance(one, tuple) and isinstance(other, tuple):
         return len(one) == len(other) and all(map(_is_same, one, other))
     if not (hasattr(one, "__code__") and hasattr(other, "__code__")):
@@ -140,7 +144,8 @@ def _is_same(one: Any, other: Any) -> bool:
     return one.__code__ is other.__code__ and _is_same(*cells)
 
 
-def _rolled(rows_BHTX: Tensor, by: list[int] | tuple[int, ...] | None) -> Tensor:
+def _roll_each(rows_BHTX: Tensor, by: list[int] | tuple[int, ...] | None) -> Tensor:
+    """Roll each example along T by its own shift."""
     if by is None:
         return rows_BHTX
     return torch.stack([row.roll(shift, 1) for row, shift in zip(rows_BHTX.unbind(0), by, strict=True)])

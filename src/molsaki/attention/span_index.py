@@ -1,4 +1,4 @@
-"""Which tokens belong to which step and key, in the form that the sums over attention need.
+"""The tokens of each step and key as tensors, in the form that the sums over attention need.
 
 Legend: B batch, R examples of the batch that take part, T tokens, J key tokens, S steps, K keys.
 """
@@ -16,16 +16,19 @@ from molsaki.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class SpanIndex:
-    """The steps and keys of the examples that take part in a reading. It equals itself alone, and may be a key.
+    """The steps and keys of the examples that are read. Compared and hashed by identity.
+
+    The sums over steps and keys have S + 1 and K + 1 slots. The last one collects the tokens of no step and the
+    padding of key tokens, and is dropped.
 
     Attributes:
-        step_RT: the step of each token; S for a token of no step, a slot that is dropped.
-        key_position_RJ: where the example's key tokens stand; 0 behind its last one.
-        key_RJ: the key of each of them; K behind the last one, a slot that is dropped.
+        step_RT: the step of each token; S for a token of no step.
+        key_position_RJ: the positions of the example's key tokens, in order; padded with 0.
+        key_RJ: the key of each key token; padded with K.
         steps: S.
         keys: K.
         examples: B.
-        rows: which examples of the batch these are; None for all of them.
+        rows: the indices of the examples within the batch; None for all.
     """
 
     step_RT: Tensor
@@ -38,18 +41,18 @@ class SpanIndex:
 
     @cached_property
     def in_a_step(self) -> Tensor:
-        """1 at tokens of some step, 0 at the others; [R, T, 1]."""
+        """[R, T, 1], 1 at tokens of some step, else 0."""
         return (self.step_RT < self.steps).float()[:, :, None]
 
     @cached_property
     def seen_causally(self) -> Tensor:
-        """1 where a token of some step stands at or behind the key token, else 0; [R, T, J]."""
+        """[R, T, J], 1 where a token of some step is the key token or a later token, else 0."""
         position_T = torch.arange(self.step_RT.shape[1], device=self.step_RT.device)
-        behind_RTJ = position_T[None, :, None] >= self.key_position_RJ[:, None, :]
-        return behind_RTJ * self.in_a_step
+        attends_RTJ = position_T[None, :, None] >= self.key_position_RJ[:, None, :]
+        return attends_RTJ * self.in_a_step
 
     def to(self, device: torch.device) -> SpanIndex:
-        """The same spans for layers on another device."""
+        """Copy the spans to a device, for the layers there."""
         if self.step_RT.device == device:
             return self
         tensors = {name: getattr(self, name).to(device) for name in ("step_RT", "key_position_RJ", "key_RJ")}
@@ -57,7 +60,7 @@ class SpanIndex:
         return replace(self, rows=rows, **tensors)
 
     def take(self, batch: Tensor) -> Tensor:
-        """The examples that take part, from a tensor over the whole batch (or one that all examples share)."""
+        """Select the examples: [B, ...] to [R, ...]. A tensor of one row that all examples share stays as it is."""
         if self.rows is None or (batch.shape[0] == 1 and self.examples != 1):
             return batch
         return batch[self.rows]
@@ -65,18 +68,18 @@ class SpanIndex:
 
 @dataclass(frozen=True)
 class SpanRequest:
-    """What is read of every layer: attention summed over the tokens of steps and keys.
+    """A request for every layer's attention, summed over the tokens of steps and keys.
 
     Attributes:
         spans: the steps and keys.
-        heads: read each head; else the mean over a layer's heads.
+        heads: return each head, not the mean over a layer's heads.
     """
 
     spans: SpanIndex
     heads: bool = False
 
     def to(self, device: torch.device) -> SpanRequest:
-        """The same request for layers on another device."""
+        """Copy the request to a device, for the layers there."""
         return replace(self, spans=self.spans.to(device))
 
 
@@ -88,19 +91,19 @@ def make_span_index(
     steps: int | None = None,
     keys: int | None = None,
 ) -> SpanIndex:
-    """Check the spans of a batch and bring them into form.
+    """Check the spans of a batch and convert them to a `SpanIndex`.
 
     Args:
         step_of_token_BT: LongTensor, the step of each token, −1 for none.
         key_of_token_BT: LongTensor, the key of each token, −1 for none.
-        attention_mask_BT: 1 at real tokens, or None when all are.
-        rows: the examples that take part, as indices or as a bool mask [B]; None for all.
+        attention_mask_BT: 1 at real tokens; None if all tokens are real.
+        rows: the examples to read, as indices or as a bool mask [B]; None for all.
         steps: S; the largest index + 1 by default.
         keys: K; the largest index + 1 by default.
 
     Raises:
-        InputError: shapes or types are wrong, an index is below −1 or beyond S or K, no token has a step or none
-            a key, or a span lies on padding; it names the example.
+        InputError: shapes or types are wrong, an index is below −1 or above S − 1 or K − 1, no token has a step, no
+            token has a key, or a span covers padding. The message names the example.
     """
     shape = step_of_token_BT.shape
     for name, spans in (("step_of_token", step_of_token_BT), ("key_of_token", key_of_token_BT)):
@@ -118,7 +121,8 @@ def make_span_index(
     step_RT, key_RT = _select(step_of_token_BT, selected), _select(key_of_token_BT, selected)
     real_RT = None if attention_mask_BT is None else _select(attention_mask_BT, selected).bool()
     steps, keys, most = _check_indices(step_RT, key_RT, real_RT, steps, keys)
-    # A stable sort of "is no key token" puts the key tokens first, in their order.
+    # J, here `most`, is the largest number of key tokens in an example. A stable sort of "is no key token" puts the
+    # key tokens first, in their order.
     position_RJ = torch.argsort((key_RT < 0).int(), dim=1, stable=True)[:, :most]
     key_RJ = key_RT.gather(1, position_RJ)
     position_RJ = position_RJ.masked_fill(key_RJ < 0, 0)
@@ -156,10 +160,11 @@ def _select(batch: Tensor, rows: slice | Tensor | None) -> Tensor:
 def _check_indices(
     step_RT: Tensor, key_RT: Tensor, real_RT: Tensor | None, steps: int | None, keys: int | None
 ) -> tuple[int, int, int]:
+    """S, K and J, the largest number of key tokens in an example, of spans that pass the checks."""
     on_padding_R = torch.zeros(step_RT.shape[0], dtype=torch.bool, device=step_RT.device)
     if real_RT is not None:
         on_padding_R = (((step_RT >= 0) | (key_RT >= 0)) & ~real_RT).any(1)
-    # One transfer from the device for all of the checks.
+    # One device sync for all checks, instead of one for each.
     facts = torch.stack(
         [
             step_RT.min(),

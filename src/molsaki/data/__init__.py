@@ -1,7 +1,7 @@
 """Questions with their answers: every data set by its name, as `Problem`s and a report on its rows.
 
-`load_problems` is the way in; `SOURCES` is the list of what it knows. A row that cannot be used is counted in
-the report with its reason and never lost in silence.
+`load_problems` loads a data set; `SOURCES` lists their names. A row that cannot be used is counted in the report with
+its reason, and never left out in silence.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ SOURCES: dict[str, DataSource] = {
         frozenset({"path", "columns"}),
     ),
 }
-"""What `load_problems` knows by name, beside `hub:owner/name`."""
+"""The names that `load_problems` accepts, beside `hub:owner/name`."""
 
 _HUB = DataSource(
     load_hub,
@@ -205,7 +205,7 @@ def _check_arguments(source: str, entry: DataSource, given: Mapping[str, Any]) -
 
 
 def _find_file(source: str, entry: DataSource, path: Path, split: str | None) -> tuple[Path, str]:
-    """The file to read and the name of the split it is."""
+    """The file to read and the name of its split."""
     files = entry.file_of_split
     if not is_folder(path):
         usual = {name: part for part, name in files.items() if part}

@@ -1,10 +1,10 @@
 """ASDiv: word problems of many kinds, in their XML file or as rows of the hub.
 
-An answer is a number with its unit, `9 (apples)`, or a bare number; the others (a time, a ratio, several
-values, words) cannot be scored by value and are left out, each kind under its own reason. The formula is the
-label where it is plain arithmetic of the problem's numbers with the answer's value, otherwise the label is
-the bare number. Miao et al., 2020 (ACL), "A Diverse Corpus for Evaluating and Developing English Math Word
-Problem Solvers".
+An answer is a number with its unit, `9 (apples)`, or a bare number. Other answers (a time, a ratio, several
+values, words) cannot be scored by value and are left out, each kind with its own reason. The label is the formula
+if it is plain arithmetic of the problem's numbers and has the answer's value, otherwise the bare number.
+
+Miao et al., 2020 (ACL), "A Diverse Corpus for Evaluating and Developing English Math Word Problem Solvers".
 """
 
 from __future__ import annotations

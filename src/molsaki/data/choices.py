@@ -1,8 +1,8 @@
-"""Choices as files have them: a list, lettered options in one text, options behind the question, or two words.
+"""The forms of choices in files: a list, lettered options in one text, options after the question, or two words.
 
-    ["A)21", "B)21.5"]         a list; letters in front of all of them are taken off
+    ["A)21", "B)21.5"]         a list; letters are removed if all items have one
     {"A": "sea", "B": "sky"}   an object of letters
-    "A) 21 B) 21.5"            one text; letters from A on, all with the same mark behind or around them
+    "A) 21 B) 21.5"            one text; letters from A on, all with the same mark after or around them
     '["sea", "sky"]'           a list as JSON or as Python writes it, in a cell of text
 
 Letters count only if they run from A in order, so "Vitamin A: …" is no option.
@@ -22,10 +22,10 @@ from molsaki.data.rows import UnusableRowError, checked_choices, checked_text
 from molsaki.records import CHOICE_LETTERS
 
 PAIRS = {"yes-no": ("yes", "no"), "true-false": ("true", "false")}
-"""Choices that a recipe can name where the file has none."""
+"""Choices that a recipe can name if the file has none."""
 
 MAX_MARKS = 200
-"""How many places of a text that may be letters of options are looked at, the last ones."""
+"""The number of possible letters of options that are examined in a text, from the end."""
 
 _MARK = re.compile(r"(?:(?<=[\s,;])|\A)(?:\((?P<inner>[A-Za-z])\)|(?P<plain>[A-Za-z])(?P<end>[).:]))[ \t]*")
 _HEADING = re.compile(r"(?:\b(?:answer\s+)?(?:choices|options)\s*:?\s*)\Z", re.IGNORECASE)
@@ -56,7 +56,7 @@ def read_choices(value: Any) -> tuple[str, ...]:
 
 
 def split_options(text: str) -> tuple[str, list[str]]:
-    """A text without the lettered options at its end, and the options; none where there are fewer than two.
+    """A text without the lettered options at its end, and the options; no options if it has fewer than two.
 
     A heading before them (`Answer choices:`) and `Q:` in front belong to neither.
     """
@@ -70,19 +70,19 @@ def split_options(text: str) -> tuple[str, list[str]]:
 
 
 def letter_index(value: object, choices: Sequence[str]) -> int | None:
-    """The place of the choice that an answer such as `b`, `(B)`, `B.` or `B) 21.5` names by its letter."""
+    """The index of the choice that an answer such as `b`, `(B)`, `B.` or `B) 21.5` names by its letter."""
     text = value.strip() if isinstance(value, str) else ""
     mark = _MARK.match(text)
     letter = (mark["inner"] or mark["plain"]) if mark else text
     if len(letter) != 1 or letter.lower() not in CHOICE_LETTERS:
         return None
     index = CHOICE_LETTERS.index(letter.lower())
-    behind = text[mark.end() :].strip() if mark else ""
-    return index if not behind or choices[index : index + 1] == (behind,) else None
+    rest = text[mark.end() :].strip() if mark else ""
+    return index if not rest or choices[index : index + 1] == (rest,) else None
 
 
 def pair_index(value: object, pair: Sequence[str]) -> int | None:
-    """Which of two words, yes and no or true and false, an answer means: a boolean, 1 and 0, or one of the words."""
+    """The one of two words (yes and no, or true and false) that an answer means: a boolean, 1 or 0, or the word."""
     if isinstance(value, (bool, int, float)):
         return {1.0: 0, 0.0: 1}.get(float(value)) if abs(value) < 2 else None
     word = value.strip().casefold() if isinstance(value, str) else ""
@@ -90,7 +90,7 @@ def pair_index(value: object, pair: Sequence[str]) -> int | None:
 
 
 def list_in_text(text: str) -> Any:
-    """The list or object that a cell of text holds as JSON, or as Python writes a list of texts; else the text."""
+    """The list or object in a cell of text, written as JSON or as a Python list of texts; else the text itself."""
     if text.lstrip()[:1] not in ("[", "{"):
         return text
     try:
@@ -106,7 +106,7 @@ def list_in_text(text: str) -> Any:
 
 
 def _longest_run(marks: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The marks of A, B, C and so on, alike in case and sign; of several such runs the longest, of these the last."""
+    """The marks A, B, C and so on with the same case and sign: the longest run, and on a tie the last one."""
     best: list[re.Match[str]] = []
     for start, first in enumerate(marks):
         if _letter(first) not in "aA":
@@ -124,12 +124,12 @@ def _letter(mark: re.Match[str]) -> str:
 
 
 def _form(mark: re.Match[str], ahead: int = 0) -> tuple[str, str | None]:
-    """A mark's letter, or one that stands so many places behind it, and the sign behind it."""
+    """The letter `ahead` letters after a mark's own, and the sign after the mark."""
     return chr(ord(_letter(mark)) + ahead), mark["end"]
 
 
 def _without_letters(items: list[Any]) -> list[Any]:
-    """The items without letters in front, if all have theirs."""
+    """The items without their leading letters, if each item has its own letter."""
     marks = [_MARK.match(item) if isinstance(item, str) else None for item in items]
     first = marks[0] if marks else None
     if first is None or _letter(first) not in "aA" or len(items) > len(CHOICE_LETTERS):

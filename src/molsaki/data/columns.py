@@ -1,11 +1,11 @@
-"""Which column of a row holds what: a name, or a path into a column whose values have parts.
+"""The columns of a row: by name, or by a path into a column whose values have parts.
 
     q                        a column
     choices.text             a part of an object; of a list of objects, that part of each
     messages[1].content      a part of the second element of a list; -1 is the last
-    conversations[human]     what the one turn of a chat says whose role (`role` or `from`) this is
+    conversations[human]     the text of the only turn of a chat with this role (`role` or `from`)
 
-A column that has the whole path as its name is that column. Where a cell of text has parts, it is read as JSON.
+A column whose name is the whole path takes precedence. A cell of text with parts is read as JSON.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from molsaki.data.rows import UnusableRowError
 from molsaki.errors import DataError
 
 MAX_NAMES = 50
-"""How many names a column remembers, to say what there is in its place."""
+"""The number of existing names that a column remembers for its error message."""
 ROLE, CONTENT = ("role", "from"), ("content", "value")
-"""What the turns of a chat call who speaks, and what is said."""
+"""The keys of a chat's turns for the speaker and for the text."""
 SHAPES = {
     "conversations": "question: 'conversations[human]', answer: 'conversations[gpt]', answer_is: stated, "
     "rationale: 'conversations[gpt]'",
@@ -86,7 +86,7 @@ class Column:
         return "".join(f"{mark}{name}{']' * (mark == '[')}" for mark, name in self.steps[: self.depth])
 
     def _remember(self, depth: int, value: Any) -> None:
-        """Keep the names that are there instead of a step of the path."""
+        """Remember the existing names where a step of the path is missing."""
         if depth > self.depth:
             self.depth, self.names = depth, {}
         if isinstance(value, list) and value:
@@ -97,7 +97,7 @@ class Column:
 
 
 def require_columns(columns: Mapping[str, Iterable[Column]], source: str) -> None:
-    """Raise for columns that no row has, with the names that are there and the likeliest of them.
+    """Raise for columns that no row has, with the existing names and the most similar of them.
 
     Args:
         columns: by the part of a problem that they are for.
@@ -155,7 +155,7 @@ def _inner(value: Any, mark: str, name: str) -> Any:
 
 
 def _turn(turns: list[Any], role: str) -> Any:
-    """The one turn of a role; None where a chat has none."""
+    """The only turn of a role; None if the chat has none."""
     spoken = [turn for turn in turns if isinstance(turn, Mapping)]
     if not any(key in turn for turn in spoken for key in ROLE):
         return _ABSENT

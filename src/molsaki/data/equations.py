@@ -1,4 +1,4 @@
-"""Annotated equations as labels: written out the way SVAMP writes them, and solved for their unknown.
+"""Annotated equations as labels: written in the form of SVAMP, and solved for their unknown.
 
 Data sets write `7+2=9` or `70-x=27`; the student's label is an expression with a value, `( 7 + 2 )` or
 `( 70 - 27 )`. The text is parsed into a tree, never evaluated, and only sums, differences, products and

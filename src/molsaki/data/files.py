@@ -1,4 +1,4 @@
-"""Opening files that others made: what is refused before reading, and text in an encoding that has a name.
+"""Opening untrusted files: checks before reading, and text in a named encoding.
 
 Everything in them is untrusted. Only regular files of bounded size are read, a file that was cut in the middle is an
 error and never a shorter data set, and an error names the file and the place, never what stands there.
@@ -30,7 +30,7 @@ MEND_WAY_OUT = "Nothing was loaded from it; mend that line, or take it out, and 
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder at `path`.
+    """Whether `path` is an existing folder.
 
     Raises:
         DataError: the system does not say: the name is too long, or lies in a folder that may not be entered.
@@ -135,7 +135,7 @@ def read_lines(path: Path, encoding: str = UTF_8) -> Iterator[str]:
 
 
 def refuse_long_row(path: Path, line: int) -> NoReturn:
-    """Raise for a row that is longer than any that is read."""
+    """Raise for a row that is longer than the limit."""
     raise DataError(
         f"Expected rows of at most {MAX_ROW_CHARACTERS} characters in {path}; the one at line {line} is longer. "
         "Nothing was loaded from it, since it might fill the memory; take that row out, or check the format."
@@ -153,7 +153,7 @@ def _check(path: Path, found: os.stat_result, most: int | None) -> None:
 
 
 def _with_mark(path: Path, encoding: str) -> str:
-    """The codec's name, of UTF-8 the one that passes over a byte order mark."""
+    """The name of the codec; for UTF-8, the variant that skips a byte order mark."""
     try:
         "".encode(encoding)  # a LookupError too for a codec that is none of text, such as zip
         name = codecs.lookup(encoding).name
@@ -166,7 +166,7 @@ def _with_mark(path: Path, encoding: str) -> str:
 
 
 def _refuse_encoding(path: Path, encoding: str) -> NoReturn:
-    """Find the first place of a file that is not in an encoding, and raise for it."""
+    """Find the first position of a file that is invalid in its encoding, and raise for it."""
     decoder, line = codecs.getincrementaldecoder(encoding)(), 1
     with open_file(path) as file:
         while True:

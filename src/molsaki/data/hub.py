@@ -1,6 +1,6 @@
 """The same data sets from the Hugging Face hub, by name, and any other one with a column mapping.
 
-A source is written `hub:owner/name`, with the configuration behind another slash and the revision behind an
+A source is written `hub:owner/name`, with the configuration after another slash and the revision after an
 `@` where they are wanted: `hub:openai/gsm8k/main@e53f048`. Rows pass through the same functions as those of
 the files, so a problem has the same id and text whichever way it came.
 """
@@ -33,7 +33,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class HubDataSet:
-    """A data set of the hub whose columns are known.
+    """A data set of the hub with known columns.
 
     Attributes:
         config: the configuration's name, or None for the default one.
@@ -65,7 +65,7 @@ def load_hub(
     """Load a data set of the hub.
 
     Args:
-        source: `hub:owner/name`, `hub:owner/name/config`, either with `@revision` behind it.
+        source: `hub:owner/name`, `hub:owner/name/config`, either with `@revision` after it.
         split: the split's name; may be left out where a known data set has only one.
         columns: as for `load_table`; needed unless the data set is one of `KNOWN`, and used instead of what
             is known about it if given.
@@ -100,7 +100,7 @@ def convert_hub_rows(
     columns: Columns | None = None,
     limit: int | None = None,
 ) -> LoadedProblems:
-    """Turn rows as the hub has them into problems; the arguments are `load_hub`'s."""
+    """Convert rows of the hub to problems; the arguments are those of `load_hub`."""
     repository = _parts_of(source)["repository"]
     if columns is not None:
         return load_mapped(rows, columns, f"{repository}/{split}", f"{source} ({split})", limit)
@@ -119,7 +119,7 @@ def _parts_of(source: str) -> Mapping[str, Any]:
     match = _NAME.fullmatch(source.removeprefix(PREFIX))
     if match is None:
         raise DataError(
-            f"Expected hub:owner/name, hub:owner/name/config, either with @revision behind it; got "
+            f"Expected hub:owner/name, hub:owner/name/config, either with @revision after it; got "
             f"{source!r}. Nothing was loaded; known without a column mapping are {', '.join(KNOWN)}."
         )
     return match.groupdict()

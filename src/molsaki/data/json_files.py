@@ -1,4 +1,4 @@
-"""JSON and JSON lines, read row by row: no file is ever held in memory as a whole tree.
+"""JSON and JSON lines, read row by row: no file is parsed into memory as a whole.
 
 Numbers that are no numbers (NaN, Infinity) are refused. A file that ends in the middle of a value was cut, as an
 interrupted download leaves it.
@@ -18,9 +18,9 @@ from molsaki.data.files import CUT_WAY_OUT, MEND_WAY_OUT, UTF_8, open_text, read
 from molsaki.errors import DataError
 
 CHUNK = 1 << 18
-"""How many characters are read at a time."""
+"""The number of characters that are read at a time."""
 MARGIN = 32
-"""A number that ends so close to the end of what was read may go on behind it."""
+"""A number that ends this close to the end of the buffer may continue after it."""
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
 
@@ -102,7 +102,7 @@ def read_json_list(path: Path, encoding: str = UTF_8, under: str | None = None) 
                 buffer.pair(None)
             buffer.at += 1
         if buffer.next_character():
-            buffer.refuse("extra data behind the value")
+            buffer.refuse("extra data after the value")
 
 
 class _Buffer:
@@ -113,7 +113,7 @@ class _Buffer:
         self.text, self.at, self.line = "", 0, 1
 
     def more(self) -> bool:
-        """Read on, as much again as is there; False at the end of the file, where nothing changes."""
+        """Read at least as much as is left in the buffer; returns False at the end of the file, without a change."""
         added = self.file.read(max(CHUNK, len(self.text) - self.at))
         if added:
             self.line += self.text.count("\n", 0, self.at)
@@ -154,7 +154,7 @@ class _Buffer:
                     return value
 
     def separator(self, end: str) -> bool:
-        """Pass over the comma behind a value; False at the bracket that ends the list or the object."""
+        """Skip the comma after a value; returns False at the bracket that ends the list or the object."""
         found = self.next_character()
         if found == ",":
             self.at += 1
@@ -166,7 +166,7 @@ class _Buffer:
         return False
 
     def find_key(self, wanted: str) -> bool:
-        """Go to the value of a key of the object that the file is; False where there is none."""
+        """Move to the value of a key of the file's object; returns False if the object lacks the key."""
         if self.next_character() != "{":
             return False
         self.at += 1
@@ -210,7 +210,7 @@ def is_json(text: str) -> bool:
 
 
 def breaks_off(text: str) -> bool:
-    """Whether a text is the beginning of a JSON value that goes on behind it."""
+    """Whether a text is the incomplete beginning of a JSON value."""
     try:
         _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -239,7 +239,7 @@ def _refuse_malformed(path: Path, line: int, error: json.JSONDecodeError) -> NoR
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without what stands in the file."""
+    """The reason of a JSON error, without the file's content."""
     if isinstance(error, json.JSONDecodeError):
         return f"column {error.colno}: {error.msg}"
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

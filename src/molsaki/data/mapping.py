@@ -1,4 +1,4 @@
-"""A mapping of columns, as a recipe writes it: which parts are in which columns, and how the file and its answers read.
+"""The column mapping of a recipe: the columns of a problem's parts, and the format of the file and of its answers.
 
 {question: [instruction, input], answer: output, answer_is: stated, delimiter: ";"}
 """
@@ -80,7 +80,7 @@ class ColumnMap:
         return paths[0] == paths[1] != []
 
     def cell(self, row: Mapping[str, Any], part: str) -> Any:
-        """A part's value; None where there is no column for it, no value, or an empty cell."""
+        """A part's value; None if it has no column, no value, or an empty cell."""
         value = self.columns[part][0].of(row) if part in self.columns else None
         return None if isinstance(value, str) and not value.strip() else value
 

@@ -1,9 +1,9 @@
-"""PaLM's raw completions for the two data sets of Distilling step-by-step, found by their place.
+"""PaLM's raw completions for the two data sets of Distilling step-by-step, matched by position.
 
 The published files have no ids: the completions of a split are numbered files (`train_CoT_0.json`,
-`train_CoT_1.json`, …) of plain texts in the order of the split's rows. That order is the one thing that ties
-them together, so counts that do not agree are an error. A completion is what the model wrote, cut off or
-running on into questions of its own; reading it is `molsaki.answers.parse`' work.
+`train_CoT_1.json`, …) of plain texts in the order of the split's rows. Only this order links them, so different
+counts are an error. A completion is the model's raw output, possibly cut off or followed by invented questions;
+`molsaki.answers.parse` parses it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def load_palm_completions(source: str, path: str | Path, split: str) -> dict[str
 
 
 def _rows_file(path: Path, files: Mapping[str, str], split: str) -> Path:
-    """The file of a split's rows: the one that is named, whatever its name, as `load_problems` reads that one too."""
+    """The file of a split's rows: the named file, under any name, as in `load_problems`."""
     if is_folder(path):
         return path / files[split]
     other = next((part for part, name in files.items() if name == path.name and part != split), None)

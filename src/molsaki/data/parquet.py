@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 26
-"""How many rows are unpacked at a time at the most, and how many bytes."""
+"""The limits on the rows and on the bytes that are unpacked at a time."""
 MAX_VALUES = 1 << 24
 """The most values (the elements of lists count) that one column may have in a row group."""
 MAX_FIXED_BYTES = 64
@@ -78,7 +78,7 @@ def _leaves(metadata: Any, names: Collection[str]) -> dict[int, str]:
 
 
 def _require_bounded(path: Path, metadata: Any, leaves: Collection[int]) -> bool:
-    """Refuse what is stated to be too large; say whether a column is stored as differences."""
+    """Raise for sizes in the metadata above the limits; returns whether a column is stored as differences."""
     unpacked, deltas = 0, False
     for group in range(metadata.num_row_groups):
         for leaf in leaves:
@@ -119,7 +119,7 @@ def _unreadable(path: Path, name: str, kind: Any) -> DataError:
 
 
 def _parts(path: Path, batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
-    """A batch in as many pieces as it takes for each to fit `BATCH_BYTES`."""
+    """Split a batch into pieces that each fit `BATCH_BYTES`."""
     size = sum(_unpacked(column) for column in batch.columns)
     if size <= BATCH_BYTES:
         yield batch
@@ -135,7 +135,7 @@ def _parts(path: Path, batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBat
 
 
 def _unpacked(array: pyarrow.Array) -> int:
-    """About how many bytes an array's values take as Python objects."""
+    """The estimated size in bytes of an array's values as Python objects."""
     import pyarrow
     from pyarrow import compute, types
 
@@ -161,7 +161,7 @@ def _plain(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
 
 
 def _plain_type(kind: Any, float32: Any) -> Any:
-    """A type without dictionaries and with another one for float32."""
+    """A type without dictionaries, and with another type instead of float32."""
     import pyarrow
     from pyarrow import types
 

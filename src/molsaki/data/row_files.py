@@ -1,4 +1,4 @@
-"""Reading rows from CSV, Parquet, JSON lines or JSON, told apart by the ending of the file's name.
+"""Reading rows from CSV, Parquet, JSON lines or JSON, by the extension of the file's name.
 
 What a name's ending does not say (a delimiter, an encoding, where in an object the rows are) is part of the mapping of
 columns. Nothing is guessed: a file that needs one of these is refused with what to write.
@@ -22,7 +22,7 @@ JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
 CSV_SUFFIXES = frozenset({".csv", ".tsv"})
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 OTHER_DELIMITERS = {";": "';'", "\t": '"\\t"', "|": "'|'"}
-"""What may stand between cells instead of a comma, as it is written in a recipe."""
+"""The delimiters that a recipe may name instead of a comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ PLAIN = FileFormat()
 
 
 def read_rows(path: Path, wanted: Collection[str] | None = None, form: FileFormat = PLAIN) -> Iterator[Any]:
-    """The rows of a file, read as its name's ending says.
+    """The rows of a file, read by the extension of its name.
 
     `.jsonl`, `.ndjson` and `.json` are JSON lines, one JSON list of rows, or one object; `.csv` and `.tsv` have a
     header line; `.parquet` is Parquet.
@@ -140,7 +140,7 @@ def _read_json_rows(path: Path, wanted: Collection[str] | None, form: FileFormat
 
 
 def _one_object(path: Path, value: Any, wanted: Collection[str] | None) -> Iterator[Any]:
-    """The one row of a file that is one value, unless that holds rows or columns."""
+    """The single row of a file that is one JSON value; raises if the value contains rows or columns."""
     if not isinstance(value, Mapping):
         return iter([value])
     parts = [part for part in value.values() if isinstance(part, (list, Mapping))]

@@ -1,4 +1,4 @@
-"""What every reader does with a row: check its fields, turn numbers into text, count what is left out.
+"""Functions of all readers: checking a row's fields, converting numbers to text, counting rows that are left out.
 
 A reader gives one function that turns a row into a `Problem` or raises `UnusableRowError` with a reason; here
 is the loop that calls it, so that no reader can leave a row out without its being counted. Reasons are a
@@ -26,7 +26,7 @@ MAX_TEXT_CHARACTERS = 100_000
 MAX_ID_CHARACTERS = 200
 
 Note = Callable[[str], None]
-"""Counts something that happened to a row that is used all the same."""
+"""Counts an event of a row that is used nevertheless."""
 
 _NUMBER = re.compile(r"[+-]?[$£€]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _FRACTION = re.compile(r"-?\d+/\d+|-\(\d+/\d+\)")
@@ -46,7 +46,7 @@ def collect(
     source: str,
     limit: int | None = None,
 ) -> LoadedProblems:
-    """Turn rows into problems and count what became of each.
+    """Convert rows to problems, and count the rows that are used and left out.
 
     Args:
         rows: the rows as they were read.
@@ -64,7 +64,7 @@ def collect(
     unusable: dict[str, int] = {}
     for index, row in enumerate(rows):
         if limit is not None and len(problems) >= limit:
-            report.note(f"stopped after {limit} usable rows, as asked; later rows were not looked at")
+            report.note(f"stopped after {limit} usable rows, as requested; later rows were not read")
             break
         row_id = f"row {index}"
         try:
@@ -102,7 +102,7 @@ def text_of(row: Mapping[str, Any], name: str) -> str:
 
 
 def optional_text_of(row: Mapping[str, Any], name: str) -> str | None:
-    """As `text_of`, but None where the row has no such field or it is null."""
+    """As `text_of`, but None if the field is missing or null."""
     value = row.get(name)
     return None if value is None else checked_text(value, f"the field {name!r}")
 
@@ -182,7 +182,7 @@ def answer_of(value: object, what: str = "the answer") -> str:
 
 
 def _is_mathematical(text: str) -> bool:
-    """Whether a text is a value beyond doubt: no unit in words, no date or range, no decimal comma."""
+    """Whether a text is unambiguously a value: no unit in words, no date or range, no decimal comma."""
     if is_unclear(text) or _DECIMAL_COMMA.fullmatch(text):
         return False
     if any(map(str.isalpha, text)) and not _MATHEMATICAL.search(text):
@@ -206,7 +206,7 @@ def same_value(expression: str, number: str) -> bool:
 
 
 def checked_choices(values: object) -> tuple[str, ...]:
-    """The choices' texts of one question: two at least, and no more than there are letters for them."""
+    """The choices' texts of one question: at least two, and at most one for each letter."""
     if not isinstance(values, (list, tuple)):
         raise UnusableRowError("the choices are not a list")
     if not 2 <= len(values) <= len(CHOICE_LETTERS):

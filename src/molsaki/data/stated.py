@@ -92,7 +92,7 @@ def _values_of(words: list[str]) -> set[float]:
 
 
 def _continues(value: int, number: int) -> bool:
-    """Whether a number word goes on with the number before it: `forty` + `seven`, `hundred` + `ten`."""
+    """Whether a number word continues the number before it: `forty` + `seven`, `hundred` + `ten`."""
     if number == 0 or value == 0:
         return False
     return value % 100 == 0 or (number < 10 and value % 10 == 0 and value % 100 >= 20)

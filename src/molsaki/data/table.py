@@ -1,10 +1,10 @@
-"""Anybody's rows: JSON lines, JSON, CSV or Parquet, with a mapping that says which column holds what.
+"""Users' own rows in JSON lines, JSON, CSV or Parquet, with a mapping of their columns.
 
     columns = {"question": "q", "answer": "gold", "choices": "options", "answer_is": "letter"}
 
-The mapping's keys are the parts of a problem, its values the columns' names or paths. An answer is taken as text unless
-`answer_is` says otherwise; nothing is guessed from how it looks, since a choice may itself read "B" or "2". A row that
-looks as if another setting were meant is not used, and its reason says which.
+The mapping's keys are the parts of a problem, its values the columns' names or paths. An answer is text unless
+`answer_is` says otherwise; its kind is never guessed, since the text of a choice may be "B" or "2". A row that seems to
+need another setting is left out, and the reason names the setting.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ def load_table(path: Path, columns: Columns, limit: int | None = None) -> Loaded
     """Load a JSON lines, JSON, CSV, TSV or Parquet file.
 
     Args:
-        path: the file; its name's ending says its format.
-        columns: from `question` and `answer` or `label` (these are needed), and `choices`, `rationale`, `keywords` and
-            `id` to the columns that hold them, each a name or a path (`messages[1].content`). `question` may name
-            several, whose texts follow each other, `choices` one for each choice, or the question's, behind which they
-            stand. `answer_is` is `text` (the default), `letter` (`b` or `B`), `index` (from 0), `index-from-1` or
-            `stated` (in a text such as a rationale that ends in "The answer is 5"); `choices_are` is `yes-no` or
-            `true-false` where no column has them. `encoding`, `delimiter` and `rows` say how the file is read.
+        path: the file; the extension of its name determines its format.
+        columns: a mapping from parts to their columns, each a name or a path (`messages[1].content`). The parts are
+            `question` and `answer` or `label` (required), and `choices`, `rationale`, `keywords` and `id`. `question`
+            may name several columns, whose texts are joined; `choices` may name one column for each choice, or the
+            column of the question if the choices follow it there. `answer_is` is `text` (the default), `letter` (`b`
+            or `B`), `index` (from 0), `index-from-1` or `stated` (in a text such as a rationale that ends in "The
+            answer is 5"); `choices_are` is `yes-no` or `true-false` if no column has choices. `encoding`, `delimiter`
+            and `rows` define how the file is read.
         limit: stop after this many usable rows; None reads all.
 
     Raises:
@@ -72,7 +73,7 @@ def load_table(path: Path, columns: Columns, limit: int | None = None) -> Loaded
 def load_mapped(
     rows: Iterable[Any], columns: Columns, prefix: str, source: str, limit: int | None = None
 ) -> LoadedProblems:
-    """As `load_table`, from rows that are already there; ids begin with `prefix`."""
+    """As `load_table`, from rows in memory; ids begin with `prefix`."""
     unused = [key for key in FORMAT if key in columns]
     if unused:
         raise DataError(f"Expected no {', '.join(unused)} for {source}, which is no file. Leave it out of the mapping.")
@@ -187,7 +188,7 @@ class _Table:
         return answer, label
 
     def _rationale(self, row: Mapping[str, Any], stated: ParsedAnswer | None) -> str | None:
-        """The rationale; of a text that states the answer too, what stands before that."""
+        """The rationale; if its text also states the answer, the part before the answer."""
         if stated is not None and self.mapping.same("rationale", "answer"):
             return stated.rationale.strip() or None
         return self.mapping.text(row, "rationale") if self.mapping.cell(row, "rationale") is not None else None
@@ -205,7 +206,7 @@ class _Table:
 
 
 def _among(value: Any, choices: tuple[str, ...]) -> str:
-    """The choice that an answer is, word for word."""
+    """The choice whose text equals the answer."""
     answer = checked_text(text_of_number(value), "the answer")
     if answer in choices:
         return answer

@@ -22,13 +22,13 @@ STEPS, KEYS = "steps", "keys"
 
 @dataclass(frozen=True, slots=True)
 class AttentionRow:
-    """Where a teacher looks on one text.
+    """A teacher's stepwise attention on one text.
 
     Attributes:
         attention_LSK: stepwise attention, float32.
-        missing_steps: steps without a token of the teacher, whose attention is 0 and must not be learned from.
-        missing_keys: keys without one.
-        step_tokens: how many of the teacher's tokens each step has; 0 for a missing one.
+        missing_steps: steps without a token of the teacher; their attention is 0 and must not be learned from.
+        missing_keys: keys without a token of the teacher.
+        step_tokens: the number of the teacher's tokens of each step; 0 for a missing one.
     """
 
     attention_LSK: Tensor
@@ -38,7 +38,7 @@ class AttentionRow:
 
 
 def attention_schema(layers: int, dtype: str = "float32") -> dict[str, TensorSpec]:
-    """The tensors of a row.
+    """The schema of a row.
 
     Args:
         layers: L.
@@ -65,16 +65,16 @@ def pack_attention(
 
 
 def attention_row(store: SignalStore, row_id: str, text_hash: str) -> AttentionRow:
-    """One row of a store of attention.
+    """Read one row of a store of attention.
 
     Args:
         store: the store.
-        row_id: the row.
-        text_hash: the hash of the text that it will be used with.
+        row_id: the id of the row.
+        text_hash: the hash of the text that the row will be used with.
 
     Raises:
-        MissingRowError: the store has no such row.
-        ArtefactError: it was read on other text, or its numbers are damaged.
+        MissingRowError: the store has no row of this id.
+        ArtefactError: the row belongs to another text, or its numbers are damaged.
     """
     row = store.get(row_id, text_hash)
     steps, keys, tokens = (tuple(row[name].tolist()) for name in (MISSING_STEPS, MISSING_KEYS, STEP_TOKENS))

@@ -1,4 +1,4 @@
-"""What an artefact was made from, and whether that is what is asked for now."""
+"""Fingerprints: the inputs and settings that an artefact depends on, and their comparison with the current ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from molsaki.records import hash_json
 from molsaki.store.whole_files import encode_json
 
 MAX_SHOWN_CHARACTERS = 200
-"""Longer values stand in a fingerprint by their hash, and in a message by the stretch that differs."""
+"""A fingerprint holds the hash of a longer value, and a message shows the part that differs."""
 
 ABSENT = "absent"
 
@@ -34,11 +34,11 @@ _PACKAGES = (
 
 
 def fingerprint(**parts: Any) -> dict[str, str]:
-    """What an artefact depends on, as short texts that can be compared and shown.
+    """Build a fingerprint: the inputs of an artefact as short texts that can be compared and shown.
 
     Args:
-        parts: named JSON values. Text stands as it is, another short value as its JSON, and what is longer
-            than `MAX_SHOWN_CHARACTERS` as its hash.
+        parts: named JSON values. Short text is kept as it is and other short values as JSON; anything longer than
+            `MAX_SHOWN_CHARACTERS` is replaced by its hash.
 
     Raises:
         DataError: a part is not plain JSON; the message names it.
@@ -50,8 +50,8 @@ def require_same(found: Mapping[str, object], wanted: Mapping[str, object], what
     """Raise unless two fingerprints are equal.
 
     Args:
-        found: what the artefact says of itself.
-        wanted: what is asked for.
+        found: the artefact's fingerprint.
+        wanted: the requested fingerprint.
         what: the artefact, with its path, for the message.
 
     Raises:
@@ -60,10 +60,10 @@ def require_same(found: Mapping[str, object], wanted: Mapping[str, object], what
     lines = differences(found, wanted)
     if lines:
         raise ArtefactError(
-            f"Expected {what} to fit what is asked of it; {len(lines)} of its keys differ:\n"
+            f"Expected {what} to have the requested fingerprint; {len(lines)} of its keys differ:\n"
             + "\n".join(lines)
-            + "\nIt was left as it is and is not used, since it was made from something else; ask with the "
-            "values that it was made with, or choose another place and make it anew."
+            + "\nIt is not used, since it was created with other inputs or settings, and was not changed; go back to "
+            "those values, or choose another folder and create it again."
         )
 
 
@@ -116,9 +116,10 @@ def _difference(key: str, have: str, want: str) -> str:
         pairs = zip(have, want, strict=False)
         first = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(have), len(want)))
         have, want = _around(have, first), _around(want, first)
-    return f"  {key}: {have} there, {want} asked for"
+    return f"  {key}: found {have}, requested {want}"
 
 
 def _around(text: str, place: int) -> str:
+    """The part of a long text around the position `place`."""
     start, end = max(0, place - MAX_SHOWN_CHARACTERS // 4), place + MAX_SHOWN_CHARACTERS // 2
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

@@ -36,7 +36,7 @@ def exclusive_lock(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder's lock while the context is open. A forked child shares the lock until it ends.
 
     Args:
-        folder: an existing folder; its lock file is made if it is missing.
+        folder: an existing folder; a missing lock file is created.
         what: what the folder is, for the message (`"the run directory"`).
 
     Raises:
@@ -46,12 +46,12 @@ def exclusive_lock(folder: Path, what: str) -> Iterator[None]:
     try:
         descriptor = os.open(path, _OPEN_LOCK, 0o666)
     except OSError as error:
-        refuse_write(path, error, f"Nothing was done to {what} {folder}, which needs this lock file.")
+        refuse_write(path, error, f"{what.capitalize()} {folder} needs this lock file and was not changed.")
     try:
         if not lock_file(descriptor, path, wait=False):
             raise StageError(
                 f"Expected {what} {folder} to be free; {_holder(descriptor)} is working in it. Two processes would "
-                "mix their rows, so nothing was done. Wait until it ends, stop it, or choose another directory."
+                "mix their rows, so nothing was changed. Wait until it ends, stop it, or choose another directory."
             )
         _write_holder(descriptor, path)
         try:
@@ -73,7 +73,7 @@ def lock_file(descriptor: int, path: Path, *, wait: bool) -> bool:
         wait: wait until the lock is free.
 
     Returns:
-        False if another holds the lock and `wait` is false.
+        False if another process holds the lock and `wait` is False.
     """
     try:
         return filelock.lock_descriptor(descriptor, blocking=wait, poll_interval=_POLL_SECONDS)

@@ -1,11 +1,11 @@
-"""What a teacher expected to write next, as rows of a store.
+"""A teacher's next-token distributions as rows of a store.
 
-At each of P tokens of a rationale, its end among them, a row has the C likeliest tokens with their log-probabilities,
-and the characters that the token covers. For each temperature τ other than 1 that was asked for it has
-log Σ_v p(v)^(1/τ) over the whole vocabulary, so that the distribution at τ is exact though only C of it are kept:
-log p_τ = log p / τ − that.
+For each of the P tokens of a rationale, its end included, a row has the C likeliest tokens with their
+log-probabilities, and the characters that the token covers. For each requested temperature τ other than 1 it also has
+log Σ_v p(v)^(1/τ) over the whole vocabulary. With it, the C kept probabilities are exact at τ:
+log p_τ(v) = log p(v) / τ − log Σ_v p(v)^(1/τ).
 
-Legend: P tokens, C likeliest tokens of each, E temperatures other than 1, V vocabulary.
+Legend: P tokens, C likeliest tokens at each, E temperatures other than 1, V vocabulary.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ LOG_PROBS, IDS, CHARACTERS, LOG_SUMS = "log_probs", "ids", "characters", "log_su
 TOKENS = "tokens"
 """The size P of a row."""
 TEMPERATURES = "temperatures"
-"""The part of a store's fingerprint that says which temperatures it has."""
+"""The key of a store's fingerprint that lists its temperatures."""
 
 _LEAST = -1e4
-"""The log-probability that stands for 0."""
+"""The log-probability that replaces −inf, which a store does not accept."""
 
 
 def temperature_names(temperatures: Sequence[float]) -> tuple[str, ...]:
-    """Temperatures as a fingerprint has them, 1 among them, from the lowest on; each once."""
-    # Two that differ only in later digits are one.
+    """Temperatures as a fingerprint lists them: in ascending order, without duplicates, 1 included."""
+    # Nine digits: two temperatures that differ only in later digits are the same.
     return tuple(dict.fromkeys(f"{temperature:.9g}" for temperature in sorted({1.0, *temperatures})))
 
 
 def next_token_schema(top: int, temperatures: Sequence[str], vocabulary: int) -> dict[str, TensorSpec]:
-    """The tensors of a row.
+    """The schema of a row.
 
     Args:
         top: C, at most V.
@@ -56,16 +56,17 @@ def next_token_schema(top: int, temperatures: Sequence[str], vocabulary: int) ->
 def pack_next_tokens(
     logits_PV: Tensor, spans: Sequence[Span], top: int, temperatures: Sequence[str]
 ) -> dict[str, Tensor]:
-    """A row's tensors.
+    """Compute a row's tensors.
 
     Args:
-        logits_PV: what predicts each token, on any device.
+        logits_PV: the logits that predict each token, on any device.
         spans: the characters of each token.
         top: C, at most V.
         temperatures: see `temperature_names`.
     """
     log_PV = logits_PV.float().log_softmax(1)
     best = log_PV.topk(top, dim=1)
+    # log Σ_v p(v)^(1/τ), [P] for each temperature, over all V tokens before the top C are taken.
     sums = [torch.logsumexp(log_PV / float(name), 1) for name in temperatures if name != "1"]
     return {
         LOG_PROBS: best.values.clamp(_LEAST, 0.0).cpu(),
@@ -76,17 +77,17 @@ def pack_next_tokens(
 
 
 def next_tokens(store: SignalStore, row_id: str, text_hash: str, temperature: float = 1.0) -> NextTokens:
-    """What the teacher expected on one text.
+    """Read the teacher's next-token distributions on one text.
 
     Args:
         store: the store.
-        row_id: the row.
-        text_hash: the hash of the text that it will be used with.
-        temperature: τ of its distributions, one of those that the store was made with.
+        row_id: the id of the row.
+        text_hash: the hash of the text that the row will be used with.
+        temperature: τ of the distributions, one of the store's temperatures.
 
     Raises:
-        MissingRowError: the store has no such row.
-        ArtefactError: it was read on another text, its numbers are damaged, or the store lacks the temperature.
+        MissingRowError: the store has no row of this id.
+        ArtefactError: the row belongs to another text, its numbers are damaged, or the store lacks the temperature.
     """
     names, wanted = store.fingerprint.get(TEMPERATURES, "").split(), f"{temperature:.9g}"
     if wanted not in names:
@@ -99,7 +100,7 @@ def next_tokens(store: SignalStore, row_id: str, text_hash: str, temperature: fl
 
 
 def unpack_next_tokens(row: Mapping[str, Tensor], temperatures: Sequence[str], temperature: float) -> NextTokens:
-    """A row's tensors at one of the store's temperatures."""
+    """Convert a row's tensors to distributions at one of the store's temperatures."""
     log_probs_PC, wanted = row[LOG_PROBS], f"{temperature:.9g}"
     if wanted != "1":
         column = [name for name in temperatures if name != "1"].index(wanted)

@@ -1,7 +1,7 @@
-"""Rows that are appended one batch at a time and survive a kill at any moment.
+"""An append-only log of rows that survives a kill at any moment.
 
-A row is one line of JSON and counts once its whole line is there. A kill in the middle of a line leaves a cut
-last line, which is taken off before anything else happens; the row is made again like any that is missing.
+A row is one line of JSON, and counts once the whole line is written. A kill in the middle of a line leaves a cut last
+line. It is removed when the log is opened, and its row is computed again like any missing one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class RowLog:
     lock, and readers see whole batches, or what a kill left of one.
 
     Args:
-        path: the file; it is made by the first append. A cut last line is taken off at once.
+        path: the file; the first append creates it. A cut last line is removed at once.
 
     Attributes:
-        cut_rows: how many cut last lines this object has taken off.
+        cut_rows: the number of cut last lines that this object has removed.
 
     Raises:
         DataError: the file cannot be read or is no log of rows.
@@ -55,7 +55,7 @@ class RowLog:
             yield self._parse(number, line)
 
     def count(self) -> int:
-        """How many rows there are; none of them is parsed."""
+        """The number of rows, without parsing them."""
         return sum(1 for _ in self._lines())
 
     def ids(self) -> set[str]:
@@ -65,8 +65,8 @@ class RowLog:
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append one batch and force it to the disk.
 
-        Rows that are not plain JSON do not take the others with them: those are appended first. The same
-        holds when `rows` itself raises after some rows.
+        If some rows are not plain JSON, all others are appended before the error is raised. The same applies to the
+        rows before an error in the iterable itself.
 
         Raises:
             DataError: some rows are not plain JSON; the message names them by id. All others are in the log.
@@ -167,7 +167,7 @@ class RowLog:
             os.fsync(descriptor)
             self.cut_rows += 1
             logger.warning(
-                "the last line of %s was cut (%d bytes, by a kill or a crash); it is taken off, and its row "
+                "the last line of %s was cut (%d bytes, by a kill or a crash); it is removed, and its row "
                 "counts as missing",
                 self.path,
                 len(tail),
@@ -176,7 +176,7 @@ class RowLog:
             self._refuse(f"it begins with {_read_at(descriptor, 0, 40)!r}")
 
     def _whole_bytes(self) -> int:
-        """How long the file is when nobody is in the middle of a batch."""
+        """The file's size in bytes, at a moment when no process is in the middle of a batch."""
         with self.path.open("rb") as file:
             lock_file(file.fileno(), self.path, wait=True)
             return os.fstat(file.fileno()).st_size
@@ -191,14 +191,14 @@ class RowLog:
             problem = str(error)
         raise DataError(
             f"Expected every line of {self.path} to be one JSON object; line {number} is not: {problem}. The "
-            f"file was changed after it was written, and no row from there on was read; mend that line, or "
-            f"take it out so that its row is made again."
+            f"file was changed after it was written, and no row from there on was read; fix that line, or "
+            f"delete it so that its row is computed again."
         )
 
     def _refuse(self, what: str) -> NoReturn:
         raise DataError(
-            f"Expected {self.path} to be a log of rows, one JSON object on each line; {what}. It was left as "
-            f"it is, since it may be a file of another kind; choose another path or move it away."
+            f"Expected {self.path} to be a log of rows, one JSON object on each line; {what}. It was not "
+            f"changed, since it may be a file of another kind; choose another path or move it away."
         )
 
 
@@ -214,7 +214,7 @@ def _ends_whole(path: Path) -> bool:
 
 
 def _start_of_last_line(descriptor: int, size: int) -> int:
-    """Where the bytes after the last line end begin; `size` itself if the file ends with one."""
+    """The position after the last line end; `size` if the file ends with a line end."""
     end = size
     while end:
         begin = max(0, end - _CHUNK)

@@ -1,7 +1,7 @@
-"""The directory of one run: its recipe, its manifest and what its stages have finished.
+"""The directory of one run: its recipe, its manifest and the manifests of its finished stages.
 
-It belongs to one recipe. Whoever comes with another one is told what differs; nothing is overwritten or
-deleted unless that is asked for.
+It belongs to one recipe. Opening it with another recipe raises an error that lists the differences. Nothing is
+overwritten or deleted unless the caller requests it.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class RunDirectory:
     """An existing run directory.
 
     Args:
-        path: the directory, as `open_or_create` made it.
+        path: the directory, created by `open_or_create`.
 
     Attributes:
         folder: the directory.
-        manifest: its manifest: when it was made, with which versions, and the hash of its recipe.
+        manifest: its manifest, with the date of creation, the versions of packages, and the hash of its recipe.
         recipe: the resolved recipe that it belongs to.
 
     Raises:
-        ArtefactError: there is no run at `path`, it is unfinished or its recipe was changed by hand.
+        ArtefactError: `path` is no run, is an unfinished one, or its recipe was changed by hand.
         DataError: its manifest is cut or malformed.
     """
 
@@ -72,22 +72,22 @@ class RunDirectory:
         overwrite: bool = False,
         grow: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any] | None] | None = None,
     ) -> Self:
-        """The run directory of a recipe: made if the path is empty or missing, opened if it is there.
+        """Open the run directory of a recipe, or create it if the path is missing or empty.
 
         Args:
             path: the directory.
-            recipe: the resolved recipe, plain JSON values, with nothing in it that a later call may change.
-            overwrite: start over: a run that is at `path`, of whatever recipe, is deleted first, with all
-                that is in its directory. A directory that is no run is never deleted.
-            grow: makes the recipe that the run belongs to from now on, from the one that it belongs to and the one
-                that is asked for, or None where they must not meet. Without it nothing may differ.
+            recipe: the resolved recipe as plain JSON values, without keys that may change between calls.
+            overwrite: start over: first delete an existing run at `path`, of any recipe, with all files in its
+                directory. A directory that is no run is never deleted.
+            grow: merges the run's recipe with the given one and returns the recipe that the run belongs to from now
+                on, or None if they cannot be merged. Without it, the two recipes must be equal.
 
         Raises:
             ArtefactError: the directory holds a run of another recipe (each key that differs is named with
                 both values), is no run, or is an unfinished one.
             DataError: the recipe is not plain JSON, or the manifest is cut or malformed.
-            StageError: the directory cannot be written, or another process holds it while it would have to be
-                made or deleted.
+            StageError: the directory cannot be written, or another process holds it while it must be created or
+                deleted.
         """
         wanted = json.loads(encode_json(dict(recipe), "the resolved recipe"))
         if _is_to_be_made(path) or overwrite:
@@ -105,15 +105,15 @@ class RunDirectory:
                 f"Expected the run directory {path} to belong to this recipe; it belongs to another one, and "
                 f"{len(lines)} keys differ:\n"
                 + "\n".join(lines)
-                + "\nIt was left as it is, since the results of two recipes would be mixed; choose another "
-                "directory, change the recipe back, or ask for it to be overwritten, which deletes the run "
-                "that is there."
+                + "\nIt was not changed, since the results of two recipes would be mixed; choose another "
+                "directory, change the recipe back, or ask for it to be overwritten, which deletes the "
+                "existing run."
             )
         return run
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the directory, so that no other process works in it, until the process ends at the latest.
+        """Lock the directory against other processes while the context is open.
 
         Raises:
             StageError: another process holds it; the message names the process.
@@ -124,10 +124,10 @@ class RunDirectory:
             yield
 
     def path(self, *parts: str) -> Path:
-        """A path inside the directory; nothing is made.
+        """A path inside the directory; nothing is created.
 
         Args:
-            parts: names of folders and at last of a file; a part may hold several names joined by `/`.
+            parts: names of folders and finally of a file; a part may hold several names joined by `/`.
 
         Raises:
             ArtefactError: a part would lead out of the directory or cannot be a name.
@@ -157,7 +157,7 @@ class RunDirectory:
         return value
 
     def finish_stage(self, stage: str, manifest: Mapping[str, Any]) -> None:
-        """Say that a stage has finished, with what it has to tell; a manifest that is there is replaced.
+        """Mark a stage as finished by writing its manifest; an existing manifest is replaced.
 
         Raises:
             DataError: the manifest is not plain JSON.
@@ -180,12 +180,12 @@ class RunDirectory:
 
 
 def _is_to_be_made(path: Path) -> bool:
-    """Whether a run may be made here: nothing is there, or only what an interrupted making left."""
+    """Whether a run can be created here: the path is missing, empty, or holds an interrupted creation."""
     try:
         if not path.exists():
             return True
         if not path.is_dir():
-            _refuse(path, "a run directory, or a path where one can be made", "a file")
+            _refuse(path, "a run directory, or a path where one can be created", "a file")
         names = {entry.name for entry in path.iterdir() if not entry.name.startswith(LEFTOVER_PREFIX)}
     except OSError as error:
         refuse_write(path, error, "It cannot be used as a run directory.")
@@ -195,12 +195,12 @@ def _is_to_be_made(path: Path) -> bool:
 
 
 def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
-    """Make the run, the manifest first: a directory with a manifest and no recipe is an unfinished one."""
+    """Create the run, the manifest first: a directory with a manifest and no recipe is an unfinished run."""
     text = _as_yaml(recipe)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
-        refuse_write(path, error, "No run directory was made.")
+        refuse_write(path, error, "No run directory was created.")
     if not _is_to_be_made(path):
         _read_manifest(path)  # raises unless this is a run
     with exclusive_lock(path, "the run directory"):
@@ -209,7 +209,7 @@ def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
         elif overwrite:
             _empty(path)
         else:
-            return  # another process has made it in between
+            return  # another process has created it in between
         manifest = {
             "kind": _KIND,
             "format": _FORMAT,
@@ -222,28 +222,28 @@ def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
 
 
 def _replace_recipe(path: Path, run: RunDirectory, recipe: Mapping[str, Any]) -> None:
-    """Give a run another recipe; one that is stopped in between has its old one, whose hash the manifest keeps."""
+    """Replace a run's recipe. The manifest keeps the old hash too, so a kill in between leaves a run that opens."""
     text = _as_yaml(recipe)
     with exclusive_lock(path, "the run directory"):
-        # Of the recipe that is there: after a stop in between, the manifest's own is of one that was never written.
+        # Hash the recipe on the disk: after a kill in between, the manifest's hash is of a recipe never written.
         hashes = {"recipe_hash": hash_json(recipe), "earlier_recipe_hash": hash_json(run.recipe)}
         write_json(path / MANIFEST_NAME, {**run.manifest, **hashes})
         write_whole(path / RECIPE_NAME, text)
 
 
 def _as_yaml(recipe: Mapping[str, Any]) -> str:
-    for readable in (True, False):  # some control characters only read back when all is escaped
+    for readable in (True, False):  # some control characters only read back when everything is escaped
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=readable, width=100)
         if hash_json(yaml.safe_load(text)) == hash_json(recipe):
             return text
     raise DataError(
-        "Expected a recipe that reads back from YAML as it was; this one does not. No run directory was made; "
-        "take unusual characters out of the recipe's texts."
+        "Expected a recipe that reads back from YAML unchanged; this one does not. No run directory was created; "
+        "remove unusual characters from the recipe's texts."
     )
 
 
 def _empty(path: Path) -> None:
-    """Delete a run, the recipe first, so that one that is deleted in part is never taken for a run."""
+    """Delete a run, the recipe first, so that a partly deleted run never opens as one."""
     logger.warning("the run in %s is deleted, as asked", path)
     rest = [entry for entry in path.iterdir() if entry.name not in (LOCK_NAME, MANIFEST_NAME, RECIPE_NAME)]
     try:
@@ -280,7 +280,7 @@ def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     if changed or not isinstance(recipe, dict):
         _refuse(
             path / RECIPE_NAME,
-            "the resolved recipe as the run was made with",
+            "the resolved recipe that the run was created with",
             "one that was changed afterwards (its hash is not the manifest's)",
         )
     return recipe
@@ -288,6 +288,6 @@ def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse(path: Path, expected: str, got: str) -> NoReturn:
     raise ArtefactError(
-        f"Expected {expected} at {path}; got {got}. It was left as it is and is not used; choose another "
+        f"Expected {expected} at {path}; got {got}. It is not used and was not changed; choose another "
         f"directory, put the file back from a copy, or (if it is a run) ask for it to be overwritten."
     )

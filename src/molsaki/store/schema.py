@@ -18,9 +18,9 @@ class TensorSpec:
 
     Attributes:
         dtype: one of `BYTES_OF`.
-        shape: its sizes. A number is the same in all rows; a name is a size of the row, the same for all of the row's
-            tensors.
-        below: its numbers are whole, from 0 to `below` − 1; a name is that size of the row. None for any numbers.
+        shape: its sizes. A number applies to all rows. A name is a size of the row, shared by all tensors of the row.
+        below: an upper bound: all numbers are integers from 0 to `below` − 1. A name is that size of the row; None
+            for no bound.
     """
 
     dtype: str
@@ -32,7 +32,7 @@ class TensorSpec:
         return tuple(size if isinstance(size, int) else sizes[size] for size in self.shape)
 
     def count_in(self, sizes: Mapping[str, int]) -> int:
-        """How many numbers it has in a row of these sizes."""
+        """The number of its elements in a row of these sizes."""
         return math.prod(self.shape_in(sizes))
 
 
@@ -47,7 +47,7 @@ def size_names(schema: Schema) -> tuple[str, ...]:
 
 
 def row_bytes(schema: Schema, sizes: Mapping[str, int]) -> int:
-    """How many bytes the tensors of a row of these sizes have."""
+    """The size in bytes of the tensors of a row of these sizes."""
     return sum(BYTES_OF[spec.dtype] * spec.count_in(sizes) for spec in schema.values())
 
 
@@ -62,7 +62,7 @@ def schema_from_json(value: Any) -> dict[str, TensorSpec]:
     """Read the JSON form.
 
     Raises:
-        ValueError: it is no such form.
+        ValueError: the value is not the JSON form of a schema.
     """
     if not isinstance(value, dict) or not value:
         raise ValueError("expected its tensors by name")

@@ -1,4 +1,4 @@
-"""What a row must be before it is stored; one that is not would make its whole shard unreadable."""
+"""Checks of a row before it is stored: one invalid row would make its whole shard unreadable."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from molsaki.store.whole_files import encode_json
 def row_to_store(
     row_id: str, text_hash: str, tensors: Mapping[str, Tensor], schema: Schema
 ) -> tuple[StoredRow, dict[str, Tensor]]:
-    """A row's line of the index, and copies of its tensors on the CPU in the types of the schema.
+    """Check a row, and return its line of the index and copies of its tensors on the CPU in the schema's types.
 
     Raises:
-        ArtefactError: the id or the hash is no text that can be written, or the tensors are not those of the schema;
-            the message names the row.
+        ArtefactError: the id or the hash is not valid text, or the tensors are not those of the schema; the message
+            names the row.
     """
     _require_texts(row_id, text_hash)
     if tensors.keys() != schema.keys():
@@ -39,7 +39,7 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def wrong_numbers(name: str, spec: TensorSpec, tensor: Tensor, sizes: Mapping[str, int]) -> str:
-    """What is wrong with a tensor's numbers, or nothing: NaN, infinity, or numbers beyond the schema's bound."""
+    """What is wrong with a tensor's numbers (NaN, infinity or out of the schema's bound); empty if they are valid."""
     if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
         return f"NaN or infinity among the numbers of its {name}"
     bound = sizes[spec.below] if isinstance(spec.below, str) else spec.below
@@ -59,7 +59,7 @@ def _require_texts(row_id: str, text_hash: str) -> None:
 
 
 def _add_sizes(row_id: str, name: str, spec: TensorSpec, tensor: Tensor, sizes: dict[str, int]) -> None:
-    """Note the sizes that a tensor's shape gives the row, unless the shape is another one than the schema's."""
+    """Add the sizes of the row that a tensor's shape determines, and check the shape against the schema."""
     for expected, size in zip(spec.shape, tensor.shape, strict=False):
         if isinstance(expected, str):
             sizes.setdefault(expected, size)
@@ -86,5 +86,5 @@ def refuse_row(row_id: str, expected: str, got: str) -> NoReturn:
     """Raise the `ArtefactError` for a row that cannot be stored."""
     raise ArtefactError(
         f"Expected {expected} for the row {row_id!r}; got {got}. This row was not stored, all others are kept; "
-        f"mend what it was made from, or leave it out and count it."
+        f"fix its input, or leave it out and count it."
     )

@@ -1,10 +1,10 @@
-"""The format of a signal's store, and everything in it that needs no tensor.
+"""The format of a signal's store, except for the tensors.
 
 A store is a folder with `store.json` (format, schema and fingerprint) and numbered shards. A shard is two files that
 are written as a whole and never change afterwards. `shard-00000.safetensors` holds, for each tensor of the schema, the
-numbers of all rows one after another. `shard-00000.jsonl`, written last, says whose they are: a first line about the
-shard, then one line for each row. So a shard counts once its index is there, and tensors without an index are what a
-kill left.
+numbers of all rows one after another. `shard-00000.jsonl`, written last, is the index: a first line about the shard,
+then one line for each row. So a shard counts once its index exists, and tensors without an index are left over from a
+kill.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _INDEX = re.compile(r"shard-(\d{5,9})\.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class StoreHeader:
-    """What `store.json` says: what a row consists of, and what the rows were made from."""
+    """The content of `store.json`: the tensors of a row, and the fingerprint of the rows."""
 
     schema: Schema
     fingerprint: dict[str, str]
 
     @property
     def hash(self) -> str:
-        """What every shard of the store carries, so that one of another store is noticed."""
+        """The hash that every shard carries, so that a shard of another store is detected."""
         return hash_json([schema_to_json(self.schema), self.fingerprint])
 
 
@@ -46,9 +46,9 @@ class StoredRow:
 
     Attributes:
         id: the row's id.
-        text_hash: the hash of the text that the row was made from.
-        sizes: the sizes that the schema names, in this row.
-        hash: of its tensors' bytes as stored.
+        text_hash: the hash of the text that the row was read on.
+        sizes: the row's sizes, by the schema's names.
+        hash: the hash of its tensors' bytes as stored.
     """
 
     id: str
@@ -64,8 +64,8 @@ class Shard:
     Attributes:
         path: the file of its tensors.
         rows: its rows.
-        starts: for each row where its part of each flat tensor begins.
-        counts: how many numbers each flat tensor has.
+        starts: for each row, the first element of its part of each flat tensor.
+        counts: the number of elements of each flat tensor.
     """
 
     path: Path
@@ -98,7 +98,7 @@ def shard_numbers(folder: Path) -> list[int]:
 
 
 def unfinished_shards(folder: Path) -> list[Path]:
-    """Tensors without an index, as a kill between the two leaves them."""
+    """Files of tensors without an index, left over from a kill between the two writes."""
     return sorted(path for path in folder.glob("shard-*.safetensors") if not path.with_suffix(".jsonl").exists())
 
 
@@ -125,24 +125,24 @@ def read_header(folder: Path) -> StoreHeader:
         )
     try:
         schema = schema_from_json(value["tensors"])
-        made_from = {str(key): str(part) for key, part in value["fingerprint"].items()}
+        fingerprint = {str(key): str(part) for key, part in value["fingerprint"].items()}
     except (KeyError, ValueError, AttributeError) as error:
         raise ArtefactError(
             f"Expected {path} to name the tensors of its rows and a fingerprint; got {error!r}. The store cannot be "
-            f"read; put the file back from a copy, or make the store again in an empty folder."
+            f"read; put the file back from a copy, or create the store again in an empty folder."
         ) from error
-    return StoreHeader(schema, made_from)
+    return StoreHeader(schema, fingerprint)
 
 
 def write_index(folder: Path, number: int, header: StoreHeader, rows: Sequence[StoredRow], size: int) -> None:
-    """Write the index of a shard whose tensors are there, which makes the shard count.
+    """Write the index of a shard after its tensors, which finishes the shard.
 
     Args:
         folder: the store.
         number: the shard's number.
         header: the store's header.
         rows: its rows in the order of their tensors.
-        size: the size of its file of tensors in bytes.
+        size: the size in bytes of its file of tensors.
     """
     lines = [{"id": row.id, "text_hash": row.text_hash, "sizes": dict(row.sizes), "hash": row.hash} for row in rows]
     data = b"".join(encode_json(line, "a line of a shard's index") + b"\n" for line in lines)
@@ -151,7 +151,7 @@ def write_index(folder: Path, number: int, header: StoreHeader, rows: Sequence[S
 
 
 def read_shard(folder: Path, number: int, header: StoreHeader) -> Shard:
-    """Read a shard's index, and check that it is whole and that the file of tensors has the size that it says.
+    """Read a shard's index, and check that it is whole and that the file of tensors has the recorded size.
 
     Raises:
         ArtefactError: the index or the tensors are cut, malformed or of another store.
@@ -185,7 +185,7 @@ def read_shard(folder: Path, number: int, header: StoreHeader) -> Shard:
 
 
 def _places(schema: Schema, rows: Sequence[StoredRow]) -> tuple[tuple[dict[str, int], ...], dict[str, int]]:
-    """Where each row's part of each flat tensor begins, and where the last one ends."""
+    """The first element of each row's part of each flat tensor, and the number of elements of each flat tensor."""
     starts = []
     ends = dict.fromkeys(schema, 0)
     for row in rows:
@@ -196,7 +196,7 @@ def _places(schema: Schema, rows: Sequence[StoredRow]) -> tuple[tuple[dict[str, 
 
 
 def rows_by_id(shards: Sequence[Shard]) -> dict[str, tuple[int, int]]:
-    """The rows of all shards: id to the shard's place in the sequence and the row's in the shard.
+    """The rows of all shards: from the id to the index of the shard and the index of the row within the shard.
 
     Raises:
         ArtefactError: two rows share an id.
@@ -212,7 +212,7 @@ def rows_by_id(shards: Sequence[Shard]) -> dict[str, tuple[int, int]]:
 
 
 def count_rows(folder: Path) -> int:
-    """How many rows the finished shards of a store have, by their indices alone; 0 where there is no store.
+    """The number of rows in the finished shards of a store, read from their indices; 0 if the store does not exist.
 
     Raises:
         ArtefactError: a shard is cut, malformed or of another store.
@@ -230,7 +230,7 @@ def refuse_shard(path: Path, problem: str) -> NoReturn:
     raise ArtefactError(
         f"Expected a whole shard of a signal's store; {path} {problem}. Nothing of the store is used, "
         f"since rows would be missing or wrong; put the file back from a copy, or delete both files of "
-        f"{shard} and run the stage again, which makes only their rows again."
+        f"{shard} and run the stage again, which computes only their rows again."
     )
 
 

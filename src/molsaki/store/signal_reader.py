@@ -1,4 +1,4 @@
-"""Reading what a teacher's store holds, memory-mapped: opening reads the indices and no tensor."""
+"""Reading a teacher's store, memory-mapped: opening it reads the indices and no tensor."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class MissingRowError(ArtefactError, LookupError):
 
 
 class SignalStore:
-    """One signal of a teacher by row id. It may be pickled to a worker process, which opens it again.
+    """One signal of a teacher by row id. It can be pickled to a worker process, which opens the store again.
 
     Args:
-        folder: the store, as `SignalWriter` made it; it may still be growing, and this object has the
-            rows that were finished when it was opened.
-        fingerprint: what the rows should be made from; None takes the store as it is.
+        folder: a store written by `SignalWriter`. It may still be growing; this object has the rows that were
+            finished when it was opened.
+        fingerprint: the expected fingerprint; None accepts any.
 
     Attributes:
         folder: the store.
-        fingerprint: what the rows are made from.
+        fingerprint: the fingerprint of the rows.
         schema: the tensors of every row.
 
     Raises:
         ArtefactError: the fingerprints differ (each key that differs is named with both values), a shard
             is cut, changed or of another store, or the store is of another format.
-        DataError: there is no store, or its header is cut or malformed.
+        DataError: the store does not exist, or its header is cut or malformed.
     """
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, str] | None = None) -> None:
@@ -66,7 +66,7 @@ class SignalStore:
         return type(self), (self.folder, self.fingerprint)
 
     def ids(self) -> list[str]:
-        """The ids in the order in which the rows were written."""
+        """The ids in the order of writing."""
         return list(self._rows)
 
     def text_hashes(self) -> dict[str, str]:
@@ -74,31 +74,31 @@ class SignalStore:
         return {row.id: row.text_hash for shard in self._shards for row in shard.rows}
 
     def sizes(self, row_id: str) -> dict[str, int]:
-        """The sizes of a row that the schema names, without reading its tensors.
+        """The sizes of a row by the schema's names, without reading its tensors.
 
         Raises:
-            MissingRowError: the store has no such row.
+            MissingRowError: the store has no row of this id.
         """
         _, row, _ = self._find(row_id)
         return dict(row.sizes)
 
     def get(self, row_id: str, text_hash: str) -> dict[str, Tensor]:
-        """The tensors of one row, its own: numbers in float32, whole numbers in int64.
+        """Copies of the tensors of one row: floating-point numbers in float32, integers in int64.
 
         Args:
-            row_id: the row.
-            text_hash: the hash of the text that it will be used with.
+            row_id: the id of the row.
+            text_hash: the hash of the text that the row will be used with.
 
         Raises:
-            MissingRowError: the store has no such row; it is an `ArtefactError` and a `LookupError`.
-            ArtefactError: it was made from another text, or its tensors are damaged, NaN or infinite.
+            MissingRowError: the store has no row of this id; it is an `ArtefactError` and a `LookupError`.
+            ArtefactError: the row belongs to another text, or its tensors are damaged, NaN or infinite.
         """
         place, row, starts = self._find(row_id)
         if row.text_hash != text_hash:
             raise ArtefactError(
-                f"Expected the row {row_id!r} in {self.folder} to be made from the text with the hash "
-                f"{text_hash!r}; it was made from one with {row.text_hash!r}. It would not fit; run the stage that "
-                f"makes the store on this data, into a new folder."
+                f"Expected the row {row_id!r} in {self.folder} to belong to the text with the hash "
+                f"{text_hash!r}; its text has the hash {row.text_hash!r}. It does not fit; run the stage that "
+                f"writes the store on this data, into a new folder."
             )
         shard = self._shards[place]
         tensors = row_tensors(row, starts, self._tensors_of(place, shard), self.schema)
@@ -108,7 +108,7 @@ class SignalStore:
         return {name: tensor.to(kinds[tensor.is_floating_point()], copy=True) for name, tensor in tensors.items()}
 
     def check(self) -> StoreReport:
-        """Read every number of every row, as it is on the disk now, and compare it with what was written."""
+        """Read every number of every row from the disk, and compare it with the recorded hashes."""
         return verify_store(self.folder)
 
     def _find(self, row_id: str) -> tuple[int, StoredRow, Mapping[str, int]]:
@@ -118,7 +118,7 @@ class SignalStore:
             and_also = f" and {len(unfinished)} shards that are not finished" if unfinished else ""
             raise MissingRowError(
                 f"Expected the row {row_id!r} in {self.folder}; the store has {len(self)} other rows{and_also}. The "
-                f"row cannot be used; run the stage that makes the store again, which adds what is missing, or open "
+                f"row cannot be used; run the stage that writes the store again, which adds missing rows, or open "
                 f"the store again if it has grown."
             )
         place, index = found
@@ -134,5 +134,5 @@ def _refuse_row(path: Path, row: StoredRow, problem: str) -> NoReturn:
     raise ArtefactError(
         f"Expected the row {row.id!r} in {path} as it was written, with finite numbers; got {problem}. "
         f"The row cannot be used and may not be alone; see `molsaki attend --check`, then delete both "
-        f"files of each damaged shard and run the stage again, which makes their rows again."
+        f"files of each damaged shard and run the stage again, which computes their rows again."
     )

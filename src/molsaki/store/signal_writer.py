@@ -1,4 +1,4 @@
-"""Writing what was read of a teacher so that a kill costs at most a minute's rows."""
+"""Writing a teacher's signals so that a kill loses at most the rows of one minute."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from molsaki.store.shards import (
 from molsaki.store.whole_files import LEFTOVER_PREFIX, refuse_write, remove_unfinished, write_whole
 
 MAX_SHARD_BYTES = 1 << 26
-"""A shard is due once it has this many bytes, however few its rows are, so that memory stays bounded."""
+"""A shard is due once it has this many bytes, so that memory stays bounded for large rows."""
 
 logger = logging.getLogger(__name__)
 
 
 class SignalWriter:
-    """Writes rows of one signal, shard after shard; a store that is there is continued.
+    """Writes rows of one signal, shard after shard; continues an existing store.
 
-    Rows wait in memory until `flush` makes a shard of them; `flush_if_due` does so for several stores together. One
-    process at a time: the folder is locked until `close`. As a context manager it closes itself, and rows that were
+    Rows wait in memory until `flush` writes them as a shard; `flush_if_due` does so for several stores together. One
+    process writes at a time: the folder is locked until `close`. As a context manager it closes on exit, and rows
     added before an error are written.
 
     Args:
         folder: the store; a missing or empty folder becomes one.
-        fingerprint: what the rows are made from (see `molsaki.store.fingerprints.fingerprint`).
+        fingerprint: the fingerprint of the rows (see `molsaki.store.fingerprints.fingerprint`).
         schema: the tensors of every row.
         shard_rows: a shard is due once it has this many rows.
         flush_seconds: a shard is due once its first row has waited this long.
@@ -97,12 +97,12 @@ class SignalWriter:
 
         Args:
             row_id: any text that no row of the store has yet.
-            text_hash: the hash of the text that it was made from.
-            tensors: the row's tensors as the schema names them, finite, on any device.
+            text_hash: the hash of the text that the row was read on.
+            tensors: the row's tensors by the schema's names, finite, on any device.
 
         Raises:
-            ArtefactError: the row cannot be stored as it is; the message names it. The writer goes on with
-                all other rows, and this one is not in the store.
+            ArtefactError: the row cannot be stored; the message names it. The row is left out, and the writer can
+                be used further.
         """
         row, stored = row_to_store(row_id, text_hash, tensors, self._header.schema)
         if self._closed:
@@ -122,7 +122,7 @@ class SignalWriter:
         return bool(self._rows) and (full or time.monotonic() - self._flushed_at >= self._flush_seconds)
 
     def flush(self) -> None:
-        """Write the rows that wait as a shard of their own.
+        """Write the waiting rows as a shard.
 
         Raises:
             StageError: the disk is full or cannot be written; the rows still wait, and no shard is changed.
@@ -139,7 +139,7 @@ class SignalWriter:
         self._tensors = {name: [] for name in flat}
 
     def close(self) -> None:
-        """Flush and give the folder free, even where flushing fails."""
+        """Flush and unlock the folder, even if flushing fails."""
         if self._closed:
             return
         with self._open:
@@ -150,7 +150,7 @@ class SignalWriter:
 
     @property
     def waiting(self) -> int:
-        """How many rows wait to be written."""
+        """The number of rows that wait to be written."""
         return len(self._rows)
 
     def __enter__(self) -> Self:
@@ -160,7 +160,7 @@ class SignalWriter:
         self.close()
 
     def _prepare(self) -> int:
-        """Lock the folder, make or check the store, read what is done; the next shard's number."""
+        """Lock the folder, create or check the store, and read its rows; returns the number of the next shard."""
         what = f"the store {self.folder}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ class SignalWriter:
         header = read_header(self.folder)
         require_same(_all_of(header), _all_of(self._header), what)
         for path in unfinished_shards(self.folder):
-            logger.warning("%s has no index, as a kill leaves it; its rows count as missing", path)
+            logger.warning("%s has no index, as after a kill; its rows count as missing", path)
         return self._read_done()
 
     def _read_done(self) -> int:
@@ -195,7 +195,7 @@ class SignalWriter:
 
 
 def flush_if_due(writers: Iterable[SignalWriter]) -> None:
-    """Flush all of some stores once one of them is due, so that they have the rows of the same texts.
+    """Flush several stores together once one of them is due, so that all have the rows of the same texts.
 
     Raises:
         StageError: the disk is full or cannot be written; the rows still wait.

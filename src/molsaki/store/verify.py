@@ -1,7 +1,7 @@
-"""Opening every shard of a store and saying all that is wrong, each with its place.
+"""Verification of a store: every shard is read, and every problem is reported with its file and row.
 
-Reading stops at the first shard that is damaged, since a row that is missing in silence is worse than none. To mend a
-store one has to know all of it.
+Opening a store for use stops at the first damaged shard, so that no row is missing in silence. Repairing a store needs
+the list of all problems.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from molsaki.store.shards import (
 )
 
 RowCheck = Callable[[StoredRow, Mapping[str, Tensor]], Sequence[str]]
-"""Says what is wrong with a row, given its tensors as stored; nothing if all is well."""
+"""Returns what is wrong with a row, given its tensors as stored; nothing if the row is valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreReport:
-    """What a look at every number of a store found.
+    """The result of verifying a store.
 
     Attributes:
-        rows: how many rows there are in the shards that can be read.
-        shards: how many such shards.
-        bytes: how many bytes their tensors have.
+        rows: the number of rows in readable shards.
+        shards: the number of readable shards.
+        bytes: the size in bytes of their tensors.
         unfinished: the files of shards that a kill left unfinished; their rows count as missing.
-        problems: one line for each row or shard that cannot be used; empty if all is well.
+        problems: one line for each row or shard that cannot be used; empty if the store is valid.
     """
 
     rows: int
@@ -57,15 +57,15 @@ class StoreReport:
 
 
 def verify_store(folder: Path, check_row: RowCheck = lambda _row, _tensors: ()) -> StoreReport:
-    """Read every number of every shard and compare it with what its index says.
+    """Read every number of every shard and compare it with the index.
 
     Args:
         folder: the store.
-        check_row: says what else is wrong with a row, beside its hash and numbers that the schema excludes.
+        check_row: a further check of each row, after its hash and the bounds of the schema.
 
     Raises:
         ArtefactError: the store is of another format.
-        DataError: there is no store, or its header is cut or malformed.
+        DataError: the store does not exist, or its header is cut or malformed.
     """
     header = read_header(folder)
     problems: list[str] = []
@@ -89,7 +89,7 @@ def verify_store(folder: Path, check_row: RowCheck = lambda _row, _tensors: ()) 
 
 
 def _problems_of(shard: Shard, header: StoreHeader, shard_of: dict[str, Path], check_row: RowCheck) -> list[str]:
-    """What is wrong with a shard's rows; each row's shard is noted."""
+    """What is wrong with a shard's rows; adds each row's shard to `shard_of`."""
     flat = map_tensors(shard, header.schema)
     found = []
     for row, starts in zip(shard.rows, shard.starts, strict=True):
@@ -105,11 +105,11 @@ def _problems_of(shard: Shard, header: StoreHeader, shard_of: dict[str, Path], c
 def row_tensors(
     row: StoredRow, starts: Mapping[str, int], flat: Mapping[str, Tensor], schema: Schema
 ) -> dict[str, Tensor]:
-    """A row's tensors as they are stored; never to be written to.
+    """A row's tensors as views of the stored ones; do not write to them.
 
     Args:
         row: its line of the index.
-        starts: where its part of each flat tensor begins.
+        starts: the first element of its part of each flat tensor.
         flat: the tensors of its shard.
         schema: the store's.
     """
@@ -120,7 +120,7 @@ def row_tensors(
 
 
 def row_problems(row: StoredRow, tensors: Mapping[str, Tensor], schema: Schema) -> list[str]:
-    """What is wrong with a row's tensors, as far as the store itself can say."""
+    """What is wrong with a row's tensors by the schema's bounds and the row's hash; nothing if they are valid."""
     wrong = [wrong_numbers(name, spec, tensors[name], row.sizes) for name, spec in schema.items()]
     if any(wrong):
         return [problem for problem in wrong if problem]
@@ -130,10 +130,10 @@ def row_problems(row: StoredRow, tensors: Mapping[str, Tensor], schema: Schema) 
 
 
 def map_tensors(shard: Shard, schema: Schema) -> dict[str, Tensor]:
-    """The flat tensors of a shard, memory-mapped; never to be written to.
+    """The flat tensors of a shard, memory-mapped; do not write to them.
 
     Raises:
-        ArtefactError: they cannot be read, or are not as many or of other types than the index and the schema say.
+        ArtefactError: the file cannot be read, or its tensors differ from the index and the schema in size or type.
     """
     try:
         with safetensors.safe_open(shard.path, framework="pt") as file:

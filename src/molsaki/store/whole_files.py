@@ -1,8 +1,8 @@
-"""Files that are either there as a whole or not there at all.
+"""Atomic writing of files: a file has its old content or its new content, and never a part.
 
-A file is written under a temporary name in its own folder, forced to the disk and then renamed. Whoever reads
-meanwhile sees the old content or the new one; a kill leaves at most a temporary file, which the next holder
-of the folder's lock removes.
+A file is written under a temporary name in its own folder, synced to the disk and then renamed. A concurrent reader
+gets the old content or the new one. A kill leaves at most a temporary file, which the next holder of the folder's lock
+removes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from molsaki.errors import DataError, StageError
 
 LEFTOVER_PREFIX = ".molsaki-unfinished-"
-"""What the name of a file begins with while it is being written."""
+"""The prefix of a file's temporary name."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_SPACE_TEXT = re.compile(rf"\(os error ({'|'.join(map(str, _NO_SPACE))})\)|PytorchStreamWriter failed writing")
@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a file as a whole, in place of what may be there; missing folders are made.
+    """Write a file atomically, replacing an existing one; missing folders are created.
 
     Args:
         path: the file.
-        data: its content; text is written as UTF-8 with its line ends as they are.
+        data: its content; text is written as UTF-8 with unchanged line ends.
 
     Raises:
-        StageError: the disk is full or the file cannot be written; what was at `path` is as it was.
+        StageError: the disk is full or the file cannot be written; an existing file at `path` is unchanged.
         DataError: the text cannot be written as UTF-8.
     """
     content = data if isinstance(data, bytes) else _as_utf8(path, data)
@@ -58,11 +58,11 @@ def write_whole(path: Path, data: str | bytes) -> None:
             raise
         sync_folder(path.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
-        refuse_write(path, error, f"None of its {len(content)} bytes was kept; what was there is as it was.")
+        refuse_write(path, error, f"None of its {len(content)} bytes was kept; an existing file is unchanged.")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value as a whole file, indented, keys in the order they have.
+    """Write a JSON value atomically, indented, with its keys in their order.
 
     Raises:
         DataError: the value is not JSON (NaN and infinities are not); nothing is written.
@@ -76,7 +76,7 @@ def read_json(path: Path, expected: str) -> Any:
 
     Args:
         path: the file.
-        expected: what it should hold, for the message (`"the manifest of a run"`).
+        expected: the expected content, for the message (`"the manifest of a run"`).
 
     Raises:
         DataError: the file is missing, unreadable, cut or malformed; the message names it.
@@ -85,7 +85,7 @@ def read_json(path: Path, expected: str) -> Any:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(
-            f"Expected {expected} at {path}; there is no such file. What depends on it cannot go on; check "
+            f"Expected {expected} at {path}; the file does not exist. Nothing that depends on it can run; check "
             f"the path, or run the stage that writes it."
         ) from error
     except (OSError, ValueError) as error:
@@ -98,7 +98,7 @@ def read_json(path: Path, expected: str) -> Any:
     except ValueError as error:
         raise DataError(
             f"Expected {expected} at {path} to be one whole JSON value; it has {len(data)} bytes and is "
-            f"cut or malformed: {error}. Nothing was read from it; molsaki writes such files as a whole, so "
+            f"cut or malformed: {error}. Nothing was read from it; molsaki writes such files atomically, so "
             f"it was changed afterwards: put it back from a copy, or move it away and run its stage again."
         ) from error
 
@@ -116,12 +116,12 @@ def encode_json(value: Any, what: str, indent: int | None = None) -> bytes:
         raise DataError(
             f"Expected {what} to be plain JSON (objects, lists, text in valid Unicode, finite numbers, true, "
             f"false, null); got something else: {error}. It was not written, since it could not be read "
-            f"back; mend the value."
+            f"back; fix the value."
         ) from error
 
 
 def parse_json(data: bytes) -> Any:
-    """The value of JSON bytes; whatever is wrong with them is a `ValueError`."""
+    """The value of JSON bytes; raises `ValueError` for any problem with them."""
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -129,21 +129,21 @@ def parse_json(data: bytes) -> Any:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte to an open file; the system may take fewer at a time than it is given."""
+    """Write every byte to an open file; one call of the system may write only a part."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's names to the disk, where the system can do that."""
+    """Sync a folder's names to the disk, if the system supports it."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems have no such call
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems do not support it
             raise
     finally:
         os.close(descriptor)
@@ -155,14 +155,14 @@ def unfinished_files(folder: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed writers left in a folder; only for who holds the folder's lock."""
+    """Remove the temporary files of killed writers; the caller must hold the folder's lock."""
     for path in unfinished_files(folder):
         logger.warning("%s was left by a writer that was interrupted; it is removed", path)
         path.unlink(missing_ok=True)
 
 
 def disk_is_full(error: BaseException | None) -> bool:
-    """Whether an error says that there is no space left; those of Rust and C++ libraries say so in their texts."""
+    """Whether an error means that no space is left; errors of Rust and C++ libraries say it only in their text."""
     while error is not None:
         if (isinstance(error, OSError) and error.errno in _NO_SPACE) or _NO_SPACE_TEXT.search(str(error)):
             return True
@@ -175,8 +175,8 @@ def refuse_write(path: Path, error: Exception, consequence: str) -> NoReturn:
 
     Args:
         path: the file.
-        error: what the system said.
-        consequence: one or two sentences on what became of the data.
+        error: the system's error.
+        consequence: what this means for the data, in one or two sentences.
     """
     way_out = "Free some space (or raise the quota)" if disk_is_full(error) else "Check the path and its permissions"
     raise StageError(
@@ -191,7 +191,7 @@ def _as_utf8(path: Path, text: str) -> bytes:
     except UnicodeEncodeError as error:
         raise DataError(
             f"Expected the text for {path} to be valid Unicode; got {error.reason} at character "
-            f"{error.start}. Nothing was written; take that character out."
+            f"{error.start}. Nothing was written; remove that character."
         ) from error
 
 

@@ -1,1 +1,1 @@
-"""What a teacher writes and where it looks: requests, writers, the filter, key words, reading its signals."""
+"""The teacher: requests for rationales, local and served models, the filter, key words, and reading its signals."""

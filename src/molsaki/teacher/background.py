@@ -1,7 +1,7 @@
-"""A coroutine in a thread of its own, whose results arrive in a queue.
+"""Runs a coroutine in a separate thread; its results arrive in a queue.
 
-Requests go on while the rows that have arrived are filtered and written, and a program that already runs an event loop,
-such as a notebook, can use it too.
+Requests continue while the rows that have arrived are filtered and written. It also works in a program that already
+runs an event loop, such as a notebook.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Item = TypeVar("Item")
 def background_thread(
     work: Coroutine[Any, Any, None], arrived: queue.SimpleQueue[Item | None]
 ) -> Iterator[Future[None]]:
-    """Run a coroutine in a new thread until the context is left.
+    """Run a coroutine in a new thread until the context ends.
 
     Args:
         work: the coroutine; it puts its results into `arrived`.
-        arrived: gets None behind the last result.
+        arrived: gets None after the last result.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="molsaki-teacher", daemon=True)
@@ -36,7 +36,7 @@ def background_thread(
         yield future
     finally:
         future.cancel()
-        # All in that thread: if the caller has a running loop, this one cannot be run from here.
+        # All in that thread: if the caller has a running loop, this loop cannot run in the caller's thread.
         asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
         asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result()
         loop.call_soon_threadsafe(loop.stop)

@@ -1,9 +1,8 @@
-"""Which outputs of a teacher are kept, and what of them a student learns.
+"""The filter of a teacher's outputs: which ones are kept, and which part of them a student learns.
 
-A rationale counts if it reaches the right answer, read by the parser that also scores students. It is cut where the
-sentence begins that the answer was read from, so that neither that sentence nor an invented question behind it is part
-of what a student learns. A second pass is given the answer and must reason without it: a rationale that mentions it is
-dropped.
+A rationale is kept if it reaches the right answer, as read by the parser that also scores students. It ends where the
+sentence with the answer begins, so the student learns neither that sentence nor an invented question after it. The
+prompt of a second pass contains the answer; a rationale that mentions this is dropped.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from molsaki.records import Problem
 
 Keep = Literal["right", "all"]
 Learn = Literal["summary", "thinking", "both"]
-"""What a student learns of a completion with thinking: what stands behind the thinking, the thinking, or both."""
+"""The part of a completion with thinking that a student learns: the text after the thinking, the thinking, or both."""
 
 SMALL_SHARE = 0.25
 MOSTLY_CUT = "kept rows with less than a quarter of what was written"
 THINKING_KEPT = "kept rows with the thinking, since the summary holds the answer alone"
-"""What a report says of kept rows that a reader should look at."""
+"""Notes in a report on kept rows that a user should check."""
 
 UNCHECKED = "kept unchecked"
-"""The reason of a row that is kept although it does not reach the right answer, where that was asked for."""
+"""The reason of a row that is kept although it does not reach the right answer, with `keep="all"`."""
 IN_SECOND = ", second pass"
-"""What is added to the reason of a row that the second pass decided."""
-TOLD = "says that the answer was given"
+"""The suffix of the reason of a row from the second pass."""
+MENTIONS_HINT = "says that the answer was given"
 
 _REASON_OF_STATUS = {
     "none": "no answer",
@@ -44,7 +43,7 @@ _REASON_OF_STATUS = {
 _KEPT = ("right", "given", UNCHECKED, f"right{IN_SECOND}")
 _ANSWER = r"(?:answers?(?! choices?| options?)|(?:correct|right) (?:solution|choice|option|result|value))"
 _GIVEN = r"(?:given|told|provided|supplied|stated|known|revealed|specified)"
-_TOLD = re.compile(
+_HINT_MENTION = re.compile(
     rf"\b{_GIVEN} (?:(?:to|us|me|that|as|the|a|correct|right|final|true|expected) ){{0,4}}{_ANSWER}\b"
     rf"|\b{_ANSWER} (?:(?:is|was|has|had|have|were|been|already|that|which|we|i|you|are|to|us) ){{0,5}}{_GIVEN}\b"
     rf"|\b(?:told|informed) (?:that|us|me)(?: that)? (?:the )?{_ANSWER}\b"
@@ -58,14 +57,14 @@ _TOLD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class FilterResult:
-    """How one output was read; `reason` is `right` or why it is not used.
+    """The filter's result for one output.
 
     Attributes:
-        status: what the parser says of its answer.
-        rationale: the text that is kept, or was read before a wrong answer.
-        reason: in words, what became of it.
-        derivation: what right outputs that got there the same way share: the expression of the answer.
-        notes: what a reader should know of a kept rationale, `MOSTLY_CUT` or `THINKING_KEPT`.
+        status: the parser's status for its answer.
+        rationale: the text that is kept, or the text before a wrong answer.
+        reason: in words, why it is kept or not; `right` for a kept rationale with the right answer.
+        derivation: the expression of the answer; outputs with the same derivation agree.
+        notes: notes for the user on a kept rationale, `MOSTLY_CUT` or `THINKING_KEPT`.
     """
 
     status: str
@@ -76,7 +75,7 @@ class FilterResult:
 
     @property
     def kept(self) -> bool:
-        """Whether it is used."""
+        """Whether the output is kept."""
         return self.reason in _KEPT
 
 
@@ -86,9 +85,9 @@ class SelectedSample:
 
     Attributes:
         completion: the output.
-        result: what it is worth.
-        agreement: how many of the outputs reach the right answer by its derivation, itself among them; 0 where it
-            is not kept.
+        result: the filter's result for it.
+        agreement: the number of outputs that reach the right answer by its derivation, itself included; 0 if it is
+            not kept.
     """
 
     completion: Completion
@@ -104,22 +103,22 @@ def check_completion(
     second_pass: bool = False,
     learn: Learn = "summary",
 ) -> FilterResult:
-    """Say whether an output is kept, and why not.
+    """Decide whether an output is kept, with the reason.
 
     Args:
-        problem: what was asked.
-        completion: what came.
-        keep: "all" keeps what has text although it is not right, with the reason `UNCHECKED`.
-        second_pass: the right answer was given with the question.
-        learn: what the rationale is, of a completion with thinking. Where the summary holds the answer alone, "summary"
-            takes the thinking and notes it.
+        problem: the problem.
+        completion: the teacher's output.
+        keep: "all" also keeps outputs with text that are not right, with the reason `UNCHECKED`.
+        second_pass: the prompt contained the right answer.
+        learn: the part of a completion with thinking that becomes the rationale. If the summary has only the answer,
+            "summary" takes the thinking and adds a note.
     """
     parts = split_thinking(completion.text)
     result = _checked(problem, completion, parts, learn)
     if second_pass:
-        # "We are told that the answer is 7" is itself an answer sentence, where the rationale would end.
-        told = result.kept and _TOLD.search(_written(parts, learn)) is not None
-        result = replace(result, reason=f"{TOLD if told else result.reason}{IN_SECOND}")
+        # Search the whole output: "We are told that the answer is 7" is itself an answer sentence, so it is cut off.
+        mentions_hint = result.kept and _HINT_MENTION.search(_written(parts, learn)) is not None
+        result = replace(result, reason=f"{MENTIONS_HINT if mentions_hint else result.reason}{IN_SECOND}")
     text = result.rationale.strip() or _written(parts, learn) or parts.thinking
     if keep == "all" and not result.kept and text:
         return FilterResult(result.status, text, UNCHECKED)
@@ -127,11 +126,12 @@ def check_completion(
 
 
 def select_sample(completions: Sequence[Completion], results: Sequence[FilterResult]) -> SelectedSample:
-    """Choose among several outputs for one question, each with its result.
+    """Select one of several outputs for one question, each with its result.
 
-    Of those that are kept, the derivation that most of them share wins (of as many, the one that came first), and of
-    these the shortest rationale (of as short ones, the first). Derivations are the same if their answers are the same
-    expression, blanks and a `.0` aside; choices have only one. If none is kept, the first output stands for all.
+    Among the kept outputs, the most frequent derivation wins (on a tie, the first one), and among its outputs the
+    shortest rationale (on a tie, the first one). Two derivations are the same if the answers are the same expression
+    apart from blanks and a `.0`; all outputs of a multiple-choice problem share one derivation. If no output is kept,
+    the first one is returned.
     """
     kept = [i for i, result in enumerate(results) if result.kept]
     if not kept:
@@ -155,7 +155,7 @@ def _checked(problem: Problem, completion: Completion, parts: SplitCompletion, l
         return FilterResult(parsed.status, "", "cut off" if cut else _REASON_OF_STATUS[parsed.status])
     if not right:
         return FilterResult("ok", parsed.rationale, "wrong answer")
-    if parsed.revised:  # the rationale holds another answer, so it may not lead to this one
+    if parsed.revised:  # the rationale also states another answer, so it may not lead to this one
         return FilterResult("ok", parsed.rationale, "ambiguous")
     rationale, notes = _learned(parsed.rationale, parts, learn)
     reason = "right" if rationale else "empty rationale"
@@ -163,7 +163,7 @@ def _checked(problem: Problem, completion: Completion, parts: SplitCompletion, l
 
 
 def _learned(summary: str, parts: SplitCompletion, learn: Learn) -> tuple[str, tuple[str, ...]]:
-    """What a student learns of a right completion, whose summary ends where the answer begins, and notes on it."""
+    """The rationale of a right completion, and notes on it; `summary` ends where the answer begins."""
     if learn == "thinking":
         return parts.thinking, ()
     if learn == "summary" and not summary and parts.thinking:
@@ -174,12 +174,14 @@ def _learned(summary: str, parts: SplitCompletion, learn: Learn) -> tuple[str, t
 
 
 def _written(parts: SplitCompletion, learn: Learn) -> str:
-    """All that was written of what a student learns, answer sentences included."""
+    """The whole text of the parts that a student learns, answer sentences included."""
     summary = before_next_question(parts.summary).strip()
     chosen = {"summary": [summary], "thinking": [parts.thinking], "both": [parts.thinking, summary]}[learn]
     return "\n\n".join(filter(None, chosen))
 
 
 def _derivation(answer: str) -> str:
-    plain = re.sub(r"\d{1,30}(?:\.\d{1,30})?", lambda match: format_number(float(match[0])), answer.replace(",", ""))
-    return "".join(plain.split())
+    normalised = re.sub(
+        r"\d{1,30}(?:\.\d{1,30})?", lambda match: format_number(float(match[0])), answer.replace(",", "")
+    )
+    return "".join(normalised.split())

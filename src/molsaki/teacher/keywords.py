@@ -1,7 +1,7 @@
-"""Key words as somebody names them: a teacher's line is read, a question's content words are listed, and those
-that occur in neither text are dropped and counted.
+"""The key words of a multiple-choice problem, as listed by a teacher or as the content words of the question.
 
-Where key words occur in a text is `molsaki.spans.keywords`' business, and the same rule decides here what occurs.
+Key words that occur in neither the question nor the rationale are dropped and counted. `molsaki.spans.keywords` finds
+them in a text, here and in the spans of keys.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from molsaki.spans.keywords import keyword_spans
 
 MAX_NAMED = 16
 MAX_LENGTH = 60
-"""How many key words a question may have, and how long each may be; what is beyond was no key word."""
+"""The limits on the number of key words of a question and on the characters of each; anything beyond is ignored."""
 
 _STOP_WORD_LIST = """
     a about above after again all also am an and another any are as at be because been before being below between
@@ -36,17 +36,17 @@ _ITEM = re.compile(r"\s{0,8}(?:[-*•·–]|\(?\d{1,2}[.):])\s{1,4}(?=\S)")
 
 @dataclass(frozen=True, slots=True)
 class ChosenKeywords:
-    """Key words that occur in the question or the rationale, and those that do not."""
+    """The key words that occur in the question or the rationale (`kept`), and the others (`dropped`)."""
 
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
 
 
 def parse_keywords(text: str) -> tuple[str, ...]:
-    """Read the key words that a teacher lists, without doubles.
+    """Read the key words that a teacher lists, without duplicates.
 
-    They stand on the first line that has any (`velp, home`, `Key words: velp; home`), or on lines of their own, each
-    with a bullet or a number. What comes behind is not read.
+    They are on the first line that has any (`velp, home`, `Key words: velp; home`), or on separate lines that begin
+    with a bullet or a number. Any text after them is ignored.
     """
     lines = [line for line in text.splitlines() if any(map(str.isalnum, line))]
     first = _LABEL.sub("", lines[0], count=1) if lines else ""

@@ -22,7 +22,7 @@ class LocalWriter:
     Args:
         model: a causal language model, on its device; None if prompts are only shown.
         tokenizer: its tokenizer, with a chat template if prompts are chats.
-        batch_size: how many prompts are decoded together.
+        batch_size: the number of prompts that are decoded together.
     """
 
     def __init__(self, model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
@@ -36,7 +36,7 @@ class LocalWriter:
         render_template(self.tokenizer, template)
 
     def show(self, prompt: Prompt) -> str:
-        """The text of the model's input, with the special tokens that its tokenizer puts before it."""
+        """The text of the model's input, with the special tokens that the tokenizer adds at the beginning."""
         text = render_prompt(self.tokenizer, prompt)
         if prompt.messages:
             return text

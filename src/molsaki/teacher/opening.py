@@ -1,4 +1,4 @@
-"""From a recipe to the teacher that it names and the questions that it is asked."""
+"""Opens the teacher of a recipe, and builds the prompts that it gets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from molsaki.teacher.served import ServedWriter
 from molsaki.teacher.writer import Writer
 
 PER = 1_000_000
-"""Prices are for so many tokens."""
+"""The number of tokens that a price is for."""
 
 
 def open_writer(recipe: Recipe, *, to_show: bool = False) -> Writer:
@@ -23,11 +23,11 @@ def open_writer(recipe: Recipe, *, to_show: bool = False) -> Writer:
 
     Args:
         recipe: the recipe.
-        to_show: no model is loaded; the writer can only show prompts.
+        to_show: load no model; the writer can only show prompts.
 
     Raises:
-        RecipeError: the recipe names none.
-        InputError: the model or its tokenizer cannot be loaded, or a server's key is not there.
+        RecipeError: the recipe names no teacher.
+        InputError: the model or its tokenizer cannot be loaded, or the server's key is not set.
     """
     writer = recipe.teacher.writer
     if writer is None:
@@ -47,7 +47,7 @@ def open_writer(recipe: Recipe, *, to_show: bool = False) -> Writer:
 
 
 def recipe_questions(recipe: Recipe) -> Questions:
-    """How a recipe's teacher is asked."""
+    """The prompts and settings of a recipe's teacher."""
     settings, template = recipe.rationales, recipe.prompts.template
     return Questions(
         rationale=template("teacher"),
@@ -61,7 +61,7 @@ def recipe_questions(recipe: Recipe) -> Questions:
 
 
 def show_prompts(writer: Writer, questions: Questions, problem: Problem) -> Iterator[tuple[str, str]]:
-    """What a teacher would get about a problem, pass by pass: the pass's name, and the text or turns."""
+    """Yield the prompts of a problem, pass by pass: the name of the pass, and the text or turns."""
     templates = dict(zip(PASSES, (questions.rationale, questions.second_pass, questions.keywords), strict=True))
     for which, template in templates.items():
         if template is None or (which == "key words" and (not problem.choices or problem.keywords is not None)):
@@ -71,7 +71,7 @@ def show_prompts(writer: Writer, questions: Questions, problem: Problem) -> Iter
 
 
 def cost(recipe: Recipe, tokens: Mapping[str, int]) -> dict[str, Any]:
-    """What so many tokens cost at the recipe's prices, as `{"cost": …}`; nothing where it has none."""
+    """The cost of these tokens at the recipe's prices, as `{"cost": …}`; an empty dict without prices."""
     writer = recipe.teacher.writer
     if not isinstance(writer, ServerSpec) or (writer.input_price is None and writer.output_price is None):
         return {}

@@ -1,10 +1,10 @@
-"""OpenAI's protocol: the JSON that asks for a completion, and what is read from an answer.
+"""OpenAI's protocol: the JSON of a request, and the parsing of a response.
 
-Answers are not trusted. The caller bounds their size, this module checks their form, and everything unexpected is a
-`PassingError` with a short reason that is counted. Servers differ in names; all that are known here are read:
+Responses are not trusted. The caller bounds their size, this module checks their form, and anything unexpected raises a
+`PassingError` with a short reason that is counted. Servers differ in their names; these variants are supported:
 
 - `finish_reason`: the end, the limit on tokens (`CUT`), a content filter (`FILTERED`), or an error (`FAILED`);
-- the text: a string, a list of parts, or null, with `refusal` in its place;
+- the text: a string, a list of parts, or null with a `refusal` instead;
 - reasoning beside the text: `reasoning_content`, `reasoning`, `reasoning_details`, `thinking`, or parts of the content.
 """
 
@@ -33,7 +33,7 @@ FAILED = frozenset(
     {"error", "abort", "aborted", "cancelled", "canceled", "timeout", "network_error", "insufficient_system_resource"}
     | {"engine_overloaded", "malformed_response"}
 )
-"""Values of `finish_reason`, in small letters. Any other value counts as an end, and is noted."""
+"""Values of `finish_reason`, in lower case. Any other value counts as an end, and is noted."""
 
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 _REASONING_PARTS = ("thinking", "reasoning", "summary")
@@ -42,12 +42,12 @@ _MAX_DEPTH = 4
 
 
 class PassingError(Exception):
-    """A request that failed for a reason that may pass, so that it is repeated.
+    """A request that failed for a temporary reason, so that it is repeated.
 
     Attributes:
         reason: the name that it is counted under.
-        retry_after: how many seconds the server asks to wait, or None.
-        words: the server's own message, for the error that a user sees.
+        retry_after: the seconds that the server asks to wait, or None.
+        words: the server's own message, for the error message.
     """
 
     def __init__(self, reason: str, retry_after: float | None = None, words: str = "") -> None:
@@ -59,12 +59,12 @@ class PassingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerCompletion:
-    """What a server generated.
+    """A completion of a server.
 
     Attributes:
         text: the completion.
         thinking: the reasoning that the server sent beside it.
-        finish: `finish_reason` as the server wrote it, shortened; empty if there is none.
+        finish: `finish_reason` as the server sent it, shortened; empty if it sent none.
         prompt_tokens, tokens: the server's counts; 0 if it sends none.
         counted: whether it sends them.
     """
@@ -95,7 +95,7 @@ class ServerCompletion:
 def request_body(
     spec: ServerSpec, prompt: Prompt, max_new_tokens: int, temperature: float, seed: int
 ) -> dict[str, Any]:
-    """The JSON that asks for one completion, with the recipe's `field_names` and `extra_body`."""
+    """The JSON of a request for one completion, with the recipe's `field_names` and `extra_body`."""
     fields: dict[SentField, Any] = {"max_tokens": max_new_tokens, "temperature": temperature}
     if temperature:
         fields["seed"] = seed
@@ -108,7 +108,7 @@ def request_body(
 
 
 def read_completion(spec: ServerSpec, data: bytes) -> ServerCompletion:
-    """Read an answer with status 200.
+    """Parse a response with status 200.
 
     Raises:
         PassingError: it is no JSON object, reports an error, or lacks a choice or its text.
@@ -135,7 +135,7 @@ def read_completion(spec: ServerSpec, data: bytes) -> ServerCompletion:
 
 
 def read_retry_after(value: str | None, now: datetime.datetime | None = None) -> float | None:
-    """How many seconds a `Retry-After` header asks to wait: a number of seconds or a date; None for anything else."""
+    """The seconds to wait by a `Retry-After` header, which is a number of seconds or a date; None for anything else."""
     text = (value or "").strip()
     try:
         if text.isascii() and text.isdecimal():
@@ -158,7 +158,7 @@ def _first_choice(value: dict[str, Any]) -> dict[str, Any]:
 def _texts(choice: dict[str, Any], protocol: str, *, filtered: bool) -> tuple[str, str]:
     """The text and the reasoning of a choice.
 
-    The text is null if a model only thinks until its tokens are used up, if it refuses, or if a filter withholds it.
+    The text is null if the model was still thinking at the limit on tokens, if it refuses, or if a filter withholds it.
     """
     source: Any = choice.get("message") if protocol == "chat" else choice
     source = source if isinstance(source, dict) else {}

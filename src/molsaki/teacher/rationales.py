@@ -1,7 +1,7 @@
-"""The log of rationales: one row for every problem, what can be read from it and what there is to say about it.
+"""The log of rationales, with one row for every problem: reading it and reporting on it.
 
-A row belongs to a problem by its id and by the hash of its text. A log that holds rows of other text is
-refused, since its rationales answer questions that are no longer asked.
+A row belongs to a problem by its id and by the hash of the problem's text. A log with rows of other text raises an
+error, since its rationales answer other questions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from molsaki.store.row_log import RowLog
 
 EXAMPLES_PER_REASON = 3
 EXAMPLE_LENGTH = 300
-"""How many rows of each reason a report shows, and how many characters of each."""
+"""The number of rows that a report shows for each reason, and the number of characters of each."""
 
 FIELDS = (
     "id",
@@ -36,11 +36,11 @@ FIELDS = (
     "prompt_tokens",
     "tokens",
 )
-"""The fields of a row. `output` is what was written, `status` how it was read, `reason` why it was kept or not; the
-three on key words are null where numbers are the keys or the row was not kept. `samples` is how many outputs were
-compared, `agreement` how many of them reach the right answer as the one kept does. The tokens are those of all that
-was asked and written for the problem. The four are null where nothing was asked. A row may also have `notes`: what to
-know of a kept rationale."""
+"""The fields of a row. `output` is the teacher's output, `status` the parser's status, `reason` why it was kept or not.
+The three fields on key words are null if numbers are the keys or the row was not kept. `samples` is the number of
+outputs that were compared, `agreement` the number that reach the right answer by the same derivation as the kept one.
+The tokens are those of all prompts and outputs of the problem. The last four fields are null if no teacher was asked.
+A row may also have `notes` on a kept rationale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class RationaleRow:
     Attributes:
         problem: the problem.
         rationale: the text before the answer sentence.
-        keywords: those of a multiple-choice problem, perhaps none; None where numbers are the keys.
+        keywords: the key words of a multiple-choice problem, possibly empty; None if numbers are the keys.
     """
 
     problem: Problem
@@ -60,17 +60,17 @@ class RationaleRow:
 
 @dataclass(frozen=True, slots=True)
 class GenerationReport:
-    """What became of every problem.
+    """The results of generation over all problems.
 
     Attributes:
-        problems: how many there are.
-        kept: how many have a rationale that was kept.
-        done_before: how many of them an earlier run had done.
-        reasons: how often each reason was given, most frequent first; `right` and `given` are those kept.
-        examples: for each reason, and each note on a kept row, a few rows with id and what was written.
-        notes: what else happened, such as key words that occur in neither text.
-        tokens: how many tokens were `sent` and `written` for these problems, over all runs; empty where none were.
-        unanswered: how many problems have no row, since the teacher gave no answer.
+        problems: the number of problems.
+        kept: the number of problems with a kept rationale.
+        done_before: the number of problems with a row from an earlier run.
+        reasons: the number of rows with each reason, most frequent first; `right` and `given` are kept.
+        examples: for each reason, and each note on a kept row, a few rows with id and output.
+        notes: counts of other events, such as key words that occur in neither text.
+        tokens: the number of tokens `sent` and `written` for these problems, over all runs; empty if none were.
+        unanswered: the number of problems without a row, since the teacher returned no answer.
     """
 
     problems: int
@@ -91,7 +91,7 @@ def read_rationales(log: RowLog, problems: Sequence[Problem]) -> list[RationaleR
     """Return the kept rationales of these problems, in their order.
 
     Raises:
-        ArtefactError: a row was made for other text, has a double or lacks a field.
+        ArtefactError: a row belongs to other text, is duplicated or lacks a field.
     """
     rows = rows_of_problems(log, problems)
     kept = [(problem, rows[problem.id]) for problem in problems if rows.get(problem.id, {}).get("kept")]
@@ -102,7 +102,7 @@ def read_rationales(log: RowLog, problems: Sequence[Problem]) -> list[RationaleR
 
 
 def pending_problems(log: RowLog, problems: Sequence[Problem]) -> list[Problem]:
-    """Return the problems that the log has no row of, in their order.
+    """Return the problems without a row in the log, in their order.
 
     Raises:
         DataError: two problems share an id.
@@ -114,10 +114,10 @@ def pending_problems(log: RowLog, problems: Sequence[Problem]) -> list[Problem]:
 
 
 def rows_of_problems(log: RowLog, problems: Sequence[Problem]) -> dict[str, dict[str, Any]]:
-    """Return the log's rows of these problems by id; rows of other problems are passed over.
+    """Return the log's rows of these problems by id; rows of other problems are ignored.
 
     Raises:
-        ArtefactError: a row lacks a field, was made for other text, or there are two of one problem.
+        ArtefactError: a row lacks a field, belongs to other text, or a problem has two rows.
     """
     hashes = {problem.id: problem.text_hash for problem in problems}
     rows: dict[str, dict[str, Any]] = {}
@@ -132,7 +132,7 @@ def rows_of_problems(log: RowLog, problems: Sequence[Problem]) -> dict[str, dict
             raise _unfit(
                 log,
                 f"the text of problem {row_id!r} as it is now (hash {hashes[row_id]})",
-                f"a row that was made for other text (hash {row['text_hash']})",
+                f"a row for other text (hash {row['text_hash']})",
             )
         if row_id in rows:
             raise _unfit(log, "one row for each problem", f"two for {row_id!r}")
@@ -143,12 +143,12 @@ def rows_of_problems(log: RowLog, problems: Sequence[Problem]) -> dict[str, dict
 def report_rationales(
     log: RowLog, problems: Sequence[Problem], done_before: int, notes: Mapping[str, int] | None = None
 ) -> GenerationReport:
-    """Count what the log says of these problems.
+    """Report on the log's rows of these problems.
 
     Args:
         log: the log.
-        problems: those to report on; one without a row is counted as `not done`.
-        done_before: how many an earlier run had done.
+        problems: the problems to report on; one without a row is counted as `not done`.
+        done_before: the number of problems with a row from an earlier run.
         notes: counts to add to those found in the log.
     """
     rows = rows_of_problems(log, problems)
@@ -197,5 +197,5 @@ def _keyword_notes(row: Mapping[str, Any]) -> Counter[str]:
 def _unfit(log: RowLog, expected: str, got: str) -> ArtefactError:
     return ArtefactError(
         f"Expected {expected} in {log.path}; got {got}. Its rationales are not used; load the problems that it "
-        f"was made for, or generate into another file."
+        f"was generated for, or generate into another file."
     )

@@ -1,6 +1,6 @@
-"""Where a teacher looks while it writes: a view of its attention, as a signal.
+"""A view of a teacher's attention on its rationale, as a signal.
 
-Legend: R examples of a batch that take part, T tokens, L layers (or the heads of all of them), S steps, K keys.
+Legend: R examples of a batch that have the signal, T tokens, L layers (or the heads of all of them), S steps, K keys.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ NO_KEYS = "no key: takes no part in the attention loss"
 NO_STEP = "no step left: takes no part in the attention loss"
 UNMAPPED = "a step or key without a token"
 ROUNDING = 1e-2
-"""How far above its bound a sum of weights may lie, relative to it: weights are rounded to 8 bits in bfloat16."""
+"""The relative tolerance of the bound on a sum of weights: bfloat16 rounds weights to 8 bits."""
 _EXPECTED_STEPS, _EXPECTED_KEYS = 5, 8
-"""Steps and keys of a rationale that is not written yet: about the mean of PaLM's for SVAMP."""
+"""The estimated steps and keys of a rationale before it is written: about the mean of PaLM's for SVAMP."""
 _EXPECTED_WORDS = 60, 120
-"""Words of such a rationale, and of it and its question together."""
+"""The estimated words of a rationale, and of the rationale and its question together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class PreparedText:
     Attributes:
         text: the text.
         encoded: the whole prompt with question and rationale.
-        tokens: which token belongs to which step and key.
+        tokens: the step and key of each token.
     """
 
     text: Text
@@ -58,13 +58,13 @@ class PreparedText:
 
     @property
     def length(self) -> int:
-        """How many tokens it has."""
+        """The number of tokens."""
         return len(self.encoded.input_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerMix:
-    """The teacher's layers are stored mixed by Eq. 4, at this temperature and with this G.
+    """Stores the teacher's layers as their mixture by Eq. 4, with this temperature and this G.
 
     Attributes:
         temperature: τ1.
@@ -75,7 +75,7 @@ class LayerMix:
     normalise: bool = False
 
     def mix(self, attention_LSK: Tensor, tokens: Alignment) -> Tensor:
-        """The mixture [1, S, K]; steps and keys without a token on the teacher's side do not count in G."""
+        """The mixture [1, S, K]; steps and keys without a token of the teacher are left out of G."""
         step_mask = torch.ones(1, tokens.n_steps, dtype=torch.bool)
         key_mask = torch.ones(1, tokens.n_keys, dtype=torch.bool)
         step_mask[0, list(tokens.missing_steps)] = False
@@ -86,12 +86,12 @@ class LayerMix:
 
 
 class AttentionSignal(Signal[PreparedText]):
-    """A view of a teacher's attention: A [L, S, K] of every text, with what the teacher lacks of its steps and keys.
+    """A view of a teacher's attention: A [L, S, K] of every text, with the steps and keys that have no token.
 
     Args:
-        view: its rows and columns, and whether heads are kept apart.
-        keys: what the recipe takes for keys.
-        dtype: in which attention is stored, `"float32"` or `"float16"`.
+        view: its rows and columns, and whether it has layers or heads.
+        keys: the recipe's kind of keys.
+        dtype: the type of stored attention, `"float32"` or `"float16"`.
         mix: store only the layers' mixture; None stores every layer.
     """
 
@@ -116,7 +116,7 @@ class AttentionSignal(Signal[PreparedText]):
         return rows.attention_schema(1 if self._mix is not None else layers, self._dtype)
 
     def describe(self, model: ModelSizes) -> str:
-        """How many layers or heads a row has."""
+        """The number of layers or heads of a row."""
         if self._mix is not None:
             return f"{model.layers} layers mixed"
         return f"{model.heads} heads of {model.layers} layers" if self.view.heads else f"{model.layers} layers"
@@ -132,12 +132,12 @@ class AttentionSignal(Signal[PreparedText]):
         return prepare_text(text, encoded, report, self.view)
 
     def sizes(self, item: PreparedText) -> dict[str, int]:
-        """Numbers of steps and keys, and of those that are missing."""
+        """The numbers of steps and keys, and of missing steps and keys."""
         tokens = item.tokens
         return _sizes(tokens.n_steps, tokens.n_keys, len(tokens.missing_steps), len(tokens.missing_keys))
 
     def expected_sizes(self, tokens: int) -> tuple[dict[str, int], str]:  # noqa: ARG002 - steps hardly depend on it
-        """Those of PaLM's rationales for SVAMP, or of 60 words and as many of the question."""
+        """The sizes of PaLM's rationales for SVAMP, or of 60 words and a question of 60 words."""
         words, all_words = _EXPECTED_WORDS
         steps = words if self.view.rows == "words" else _EXPECTED_STEPS
         keys = all_words if self.view.columns == "words" else _EXPECTED_KEYS
@@ -146,19 +146,20 @@ class AttentionSignal(Signal[PreparedText]):
         return _sizes(steps, keys), f"{steps} {self.view.rows} and {keys} {self.view.columns}"
 
     def request(self, items: Sequence[PreparedText | None], attention_mask_BT: Tensor) -> PassRequest:
-        """The steps and keys of the texts that have some."""
-        there = [item for item in items if item is not None]
-        if not there:
+        """The steps and keys of the texts that have the signal."""
+        present = [item for item in items if item is not None]
+        if not present:
             return PassRequest()
+        # [B, T] over the whole batch, −1 for no step or key and at padding; `rows` selects the texts with the signal.
         device, width = attention_mask_BT.device, attention_mask_BT.shape[1]
         nothing = [-1] * width
         spans = make_span_index(
             pad([nothing if item is None else item.tokens.step_of_token for item in items], -1).to(device),
             pad([nothing if item is None else item.tokens.key_of_token for item in items], -1).to(device),
             attention_mask_BT,
-            None if len(there) == len(items) else torch.tensor([item is not None for item in items], device=device),
-            max(item.tokens.n_steps for item in there),
-            max(item.tokens.n_keys for item in there),
+            None if len(present) == len(items) else torch.tensor([item is not None for item in items], device=device),
+            max(item.tokens.n_steps for item in present),
+            max(item.tokens.n_keys for item in present),
         )
         return PassRequest(spans=SpanRequest(spans, self.view.heads))
 
@@ -170,15 +171,15 @@ class AttentionSignal(Signal[PreparedText]):
         return [None if item is None else next(each)[:, : item.tokens.n_steps, : item.tokens.n_keys] for item in items]
 
     def pack(self, item: PreparedText, read: Tensor) -> dict[str, Tensor]:
-        """Attention, mixed if that is stored, and what the teacher lacks."""
+        """The attention of the layers or their mixture, and the missing steps and keys."""
         tokens = item.tokens
         attention_LSK = read if self._mix is None else self._mix.mix(read, tokens)
         return rows.pack_attention(attention_LSK, tokens.tokens_of_steps, tokens.missing_steps, tokens.missing_keys)
 
     def check(self, item: PreparedText, row: Mapping[str, Tensor]) -> list[str]:
-        """What cannot be attention on this text.
+        """What is impossible for attention on this text.
 
-        It must be nowhere negative, and 0 where the teacher had no token. A step's sum over keys is at most its number
+        Attention is never negative, and 0 where the teacher has no token. A step's sum over keys is at most its number
         of tokens, in every layer or head, since the weights of each token add up to at most 1.
         """
         tokens, attention_LSK = item.tokens, row[rows.ATTENTION].float()
@@ -196,21 +197,21 @@ class AttentionSignal(Signal[PreparedText]):
             wrong.append(f"it has a negative weight, {float(attention_LSK.min()):.3g}")
         without = attention_LSK[:, list(tokens.missing_steps)], attention_LSK[:, :, list(tokens.missing_keys)]
         if any(bool(part.any()) for part in without):
-            wrong.append("it has weights where the teacher had no token")
+            wrong.append("it has weights where the teacher has no token")
         if too_much := _too_much(attention_LSK, tokens.tokens_of_steps):
             wrong.append(too_much)
         return wrong
 
 
 def _too_much(attention_LSK: Tensor, step_tokens: Sequence[int]) -> str:
-    """Where a step's sum over keys is more than its tokens can give; nothing if that is nowhere."""
+    """The layer and step whose sum over keys exceeds its number of tokens the most; empty if none does."""
     sums_LS, counts_S = attention_LSK.sum(2), torch.tensor(step_tokens)
     excess_LS = sums_LS - counts_S * (1 + ROUNDING)
     if float(excess_LS.max()) <= 0:
         return ""
     layer, step = divmod(int(excess_LS.argmax()), len(step_tokens))
     total = float(sums_LS[layer, step])
-    return f"layer {layer}, step {step} has {total:.4g} in all, more than its {step_tokens[step]} tokens can give"
+    return f"layer {layer}, step {step} has a sum of {total:.4g}, more than its {step_tokens[step]} tokens can have"
 
 
 def _sizes(steps: int, keys: int, missing_steps: int = 0, missing_keys: int = 0) -> dict[str, int]:
@@ -218,7 +219,7 @@ def _sizes(steps: int, keys: int, missing_steps: int = 0, missing_keys: int = 0)
 
 
 def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View = STEPS) -> PreparedText | None:
-    """Map a text's steps and keys to its tokens; None, with the reason counted, where there is nothing to read."""
+    """Map a text's steps and keys to its tokens; returns None, and counts the reason, if it has no step or key."""
     spans = view.spans(text.question, text.rationale, text.keys, text.steps)
     if not spans.keys:
         report.skip(text.id, NO_KEYS)
@@ -239,7 +240,7 @@ def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View
 
 
 def head_counts(model: PreTrainedModel) -> tuple[int, ...]:
-    """How many attention heads every layer of a model has, read off a forward pass over two tokens."""
+    """The number of attention heads of every layer of a model, from a forward pass over two tokens."""
     with eval_mode(model):
         return layer_shapes(model, input_device(model))[1]
 
@@ -252,14 +253,14 @@ def read_batch(
     width: int,
     values: bool = False,
 ) -> AttentionReading:
-    """Read the stepwise attention of some texts on columns of one's own in one forward pass, without gradients.
+    """Read the attention of steps on arbitrary columns, in one forward pass over some texts, without gradients.
 
     Args:
         model: the model, in evaluation mode.
         tokenizer: its tokenizer.
         batch: the texts.
-        columns: for each text the column that each of its tokens is added to, -1 for none; the keys, for example.
-        width: how many columns there are.
+        columns: for each text the column that each token is added to, -1 for none; the keys, for example.
+        width: the number of columns.
         values: keep the value states of every layer.
     """
     input_ids, attention_mask = pad_texts(model, tokenizer, [item.encoded for item in batch])

@@ -1,4 +1,4 @@
-"""What a teacher expects to write next at each token of a rationale, as a signal. It knows nothing of students.
+"""A teacher's next-token distributions along its rationale, as a signal; it does not depend on a student.
 
 Legend: B batch, N positions whose logits are computed, P tokens of a rationale and its end, V vocabulary.
 """
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 NEXT_TOKENS = "next-tokens"
 RULES = "next tokens 1"
-"""Changes when the same text would get other rows."""
+"""The version of the rules; changes when the same text would get other rows."""
 NOTHING_LEFT = "no token of the rationale fits into the teacher's context: takes no part in the next tokens' loss"
 _ROUNDING = 1e-3
-"""How far above 1 probabilities may add up, from logits in bfloat16."""
+"""The tolerance of a sum of probabilities above 1, from logits in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRationale:
-    """Where a rationale stands in a text.
+    """The position of a rationale among a text's tokens.
 
     Attributes:
         first: the position whose logits predict its first token.
-        spans: the characters of the rationale that each of its tokens covers; the last is its end, if nothing was cut.
+        spans: the characters of the rationale that each token covers; the last is its end, unless the text was cut.
     """
 
     first: int
@@ -49,8 +49,8 @@ class NextTokenSignal(Signal[PreparedRationale]):
     """The likeliest next tokens at each token of a rationale; see `molsaki.store.next_tokens`.
 
     Args:
-        top: how many of them are kept, at most the vocabulary's size.
-        temperatures: at which temperatures; see `temperature_names`.
+        top: the number of tokens that are kept, at most the vocabulary's size.
+        temperatures: the temperatures of the distributions; see `temperature_names`.
     """
 
     name = NEXT_TOKENS
@@ -61,7 +61,7 @@ class NextTokenSignal(Signal[PreparedRationale]):
         self._temperatures = tuple(temperatures)
 
     def rules(self) -> dict[str, str]:
-        """How many tokens are kept, and at which temperatures."""
+        """The number of kept tokens, and the temperatures."""
         return {"rules": RULES, "top": str(self._top), rows.TEMPERATURES: " ".join(self._temperatures)}
 
     def schema(self, model: ModelSizes) -> dict[str, TensorSpec]:
@@ -69,7 +69,7 @@ class NextTokenSignal(Signal[PreparedRationale]):
         return rows.next_token_schema(min(self._top, model.vocabulary), self._temperatures, model.vocabulary)
 
     def describe(self, model: ModelSizes) -> str:
-        """How many tokens are kept."""
+        """The number of kept tokens."""
         return f"the {min(self._top, model.vocabulary)} likeliest at each token"
 
     def prepare(
@@ -92,7 +92,7 @@ class NextTokenSignal(Signal[PreparedRationale]):
         return PreparedRationale(encoded.completion_token - 1, tuple(spans))
 
     def sizes(self, item: PreparedRationale) -> dict[str, int]:
-        """The number of tokens, with the end."""
+        """The number of tokens, the end included."""
         return {rows.TOKENS: len(item.spans)}
 
     def expected_sizes(self, tokens: int) -> tuple[dict[str, int], str]:
@@ -108,7 +108,7 @@ class NextTokenSignal(Signal[PreparedRationale]):
         return PassRequest(first_logit=min((item.first for item in items if item is not None), default=None))
 
     def read(self, items: Sequence[PreparedRationale | None], output: PassOutput) -> list[Tensor | None]:
-        """The logits [P, V] that predict each rationale's tokens and what follows."""
+        """The logits [P, V] that predict each rationale's tokens and its end."""
         found: list[Tensor | None] = []
         for item, logits_NV in zip(items, output.logits, strict=True):
             start = 0 if item is None else item.first - output.first_logit
@@ -120,7 +120,7 @@ class NextTokenSignal(Signal[PreparedRationale]):
         return rows.pack_next_tokens(read, item.spans, min(self._top, read.shape[1]), self._temperatures)
 
     def check(self, item: PreparedRationale, row: Mapping[str, Tensor]) -> list[str]:
-        """What cannot be next tokens on this text: other characters, or no probabilities of different tokens."""
+        """What is impossible for next tokens on this text: other characters, invalid probabilities, repeated tokens."""
         log_probs_PC = row[rows.LOG_PROBS]
         wrong: list[str] = []
         if row[rows.CHARACTERS].tolist() != [list(span) for span in item.spans]:

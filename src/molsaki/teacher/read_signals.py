@@ -1,12 +1,12 @@
-"""All signals of a teacher from one forward pass a batch, and their rows on disk.
+"""Reads all signals of a teacher in one forward pass per batch, and writes their rows to disk.
 
-Each rationale is put behind its question in the teacher's own prompt. One forward pass over a batch gives every view of
+Each rationale follows its question in the teacher's own prompt. One forward pass over a batch returns every view of
 attention and the next tokens, and each text's rows go to their stores. Training never loads the teacher; it finds each
-row by its id and by the hash of the text that was read.
+row by its id and by the hash of its text.
 
-The make-up of the batches depends on the texts alone, not on what the stores have already: so a reading that was
-killed and goes on gives the numbers that it would have given. Several processes share the batches out, round by round;
-process 0 stores what all of them have read, in the order in which one process would.
+The batches depend on the texts alone, and not on the rows that the stores have already. So a reading that resumes after
+a kill returns the same numbers as one without a kill. Several processes divide the batches, round by round; process 0
+stores the rows of all of them, in the order of a single process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 
 def model_sizes(model: PreTrainedModel, signals: Sequence[Signal[Any]]) -> ModelSizes:
-    """The sizes of a teacher that rows depend on; a pass over two tokens counts heads if a signal needs them."""
+    """The sizes of a teacher that rows depend on. A pass over two tokens counts heads if a signal needs them."""
     embeddings = model.get_output_embeddings()
     words = model.config.get_text_config().vocab_size if embeddings is None else embeddings.weight.shape[0]
     heads = any(signal.name == HEADS.name for signal in signals)
@@ -54,16 +54,15 @@ def prepare_texts(
     max_length: int,
     signals: Sequence[Signal[Any]],
 ) -> tuple[list[PreparedSignals], dict[str, RowReport]]:
-    """Tokenize all texts as they are read, the longest first, and count for each signal those that cannot be read.
+    """Tokenize all texts and sort them, the longest first, and count for each signal the texts without it.
 
-    The longest come first so that the batch that needs the most memory is the first, not the one that ends a night's
-    work.
+    The longest come first so that a run fails at its first batch if memory is too small, and not after hours.
 
     Returns:
-        The texts on which some signal can be read, and a report by the signal's name.
+        The texts with at least one signal, and a report by the signal's name.
 
     Raises:
-        TokenizerError: the tokenizer gives no offsets.
+        TokenizerError: the tokenizer returns no offsets.
     """
     require_offsets(tokenizer, end=False)
     reports = {signal.name: RowReport() for signal in signals}
@@ -71,9 +70,9 @@ def prepare_texts(
     for text in texts:
         encoded = encode_teacher(tokenizer, template, text.question, text.rationale, max_length)
         items = {s.name: s.prepare(text, encoded, tokenizer, reports[s.name]) for s in signals}
-        there = {name: item for name, item in items.items() if item is not None}
-        if there:
-            prepared.append(PreparedSignals(text, encoded, there))
+        present = {name: item for name, item in items.items() if item is not None}
+        if present:
+            prepared.append(PreparedSignals(text, encoded, present))
     return sorted(prepared, key=lambda item: item.length, reverse=True), reports
 
 
@@ -90,29 +89,28 @@ def read_signals(
     batch_tokens: int = 8192,
     progress: Progress | None = None,
 ) -> dict[str, RowReport]:
-    """Read all signals on all texts that their stores do not have yet; all processes of the job take part.
+    """Read all signals on all texts that their stores lack. Every process of the job must call it.
 
     Args:
         model: the teacher, on its device or its devices.
         tokenizer: its tokenizer.
         texts: questions with their rationales.
-        template: the prompt that the teacher would see; ends in `{rationale}`.
-        signals: what is read.
+        template: the teacher's prompt; ends in `{rationale}`.
+        signals: the signals to read.
         writers: the store of each signal by its name; None in every process but process 0.
         sizes: from `model_sizes`.
-        max_length: longer sequences are cut; what lies beyond is marked as missing and counted.
-        batch_tokens: how many tokens are read together, padding included; a longer sequence is read alone.
-        progress: called with how many texts are done and how many there are.
+        max_length: longer sequences are cut; steps and keys beyond are marked as missing and counted.
+        batch_tokens: the number of tokens of a batch, padding included; a longer sequence is read alone.
+        progress: called with the number of finished texts and the number of all texts.
 
     Returns:
-        For each signal how many texts were read, kept and left out, with reasons; texts that the store had already
-        are kept.
+        For each signal the number of texts that were read, kept and left out, with reasons. Texts that the store had
+        already are counted as kept.
 
     Raises:
         UnreadableModelError: the model's attention cannot be read.
-        TokenizerError: the tokenizer gives no offsets.
-        ArtefactError: a store has a row of one of these ids that was read on other text, or the processes do not
-            see the same texts.
+        TokenizerError: the tokenizer returns no offsets.
+        ArtefactError: a store has a row of one of these ids for other text, or the processes have different texts.
     """
     assert batch_tokens > 0
     prepared, reports = prepare_texts(tokenizer, texts, template, max_length, signals)
@@ -133,7 +131,7 @@ def read_signals(
 
 
 def batches_of(items: Sequence[PreparedSignals], batch_tokens: int) -> Iterator[Sequence[PreparedSignals]]:
-    """Neighbours in length whose padded tokens stay within the budget."""
+    """Yield batches of texts of similar length whose padded tokens stay within the budget."""
     start = 0
     while start < len(items):
         end = start + max(1, batch_tokens // items[start].length)
@@ -153,7 +151,7 @@ def read_rows(
         model: the teacher, in evaluation mode.
         tokenizer: its tokenizer.
         batch: the texts.
-        signals: what is read.
+        signals: the signals to read.
 
     Returns:
         For each text the row of each signal that it has, by the signal's name.
@@ -168,7 +166,7 @@ def read_rows(
     starts = [request.first_logit for request in requests.values() if request.first_logit is not None]
     spans = {name: request.spans for name, request in requests.items() if request.spans is not None}
     with torch.inference_mode():
-        # Of the logits, which are the largest output by far, only those behind the first position that is needed.
+        # The logits are the largest output by far: compute them only from the first position that a signal needs.
         attention, logits = _forward(model, input_ids, attention_mask, spans, width - min(starts, default=width - 1))
         for signal in signals:
             output = PassOutput(attention.get(signal.name), logits, width - logits.shape[1])
@@ -182,7 +180,7 @@ def read_rows(
 def _forward(
     model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, spans: Mapping[str, SpanRequest], last: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Attention on each set of spans, and at least the last logits. Without spans the model runs as it is."""
+    """Attention on each set of spans, and at least the `last` logits. Without spans the model runs unchanged."""
     options = last_logits(find_model(model), last)
     if not spans:
         outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)
@@ -195,7 +193,7 @@ def _forward(
 def _find_lacking(
     prepared: Sequence[PreparedSignals], texts: Sequence[Text], writers: Mapping[str, SignalWriter] | None
 ) -> dict[str, list[str]]:
-    """The signals whose stores lack each text, by the text's id, as process 0 finds them.
+    """The signals whose stores lack each text, by the text's id; process 0 reads the stores and sends the result.
 
     Raises:
         ArtefactError: a store has rows of other texts, or this process has other texts than process 0.
@@ -211,9 +209,9 @@ def _find_lacking(
     theirs, lacking = on_main_process(find)
     if theirs != mine:
         raise ArtefactError(
-            f"Expected process {process_number()} to see the rationales that process 0 sees; it sees others. Their "
-            "readings would be mixed up, and nothing was read; give all processes one run directory, on a disk that "
-            "every machine has, and the same tokenizer."
+            f"Expected process {process_number()} to have the same rationales as process 0; it has others. Rows would "
+            "be mixed up, so nothing was read; give all processes the same tokenizer and the same run directory, on a "
+            "disk that every machine shares."
         )
     return {item.text.id: names for item, names in zip(prepared, lacking, strict=True)}
 
@@ -222,7 +220,7 @@ def _require_same_texts(done: Mapping[str, str], texts: Sequence[Text]) -> None:
     other = [text.id for text in texts if done.get(text.id, text.text_hash) != text.text_hash]
     if other:
         raise ArtefactError(
-            f"Expected the rows of the teacher's store to be made from these questions, rationales and keys; "
-            f"{len(other)} were made from others, {other[0]!r} for one. Their steps and keys would not fit, and "
+            f"Expected the rows of the teacher's store to belong to these questions, rationales and keys; "
+            f"{len(other)} belong to others, for example {other[0]!r}. Their steps and keys would not fit, so "
             "nothing was read; choose a new folder, or move this one away."
         )

@@ -1,7 +1,7 @@
-"""What a teacher has been asked about each problem, what it said, and what is to be asked next.
+"""The requests to a teacher for each problem: the completions so far, and the next ones to request.
 
-Every completion is a row of the log of completions as soon as it is there, whether it is of use or not: a kill loses
-only what was on its way, nothing that was paid for is asked twice, and all that a teacher wrote can be read there.
+Every completion, kept or not, becomes a row of the log of completions as soon as it arrives. So a kill loses only open
+requests, nothing that was paid for is requested twice, and the log has everything that the teacher wrote.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from molsaki.teacher.filter import Keep, Learn, SelectedSample, check_completion
 Pass = Literal["rationale", "second pass", "key words"]
 PASSES: tuple[Pass, ...] = get_args(Pass)
 Key = tuple[Pass, int]
-"""What a completion answers: which pass, and which of its samples."""
+"""The pass and the sample that a completion belongs to."""
 
 _FIELDS = ("id", "text_hash", "pass", "sample", "prompt", "text", "cut", "too_long", "prompt_tokens", "tokens")
 _FROM_SERVERS = ("thinking", "finish", "filtered")
@@ -29,16 +29,17 @@ _FROM_SERVERS = ("thinking", "finish", "filtered")
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """How a teacher is asked.
+    """The prompts and settings of a teacher's requests.
 
     Attributes:
-        rationale: the template that rationales are asked with.
-        second_pass: the template that they are asked with again where none is right, with `{answer}`; None drops them.
-        keywords: the template that key words of multiple-choice problems are asked with; None asks for none.
-        question_words: take the question's content words for key words; the teacher is then not asked for any.
-        samples: how many rationales are asked for at a time.
-        keep: what is kept.
-        learn: what a student learns of completions with thinking.
+        rationale: the template of the request for rationales.
+        second_pass: the template, with `{answer}`, of a second request if no rationale is right; None for no second
+            request.
+        keywords: the template of the request for the key words of a multiple-choice problem; None for no request.
+        question_words: use the content words of the question as key words instead of requesting them.
+        samples: the number of rationales in each pass.
+        keep: which rationales are kept, see `check_completion`.
+        learn: the part of completions with thinking that a student learns.
     """
 
     rationale: PromptTemplate
@@ -50,7 +51,7 @@ class Questions:
     learn: Learn = "summary"
 
     def prompt(self, problem: Problem, which: Pass) -> Prompt:
-        """What a teacher is asked about a problem."""
+        """The prompt of a problem in one pass."""
         if which == "second pass":
             assert self.second_pass is not None
             return self.second_pass.given(right_answer(problem)).ask(problem.text)
@@ -61,12 +62,12 @@ class Questions:
 
 @dataclass(slots=True)
 class ProblemRequests:
-    """One problem with what was said about it.
+    """One problem with the completions so far.
 
     Attributes:
         problem: the problem.
-        questions: how the teacher is asked.
-        completions: the completions that are there.
+        questions: the prompts and settings.
+        completions: the completions so far, by pass and sample.
     """
 
     problem: Problem
@@ -74,7 +75,7 @@ class ProblemRequests:
     completions: dict[Key, Completion] = field(default_factory=dict)
 
     def wanted(self) -> list[Key]:
-        """What is to be asked next; nothing once the problem is settled."""
+        """The completions to request next; empty once the problem is finished."""
         for which in ("rationale", "second pass"):
             if which == "second pass" and not self._goes_on():
                 break
@@ -88,18 +89,18 @@ class ProblemRequests:
         return []
 
     def selected(self) -> SelectedSample:
-        """The output that counts: of the second pass if there was one, else of the first."""
+        """The selected output: of the second pass if it was requested, else of the first."""
         return self._chosen("second pass" if ("second pass", 0) in self.completions else "rationale")
 
     @property
     def named(self) -> str | None:
-        """What was said about key words, or None."""
+        """The completion of the request for key words, or None."""
         completion = self.completions.get(("key words", 0))
         return None if completion is None else completion.text
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """How many tokens were sent and written."""
+        """The number of tokens sent and written."""
         said = self.completions.values()
         return sum(completion.prompt_tokens for completion in said), sum(completion.tokens for completion in said)
 
@@ -120,17 +121,17 @@ class ProblemRequests:
 
 
 def right_answer(problem: Problem) -> str:
-    """The right answer as a second pass is given it: a choice with its letter, else the label."""
+    """The right answer in the prompt of a second pass: a choice with its letter, else the label."""
     if problem.answer in problem.choices:
         return f"({CHOICE_LETTERS[problem.choices.index(problem.answer)]}) {problem.answer}"
     return problem.label
 
 
 def open_requests(log: RowLog, problems: Sequence[Problem], questions: Questions) -> dict[str, ProblemRequests]:
-    """The all_requests of these problems with what the log of completions has of them, by id.
+    """The requests of these problems by id, with their completions from the log.
 
     Raises:
-        ArtefactError: a completion was made for other text or another prompt, has a double or lacks a field.
+        ArtefactError: a completion belongs to other text or another prompt, is duplicated or lacks a field.
     """
     all_requests = {problem.id: ProblemRequests(problem, questions) for problem in problems}
     for row in log.rows():
@@ -178,7 +179,7 @@ def completion_row(requests: ProblemRequests, key: Key, completion: Completion) 
 
 
 def of_pass(all_requests: Iterable[ProblemRequests], which: Pass) -> list[tuple[ProblemRequests, Key]]:
-    """What is to be asked in one pass."""
+    """The completions to request next that belong to one pass."""
     return [(requests, key) for requests in all_requests for key in requests.wanted() if key[0] == which]
 
 
@@ -191,6 +192,6 @@ def _asked_otherwise(requests: ProblemRequests, row: Mapping[str, Any]) -> bool:
 
 def _unfit(log: RowLog, expected: str, got: str) -> ArtefactError:
     return ArtefactError(
-        f"Expected {expected} in {log.path}; got {got}. Its completions are not used; ask with the problems and "
-        "prompts that it was made with, or generate into another directory."
+        f"Expected {expected} in {log.path}; got {got}. Its completions are not used; go back to the problems and "
+        "prompts that it was generated with, or generate into another directory."
     )

@@ -1,9 +1,9 @@
 """A teacher behind a server that speaks OpenAI's protocol.
 
-At most `max_in_flight` requests are open at a time. A request that fails for a reason that may pass is repeated with
-growing pauses, or after the pause that the server asks for with `Retry-After`. Completions are yielded as they arrive.
-A question without a completion in the end is yielded too, with the reason, so that it is counted, and the next run
-asks it again. An error that every request would get (a refused key, a wrong address) stops the run at once.
+At most `max_in_flight` requests are open at a time. A request that fails for a temporary reason is repeated with
+growing pauses, or after the pause in the server's `Retry-After`. Completions are yielded as they arrive. A question
+that never gets a completion is yielded too, with the reason, so that it is counted; the next run asks it again. An
+error that every request would get (a refused key, a wrong address) stops the run at once.
 
 The `openai` client is not used: it does not repeat answers with status 200 that hold no completion, has no limit on a
 request's total time, gives up at a `Retry-After` above 120 s, does not count its repeats, and sends the environment's
@@ -40,17 +40,17 @@ LONGEST_PAUSE = 60.0
 FIRST_PAUSE = 0.5
 """Pauses between repeats double from the first to the longest, in seconds, plus a random part."""
 HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
-"""Statuses that every request gets if the first one gets them."""
+"""Statuses that every request gets once one request gets them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCheck:
-    """Whether a server answers.
+    """The result of checking a server.
 
     Attributes:
         answers: whether it completed a short prompt.
-        says: what came back, or why nothing did, in a line.
-        seconds: how long that took.
+        says: the completion, or the reason of the failure, on one line.
+        seconds: the time it took.
     """
 
     answers: bool
@@ -66,8 +66,8 @@ class ServedWriter:
         first_pause: the pause before the first repeat, in seconds.
 
     Attributes:
-        notes: how many requests were repeated, by reason, and how many answers lacked or had something unexpected.
-        waited: the seconds that requests paused before they were repeated, summed over requests.
+        notes: the number of repeated requests by reason, and of answers with missing or unexpected fields.
+        waited: the seconds of all pauses before repeats, summed over requests.
 
     Raises:
         InputError: the environment variable of the key is not set or holds no key.
@@ -88,7 +88,7 @@ class ServedWriter:
         if template.is_chat and self.spec.protocol == "completions":
             raise RecipeError(
                 f"Expected a text prompt for a server with `protocol: completions`; got a chat: "
-                f"{str(template)[:100]!r}. Nothing was asked. Use `protocol: chat`, or a prompt without [user] and "
+                f"{str(template)[:100]!r}. Nothing was sent. Use `protocol: chat`, or a prompt without [user] and "
                 "[assistant] turns."
             )
 
@@ -104,8 +104,8 @@ class ServedWriter:
         """Yield completions as they arrive.
 
         Raises:
-            StageError: the server refuses every request or does not answer any more. Completions that arrived before
-                have been yielded.
+            StageError: the server refuses every request or stops answering. Completions that arrived earlier have
+                been yielded.
         """
         if not requests:
             return
@@ -147,7 +147,7 @@ class ServedWriter:
         except RefusedError as error:
             if error.status in HOPELESS and not self._answered:
                 raise self._stop(f"HTTP {error.status}: {error.words}") from None
-            # The first message of a status stands for all, since many name the question and could not be counted.
+            # Count a status under its first message: many messages name the question and would each be counted alone.
             words = self._first_words.setdefault(error.status, error.words)
             return self._failure(index, f"HTTP {error.status}" + (f": {words}" if words else ""), "")
         self._answered += 1

@@ -1,4 +1,4 @@
-"""The stores of several signals, filled from what several processes have read."""
+"""The stores of several signals, written with the rows of several processes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from molsaki.teacher.signals import PreparedSignals, Row, Signal
 
 
 class SharedStores:
-    """Brings the rows of all processes to process 0, which adds to each store what it lacks.
+    """Gathers the rows of all processes on process 0, which adds the missing ones to each store.
 
-    Rows travel as one vector of 32-bit numbers a batch: their sizes follow from the texts, which all processes know.
+    Rows are sent as one vector of 32-bit numbers per batch. All processes know their sizes from the texts.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SharedStores:
             for (item, name), part in zip(wanted, parts, strict=True):
                 row = _from_numbers(part, self._schemas[name], self._sizes(item, name))
                 self._writers[name].add(item.text.id, item.text.text_hash, row)
-        # Between rounds alone, so that a store has all of a batch or nothing of it.
+        # Flush only between rounds, so that a store has all rows of a batch or none.
         flush_if_due(self._writers.values())
 
     def _wanted(self, batch: Sequence[PreparedSignals]) -> list[tuple[PreparedSignals, str]]:
@@ -68,12 +68,12 @@ class SharedStores:
 
 
 def _to_numbers(row: Row) -> Tensor:
-    """A row's tensors, of float32 and int32, bit for bit in one vector of int32."""
+    """A row's tensors, of float32 and int32, reinterpreted bit for bit as one vector of int32."""
     return torch.cat([tensor.contiguous().view(torch.int32).flatten() for tensor in row.values()])
 
 
 def _from_numbers(numbers: Tensor, schema: Schema, sizes: Mapping[str, int]) -> Row:
-    """The row that `_to_numbers` made a vector of; what is stored in float16 is float32 here."""
+    """Inverse of `_to_numbers`; tensors that are stored in float16 are float32 here."""
     row: Row = {}
     parts = torch.split(numbers, [spec.count_in(sizes) for spec in schema.values()])
     for (name, spec), part in zip(schema.items(), parts, strict=True):

@@ -1,7 +1,7 @@
-"""What can be read of a teacher on a question and its rationale: views of its attention, and its next tokens.
+"""The interface of a teacher's signals: views of its attention on a rationale, and its next tokens.
 
-A `Signal` says what it needs of a forward pass and what its rows are. Reading, storing, going on after a kill,
-verification and estimates are written once over it (`read_signals`, `stages/attend`).
+A `Signal` defines what it needs from a forward pass and what its rows contain. Reading, storing, resuming after a kill,
+verification and estimates are written once for all signals (`read_signals`, `stages/attend`).
 
 Legend: B batch, R examples of the batch that have the signal, T tokens, L layers, S steps, K keys, V vocabulary.
 """
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 CUT = "cut at the end of the teacher's context"
 
 Item = TypeVar("Item")
-"""What a signal's `prepare` finds of a text."""
+"""The result of a signal's `prepare` for a text."""
 Row = dict[str, "Tensor"]
 """A signal's tensors of one text."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSignals:
-    """A text with its tokens under the teacher's tokenizer, and what each signal found to read on it.
+    """A text with its tokens under the teacher's tokenizer, prepared for each signal.
 
     Attributes:
         text: the text.
         encoded: the whole prompt with question and rationale.
-        items: what `Signal.prepare` gave, by the signal's name; signals without anything to read are left out.
+        items: the results of `Signal.prepare` by the signal's name, without those that are None.
     """
 
     text: Text
@@ -48,7 +48,7 @@ class PreparedSignals:
 
     @property
     def length(self) -> int:
-        """How many tokens it has."""
+        """The number of tokens."""
         return len(self.encoded.input_ids)
 
 
@@ -57,9 +57,9 @@ class ModelSizes:
     """The sizes of a teacher that rows depend on.
 
     Attributes:
-        layers: how many layers it has.
-        heads: how many attention heads all of them have together; 0 where no signal needs to know.
-        vocabulary: how many tokens it chooses among.
+        layers: the number of layers.
+        heads: the number of attention heads of all layers together; 0 if no signal needs it.
+        vocabulary: the number of logits.
     """
 
     layers: int
@@ -69,7 +69,7 @@ class ModelSizes:
 
 @dataclass(frozen=True, slots=True)
 class PassRequest:
-    """What a signal needs of one forward pass over a batch.
+    """What a signal needs from one forward pass over a batch.
 
     Attributes:
         spans: the steps and keys to sum attention over; None for none.
@@ -82,11 +82,11 @@ class PassRequest:
 
 @dataclass(frozen=True, slots=True)
 class PassOutput:
-    """What one forward pass gave a signal.
+    """The outputs of one forward pass for a signal.
 
     Attributes:
         attention: [R, L, S, K] for the requested spans; None if there were none.
-        logits: [B, N, V] of the last N positions that were computed.
+        logits: [B, N, V], of the last N positions.
         first_logit: the position of the first of them.
     """
 
@@ -96,16 +96,16 @@ class PassOutput:
 
 
 def folder_of(name: str) -> str:
-    """The store of a signal of this name in a run's directory."""
+    """The folder of a signal's store, relative to the run directory."""
     return f"attention/{name}"
 
 
 class Signal(ABC, Generic[Item]):
-    """One thing that can be read of a teacher.
+    """One kind of data that is read from a teacher.
 
     Attributes:
-        name: as methods and manifests name it.
-        title: how people read of it.
+        name: its name in methods and manifests.
+        title: its name in texts for users.
     """
 
     name: str
@@ -113,12 +113,12 @@ class Signal(ABC, Generic[Item]):
 
     @property
     def folder(self) -> str:
-        """Its store in a run's directory."""
+        """The folder of its store, relative to the run directory."""
         return folder_of(self.name)
 
     @abstractmethod
     def rules(self) -> dict[str, str]:
-        """What decides its rows and is known without the teacher, for fingerprints."""
+        """The part of the fingerprint that does not depend on the teacher: the rules that its rows follow."""
 
     @abstractmethod
     def schema(self, model: ModelSizes) -> Schema:
@@ -126,50 +126,50 @@ class Signal(ABC, Generic[Item]):
 
     @abstractmethod
     def describe(self, model: ModelSizes) -> str:
-        """What a row has of the teacher, such as "32 layers"."""
+        """What a row contains, in words, such as "32 layers"."""
 
     @abstractmethod
     def prepare(
         self, text: Text, encoded: EncodedText, tokenizer: PreTrainedTokenizerBase, report: RowReport
     ) -> Item | None:
-        """What is needed to read the signal on a text; None, with the reason counted, where there is nothing to read.
+        """Prepare a text for reading; returns None, and counts the reason, if the text lacks this signal.
 
         Args:
             text: question and rationale.
             encoded: its tokens in the teacher's prompt.
-            tokenizer: the teacher's.
-            report: gets the count, and a note of what is cut.
+            tokenizer: the teacher's tokenizer.
+            report: counts the text, and notes whether it was cut.
         """
 
     @abstractmethod
     def sizes(self, item: Item) -> dict[str, int]:
-        """The sizes of the row of a prepared text, as the schema names them."""
+        """The sizes of the row of a prepared text, by the schema's names."""
 
     @abstractmethod
     def expected_sizes(self, tokens: int) -> tuple[dict[str, int], str]:
-        """The sizes of a row of a rationale that is not written yet, and in words what they assume.
+        """The estimated sizes of a row before its rationale is written, and the assumption in words.
 
         Args:
-            tokens: how long the rationale may get.
+            tokens: the limit on the rationale's tokens.
         """
 
     @abstractmethod
     def request(self, items: Sequence[Item | None], attention_mask_BT: Tensor) -> PassRequest:
-        """What the forward pass over a batch has to give.
+        """What this signal needs from the forward pass over a batch.
 
         Args:
-            items: what `prepare` found of each text of the batch; None for those that lack this signal.
+            items: the results of `prepare` for the texts of the batch; None for texts that lack this signal.
             attention_mask_BT: 1 at real tokens; all texts begin at position 0.
         """
 
     @abstractmethod
     def read(self, items: Sequence[Item | None], output: PassOutput) -> list[Tensor | None]:
-        """What the forward pass gave for each text of the batch, without padding; None for those without the signal."""
+        """Extract each text's tensor from the outputs, without padding; None for texts that lack this signal."""
 
     @abstractmethod
     def pack(self, item: Item, read: Tensor) -> Row:
-        """The tensors of a text's row on the CPU, floating-point ones in float32, from what `read` gave for it."""
+        """The tensors of a text's row on the CPU, floating-point ones in float32, from the tensor of `read`."""
 
     @abstractmethod
     def check(self, item: Item, row: Mapping[str, Tensor]) -> list[str]:
-        """What is wrong with a stored row of the right sizes and types, given what `prepare` found of its text."""
+        """What is wrong with a stored row of valid sizes and types, given the result of `prepare` for its text."""

@@ -1,6 +1,6 @@
-"""One request to a server, sent by httpx2, and its answer or the reason why there is none.
+"""Sends one request to a server with httpx2, and returns its answer or raises the reason of the failure.
 
-Answers are bounded in size and requests in time. No redirect is followed, so the key is sent to the recipe's address
+Answers are bounded in size and requests in time. Redirects are not followed, so the key is sent to the recipe's address
 only.
 """
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
 
 MAX_ANSWER_BYTES = 8 << 20
-"""Reading stops at an answer longer than this; no rationale is that long."""
+"""The limit on an answer's size, far above that of any rationale; a longer one is not read to its end."""
 PASSING = frozenset({408, 409, 425, 429})
-"""Statuses that may pass, besides 5xx."""
+"""Statuses of temporary failures, besides 5xx."""
 SHOWN = 300
-"""How many characters of the server's own message an error shows."""
+"""The number of characters of the server's own message that an error shows."""
 
 
 class RefusedError(Exception):
@@ -74,7 +74,7 @@ class Transport:
         """Send one request.
 
         Raises:
-            PassingError: it failed for a reason that may pass.
+            PassingError: it failed for a temporary reason.
             RefusedError: the server refuses it.
         """
         import httpx2
@@ -140,7 +140,7 @@ def _read_key(spec: ServerSpec) -> str:
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise InputError(
             f"Expected the environment variable {spec.api_key_env} to hold the key for {spec.base_url}; it "
-            f"{'holds something that cannot be a key' if key else 'is not set or empty'}. Nothing was asked. Set it, "
+            f"{'holds text that cannot be a key' if key else 'is not set or empty'}. Nothing was sent. Set it, "
             "or leave `api_key_env` out for a server that needs no key."
         )
     return key

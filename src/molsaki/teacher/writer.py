@@ -1,4 +1,4 @@
-"""What generation asks of a teacher, whatever it is."""
+"""The interface of a teacher that writes rationales, local or served."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Request:
     """One prompt to complete.
 
     Attributes:
-        prompt: what is asked.
-        sample: which of several samples of this prompt it is, from 0.
+        prompt: the prompt.
+        sample: the index of the sample among several of the same prompt, from 0.
     """
 
     prompt: Prompt
@@ -26,7 +26,7 @@ class Request:
 
     @property
     def seed(self) -> int:
-        """What a sample is drawn with: the same for the same prompt and sample, in any order."""
+        """The seed of sampling, which depends on the prompt and the sample alone, not on the order of requests."""
         return int(hash_text(self.prompt.hash, str(self.sample)), 16) % 2**31
 
 
@@ -34,24 +34,24 @@ class Writer(Protocol):
     """A teacher that completes prompts.
 
     Attributes:
-        notes: what happened on the way, with counts, such as requests that were repeated.
+        notes: counts of events, such as repeated requests.
     """
 
     notes: Counter[str]
 
     def require(self, template: PromptTemplate) -> None:
-        """Raise an `InputError` for a template that this teacher cannot be asked with."""
+        """Raise an `InputError` for a template that this teacher does not support."""
 
     def show(self, prompt: Prompt) -> str:
-        """What the model gets, as far as it is known here: the text, or the turns that a server renders."""
+        """The model's input as far as it is known here: the text, or the turns that a server renders."""
 
     def complete(
         self, requests: Sequence[Request], *, max_new_tokens: int, temperature: float = 0.0
     ) -> Iterator[list[Completion]]:
-        """Yield completions, each with its request's place, as they are there; each request has one.
+        """Yield completions as they arrive, one for each request, with the index of the request.
 
         Args:
-            requests: what to complete.
-            max_new_tokens: the bound on what is written.
-            temperature: of sampling; 0 takes the likeliest token.
+            requests: the prompts to complete.
+            max_new_tokens: the largest number of new tokens.
+            temperature: the temperature of sampling; 0 for greedy decoding.
         """

@@ -1,13 +1,13 @@
-"""How examples become batches: which rows run together, and everything about them that is known before they run.
+"""Batches of examples: the rows of each forward pass, and everything that can be computed before the pass.
 
-Whatever the CPU can find out is found out here, while the device is busy: which logits have a loss, which tokens belong
-to which step and key, how many items there are, whether the teacher's attention is finite. So no training step reads a
-value from the device, which would force the CPU to wait for it.
+The CPU computes here, while the device is busy, which logits have a loss, which tokens belong to which step and key,
+the number of items of each term, and whether the teacher's attention is finite. So no training step reads a value from
+the device, which would force a device sync.
 
-Rows are padded on the right and have no mask: in a causal model no real token sees the padding behind it.
+Rows are padded on the right and have no mask: in a causal model no real token attends to the padding after it.
 
 Legend: R rows, N tokens with a loss, B examples with attention, T tokens, L layers, S steps, K keys; M positions at
-which next tokens are compared, there K tokens.
+which next tokens are compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AttentionTargets:
-    """What the attention loss of a pass needs, for the B examples with the teacher's attention.
+    """The inputs of the attention loss of a pass, for the B examples with the teacher's attention.
 
     Attributes:
         spans: the tokens of steps and keys.
@@ -45,8 +45,8 @@ class AttentionTargets:
         step_mask_BS: True at real steps.
         key_mask_BK: True at real keys.
         token_mask_BT: True at real tokens.
-        visible_BSK: True where a step can see a key.
-        step_tokens_BS: the student's number of tokens of each step; 1 where there is no step.
+        visible_BSK: True where a step can attend to a key, which begins no later than the step ends.
+        step_tokens_BS: the student's number of tokens of each step; 1 at padding.
     """
 
     spans: SpanIndex
@@ -65,7 +65,7 @@ class AttentionTargets:
 
 @dataclass(frozen=True, slots=True)
 class TaskRows:
-    """The rows of a task in a pass, which lie together, and their tokens with a loss."""
+    """The rows of a task in a pass, which are contiguous, and their tokens with a loss."""
 
     task: Task
     rows: slice
@@ -78,7 +78,7 @@ class ForwardPass:
 
     Attributes:
         input_ids_RT: token ids, padded on the right.
-        logits_needed: number of positions at the end of a row whose logits are computed; those before have no loss.
+        logits_needed: number of positions at the end of a row whose logits are computed; earlier ones have no loss.
         positions_N: which of the R × logits_needed logits, row after row, predict a token with a loss.
         targets_N: these tokens.
         tokens_of_rows: the number of these tokens in each row.
@@ -135,12 +135,12 @@ def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 class Collator:
-    """Makes a batch of examples, with all of a method's tasks.
+    """Collates examples into a batch with all of a method's tasks.
 
     Args:
         tokenizer: for its padding token.
         terms: the terms of the method's loss.
-        separate: run the rows of each task in a pass of their own; otherwise all rows run in one. Labels are shorter
+        separate: run the rows of each task in a separate pass; otherwise all rows run in one pass. Labels are shorter
             than rationales, so a third of one pass may be padding; see `molsaki.training.order.plan_passes`.
     """
 
@@ -156,7 +156,7 @@ class Collator:
         Raises:
             InputError: the teacher's attention on an example is not finite; it names the example's problem.
         """
-        # Examples with attention come first, so that their rows lie together: a slice of the batch is no copy.
+        # Examples with attention come first, so that their rows are a slice of the batch, which needs no copy.
         if self.terms.attention is not None:
             examples = sorted(examples, key=lambda example: example.teacher_LSK is None)
         tasks = self.terms.tasks
@@ -169,9 +169,9 @@ class Collator:
     def _pass(self, rows: Sequence[tuple[Task, Example]]) -> ForwardPass:
         sequences = [example.sequences[task] for task, example in rows]
         longest = max(len(sequence.input_ids) for sequence in sequences)
-        # The logits of a position predict the token behind it, so a completion's first token needs those before it.
+        # The logits of a position predict the next token, so a completion's first token needs the position before it.
         needed = longest - min(max(sequence.completion_token - 1, 0) for sequence in sequences)
-        # [R, needed]: the label of the token behind each position; behind the last position there is none.
+        # [R, needed]: the label of the token after each position; the last position has none.
         following = pad([sequence.labels for sequence in sequences], IGNORED)[:, longest - needed + 1 :]
         targets = torch.nn.functional.pad(following, (0, 1), value=IGNORED).flatten()
         has_loss = targets != IGNORED
@@ -205,10 +205,10 @@ def _count(term: Term, passes: Sequence[ForwardPass], examples: Sequence[Example
 
 
 def _task_rows(tasks: Sequence[Task], tokens: Sequence[int]) -> tuple[TaskRows, ...]:
-    """Where the rows of each task and their tokens are.
+    """The slices of each task's rows and of their tokens with a loss.
 
     Args:
-        tasks: of each row; the rows of a task lie together.
+        tasks: the task of each row; the rows of a task are contiguous.
         tokens: the number of tokens with a loss of each row.
     """
     found, row, token = [], 0, 0
@@ -231,7 +231,7 @@ def _next_token_targets(rows: Sequence[tuple[Task, Example]], tokens: Sequence[i
 
 
 def _attention_targets(rows: Sequence[tuple[Task, Example]]) -> AttentionTargets | None:
-    """What the attention loss of a pass needs; None if none of its rows has the teacher's attention."""
+    """The inputs of the attention loss of a pass; None if none of its rows has the teacher's attention."""
     targets = [
         RowTargets(row, example.problem_id, example.tokens, example.teacher_LSK)
         for row, (task, example) in enumerate(rows)
@@ -274,7 +274,7 @@ def attention_targets(lengths: Sequence[int], targets: Sequence[RowTargets]) -> 
     keys = max(target.teacher_LSK.shape[2] for target in targets)
     # Over all R rows of the pass, since the student's attention is read on all of them; −1 is "no step", "no key".
     step_of_token_RT, key_of_token_RT = torch.full((2, len(lengths), max(lengths)), -1)
-    # Over the B rows only, each [S, K] in the top left corner of a rectangle that holds the largest.
+    # Over the B rows only, each padded with 0 to the largest S and K; an example's own S and K fill the beginning.
     teacher_BLSK = torch.zeros(len(targets), targets[0].teacher_LSK.shape[0], steps, keys)
     step_mask_BS = torch.zeros(len(targets), steps, dtype=torch.bool)
     key_mask_BK = torch.zeros(len(targets), keys, dtype=torch.bool)

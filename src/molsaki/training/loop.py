@@ -64,13 +64,13 @@ class Signals:
 
 
 class SpanCollator:
-    r"""Makes batches of prompts and completions that know where steps and keys are.
+    r"""Collates prompts and completions into batches with the tokens of steps and keys.
 
-    A row is a mapping with `prompt` and `completion`, as TRL has them, and the `id` of its row in the signals. The
-    question of that row must stand in the prompt and its rationale in the completion, once each and unchanged; what is
-    around them (a chat template, an answer) is free. Prompt and completion are tokenized separately, the completion
-    ends with the end-of-text token, and only its tokens have labels. A row whose id the signals do not have takes no
-    part in the attention loss, and is counted in `report`.
+    A row is a mapping with `prompt` and `completion`, as in TRL, and the `id` of its row in the signals. The prompt
+    must contain the question of that row and the completion its rationale, exactly once and unchanged, with any text
+    around them (a chat template, an answer). Prompt and completion are tokenized separately, the completion ends with
+    the end-of-text token, and only its tokens have labels. A row whose id is not in the signals takes no part in the
+    attention loss, and is counted in `report`.
 
     Example:
         >>> import molsaki
@@ -95,7 +95,7 @@ class SpanCollator:
             them already.
 
     Attributes:
-        report: counts of what was left out or cut, over all batches so far.
+        report: counts of rows that were left out or cut, over all batches so far.
 
     Raises:
         TokenizerError: the tokenizer is slow, or has no end-of-text token.
@@ -145,12 +145,13 @@ class SpanCollator:
                 kind = type(row.get(name)).__name__
                 raise InputError(
                     f"Expected a row with the texts `id`, `prompt` and `completion`; {name!r} is of type {kind}, the "
-                    f"fields are {sorted(map(str, row))}. The batch was not made; add the field."
+                    f"fields are {sorted(map(str, row))}. The batch was not built; add the field."
                 )
         first = self.tokenizer(
             row["prompt"], add_special_tokens=self.special_tokens, return_offsets_mapping=True, verbose=False
         )
         second = self.tokenizer(row["completion"], add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        # Offsets of the completion count from the end of the prompt, as if both were one text.
         shift = len(row["prompt"])
         offsets = [
             *first["offset_mapping"],
@@ -187,8 +188,8 @@ NO_TEXT = "an id that the signals do not have: takes no part in the attention lo
 class StepwiseAttentionLoss(nn.Module):
     r"""L_att (Eq. 2 to 7 of the MoLSAKI paper) as a module, with the router of the student's layers (Eq. 5).
 
-    Call it in the place of the model: it runs one forward pass and gives the model's outputs and L_att. Its own
-    parameters (the router) are trained with the student's: add `parameters()` to the optimiser.
+    Call it instead of the model: it runs one forward pass and returns the model's outputs and L_att. Its own parameters
+    (the router) are trained together with the student's: add `parameters()` to the optimiser.
 
     Example:
         >>> import molsaki
@@ -204,10 +205,10 @@ class StepwiseAttentionLoss(nn.Module):
         >>> (outputs.loss + attention_loss).backward()
 
     Args:
-        student: the student, bare or wrapped; only its shape is used, it is no part of this module.
+        student: the student, bare or wrapped; only its sizes are used, and it does not become a submodule.
         signals: the teacher's attention.
         **settings: settings of the method `molsaki`, such as `kl_temperature`; see `docs/recipe_keys.md`. Weights of
-            the loss (`alpha`, `beta`) are the loop's business.
+            the loss (`alpha`, `beta`) are applied by the loop.
 
     Raises:
         InputError: a setting is unknown or impossible.
@@ -220,7 +221,7 @@ class StepwiseAttentionLoss(nn.Module):
             parsed = MoLSAKISettings(**settings)
         except ValueError as error:
             raise InputError(
-                f"Expected settings of the method molsaki; got {settings}: {error} No loss was made; see "
+                f"Expected settings of the method molsaki; got {settings}: {error} No loss was created; see "
                 "docs/recipe_keys.md for the settings and their values."
             ) from error
         choice = MoLSAKI.terms_of(parsed).attention
@@ -250,10 +251,10 @@ class StepwiseAttentionLoss(nn.Module):
             student: the student, bare or wrapped, on the device of the batch.
             input_ids: LongTensor [R, T].
             attention_mask: [R, T], 1 at real tokens.
-            attention: the batch's `attention` from a `SpanCollator`; None gives L_att = 0.
+            attention: the batch's `attention` from a `SpanCollator`; with None, L_att is 0.
             examples: number of rows with the teacher's attention over all accumulated batches of the optimiser step,
                 if this is one of several; L_att is then this batch's share of the mean over all of them.
-            **model_inputs: for the model, such as `labels`.
+            **model_inputs: passed to the model, such as `labels`.
 
         Returns:
             The model's outputs, and L_att: a scalar with gradients to the student and to the router.
@@ -299,10 +300,10 @@ class _EncodedRow:
 
 
 def _find(text: str, part: str, row_id: str, where: str, what: str) -> int:
-    """The place of a part that a text holds exactly once."""
+    """The position of a part that occurs exactly once in a text."""
     if text.count(part) != 1:
         raise InputError(
-            f"Expected the {where} of row {row_id!r} to hold its {what} as the teacher read it, once; it holds it "
+            f"Expected the {where} of row {row_id!r} to contain its {what} exactly once, unchanged; it contains it "
             f"{text.count(part)} times. Steps and keys would be found in another text; build the {where} from "
             "`signals.texts[id]`."
         )
