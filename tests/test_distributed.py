@@ -18,7 +18,7 @@ from molsaki.store.signal_reader import SignalStore
 
 TWO = {
     **SMALL,
-    "methods": ["molsaki", "molsaki-words", "logits"],
+    "methods": ["molsaki", {"name": "molsaki", "label": "words", "rows": "words"}, "logits"],
     "baseline": None,
     "attention": {"batch_tokens": 150},
     "training": {**SMALL["training"], "steps": 3, "batch_size": 8},

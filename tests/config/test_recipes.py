@@ -59,7 +59,7 @@ def test_every_shipped_recipe_is_complete(name: str, tiny: bool, request: pytest
     assert recipe.tiny == tiny
     if tiny and recipe.keys == "keywords":
         assert recipe.rationales.keywords != "teacher", "the key words of a random teacher are in no text"
-    own = {"molsaki-words"} if name in NEEDS_NO_FILES else set()
+    own = {"attention-map"} if name in NEEDS_NO_FILES else set()
     assert {method.name for method in recipe.methods} == {"label-only", "dss", "molsaki"} | own
     assert recipe.baseline == "dss"
     # The resolved recipe in a run directory is the same recipe.

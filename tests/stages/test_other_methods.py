@@ -21,16 +21,20 @@ from molsaki.report.routers import router_weights
 from molsaki.stages.attend import check_signal
 from molsaki.stages.check import open_workspace
 from molsaki.stages.pipeline import student_jobs
-from molsaki.stages.signals import NEXT_TOKENS, SIGNALS, make_signal, needed_signals, open_store
+from molsaki.stages.signals import NEXT_TOKENS, make_signal, needed_signals, open_store
 from molsaki.stages.workspace import Workspace
 from molsaki.store.signal_reader import SignalStore
 
-LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map", "logits", "molsaki-words")
+LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map", "logits", "words", "oracle")
+READ = ("steps", "heads", "words", "steps-on-words", NEXT_TOKENS)
+"""The signals that these methods compare."""
 SETTINGS = (
-    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, cot, cot, attention-map, cot, molsaki-words]",
+    "methods=[cot, mmi, {name: single-layer, teacher_layers: [1, 2]}, cot, cot, attention-map, cot, cot, cot]",
     "methods.3={name: molsaki, label: options}",
     "methods.4={name: molsaki, label: heads, heads: each}",
     "methods.6={name: logits, temperature: 2}",
+    "methods.7={name: molsaki, label: words, rows: words, beta: {gradient: 0.1}}",
+    "methods.8={name: molsaki, label: oracle, target: oracle, columns: all}",
     "methods.3.keys=question",
     "methods.3.step_pool=mean",
     "methods.3.teacher_weights=learned",
@@ -66,16 +70,18 @@ def test_every_method_has_results(world: tuple[Path, Shown]) -> None:
 def test_each_signal_has_a_store_of_its_own_that_is_checked(world: tuple[Path, Shown]) -> None:
     folder, shown = world
     told = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))["signals"]
-    assert list(told) == list(SIGNALS)
+    assert list(told) == list(READ)
     assert [path.name for path in (folder / "stages").glob("attend*")] == ["attend.json"]
-    rows = {"steps": "4 layers", "heads": "16 heads of 4 layers", "words": "4 layers", NEXT_TOKENS: "the 32 likeliest"}
+    rows = dict(
+        zip(READ, ("4 layers", "16 heads of 4 layers", "4 layers", "4 layers", "the 32 likeliest"), strict=True)
+    )
     for name, row in rows.items():
         store = SignalStore(folder / "attention" / name)
         assert store.fingerprint == told[name]["fingerprint"]
         assert f"{told[name]['title']}: {len(store)} of {len(store)} rationales read, {row}" in shown.text
     checked = molsaki("attend", folder.parent / "recipe.yaml", "--out", folder, "--check")
     assert checked.code == 0, checked.error
-    assert checked.text.count(" store: ") == 4
+    assert checked.text.count(" store: ") == len(READ)
     steps, words = (SignalStore(folder / "attention" / name) for name in ("steps", "words"))
     assert all(words.sizes(row)["steps"] > steps.sizes(row)["steps"] for row in words.ids())
 
@@ -87,7 +93,13 @@ def test_the_page_of_a_run_has_every_view_and_a_weight_for_each_layer(
     shown = molsaki("report", tmp_path / "run", "--rows", "2")
     assert shown.code == 0, shown.error
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
-    for title in ("attention", "attention of each head", "attention of words", "next tokens"):
+    for title in (
+        "attention",
+        "attention of each head",
+        "attention of words",
+        "attention of steps on words",
+        "next tokens",
+    ):
         assert f"teacher's {title}: " in html.unescape(page)
     history = json.loads((tmp_path / "run/students/heads-1/metrics.json").read_text(encoding="utf-8"))["history"]
     weights = [value for name, value in history[0].items() if name.startswith("layer_weight_")]
@@ -108,7 +120,7 @@ def test_a_store_of_another_signal_is_refused(world: tuple[Path, Shown], tmp_pat
     for name in ("recipe.yaml", "manifest.json"):
         shutil.copy(world[0] / name, tmp_path / "run" / name)
     workspace, folder = Workspace.open(tmp_path / "run"), tmp_path / "run/attention"
-    for name, other in zip(SIGNALS, (*SIGNALS[1:], SIGNALS[0]), strict=True):
+    for name, other in zip(READ, (*READ[1:], READ[0]), strict=True):
         assert len(open_store(workspace, name))
         kept = (folder / name).rename(tmp_path / "kept")
         (folder / other).rename(folder / name)
@@ -212,7 +224,8 @@ def test_a_recipe_needs_the_signals_that_its_methods_compare(world: tuple[Path, 
     for methods, needed in (
         (["cot", "dss"], []),
         (["logits"], [NEXT_TOKENS]),
-        (["molsaki-words", "attention-map"], ["words"]),
+        (["attention-map", {"name": "molsaki", "rows": "words"}], ["words"]),
+        ([{"name": "molsaki", "columns": "all-but-keys"}, "single-layer"], ["steps", "steps-on-words"]),
         ([{"name": "molsaki", "heads": "each"}, {"name": "molsaki", "label": "mean"}], ["steps", "heads"]),
     ):
         assert needed_signals(parse_recipe({**values, "methods": methods, "baseline": None})) == needed

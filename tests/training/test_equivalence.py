@@ -34,8 +34,8 @@ CASES = {
     "heads": ("molsaki", {"heads": "each", "gate": "per-layer"}),
     "heads-learned": ("molsaki", {"heads": "each", "teacher_weights": "learned", "student_weights": "uniform"}),
     "words": ("attention-map", {"beta": 0.7, "teacher_layers": (0, 2), "student_layers": (-1,)}),
-    "words-mixed": ("molsaki-words", {"beta": 0.7}),
-    "words-routed": ("molsaki-words", {"student_weights": "router", "normalisation": "softmax", "kl_temperature": 0.3}),
+    "words-mixed": ("molsaki", {"rows": "words", "beta": 0.7}),
+    "words-former": ("molsaki-words", {"student_weights": "router", "normalisation": "softmax", "kl_temperature": 0.3}),
     "logits": ("logits", {"alpha": 0.3, "beta": 0.7}),
     "logits-hot": ("logits", {"temperature": 3.0}),
 }
@@ -239,7 +239,10 @@ def slow_weights(student, method, example, ids, settings):
     tokens = example.tokens
     masks = torch.ones(1, tokens.n_steps, dtype=torch.bool), torch.ones(1, tokens.n_keys, dtype=torch.bool)
     divided = method.settings.layer_change == "mean"
-    teacher_L = teacher_layer_weights(example.teacher_LSK[None], *masks, 0.1, normalise=divided)[0]
+    attention_LSK = example.teacher_LSK
+    if method.settings.layer_change == "rows":
+        attention_LSK = attention_LSK / attention_LSK.sum(2, keepdim=True) / attention_LSK.shape[1]
+    teacher_L = teacher_layer_weights(attention_LSK[None], *masks, 0.1, normalise=divided)[0]
     if settings.get("teacher_weights") == "learned":
         teacher_L = torch.softmax(method.teacher_logits / 0.1, 0)
     if method.settings.student_weights == "uniform":
