@@ -23,7 +23,8 @@ HEAVY = (
     "torch", "transformers", "pydantic", "yaml", "rich", "numpy", "safetensors", "scipy", "pyarrow", "datasets",
     "httpx2", "tenacity", "jinja2",
 )  # fmt: skip
-COMMON = {"--out", "-o", "--tiny", "--set", "--data", "--help"}
+RECIPE = {"--out", "-o", "--tiny", "--set", "--data", "--help"}
+COMMON = RECIPE | {"--models"}
 COMMANDS = {
     "": ("Distil a large language model's reasoning into a small one", {"--help", "--version"}),
     "run": (
@@ -36,11 +37,11 @@ COMMANDS = {
     ),
     "doctor": (
         "Check a recipe, and print what a run will read, skip, store and cost. Keeps no files.",
-        {"--tiny", "--set", "--data", "--help"},
+        {"--models", "--tiny", "--set", "--data", "--help"},
     ),
     "import": (
         "Import rationales from a file and keep those that reach the right answer.",
-        COMMON | {"--overwrite", "--completion", "--id", "--question", "--count"},
+        RECIPE | {"--overwrite", "--completion", "--id", "--question", "--count"},
     ),
     "attend": (
         "Read what methods compare of the teacher on the rationales: stepwise attention, next tokens.",
@@ -57,11 +58,11 @@ COMMANDS = {
     ),
     "report": (
         "Write a run as report.html, one page that needs no network, and its figures as PNG and SVG.",
-        {"--rows", "--problems", "--help"},
+        {"--rows", "--problems", "--models", "--help"},
     ),
     "look": (
         "Ask a model one question, and show its attention as a table and, with --page, as an HTML page.",
-        {"--rationale", "--key", "--prompt", "--max-new-tokens", "--page", "-o", "--help"},
+        {"--rationale", "--key", "--models", "--prompt", "--max-new-tokens", "--page", "-o", "--help"},
     ),
     "bench": (
         "Measure what reading attention costs on this machine, as ratios to a step without it.",
