@@ -65,7 +65,7 @@ COMMANDS = {
         {"--rationale", "--key", "--models", "--prompt", "--max-new-tokens", "--page", "-o", "--help"},
     ),
     "bench": (
-        "Measure what reading attention costs on this machine, as ratios to a step without it.",
+        "Measure the cost of reading attention on this machine, as ratios to a step without it.",
         {"--reading", "--repeats", "--way", "--out", "-o", "--help"},
     ),
     "recipes": ("List, show and check recipes.", {"--help"}),

@@ -199,10 +199,10 @@ def test_a_store_is_opened_only_with_its_own_long_prompt(tmp_path: Path) -> None
         shown = run(path, tmp_path / "run", command=stage)
         assert shown.code == 0, shown.error
     workspace = Workspace.open(tmp_path / "run")
-    assert len(open_store(workspace)) == 1
+    assert len(open_store(workspace, "steps")) == 1
     ending = long.replace("Answer: {", "Reply: {")
     assert ending[:300] == long[:300], "they differ at their end only"
     values = override(workspace.run.recipe, [])
     values["prompts"]["teacher"] = ending
     with pytest.raises(ArtefactError, match="prompt: "):
-        open_store(Workspace(workspace.run, parse_recipe(values)))
+        open_store(Workspace(workspace.run, parse_recipe(values)), "steps")

@@ -242,7 +242,7 @@ def from_file(path: Path, **columns: str) -> str:
 
 def test_a_recipe_that_names_the_file_needs_no_import(written: tuple[Path, Path, Path]) -> None:
     _, out, tool = written
-    named = from_file(tool, completion="said", id="name")
+    named = from_file(tool, completion="text", id="name")
     shown = molsaki("generate", named, "--out", out)
     assert shown.code == 0, shown.error
     assert "right: 3" in shown.text
@@ -271,8 +271,8 @@ def test_a_recipe_that_names_a_file_wrongly_is_refused_before_it_runs(written: t
     assert "rationales.path: expected a file" in shown.error
     assert "'completion' is" in shown.error
     assert not out.exists()
-    shown = molsaki("generate", from_file(tool, completion="sayd", id="name"), "--out", out)
-    assert "did you mean 'said'" in shown.error
+    shown = molsaki("generate", from_file(tool, completion="txet", id="name"), "--out", out)
+    assert "did you mean 'text'" in shown.error
 
 
 def test_two_sources_are_never_mixed(written: tuple[Path, Path, Path]) -> None:
