@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "paper_index.md").read_text(encoding="utf-8")
 NAMES = re.findall(r"`([^`]+)`", PAGE)
 CODE = sorted({name for name in NAMES if re.match(r"[\w/]+\.(py|txt)\b", name)})
-METHOD_SETTINGS = sorted({name for name in NAMES if re.match(r"[a-z-]+: [a-z_]+", name) and "method:" not in name})
+METHOD_SETTINGS = sorted(
+    {name for name in NAMES if re.match(r"[a-z-]+(, as written)?: [a-z_]+", name) and "method:" not in name}
+)
 PARTS = "|".join(sorted(Recipe.model_fields))
 RECIPE_SETTINGS = sorted({name for name in NAMES if re.match(rf"(?:{PARTS})(?:\.[a-z_]+)*(?: = .+)?$", name)})
 PAPER = [name for name in recipe_names() if name.startswith("paper-")]
@@ -41,10 +43,20 @@ def test_code_that_the_page_names_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHOD_SETTINGS)
 def test_settings_of_methods_are_there_with_the_defaults_that_the_page_gives(name: str) -> None:
-    method, setting, _, value = re.fullmatch(r"([a-z-]+): ([a-z_]+)( = (.+))?", name).groups()  # type: ignore[union-attr]
-    field = METHODS[method].Settings.model_fields[setting]
+    found = re.fullmatch(r"([a-z-]+)(, as written)?: ([a-z_]+)(?: = (.+))?", name)
+    assert found is not None
+    method, written, setting, value = found.groups()
+    settings = METHODS[method].Settings(**({"preset": "as-written"} if written else {}))
+    assert setting in settings.model_fields_set | set(type(settings).model_fields)
     if value is not None:
-        assert yaml.safe_load(value) == field.default
+        assert yaml.safe_load(value) == getattr(settings, setting)
+
+
+def test_where_the_two_readings_differ_the_page_has_both() -> None:
+    run, written = (METHODS["molsaki"].Settings(preset=preset).model_dump() for preset in ("as-run", "as-written"))
+    for setting in (name for name in run if run[name] != written[name] and name != "preset"):
+        assert any(name.startswith(f"molsaki: {setting} = ") for name in METHOD_SETTINGS), setting
+        assert any(name.startswith(f"molsaki, as written: {setting} = ") for name in METHOD_SETTINGS), setting
 
 
 @pytest.mark.parametrize("name", RECIPE_SETTINGS)

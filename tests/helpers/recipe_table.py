@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from molsaki.config import model_spec as recipe_models
 from molsaki.config import recipe
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, GradientShare
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipe_keys.md"
 BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
@@ -81,6 +81,8 @@ def _values(hint: Any, metadata: list[Any]) -> str:
         return f"list of {_values(get_args(hint)[0], []).replace('number', 'numbers').replace('a method', 'methods')}"
     if get_origin(hint) is dict:
         return f"{_values(get_args(hint)[0], [])} → {_values(get_args(hint)[1], [])}"
+    if hint is GradientShare:
+        return "`{gradient: share}`"
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return "a method" if hint is recipe.MethodSpec else "keys"
     plain = {
