@@ -25,6 +25,7 @@ from molsaki.errors import EvaluationError
 from molsaki.methods import METHODS
 from molsaki.report.charts import LAYER_LABEL, Chart, Series, slug
 from molsaki.report.readings import Readings
+from molsaki.spans.views import HEADS, STEPS
 from molsaki.stages.signals import view_of
 from molsaki.stages.workspace import Workspace
 
@@ -202,12 +203,19 @@ def _layer_charts(profiles: Mapping[str, list[LayerProfile]]) -> list[Chart]:
     ]
 
 
+def _mixture_settings(workspace: Workspace) -> tuple[float, bool]:
+    """τ1, and whether G is divided, of the first method that mixes layers over steps and keys; else the defaults."""
+    for spec in workspace.recipe.methods:
+        settings = METHODS[spec.name].Settings(**spec.settings).model_dump()
+        if settings.get("layer_change") in ("sum", "mean") and view_of(spec) in (STEPS.name, HEADS.name):
+            return settings["teacher_temperature"], settings["layer_change"] == "mean"
+    return 0.1, False
+
+
 def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
     charts = []
-    spec = next((m for m in workspace.recipe.methods if view_of(m) is not None), None)
-    if readings.teacher and spec is not None:
-        settings = METHODS[spec.name].Settings(**spec.settings).model_dump()
-        temperature, normalise = settings.get("teacher_temperature", 0.1), settings.get("layer_change") != "sum"
+    if readings.teacher and any(view_of(spec) is not None for spec in workspace.recipe.methods):
+        temperature, normalise = _mixture_settings(workspace)
 
         def weigh_teacher(attentions: Mapping[str, TextAttention]) -> dict[str, Floats]:
             return dict(zip(*layer_weights(attentions, temperature, normalise=normalise), strict=True))
