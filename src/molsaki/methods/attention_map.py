@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from molsaki.methods.attention import AttentionSettings, attention_choice, attention_divergence, attention_terms
+from molsaki.methods.attention_loss import AttentionSettings, attention_choice, attention_divergence, attention_terms
 from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
 

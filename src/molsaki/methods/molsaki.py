@@ -1,9 +1,19 @@
 """MoLSAKI: the rationale, and the stepwise attention on key information behind it (Eq. 2 to 8 of the paper).
 
-Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. The equations' functions are in `layers.py` (Eq. 4, 5) and
-`losses.py` (Eq. 6, 7); Eq. 2 and 3 are what `molsaki.attention` reads.
+Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. A step s is a sentence of the text, a key k a number or key word.
 
-Legend: B examples, L layers (or the heads of all layers), S steps, K keys.
+    Eq. 2, 3   A_l[s, k] = mean over heads of Σ_{i in s} Σ_{j in k} attention_l[i, j]          `attention/reading.py`
+    Eq. 4      G_l = Σ_s Σ_k |A^t_l[s, k+1] − A^t_l[s, k]|,  p^t = softmax(G / τ1)             `layers.py`
+               A^t = Σ_l p^t_l · A^t_l
+    Eq. 5      h_l = RMSNorm(Σ_i V_l[i, :]),  p^s = softmax((W·h + b) / τ2)                    `layers.py`
+               A^s = Σ_l p^s_l · A^s_l
+    Eq. 6, 7   L_att = mean over steps of KL(softmax(A^t[s, :] / τ) ‖ softmax(A^s[s, :] / τ))  `losses.py`
+    Eq. 8      L = α·L_pre + (1 − α)·L_exp + β·L_att                                           `losses.py`
+
+The paper's text and the code that its authors released differ in a few places. "As run" (the default, shown above) is
+the released code, which made the paper's numbers; "as written" is the text. docs/paper_index.md lists the differences.
+
+Legend: B examples, L layers (or the heads of all layers), S steps, K keys, T tokens of the student's input.
 """
 
 from __future__ import annotations
@@ -17,13 +27,19 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from molsaki.errors import InputError
-from molsaki.methods.attention import StepSettings, attention_choice, attention_divergence, attention_terms, pool_steps
+from molsaki.methods.attention_loss import (
+    StepSettings,
+    attention_choice,
+    attention_divergence,
+    attention_terms,
+    pool_steps,
+)
 from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 from molsaki.methods.layers import LayerRouter, mix_layers, row_shares, teacher_layer_weights
 from molsaki.spans.views import Rows
 
-_OF_WORDS = {"columns": "all", "layer_change": "rows"}
-"""Settings of words as rows."""
+_WORD_ROW_DEFAULTS = {"columns": "all", "layer_change": "rows"}
+"""The values of settings that are not given, with `rows: words`."""
 _ROUTER_SETTINGS = (
     "router_temperature",
     "router_learning_rate",
@@ -38,13 +54,14 @@ class MoLSAKISettings(StepSettings):
     """Settings of MoLSAKI; the defaults are the paper's as run.
 
     Attributes:
-        teacher_weights: the teacher's layers weigh by the "change" of their attention from key to key (paper), are
-            "uniform", or weigh as "learned" with the student, one logit a layer over τ1.
+        teacher_weights: what gives a layer of the teacher its weight: the "change" of its attention from key to key
+            (paper), nothing ("uniform"), or a logit for each layer, "learned" with the student.
         teacher_temperature: τ1 of the teacher's layer weights (paper: 0.1).
-        layer_change: G of the teacher's layers is a "sum" (as run), a "mean", divided by |steps|·(|keys| − 1) (as
-            written), or by "rows", each divided by its sum first, and a mean over rows.
-        student_weights: the student's layers weigh as the "router" says that reads its value states (paper), or are
-            "uniform"; the settings of the router then mean nothing and are refused.
+        layer_change: the change G of a layer: the "sum" over steps and keys (as run), the "mean" over them (as
+            written: divided by |steps|·(|keys| − 1)), or "rows": every row is divided by its sum first, then the mean
+            over rows.
+        student_weights: what gives a layer of the student its weight: the "router", which reads its value states
+            (paper), or nothing ("uniform"). The settings of the router are refused with "uniform".
         router_temperature: τ2 of the student's layer weights (paper: 0.5).
         router_learning_rate: the router's own learning rate, with the same schedule; the student's by default.
         gate: the router's gate: "shared", one for all layers (as run), "concatenated", which reads all layers for each
@@ -91,7 +108,7 @@ class MoLSAKISettings(StepSettings):
     @classmethod
     def preset_of(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """The preset's values, and those of words as rows."""
-        return {**super().preset_of(given), **(_OF_WORDS if given.get("rows") == "words" else {})}
+        return {**super().preset_of(given), **(_WORD_ROW_DEFAULTS if given.get("rows") == "words" else {})}
 
     @model_validator(mode="after")
     def _every_setting_does_something(self) -> Self:
@@ -138,7 +155,7 @@ class MoLSAKI(Method[MoLSAKISettings]):
 
     def attention_loss(self, pair: AttentionPair) -> Tensor:
         """L_att (Eq. 6, 7) of the two mixtures, A = Σ_l p_l · A_l."""
-        student_BLSK = pool_steps(pair, self.settings)  # Eq. 2, 3
+        student_BLSK = pool_steps(pair, self.settings)  # Eq. 2, 3; the teacher's were pooled with the examples
         teacher_BSK = mix_layers(pair.teacher_BLSK, self.teacher_weights(pair))  # Eq. 4
         student_BSK = mix_layers(student_BLSK, self.student_weights(pair))  # Eq. 5
         return attention_divergence(  # Eq. 6, 7
@@ -159,7 +176,7 @@ class MoLSAKI(Method[MoLSAKISettings]):
             weights_L = torch.softmax(self.teacher_logits / settings.teacher_temperature, dim=0)
             return weights_L.expand(pair.teacher_BLSK.shape[0], -1)
         attention_BLSK = pair.teacher_BLSK
-        if settings.layer_change == "rows":
+        if settings.layer_change == "rows":  # shares of rows, over |steps|: the sum of their changes is a mean
             attention_BLSK = row_shares(attention_BLSK) / pair.step_mask_BS.sum(1)[:, None, None, None]
         return teacher_layer_weights(
             attention_BLSK,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from molsaki.methods.attention import Preset
+from molsaki.methods.attention_loss import Preset
 from molsaki.methods.base import Weight
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
 

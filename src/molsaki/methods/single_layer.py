@@ -12,7 +12,13 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor
 
 from molsaki.errors import InputError
-from molsaki.methods.attention import StepSettings, attention_choice, attention_divergence, attention_terms, pool_steps
+from molsaki.methods.attention_loss import (
+    StepSettings,
+    attention_choice,
+    attention_divergence,
+    attention_terms,
+    pool_steps,
+)
 from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 
 Depth = Annotated[float, Field(gt=0, lt=1)]

@@ -7,6 +7,9 @@
                 students + test sets → predictions                                predictions/*
     results     predictions → accuracies                                          results.json
 
+`report/build.py` makes the HTML page of a finished run; the page's first table is in `report/results.py`. Signals are
+what a teacher's forward pass gives the methods to compare: its attention, and its next-token distributions.
+
 Every stage reads and writes files of the run directory. It can be interrupted at any moment; the next call continues
 where it stopped. If several processes work on one job (`accelerate launch`), all of them take part in `attend` and
 `students`, and process 0 runs the other stages.
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-"""Called with the number of rows done and the number of all rows."""
+"""Called with the number of rows done and the total number of rows."""
 
 
 # ---- data ----
@@ -170,7 +173,7 @@ def preview_prompts(recipe: Recipe, rows: int) -> Iterator[tuple[str, str, str]]
 def attend(
     workspace: Workspace, progress: Progress | None = None, *, names: Sequence[str] | None = None
 ) -> Mapping[str, Mapping[str, Any]]:
-    """Read what the methods compare of the teacher, on the rationales that were kept.
+    """Read the teacher's signals that the methods compare, on the rationales that were kept.
 
     Signals that were read before are left alone. The others are read together, in one forward pass per batch. All
     processes of the job take part.
@@ -219,7 +222,9 @@ def students(
     workers: int | None = None,
     on_done: Callable[[JobResult], None] | None = None,
 ) -> list[JobResult]:
-    """Train a student for every method and seed, and test it on every test set. Finished ones are skipped.
+    """Train a student for every method and seed, and test it on every test set.
+
+    Students and predictions that exist already are skipped.
 
     Args:
         workspace: the run.
@@ -228,6 +233,9 @@ def students(
         workers: number of students at a time; by default one per GPU, or one per core without GPUs. With several
             processes of one job (`accelerate launch`), all of them train one student together instead.
         on_done: called with the result of each student.
+
+    Returns:
+        The result of each job that ran.
 
     Raises:
         ArtefactError: an earlier stage has not finished, or a student to test does not exist.
