@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -162,8 +163,8 @@ def test_the_directory_of_another_recipe_is_refused_with_both_values(finished: t
     before = files(out)
     shown = run(path, out, "--set", "training.steps=7", "--set", "teacher.writer.dtype=bfloat16")
     assert shown.code == 2
-    assert "training.steps: 6" in shown.error
-    assert 'teacher.writer.dtype: "float32"' in shown.error
+    assert re.search(r"training\.steps.*\b6\b.*\b7\b", shown.error)
+    assert re.search(r"teacher\.writer\.dtype.*float32.*bfloat16", shown.error)
     assert files(out) == before
 
 
