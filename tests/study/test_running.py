@@ -239,7 +239,7 @@ def test_another_value_in_a_recipe_is_refused(finished: tuple[Path, Path]) -> No
     before = files(out)
     shown = run(path, out, "--set", "recipe.training.steps=4")
     assert shown.code == 2
-    assert "training.steps: 3" in shown.error
+    assert "training.steps: found 3, requested 4" in shown.error
     assert files(out) == before
 
 
