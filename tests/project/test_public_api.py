@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -28,11 +29,11 @@ def test_the_names_that_others_may_build_on_are_there() -> None:
     assert set(promised.split()) <= set(molsaki.__all__)
 
 
-def test_the_named_homes_are_what_type_checkers_are_told() -> None:
+def test_the_named_homes_are_what_type_checkers_are_imports() -> None:
     source = Path(molsaki.__file__).read_text(encoding="utf-8")
-    told = source.split("if TYPE_CHECKING:")[1].split("_HOME")[0]
+    imports = source.split("if TYPE_CHECKING:")[1].split("_HOME")[0]
     for name, home in molsaki._HOME.items():
-        line = next(line for line in told.splitlines() if f"from {home} import" in line)
+        line = next(line for line in imports.splitlines() if f"from {home} import" in line)
         assert name in line.replace(",", " ").split()
 
 
@@ -71,3 +72,11 @@ def test_importing_the_package_and_solving_need_no_torch() -> None:
 
 def test_the_package_says_that_it_is_typed() -> None:
     assert Path(molsaki.__file__).with_name("py.typed").is_file()
+
+
+def test_the_old_name_of_a_reading_works_and_warns() -> None:
+    attention = importlib.import_module("molsaki.attention")
+    with pytest.warns(FutureWarning, match="AttentionReading"):
+        assert attention.Reading is attention.AttentionReading
+    with pytest.raises(AttributeError, match="Writing"):
+        _ = attention.Writing

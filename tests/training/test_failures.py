@@ -223,6 +223,22 @@ def test_arguments_of_another_loss_are_refused(tmp_path, examples, tokenizer, as
         DistillationTrainer(student, method, args, examples, tokenizer, **of_trainer)
 
 
+def test_old_names_of_arguments_work_and_warn(tmp_path, examples, tokenizer):
+    student, method = MODELS["llama"](), METHODS["dss"](METHODS["dss"].Settings(), StudentShape(()))
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+    with pytest.warns(FutureWarning, match="is now") as seen:
+        trainer = DistillationTrainer(
+            student=student, method=method, args=args, train_dataset=examples, tokenizer=tokenizer
+        )
+    assert len(seen) == 2
+    assert trainer.student is student
+    assert trainer.processing_class is tokenizer
+    with pytest.raises(InputError, match="got both"):
+        DistillationTrainer(
+            student=student, model=student, method=method, args=args, train_dataset=examples, processing_class=tokenizer
+        )
+
+
 def test_a_loss_that_is_no_number_is_seen(tmp_path, examples):
     student = make_gpt2()
     with torch.no_grad():

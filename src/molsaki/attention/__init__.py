@@ -5,6 +5,9 @@ or `flex` for the output and log-sum-exp and `columns` for the sums; `span_index
 `rules` and `masks` hold the attention masks.
 """
 
+import warnings
+from typing import Any
+
 from molsaki.attention.capture import padded_on_the_right
 from molsaki.attention.kernels import Kernel
 from molsaki.attention.reading import (
@@ -32,3 +35,10 @@ __all__ = [
     "read_spans",
     "stepwise_attention",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Reading":
+        warnings.warn("molsaki.attention.Reading is now AttentionReading", FutureWarning, stacklevel=2)
+        return AttentionReading
+    raise AttributeError(f"module 'molsaki.attention' has no attribute {name!r}")

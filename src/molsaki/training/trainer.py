@@ -8,11 +8,13 @@ logged; the plain student is saved.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -35,6 +37,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+_OLD_ARGUMENTS = {"student": "model", "tokenizer": "processing_class"}
+
+
+def _accept_old_arguments(init: Callable[P, None]) -> Callable[P, None]:
+    """Let a function take arguments by their old names, with a warning."""
+
+    @functools.wraps(init)
+    def renamed(*args: P.args, **kwargs: P.kwargs) -> None:
+        for old, new in _OLD_ARGUMENTS.items():
+            if old not in kwargs:
+                continue
+            if new in kwargs:
+                raise InputError(f"Expected one of {new} and {old}, its old name; got both. Leave {old} out.")
+            warnings.warn(f"DistillationTrainer: {old} is now {new}", FutureWarning, stacklevel=2)
+            kwargs[new] = kwargs.pop(old)
+        init(*args, **kwargs)
+
+    return renamed
 
 
 class DistillationTrainer(Trainer):  # type: ignore[misc]
@@ -64,7 +87,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         method: the distillation method; see `molsaki.methods`.
         args: any `TrainingArguments` but those of another loss (`label_smoothing_factor`, `neftune_noise_alpha`); a
             batch of n examples holds n sequences for each of the method's tasks.
-        train_dataset: encoded examples, from `molsaki.training.encode_examples`.
+        train_dataset: encoded examples, from `molsaki.encode_examples`.
         processing_class: the student's tokenizer; it is saved with the student.
         eval_dataset: encoded examples of a validation split, or None.
         validate: called with the student at each evaluation; its metrics are logged and can select the best checkpoint
@@ -75,6 +98,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         InputError: an argument would change the loss, or there are several GPUs in one process.
     """
 
+    @_accept_old_arguments
     def __init__(
         self,
         model: PreTrainedModel,
