@@ -83,8 +83,8 @@ def test_there_are_no_circles() -> None:
 
 
 def test_contributing_tells_the_same_order() -> None:
-    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    places = [told.index(f"`{folder}/`") for folder in FOLDERS if folder]
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    places = [guide.index(f"`{folder}/`") for folder in FOLDERS if folder]
     assert places == sorted(places)
 
 

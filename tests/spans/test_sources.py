@@ -18,7 +18,7 @@ STEPS_OF_SOLUTION = tuple((source,) for source in SOURCES)
 RATIONALE = "At first there are 12 pens. Then 7 more pens come, so add 7. Then 7 pens go, so take away 7."
 
 
-def told(view, rationale=RATIONALE, question=QUESTION, sources=STEPS_OF_SOLUTION):
+def named_sources(view, rationale=RATIONALE, question=QUESTION, sources=STEPS_OF_SOLUTION):
     """The rows that have sources, and the characters of these sources in the question."""
     spans = view.spans(question, rationale, "numbers")
     columns = source_columns(spans, question, rationale, sources)
@@ -31,7 +31,7 @@ def told(view, rationale=RATIONALE, question=QUESTION, sources=STEPS_OF_SOLUTION
 
 
 def test_of_equal_numbers_each_sentence_has_its_own_and_no_distractor() -> None:
-    assert told(STEPS) == [
+    assert named_sources(STEPS) == [
         ("At first there are 12 pens.", [SOURCES[0]]),
         ("Then 7 more pens come, so add 7.", [SOURCES[1]]),
         ("Then 7 pens go, so take away 7.", [SOURCES[2]]),
@@ -39,9 +39,9 @@ def test_of_equal_numbers_each_sentence_has_its_own_and_no_distractor() -> None:
 
 
 def test_words_that_are_numbers_have_sources_and_others_have_none() -> None:
-    assert told(WORDS) == [("12", [SOURCES[0]]), *[("7", [SOURCES[1]])] * 2, *[("7", [SOURCES[2]])] * 2]
-    assert told(VIEWS["words-on-keys"]) == told(WORDS)
-    assert told(VIEWS["steps-on-words"]) == told(STEPS)
+    assert named_sources(WORDS) == [("12", [SOURCES[0]]), *[("7", [SOURCES[1]])] * 2, *[("7", [SOURCES[2]])] * 2]
+    assert named_sources(VIEWS["words-on-keys"]) == named_sources(WORDS)
+    assert named_sources(VIEWS["steps-on-words"]) == named_sources(STEPS)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_words_that_are_numbers_have_sources_and_others_have_none() -> None:
     ],
 )
 def test_rationales_that_a_teacher_got_wrong(rationale: str, expected: list[tuple[int, int]]) -> None:
-    assert [source for _, sources in told(STEPS, rationale) for source in sources] == expected
+    assert [source for _, sources in named_sources(STEPS, rationale) for source in sources] == expected
 
 
 def test_without_sources_no_row_has_any() -> None:
-    assert told(STEPS, sources=()) == []
+    assert named_sources(STEPS, sources=()) == []
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -45,7 +45,7 @@ class Column:
 
     Attributes:
         found: whether any row had it, if only with null.
-        names: the names that rows without it have in the place of its step at `depth`.
+        names: the names found at `depth`, the deepest step of the path reached, in rows that lack that step.
     """
 
     def __init__(self, path: str) -> None:

@@ -112,7 +112,7 @@ def _require_header(path: Path, header: list[str], delimiter: str) -> None:
         raise DataError(
             f"Expected the first line of {path} to name every column once; it names {len(header)}, of which "
             f"{len(header) - len({name for name in header if name.strip()})} are empty or named before. Rows cannot be "
-            "told apart by column; write a header line and load the file again."
+            "distinguished by column; write a header line and load the file again."
         )
     others = [written for other, written in OTHER_DELIMITERS.items() if other in header[0] and other != delimiter]
     if len(header) == 1 and others:
