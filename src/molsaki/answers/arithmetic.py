@@ -1,8 +1,8 @@
 """Arithmetic as models write it, within bounds.
 
-Labels such as `( 7.0 * 30.0 )` are scored by their value, and what a model wrote is a stranger's text: it is
-read by a small parser of our own that knows numbers, `+ - * / **` and parentheses, and refuses everything
-else. Values are floats, so no expression can ask for much time or memory.
+Labels such as `( 7.0 * 30.0 )` are scored by their value, and model output is untrusted: a small parser reads
+numbers, `+ - * / **` and parentheses, and refuses everything else. Values are floats, so no expression can ask for
+much time or memory.
 """
 
 from __future__ import annotations

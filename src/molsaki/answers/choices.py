@@ -1,8 +1,8 @@
 r"""Reading one choice: by its letter in any notation, its text, its value, or a mention of its text.
 
 Texts are compared as they are written first and folded after that (case, compatibility forms), so choices that fold
-together, such as `Rr` and `rr`, stay apart. Choices that are numbers are compared by value: `21.50` is `21.5`, and
-`-15` or `115` mention no `15`.
+together, such as `Rr` and `rr`, remain different. Choices that are numbers are compared by value: `21.50` is `21.5`,
+and `-15` or `115` mention no `15`.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _lone_letter(plain: str, options: _Options) -> re.Match[str] | None:
 def _by_letter(letters: Sequence[str], rest: str, after: str, said: str, options: _Options) -> ParsedValue:
     """The choice of one letter, if the text beside it is not another one's.
 
-    `rest` is all text without letters, `after` what stands right after the first one.
+    `rest` is all text without letters, `after` the text right after the first one.
     """
     count = len(options.texts)
     indices = [CHOICE_LETTERS.index(letter.lower()) for letter in letters]
@@ -298,7 +298,7 @@ def _named(said: str, folded: Sequence[str]) -> set[str]:
 
 
 def _alike(after: str, choice: str) -> bool:
-    """Whether what stands right after a letter may be its choice: nothing, a reason, or much that text."""
+    """Whether the text right after a letter fits its choice: it is empty, a reason, or similar to the choice."""
     said = _forms(after)[-1]
     if not said or after.lstrip()[:1] in ",;-(":
         return True

@@ -303,5 +303,5 @@ def _grouped(content: str) -> str:
 
 
 def _script(mark: str, argument: str) -> str:
-    """A power or an index; degrees stand without `^`."""
+    """A power or an index; degrees have no `^`."""
     return argument.strip() if mark == "^" and argument.strip() in ("°", "′", "″") else f"{mark}({argument})"

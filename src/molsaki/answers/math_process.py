@@ -1,6 +1,6 @@
 """The process that runs math-verify: it reads one comparison per line and writes one result per line.
 
-It compares what strangers wrote, so it has a bound on its memory, and `math_values` ends it where it takes too long.
+It compares untrusted text, so its memory is bounded, and `math_values` ends it if it takes too long.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""Comparison of two LaTeX values: by their text if it decides, else by math-verify.
 
 math-verify bounds its time by signals, which work in a main thread only and do not stop a long power of whole
-numbers. So it runs in a process of its own that is ended where it takes too long; the same holds in threads and in
+numbers. So it runs in a process of its own that is ended if it takes too long; the same holds in threads and in
 worker processes, and nothing heavy is imported here.
 """
 
@@ -38,9 +38,9 @@ _COMMANDS = str.maketrans(
 
 @lru_cache(maxsize=4096)
 def same_math(gold: str, said: str) -> bool:
-    r"""Whether what is said has the value of what is right, both in LaTeX or with signs such as `√` and `π`.
+    r"""Whether a stated value equals the right one, both in LaTeX or with signs such as `√` and `π`.
 
-    An equation says its last side, `A = \pi r^2 = 9\pi`, if its first is a name. `x^2 = 4` says no value.
+    An equation says its last side, `A = \pi r^2 = 9\pi`, if its first is a name. `x^2 = 4` states no value.
     """
     gold, said = _formula(gold), _formula(said)
     if not _RELATION.search(_canonical(gold)):

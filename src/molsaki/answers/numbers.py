@@ -1,6 +1,6 @@
 r"""Reading one number: the few words after "the answer is", the content of a box, a bare equation.
 
-All that is written has to be read: units are taken off, amounts, signs, powers and percentages are calculated with, and
+All of the text has to be read: units are removed, amounts, signs, powers and percentages are calculated with, and
 anything else that could change the value makes the number unparsable. A LaTeX value that is no plain number, such as
 `2\sqrt{5}` or `(0, 1]`, is kept as text for `math_values` to compare.
 """
@@ -136,7 +136,7 @@ def is_expression(content: str) -> bool:
 
 
 def is_text(content: str) -> bool:
-    r"""Whether a text is words in LaTeX, such as `\text{Tuesday}`, which are compared as they stand."""
+    r"""Whether a text is words in LaTeX, such as `\text{Tuesday}`, which are compared as text."""
     return "\\text" in content and to_plain(content) != content and len(content) <= MAX_EXPRESSION
 
 

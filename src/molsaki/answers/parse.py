@@ -125,8 +125,8 @@ def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
 def is_right(parsed: ParsedAnswer, problem: Problem) -> bool:
     r"""Whether an answer is the problem's: numbers by `same_number`, LaTeX by its value, choices by their texts.
 
-    Choices with the same text are equally right. A bare percentage is right as a hundredth and as it stands, since
-    data sets write `20` and `0.2` for `20%`.
+    Choices with the same text are equally right. A bare percentage is right as a hundredth and as the number itself,
+    since data sets write `20` and `0.2` for `20%`.
 
     Raises:
         EvaluationError: the problem's own answer is neither a number, a LaTeX value nor one of its choices.
@@ -180,7 +180,7 @@ Read = list[tuple[AnswerSentence, ParsedValue]]
 
 
 def _read_sentences(text: str, choices: Sequence[str], whole: int) -> Read:
-    """The answer sentences of a text of `whole` characters, each with what it says, up to another problem."""
+    """The answer sentences of a text of `whole` characters, each with its answer, up to another problem."""
     read: Read = []
     limit = len(text)
     for sentence in find_answer_sentences(text):
@@ -201,7 +201,7 @@ def _chosen(read: Read) -> int:
 
 
 def _revised(read: Read, chosen: int, choices: Sequence[str]) -> bool:
-    """Whether a sentence that was read as a whole says another answer, or a later one takes the answer back."""
+    """Whether a sentence that was read as a whole states another answer, or a later one withdraws the answer."""
     for i, (_, reading) in enumerate(read):
         if reading.status == "ok" and reading.exact and not _same_reading(reading, read[chosen][1], choices):
             return True
@@ -212,7 +212,7 @@ def _revised(read: Read, chosen: int, choices: Sequence[str]) -> bool:
 
 
 def _first_of(read: Read, chosen: int, text: str, choices: Sequence[str]) -> int:
-    """The first of the sentences that say the same one after the other, up to the chosen one."""
+    """The first of the consecutive sentences with the same answer, up to the chosen one."""
     first = chosen
     while first > 0 and _repeated(text, *read[first - 1], read[first][0].start, read[chosen][1], choices):
         first -= 1

@@ -1,7 +1,7 @@
 """The parts of a completion: thinking, the summary after it, and left-over tokens of a chat template.
 
 Models mark their thinking by tags of their own; a template may have written the opening one, so that a completion
-has the closing one alone; and a completion that was cut off has no closing one. The answer stands in the summary.
+has the closing one alone; and a completion that was cut off has no closing one. The answer is in the summary.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class SplitCompletion:
     """A completion's two parts.
 
     Attributes:
-        thinking: what stands in thinking tags, or before a closing one, without the tags; pieces joined by a blank
+        thinking: the text in thinking tags, or before a closing one, without the tags; pieces joined by a blank
             line; empty where there is none.
         summary: all the rest, without a chat template's tokens and without what follows an end of turn.
-        closed: whether the thinking has come to its end; the summary is what stands outside.
+        closed: whether the thinking has ended; the summary is the text outside.
     """
 
     thinking: str
@@ -77,7 +77,7 @@ def split_thinking(text: str) -> SplitCompletion:
     `<answer>`.
 
     Args:
-        text: what a model wrote; anything at all, this never raises.
+        text: what a model wrote; any text is valid, and none raises.
     """
     if "<" not in text and "[" not in text and "◁" not in text and not text.startswith("Here is my thought"):
         return SplitCompletion("", text)
@@ -104,7 +104,7 @@ def split_thinking(text: str) -> SplitCompletion:
 
 
 def join_thinking(thinking: str, summary: str) -> str:
-    """A completion as `split_thinking` takes it apart, from parts that a server sent apart."""
+    """A completion as `split_thinking` takes it apart, from parts that a server sent separately."""
     return f"<think>\n{thinking.strip()}\n</think>\n\n{summary}" if thinking.strip() else summary
 
 

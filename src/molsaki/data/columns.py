@@ -61,7 +61,7 @@ class Column:
         return {self.path, self.steps[0][1]}
 
     def of(self, row: Mapping[str, Any]) -> Any:
-        """Its value in a row; None where the row has none.
+        """The column's value in a row; None where the row has none.
 
         Raises:
             UnusableRowError: the row has several turns of the role that is asked for.
@@ -166,7 +166,7 @@ def _turn(turns: list[Any], role: str) -> Any:
 
 
 def _said(value: Any) -> Any:
-    """What a turn says, if the path ends at a turn."""
+    """The text of a turn, if the path ends at a turn."""
     if not isinstance(value, Mapping) or not any(key in value for key in ROLE):
         return value
     return next((value[key] for key in CONTENT if key in value), None)

@@ -1,7 +1,7 @@
 """Opening untrusted files: checks before reading, and text in a named encoding.
 
 Everything in them is untrusted. Only regular files of bounded size are read, a file that was cut in the middle is an
-error and never a shorter data set, and an error names the file and the place, never what stands there.
+error and never a shorter data set, and an error names the file and the place, never the file's content.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_folder(path: Path) -> bool:
     """Whether `path` is an existing folder.
 
     Raises:
-        DataError: the system does not say: the name is too long, or lies in a folder that may not be entered.
+        DataError: it cannot be found out: the name is too long, or the folder around it may not be entered.
     """
     try:
         return path.is_dir()
@@ -54,7 +54,7 @@ def check_file(path: Path, most: int | None = None) -> None:
 def open_file(path: Path, most: int | None = None) -> BinaryIO:
     """Open a regular file of bounded size to read its bytes.
 
-    A device, a FIFO or a folder is refused and not waited for, also one that takes a file's place while it is opened.
+    A device, a FIFO or a folder is refused without waiting, also one that replaces a file while it is opened.
 
     Args:
         path: the file.

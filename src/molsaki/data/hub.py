@@ -1,7 +1,7 @@
 """The same data sets from the Hugging Face hub, by name, and any other one with a column mapping.
 
 A source is written `hub:owner/name`, with the configuration after another slash and the revision after an
-`@` where they are wanted: `hub:openai/gsm8k/main@e53f048`. Rows pass through the same functions as those of
+`@`, both optional: `hub:openai/gsm8k/main@e53f048`. Rows pass through the same functions as those of
 the files, so a problem has the same id and text whichever way it came.
 """
 

@@ -1,8 +1,8 @@
 """Rows of Parquet files, in bounded memory.
 
-A Parquet file of one kilobyte can unpack into gigabytes: a text that is stored once may stand in a million rows, and a
-list's million nulls take no space. So the sizes that the file states are checked first, texts are decoded as indices
-into a dictionary, and rows are made only as many at a time as fit `BATCH_BYTES` when they are unpacked.
+A Parquet file of one kilobyte can unpack into gigabytes: a text that is stored once may be repeated in a million rows,
+and a list's million nulls take no space. So the sizes that the file states are checked first, texts are decoded as
+indices into a dictionary, and rows are made only as many at a time as fit `BATCH_BYTES` when they are unpacked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DELTA_ROWS = 16
 def read_parquet(path: Path, wanted: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, as dicts from column name to value.
 
-    A float32 becomes the shortest decimal that stands for it: 0.1, not 0.10000000149011612.
+    A float32 becomes the shortest decimal that rounds to it: 0.1, not 0.10000000149011612.
 
     Args:
         path: the file.

@@ -1,7 +1,7 @@
 """Reading rows from CSV, Parquet, JSON lines or JSON, by the extension of the file's name.
 
-What a name's ending does not say (a delimiter, an encoding, where in an object the rows are) is part of the mapping of
-columns. Nothing is guessed: a file that needs one of these is refused with what to write.
+What the extension does not determine (a delimiter, an encoding, where in an object the rows are) is part of the
+mapping of columns. Nothing is guessed: a file that needs one of these is refused with what to write.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OTHER_DELIMITERS = {";": "';'", "\t": '"\\t"', "|": "'|'"}
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """What the ending of a file's name does not say of it.
+    """The settings of a format that the extension does not determine.
 
     Attributes:
         encoding: of text, by Python's name of it.

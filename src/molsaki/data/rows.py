@@ -1,7 +1,7 @@
 """Functions of all readers: checking a row's fields, converting numbers to text, counting rows that are left out.
 
 A reader gives one function that turns a row into a `Problem` or raises `UnusableRowError` with a reason; here
-is the loop that calls it, so that no reader can leave a row out without its being counted. Reasons are a
+is the loop that calls it, so that every row that a reader leaves out is counted. Reasons are a
 small fixed set of phrases without the row's own text, since they are counted and shown.
 """
 
@@ -111,7 +111,7 @@ def joined_question(row: Mapping[str, Any], body: str, question: str) -> str:
     """The story and its question on two lines, as Distilling step-by-step writes SVAMP.
 
     The form is the same for every data set that keeps the two apart, so that a student that was trained on
-    one reads the others as it learnt to. A question without a story stands alone.
+    one reads the others as it learnt to. A question without a story is one line.
     """
     asked = text_of(row, question)
     if row.get(body) == "":

@@ -162,8 +162,8 @@ def _open_writers(
 
     def open_all() -> None:
         for signal in signals:
-            folder, marks = workspace.run.path(signal.folder), _fingerprint(workspace, signal, made_from)
-            writers[signal.name] = opened.enter_context(SignalWriter(folder, marks, signal.schema(sizes)))
+            folder, fingerprint = workspace.run.path(signal.folder), _fingerprint(workspace, signal, made_from)
+            writers[signal.name] = opened.enter_context(SignalWriter(folder, fingerprint, signal.schema(sizes)))
 
     on_main_process(open_all)
     return writers if is_main() else None
