@@ -223,6 +223,13 @@ def test_arguments_of_another_loss_are_refused(tmp_path, examples, tokenizer, as
         DistillationTrainer(student, method, args, examples, tokenizer, **of_trainer)
 
 
+def test_a_task_without_sequences_is_named(tmp_path, examples, tokenizer):
+    student, method = MODELS["llama"](), METHODS["cot"](METHODS["cot"].Settings(), StudentShape(()))
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+    with pytest.raises(InputError, match=r"tasks reason.*template for 'reason'"):
+        DistillationTrainer(student, method, args, examples, tokenizer)
+
+
 def test_old_names_of_arguments_work_and_warn(tmp_path, examples, tokenizer):
     student, method = MODELS["llama"](), METHODS["dss"](METHODS["dss"].Settings(), StudentShape(()))
     args = TrainingArguments(output_dir=str(tmp_path), report_to=[])

@@ -9,10 +9,12 @@ import pytest
 import torch
 from small_world import make_examples, make_gpt2, make_llama, train
 from test_resume import At, KilledError, assert_same_weights, fit, kill, weights
+from transformers import TrainingArguments
 
 from molsaki.errors import InputError, StageError
 from molsaki.methods import METHODS, GradientShare
 from molsaki.training import Collator, DistillationTrainer, gradients, make_method
+from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.gradients import measured_steps, term_gradients, weight_of_share
 from molsaki.training.model import DistillationModel
 
@@ -44,7 +46,7 @@ def test_the_norms_are_those_of_each_terms_gradient(examples, tokenizer, make):
     method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(alpha=0.3, beta=0.7), student)
     model = DistillationModel(student, method).train()
     inputs = Collator(tokenizer, method.terms)(examples)
-    norms = term_gradients(model, inputs, 0.0, nullcontext)
+    norms = term_gradients(model, [inputs], None, 0.0, nullcontext)
     assert list(norms) == list(TERMS)
     summed = {name: torch.zeros_like(p) for name, p in student.named_parameters()}
     for term in TERMS:
@@ -66,7 +68,7 @@ def test_a_term_that_the_batch_has_nothing_for_has_no_gradient(tmp_path, tokeniz
     student = make_llama()
     method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(), student)
     norms = term_gradients(
-        DistillationModel(student, method), Collator(tokenizer, method.terms)(examples), 0.0, nullcontext
+        DistillationModel(student, method), [Collator(tokenizer, method.terms)(examples)], None, 0.0, nullcontext
     )
     assert norms["attention"] == 0
     assert norms["label"] > 0
@@ -159,6 +161,66 @@ def test_a_weight_waits_for_a_batch_with_its_term(tmp_path):
     assert 0 < metrics["weights"]["attention"] < math.inf
 
 
+def test_a_share_of_gradient_is_of_the_whole_step_however_it_is_divided(tmp_path, examples):
+    """The first batch alone has the shortest examples, since a step is sorted by length."""
+    found = {}
+    for size, accumulation in ((4, 1), (2, 2), (1, 4)):
+        _, metrics = train(
+            tmp_path / str(size),
+            examples,
+            settings={"beta": {"gradient": 0.25}},
+            steps=2,
+            log_every=1,
+            batch_size=size,
+            accumulation=accumulation,
+        )
+        found[size] = [metrics["weights"]["attention"], *(lines(metrics)[0][f"{term}_gradient"] for term in TERMS)]
+    assert found[2] == pytest.approx(found[4], rel=1e-3)
+    assert found[1] == pytest.approx(found[4], rel=1e-3)
+
+
+def test_a_weight_waits_for_a_step_with_a_gradient_of_its_term(tmp_path, caplog, monkeypatch):
+    """Attention on a single key is the same on both sides, whatever the student does."""
+    examples = make_examples(tmp_path / "a")
+    whole = gradients.term_gradients
+    calls = []
+
+    def flat(*given):
+        calls.append(1)
+        norms = whole(*given)
+        return {**norms, "attention": 0.0} if len(calls) <= 2 else norms
+
+    monkeypatch.setattr(gradients, "term_gradients", flat)
+    monkeypatch.setattr(gradients, "measured_steps", lambda *_: frozenset())
+    settings = {"beta": {"gradient": 0.25}}
+    _, metrics = train(tmp_path / "b", examples, settings=settings, steps=4, log_every=1)
+    assert metrics["weights"]["attention"] > 0
+    assert len(calls) == 3
+    assert not caplog.records
+    monkeypatch.setattr(gradients, "term_gradients", lambda *given: {**whole(*given), "attention": 0.0})
+    _, metrics = train(tmp_path / "c", examples, settings=settings, steps=2, log_every=1)
+    assert metrics["weights"]["attention"] == 0
+    assert "trained without the term" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"logging_strategy": "no", "logging_steps": 0},
+        {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": True}},
+    ],
+    ids=["no log", "reentrant"],
+)
+def test_a_training_that_cannot_be_measured_trains(tmp_path, examples, tokenizer, changes, caplog):
+    student = make_llama()
+    method = make_method(METHODS["dss"], METHODS["dss"].Settings(), student)
+    args = TrainingArguments(str(tmp_path), max_steps=2, report_to=[], disable_tqdm=True, use_cpu=True, **changes)
+    trainer = DistillationTrainer(student, method, args, examples, tokenizer)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert ("use_reentrant" in caplog.text) == (CHECKPOINTING in changes)
+
+
 def test_a_share_of_gradient_is_kept_when_a_training_is_resumed(tmp_path, examples):
     settings = {"beta": {"gradient": 0.25}}
     _, whole = fit(tmp_path / "whole", examples, settings=settings, save_every=0)
@@ -188,5 +250,5 @@ def test_a_share_of_gradient_is_refused_with_several_processes(tmp_path, example
     student = make_llama()
     for name in ("molsaki", "mmi"):
         method = make_method(METHODS[name], METHODS[name].Settings(beta={"gradient": 0.1}), student)
-        with pytest.raises(InputError, match=r"share of gradient.* 2 processes"):
+        with pytest.raises(InputError, match=r"share of gradient.*2 processes"):
             DistillationTrainer(student, method, args, examples, tokenizer)

@@ -11,6 +11,8 @@ from transformers import TrainingArguments
 from molsaki.config.recipe import TrainingSettings
 
 _ARGUMENTS = {field.name for field in dataclasses.fields(TrainingArguments)}
+# transformers 5.23 renamed `gradient_checkpointing` and its kwargs.
+CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in _ARGUMENTS else "gradient_checkpointing"
 
 
 def training_arguments(
@@ -28,9 +30,9 @@ def training_arguments(
     evaluating = bool(validating and training.evaluate_every)
     best = training.select == "best"
     save_every = training.evaluate_every if best else training.save_every
-    # transformers 5.23 renamed `gradient_checkpointing` and its kwargs.
-    name = "activation_checkpointing" if "activation_checkpointing" in _ARGUMENTS else "gradient_checkpointing"
-    checkpointing = {name: True, f"{name}_kwargs": {"use_reentrant": False}} if training.checkpointing else {}
+    checkpointing = (
+        {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": False}} if training.checkpointing else {}
+    )
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=training.steps,

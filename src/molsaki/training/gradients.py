@@ -1,13 +1,14 @@
 """What each term of the loss does: the norm of its gradient on the student, beside that of the other terms.
 
 A term's share of the loss says little, since a loss can be large and flat. Its gradient says how strongly it pulls on
-the student. It is measured at a few steps of a training, by extra forward and backward passes over one batch that leave
-the training as it is: random states are restored, and no `.grad` is touched.
+the student. It is measured at a few steps of a training, by extra forward and backward passes over all batches of the
+step that leave the training as it is: random states are restored, and no `.grad` is touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from molsaki.errors import StageError
 from molsaki.methods import GradientShare, Term
 from molsaki.training.model import DistillationModel
+
+logger = logging.getLogger(__name__)
 
 MEASUREMENTS = 5
 """Number of steps of a training at which gradients are measured."""
@@ -29,8 +32,13 @@ def measured_steps(steps: int, log_every: int) -> frozenset[int]:
 
     Args:
         steps: number of training steps.
-        log_every: steps between two lines of the log, which has the first step too.
+        log_every: steps between two lines of the log, which has the first step too; 0 without a log.
+
+    Returns:
+        The numbers of the steps, from 1; none without a log.
     """
+    if log_every < 1:
+        return frozenset()
     logged = sorted({1, *range(log_every, steps + 1, log_every)})
     last = len(logged) - 1
     return frozenset(logged[round(i * last / (MEASUREMENTS - 1))] for i in range(MEASUREMENTS))
@@ -48,60 +56,72 @@ class GradientMeter:
         self._model = model
         self._context = context
         self._steps: frozenset[int] | None = None
-        self._last = 0
         self._measured: dict[str, float] = {}
         self._set = {term.name for term in model.method.terms if not isinstance(term.weight, GradientShare)}
 
-    def before_batch(self, inputs: Mapping[str, Any], step: int, steps: int, log_every: int) -> None:
-        """Measure, if a batch is the first one of a step at which that is due.
+    def before_step(
+        self, batches: Sequence[Mapping[str, Any]], totals: Tensor, step: int, steps: int, log_every: int
+    ) -> None:
+        """Measure, if that is due at a step, and set weights that are not set yet.
 
         Args:
-            inputs: the batch, as the model takes it.
-            step: the step that the batch belongs to, from 1.
+            batches: all accumulated batches of the step, as the model takes them.
+            totals: the number of items of each term in all of them.
+            step: the step, from 1.
             steps: number of training steps.
-            log_every: steps between two lines of the log.
+            log_every: steps between two lines of the log; 0 without a log.
 
         Raises:
-            StageError: a weight is to be set, and its term has no gradient.
+            StageError: a weight is to be set, and no finite weight gives its term that share.
         """
         if self._steps is None:
             self._steps = measured_steps(steps, log_every)
         for i, term in enumerate(self._model.method.terms):
             if term.name not in self._set:
-                self._set_weight(term, inputs, has_items=bool(inputs["batch"].counts[i]))
-        if step in self._steps and step != self._last:
-            self._last = step
-            self._measured = term_gradients(self._model, inputs, (step - 1) / steps, self._context)
+                self._set_weight(term, batches, totals, has_items=bool(totals[i]))
+                if step == steps and term.name not in self._set:
+                    logger.warning(
+                        "No step had a gradient of the %s term, by which its weight could be set. The student was "
+                        "trained without the term.",
+                        term.name,
+                    )
+        if step in self._steps:
+            self._measured = term_gradients(self._model, batches, totals, (step - 1) / steps, self._context)
 
     def take(self) -> dict[str, float]:
         """`<term>_gradient` of the last measurement, for a line of the log; empty after that."""
         measured, self._measured = self._measured, {}
         return {f"{name}{GRADIENT}": norm for name, norm in measured.items()}
 
-    def _set_weight(self, term: Term, inputs: Mapping[str, Any], *, has_items: bool) -> None:
-        """Set a weight by the first batch with items of its term, unless it comes from a checkpoint."""
+    def _set_weight(self, term: Term, batches: Sequence[Mapping[str, Any]], totals: Tensor, *, has_items: bool) -> None:
+        """Set a weight by the first step in which its term has a gradient, unless it comes from a checkpoint."""
         method = self._model.method
         if method.weights()[term.name]:
             self._set.add(term.name)
         elif has_items and isinstance(term.weight, GradientShare):
             method.set_weight(term.name, 1.0)
             progress = 1.0 if term.schedule == "rising" else 0.0  # where the schedule's factor is 1
-            norms = term_gradients(self._model, inputs, progress, self._context)
-            method.set_weight(term.name, weight_of_share(term.name, term.weight, norms))
-            self._set.add(term.name)
+            norms = term_gradients(self._model, batches, totals, progress, self._context)
+            # Without a gradient, such as of attention on a single key, the step says nothing: wait for another one.
+            weight = weight_of_share(term.name, term.weight, norms) if norms[term.name] else 0.0
+            method.set_weight(term.name, weight)
+            if weight:
+                self._set.add(term.name)
 
 
 def term_gradients(
     model: DistillationModel,
-    inputs: Mapping[str, Any],
+    batches: Sequence[Mapping[str, Any]],
+    totals: Tensor | None,
     progress: float,
     context: Callable[[], AbstractContextManager[Any]],
 ) -> dict[str, float]:
-    """The norm of each weighted term's gradient on the student's trainable parameters, over one batch.
+    """The norm of each weighted term's gradient on the student's trainable parameters, over one optimiser step.
 
     Args:
         model: the student and its method, not wrapped.
-        inputs: the batch, as `model` takes it.
+        batches: the accumulated batches of the step, as `model` takes them.
+        totals: the number of items of each term in all of them; None for a single batch.
         progress: share of the training steps that are done.
         context: of the forward pass, for mixed precision.
     """
@@ -111,10 +131,17 @@ def term_gradients(
     # The method's own metrics, such as mean layer weights, are over training steps alone.
     model.method.eval()
     for term in model.method.terms:
-        # One forward pass for each term: compiled layers allow no second backward pass over the same graph.
-        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type), context():
-            loss = model(**inputs, progress=progress, term=term.name)["loss"]
-        norms[term.name] = _gradient_norm(loss, parameters)
+        # The gradient of the step: batches add up, as in accumulation. One forward pass for each term: compiled layers
+        # allow no second backward pass over the same graph.
+        summed: list[Tensor | None] = [None] * len(parameters)
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+            for inputs in batches:
+                with context():
+                    loss = model(**inputs, totals=totals, progress=progress, term=term.name)["loss"]
+                if loss.requires_grad:  # else nothing in the batch for this term
+                    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                    summed = [_add(one, other) for one, other in zip(summed, gradients, strict=True)]
+        norms[term.name] = _norm(summed, device)
     model.method.train()
     return dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True))
 
@@ -140,10 +167,14 @@ def weight_of_share(name: str, share: GradientShare, norms: Mapping[str, float])
     return weight
 
 
-def _gradient_norm(loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:
-    if not loss.requires_grad:  # nothing in the batch for this term
-        return loss.detach().new_zeros(())
-    gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
-    norms = [gradient.detach().float().norm() for gradient in gradients if gradient is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+def _add(summed: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    if summed is None or gradient is None:
+        return gradient if summed is None else summed
+    return summed + gradient
+
+
+def _norm(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:
+    """The norm of all gradients as one vector; None is a gradient of 0."""
+    norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros((), device=device)
     return norm

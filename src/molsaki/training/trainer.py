@@ -24,7 +24,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from molsaki.errors import InputError, StageError
 from molsaki.methods import GradientShare, Method, Terms
+from molsaki.methods.base import Task
 from molsaki.methods.layers import COLLAPSED, router_collapsed_at
+from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.batches import Collator
 from molsaki.training.checkpoints import load_parts, save_parts
 from molsaki.training.examples import Example
@@ -136,9 +138,11 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._eval_means = TermMeans(self._means.names)
         self._first_step = 0
         self._meter: GradientMeter | None = None
+        self._step_batches: tuple[list[Any], Tensor | None] | None = None
         examples = train_dataset or ()
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         tasks = method.terms.tasks
+        _require_tasks(examples, tasks)
         self._order = LengthGrouped(example_lengths(examples, tasks), step_size, args.seed)
         self.passes = plan_passes(examples, tasks, args.train_batch_size, list(self._order))
         super().__init__(
@@ -223,37 +227,53 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
 
     # ---- the gradient of each term ----
 
+    def get_batch_samples(self, *given: Any, **named: Any) -> Any:
+        """The parent's: the batches of the next optimiser step, and the counts of their items."""
+        self._step_batches = super().get_batch_samples(*given, **named)
+        return self._step_batches
+
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
     ) -> Tensor:
-        """The parent's; before some steps, the gradient of each term is measured on their first batch."""
-        if self._has_whole_gradients:
-            if self._meter is None:
-                self._meter = GradientMeter(self._distillation_model(), self.compute_loss_context_manager)
-            model.train()
-            state = self.state
-            self._meter.before_batch(inputs, state.global_step + 1, state.max_steps, int(state.logging_steps))
+        """The parent's; before some steps, the gradient of each term over the whole step is measured."""
+        if self._step_batches is not None:
+            (batches, totals), self._step_batches = self._step_batches, None
+            if self._unmeasured is None and totals is not None:
+                self._before_step(model, [self._prepare_inputs(batch) for batch in batches], totals)
         loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
 
+    def _before_step(self, model: torch.nn.Module, batches: list[dict[str, Any]], totals: Tensor) -> None:
+        if self._meter is None:
+            self._meter = GradientMeter(self._distillation_model(), self.compute_loss_context_manager)
+        model.train()
+        log_every = 0 if self.args.logging_strategy == "no" else int(self.state.logging_steps)
+        self._meter.before_step(batches, totals, self.state.global_step + 1, self.state.max_steps, log_every)
+
     @property
-    def _has_whole_gradients(self) -> bool:
-        """Whether this process has the whole student and all batches of a step."""
-        return self.accelerator.num_processes == 1 and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+    def _unmeasured(self) -> str | None:
+        """Why the gradients of single terms cannot be measured; None if they can."""
+        if self.accelerator.num_processes > 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            # A process would not have the whole student, or not all batches of a step.
+            return f"FSDP, DeepSpeed or several processes ({self.accelerator.num_processes} processes)"
+        of_checkpointing = getattr(self.args, f"{CHECKPOINTING}_kwargs") or {}
+        if getattr(self.args, CHECKPOINTING) and of_checkpointing.get("use_reentrant"):
+            return "gradient checkpointing with use_reentrant=True"
+        return None
 
     def _require_gradients(self, terms: Terms) -> None:
-        if self._has_whole_gradients:
+        reason = self._unmeasured
+        if reason is None:
             return
         shares = [term.name for term in terms if isinstance(term.weight, GradientShare)]
         if shares:
             raise InputError(
-                f"Expected one process without FSDP or DeepSpeed for a weight that is a share of gradient, that of "
-                f"{', '.join(shares)}; got {self.accelerator.num_processes} processes. The gradients of single terms "
-                "are not measured there; train one student in one process, and give the weight in its metrics as a "
-                "number."
+                f"Expected a training in which the gradients of single terms can be measured, for a weight that is a "
+                f"share of gradient, that of {', '.join(shares)}; got {reason}. Train one student without it, and give "
+                "the weight in its metrics as a number."
             )
         if self.is_world_process_zero():
-            logger.warning("The gradients of single terms are not measured with several processes, FSDP or DeepSpeed.")
+            logger.warning("The gradients of single terms are not measured with %s.", reason)
 
     # ---- logging ----
 
@@ -362,3 +382,14 @@ class Examples(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         return self.examples[index]
+
+
+def _require_tasks(examples: Sequence[Example], tasks: Sequence[Task]) -> None:
+    """Raise `InputError` if an example was encoded without one of the method's tasks."""
+    for example in examples:
+        for task in tasks:
+            if task not in example.sequences:
+                raise InputError(
+                    f"Expected examples with the tasks {', '.join(tasks)} of this method; the one of "
+                    f"{example.problem_id!r} has {', '.join(example.sequences)}. Encode them with a template for {task!r} too."
+                )
