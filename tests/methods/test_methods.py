@@ -285,6 +285,29 @@ def test_heads_stand_in_the_layers_place(gate):
     assert logged["layer_weight_0"] == pytest.approx(weights[:, :3].sum(1).mean().item())
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("molsaki", {"normalisation": "visible", "preset": "as-written"}),
+        ("single-layer", {"normalisation": "visible"}),
+        ("attention-map", {}),
+    ],
+)
+def test_rows_that_are_left_out_are_in_the_log(name, settings):
+    method = make(name, **settings).train()
+    seen = pair()
+    seen.visible_BSK[0, 0] = False
+    method.attention_loss(seen)
+    method.attention_loss(pair())
+    assert method.log_metrics()["attention_rows_left_out"] == pytest.approx(1 / (2 * B * S))
+    assert "attention_rows_left_out" not in method.log_metrics()
+    method.eval().attention_loss(seen)
+    assert "attention_rows_left_out" not in method.log_metrics()
+    softmax = make("molsaki").train()
+    softmax.attention_loss(seen)
+    assert "attention_rows_left_out" not in softmax.log_metrics()
+
+
 def test_single_layers_are_those_that_were_chosen():
     seen = pair()
     last = make("single-layer").attention_loss(seen)
@@ -413,6 +436,9 @@ def test_layers_that_there_are_not_are_refused(name, settings, expected):
         ("molsaki", {"router_learning_rate": 0}, "greater than 0"),
         ("single-layer", {"normalisation": "visible", "step_pool": "mean"}, "a mean changes nothing; got mean"),
         ("single-layer", {"teacher_layers": ()}, "at least 1 item"),
+        ("molsaki", {"router_pool": "mean"}, "router_pool with `router_norm: after`"),
+        ("molsaki", {"normalisation": "visible", "rows": "words", "step_pool": "mean"}, "a mean changes nothing"),
+        ("molsaki", {"teacher_weights": "uniform", "student_weights": "uniform", "heads": "each"}, "heads with"),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(name, settings, expected):

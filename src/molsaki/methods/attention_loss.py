@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from molsaki.methods.base import (
     Weight,
     label_and_rationale,
 )
-from molsaki.methods.losses import attention_loss_parts
+from molsaki.methods.losses import AttentionLossParts, attention_loss_parts
 from molsaki.spans.views import Columns, Rows, View
 
 
@@ -172,6 +173,7 @@ def attention_divergence(
     temperature: float | None = None,
     normalisation: Literal["softmax", "visible"] = "softmax",
     teacher_learns: bool = False,
+    left_out: RowsLeftOut | None = None,
 ) -> Tensor:
     """L_att (Eq. 6, 7): KL of the student's rows from the teacher's, mean over rows, then over examples.
 
@@ -186,6 +188,7 @@ def attention_divergence(
         temperature: τ of "softmax"; "visible" has none.
         normalisation: see `attention_loss_parts`.
         teacher_learns: let gradients through to the teacher's side.
+        left_out: counts the rows that "visible" leaves out.
 
     Returns:
         A scalar, this batch's share of the optimiser step's mean.
@@ -201,4 +204,30 @@ def attention_divergence(
         teacher_learns=teacher_learns,
         check=False,
     )
+    if left_out is not None and normalisation == "visible":
+        left_out.add(parts)
     return parts.per_example_B.mean() * pair.share
+
+
+class RowsLeftOut:
+    """The share of rows that "visible" leaves out, over the batches since the last line of the log.
+
+    Counts stay tensors until then, since reading one forces a device sync.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Tensor | None = None
+
+    def add(self, parts: AttentionLossParts) -> None:
+        """Add a batch's counts of rows left out and of all rows."""
+        left_out = parts.excluded_B.sum()
+        counts = torch.stack([left_out, left_out + parts.rows_B.sum()])
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def take(self) -> dict[str, float]:
+        """`attention_rows_left_out`, for a line of the log; empty if nothing was counted."""
+        if self._counts is None:
+            return {}
+        left_out, rows = self._counts.tolist()
+        self._counts = None
+        return {"attention_rows_left_out": left_out / max(rows, 1)}

@@ -6,7 +6,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from molsaki.methods.attention_loss import AttentionSettings, attention_choice, attention_divergence, attention_terms
+from molsaki.methods.attention_loss import (
+    AttentionSettings,
+    RowsLeftOut,
+    attention_choice,
+    attention_divergence,
+    attention_terms,
+)
 from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
 from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
 
@@ -54,6 +60,7 @@ class AttentionMap(Method[AttentionMapSettings]):
         super().__init__(settings, student)
         self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_layers)
         self.student_layers = find_layers("student", settings.student_layers, len(student.value_sizes))
+        self.left_out = RowsLeftOut()
 
     @classmethod
     def terms_of(cls, settings: AttentionMapSettings) -> Terms:
@@ -67,4 +74,9 @@ class AttentionMap(Method[AttentionMapSettings]):
             mean_of_layers(pair.student_BLSK, self.student_layers),
             pair,
             normalisation="visible",
+            left_out=self.left_out if self.training else None,
         )
+
+    def log_metrics(self) -> dict[str, float]:
+        """The share of rows that were left out of L_att, if any can be."""
+        return self.left_out.take()

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from molsaki.errors import InputError
 from molsaki.methods.attention_loss import (
+    RowsLeftOut,
     StepSettings,
     attention_choice,
     attention_divergence,
@@ -112,8 +113,13 @@ class MoLSAKISettings(StepSettings):
 
     @model_validator(mode="after")
     def _every_setting_does_something(self) -> Self:
-        if self.teacher_weights != "change":  # G depends on the scale of a row, everything else does not
+        # G by "sum" and "mean" depends on the scale of a row, everything else does not.
+        if self.teacher_weights != "change" or self.layer_change == "rows":
             self.require_rows_with_a_scale()
+        if self.router_norm == "after":  # RMSNorm has the same result for a sum and a mean
+            self.refuse_idle("router_norm", ["router_pool"])
+        if self.teacher_weights == self.student_weights == "uniform":  # the mean over all heads either way
+            self.refuse_idle("teacher_weights", ["heads"])
         if self.rows == "words":
             self.refuse_idle("rows", ["steps"])
         if self.student_weights == "uniform":
@@ -144,6 +150,7 @@ class MoLSAKI(Method[MoLSAKISettings]):
         super().__init__(settings, student)
         self.router = make_router(settings, student) if settings.student_weights == "router" else None
         self.teacher_logits = make_logits(student) if settings.teacher_weights == "learned" else None
+        self.left_out = RowsLeftOut()
         self._weights_sum: Tensor | None = None
         self._weighed = 0
 
@@ -165,6 +172,7 @@ class MoLSAKI(Method[MoLSAKISettings]):
             temperature=self.settings.kl_temperature,
             normalisation=self.settings.normalisation,
             teacher_learns=self.teacher_logits is not None,
+            left_out=self.left_out if self.training else None,
         )
 
     def teacher_weights(self, pair: AttentionPair) -> Tensor:
@@ -206,13 +214,15 @@ class MoLSAKI(Method[MoLSAKISettings]):
     def log_metrics(self) -> dict[str, float]:
         """The router's mean weight of each layer over this process's batches: `layer_weight_0`, `layer_weight_1`, ….
 
-        If each head has a weight, a layer's is the sum over its heads.
+        If each head has a weight, a layer's is the sum over its heads. And the share of rows that were left out of
+        L_att, if any can be.
         """
+        left_out = self.left_out.take()
         if self._weights_sum is None:
-            return {}
+            return left_out
         means = (self._weights_sum / self._weighed).tolist()
         self._weights_sum, self._weighed = None, 0
-        return {f"layer_weight_{layer}": weight for layer, weight in enumerate(means)}
+        return {**{f"layer_weight_{layer}": weight for layer, weight in enumerate(means)}, **left_out}
 
 
 def make_router(settings: MoLSAKISettings, student: StudentShape) -> LayerRouter:

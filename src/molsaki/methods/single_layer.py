@@ -13,6 +13,7 @@ from torch import Tensor
 
 from molsaki.errors import InputError
 from molsaki.methods.attention_loss import (
+    RowsLeftOut,
     StepSettings,
     attention_choice,
     attention_divergence,
@@ -64,6 +65,7 @@ class SingleLayer(Method[SingleLayerSettings]):
         super().__init__(settings, student)
         self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_layers)
         self.student_layers = find_layers("student", settings.student_layers, len(student.value_sizes))
+        self.left_out = RowsLeftOut()
 
     @classmethod
     def terms_of(cls, settings: SingleLayerSettings) -> Terms:
@@ -78,7 +80,12 @@ class SingleLayer(Method[SingleLayerSettings]):
             pair,
             temperature=self.settings.kl_temperature,
             normalisation=self.settings.normalisation,
+            left_out=self.left_out if self.training else None,
         )
+
+    def log_metrics(self) -> dict[str, float]:
+        """The share of rows that were left out of L_att, if any can be."""
+        return self.left_out.take()
 
 
 def mean_of_layers(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
