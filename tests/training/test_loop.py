@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from small_world import TEMPLATES, make_llama, make_problems, make_store, make_texts, make_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from molsaki import Signals, SpanCollator, StepwiseAttentionLoss, encode_examples
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import METHODS, AttentionChoice
 from molsaki.training import Collator, make_method
-from molsaki.training.loop import NO_TEXT
+from molsaki.training.loop import CUT, NO_ROOM, NO_TEXT
 from molsaki.training.model import DistillationModel
 
 EXPLAIN = TEMPLATES["explain"]
@@ -136,6 +137,58 @@ def test_settings_that_need_other_batches_are_refused(signals, settings):
     """The collator's batches have sums over all steps and keys; such a loss would compare something else."""
     with pytest.raises(InputError, match="SpanCollator"):
         StepwiseAttentionLoss(make_llama(), signals, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha": 0.9},
+        {"beta": 0},
+        {"beta": {"gradient": 0.1}},
+        {"beta_schedule": "rising"},
+        {"router_learning_rate": 1},
+    ],
+    ids=str,
+)
+def test_settings_that_are_the_loops_are_refused(signals, settings):
+    with pytest.raises(InputError, match="no effect here"):
+        StepwiseAttentionLoss(make_llama(), signals, **settings)
+
+
+def test_a_cut_row_is_counted_and_one_without_room_is_skipped(problems, signals):
+    some = rows(problems, signals)
+    tokenizer = make_tokenizer()
+    whole = SpanCollator(tokenizer, signals)([some[0]])["input_ids"].shape[1]
+    collate = SpanCollator(tokenizer, signals, max_length=whole - 1)
+    collate([some[0]])
+    assert collate.report.notes[CUT] == 1, "the end-of-text token is cut"
+    prompt = len(tokenizer(some[0]["prompt"])["input_ids"])
+    long = {**some[1], "prompt": some[1]["prompt"] + "!" * 200}
+    collate = SpanCollator(tokenizer, signals, max_length=prompt + 20)
+    batch = collate([long, some[0]])
+    assert batch["input_ids"].shape[0] == 1
+    assert collate.report.skipped == {NO_ROOM: 1}
+    with pytest.raises(InputError, match="none of the 1 rows"):
+        collate([long])
+
+
+def test_special_tokens_are_the_tokenizers_unless_a_chat_has_them(problems, signals):
+    tokenizer = make_tokenizer()
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{end} $A", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    row = rows(problems, signals)[0]
+    with_them = SpanCollator(tokenizer, signals)([row])
+    without = SpanCollator(tokenizer, signals, special_tokens=False)([row])
+    assert with_them["input_ids"][0, 0] == tokenizer.eos_token_id
+    assert with_them["input_ids"][0, 1:].tolist() == without["input_ids"][0].tolist()
+
+
+def test_the_default_length_is_the_tokenizers(problems, signals):
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 60
+    assert SpanCollator(tokenizer, signals)(rows(problems, signals)[:1])["input_ids"].shape[1] == 60
 
 
 def test_an_unknown_setting_is_refused(signals):

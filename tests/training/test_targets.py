@@ -15,7 +15,7 @@ from molsaki.methods import METHODS, AttentionChoice, terms_of
 from molsaki.spans.find import find_spans
 from molsaki.spans.views import STEPS, VIEWS, WORDS, View
 from molsaki.training.examples import NO_SOURCE, NOTHING_CHOSEN
-from molsaki.training.targets import visible_to
+from molsaki.training.targets import shuffle_targets, visible_to
 
 STEPS_ON_WORDS = VIEWS["steps-on-words"]
 
@@ -80,6 +80,27 @@ def test_shuffled_rows_are_anothers_and_depend_on_the_seed_alone(tmp_path, probl
     other, _ = encode(tmp_path / "d", problems, AttentionChoice(target="shuffled"), 4)
     assert all(torch.equal(one.teacher_LSK, two.teacher_LSK) for one, two in zip(*same, strict=True))
     assert any(not torch.equal(one.teacher_LSK, two.teacher_LSK) for one, two in zip(same[0], other, strict=True))
+
+
+def test_a_donors_row_without_weight_becomes_a_uniform_one(tmp_path, problems):
+    """A sliding window may have passed all keys, and a first step may see none."""
+    pair, _ = encode(tmp_path, problems[2:4])
+    pair = [replace(example, teacher_LSK=example.teacher_LSK.clone()) for example in pair]
+    pair[1].teacher_LSK[:, 1] = 0
+    for example in (shuffle_targets(pair, seed=1)[0], shuffle_targets([pair[0], blind(pair[1])], seed=1)[0]):
+        keys = visible_to(example.tokens)[1]
+        row_LK = example.teacher_LSK[:, 1, keys]
+        assert keys.sum() > 1
+        torch.testing.assert_close(row_LK, row_LK.mean(1, keepdim=True).expand_as(row_LK))
+        torch.testing.assert_close(row_LK.sum(1), pair[0].teacher_LSK[:, 1].sum(1))
+
+
+def blind(example):
+    """The example with all its keys after its steps, which see none."""
+    steps, keys = range(example.tokens.n_steps), range(example.tokens.n_keys)
+    step_of_token = (*steps, *(-1 for _ in keys))
+    key_of_token = (*(-1 for _ in steps), *keys)
+    return replace(example, tokens=replace(example.tokens, step_of_token=step_of_token, key_of_token=key_of_token))
 
 
 def test_examples_without_attention_are_no_donors_and_get_none(tmp_path, problems):

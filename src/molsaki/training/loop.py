@@ -9,12 +9,14 @@ Legend: R rows of a batch, B rows with the teacher's attention, T tokens, L laye
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import get_worker_info
 
 from molsaki.attention import find_model, read_spans
 from molsaki.encoding.encode import IGNORED, require_offsets
@@ -34,6 +36,8 @@ from molsaki.training.run import make_method
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ class SpanCollator:
             them already.
 
     Attributes:
-        report: counts of rows that were left out or cut, over all batches so far.
+        report: counts of rows that were left out or cut, over all batches so far. Workers of a DataLoader have copies
+            of their own, which a warning says; without workers, it counts every row.
 
     Raises:
         TokenizerError: the tokenizer is slow, or has no end-of-text token.
@@ -117,27 +122,52 @@ class SpanCollator:
         self.report = RowReport()
         padding = tokenizer.pad_token_id
         self._padding = padding if padding is not None else tokenizer.eos_token_id
+        self._warned = False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A batch of some rows, padded on the right.
+
+        A row whose prompt alone is `max_length` tokens or longer is skipped, and counted in `report`.
 
         Returns:
             `input_ids`, `attention_mask` and `labels`, LongTensors [R, T], and `attention`, which
             `StepwiseAttentionLoss` takes; None if no row has the teacher's attention.
 
         Raises:
-            InputError: a row lacks a field, or its prompt or completion does not hold the text of its id once.
+            InputError: a row lacks a field, its prompt or completion does not hold the text of its id once, or no row
+                has room for a token of its completion.
             ArtefactError: the teacher's attention on a row is damaged, or was read on another text.
         """
-        encoded = [self._encode(row) for row in rows]
-        targets = [self._target(place, row, one) for place, (row, one) in enumerate(zip(rows, encoded, strict=True))]
-        lengths = [len(one.input_ids) for one in encoded]
+        if not self._warned and get_worker_info() is not None:
+            self._warned = True
+            logger.warning("Rows that a DataLoader's workers leave out or cut are not in this collator's report.")
+        encoded = self._encode_all(rows)
+        targets = [self._target(place, row, one) for place, (row, one) in enumerate(encoded)]
+        lengths = [len(one.input_ids) for _, one in encoded]
         return {
-            "input_ids": pad([one.input_ids for one in encoded], self._padding),
+            "input_ids": pad([one.input_ids for _, one in encoded], self._padding),
             "attention_mask": pad([[1] * length for length in lengths], 0),
-            "labels": pad([one.labels for one in encoded], IGNORED),
+            "labels": pad([one.labels for _, one in encoded], IGNORED),
             "attention": attention_targets(lengths, [target for target in targets if target is not None]),
         }
+
+    def _encode_all(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], _EncodedRow]]:
+        """The rows with a label, encoded; the others are counted."""
+        kept = []
+        for row in rows:
+            encoded = self._encode(row)
+            if all(label == IGNORED for label in encoded.labels):
+                self.report.skip(row["id"], NO_ROOM)
+                continue
+            if encoded.truncated:
+                self.report.note(CUT)
+            kept.append((row, encoded))
+        if not kept:
+            raise InputError(
+                f"Expected a row whose prompt is shorter than {self.max_length} tokens; none of the {len(rows)} rows "
+                "of this batch is. The loss of no token is not a number; leave such rows out, or raise max_length."
+            )
+        return kept
 
     def _encode(self, row: Mapping[str, Any]) -> _EncodedRow:
         for name in ("id", "prompt", "completion"):
@@ -182,6 +212,8 @@ class SpanCollator:
         return None if shared is None else RowTargets(place, row["id"], shared.tokens, shared.teacher_LSK)
 
 
+CUT = "completion cut at the maximum length"
+NO_ROOM = "the prompt leaves no room for the completion"
 NO_TEXT = "an id that the signals do not have: takes no part in the attention loss"
 
 
@@ -208,10 +240,10 @@ class StepwiseAttentionLoss(nn.Module):
         student: the student, bare or wrapped; only its sizes are used, and it does not become a submodule.
         signals: the teacher's attention.
         **settings: settings of the method `molsaki`, such as `kl_temperature`; see `docs/recipe_keys.md`. Weights of
-            the loss (`alpha`, `beta`) are applied by the loop.
+            the loss and learning rates (`alpha`, `beta`, `beta_schedule`, `router_learning_rate`) are the loop's.
 
     Raises:
-        InputError: a setting is unknown or impossible.
+        InputError: a setting is unknown or impossible, or is the loop's.
         UnreadableModelError: the student's attention cannot be read.
     """
 
@@ -224,13 +256,20 @@ class StepwiseAttentionLoss(nn.Module):
                 f"Expected settings of the method molsaki; got {settings}: {error} No loss was created; see "
                 "docs/recipe_keys.md for the settings and their values."
             ) from error
+        loops_own = sorted({"alpha", "beta", "beta_schedule", "router_learning_rate"} & settings.keys())
+        if loops_own:
+            raise InputError(
+                f"Expected settings of the attention loss alone; got {', '.join(loops_own)}, which would have no "
+                "effect here. No loss was created; weight the loss in your loop, and give the router's parameters "
+                "their rate in the optimiser."
+            )
         choice = MoLSAKI.terms_of(parsed).attention
         assert choice is not None
         if replace(choice, values=False) != AttentionChoice():
             raise InputError(
                 f"Expected settings that compare the teacher's steps and keys as `SpanCollator` batches them; got "
-                f"{settings}. No loss was made; leave out target, columns, keys, steps, step_pool, rows and heads, or "
-                "train with DistillationTrainer."
+                f"{settings}. No loss was created; leave out target, columns, keys, steps, step_pool, rows and heads, "
+                "or train with DistillationTrainer."
             )
         self.method = make_method(MoLSAKI, parsed, find_model(student), signals.teacher_layers)
         self.choice = self.method.terms.attention

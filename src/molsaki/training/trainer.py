@@ -391,5 +391,6 @@ def _require_tasks(examples: Sequence[Example], tasks: Sequence[Task]) -> None:
             if task not in example.sequences:
                 raise InputError(
                     f"Expected examples with the tasks {', '.join(tasks)} of this method; the one of "
-                    f"{example.problem_id!r} has {', '.join(example.sequences)}. Encode them with a template for {task!r} too."
+                    f"{example.problem_id!r} has {', '.join(example.sequences)}. Encode them with a template for "
+                    f"{task!r} too."
                 )
