@@ -26,8 +26,12 @@ def import_rationales(
     settings: Settings = None,
     data: Data = None,
     overwrite: Overwrite = False,
-    completion: Annotated[str, typer.Option("--completion", help="The column with the completion.")] = "completion",
-    identifier: Annotated[str, typer.Option("--id", help="The column with the id of the problem.")] = "id",
+    completion: Annotated[
+        str | None, typer.Option("--completion", help="The column with the completion (default: completion).")
+    ] = None,
+    identifier: Annotated[
+        str | None, typer.Option("--id", help="The column with the id of the problem (default: id).")
+    ] = None,
     question: Annotated[
         str | None, typer.Option("--question", help="The column with the question, to match by it instead of the id.")
     ] = None,
@@ -35,27 +39,39 @@ def import_rationales(
         bool, typer.Option("--count", help="Only count PaLM's completions that would be kept, for every split.")
     ] = False,
 ) -> None:
-    """Import rationales from a file and keep those that reach the right answer."""
+    """Import rationales from a file and keep those that reach the right answer.
+
+    Without options for columns, those of the recipe (rationales.columns) are used, if it has any.
+    """
     from molsaki.cli.console import Console
     from molsaki.data.mapping import completion_columns
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
 
     console = Console()
-    matched = {"id": identifier} if question is None else {"question": question}
-    columns = completion_columns({"completion": completion, **matched})
+    options = {"completion": completion, "id": identifier, "question": question}
+    given = {name: column for name, column in options.items() if column is not None}
+    if {"id", "question"} <= given.keys():
+        raise typer.BadParameter("expected one of --id and --question, by which rows are matched; got both")
+    matched = {} if question is not None else {"id": "id"}
+    columns = completion_columns({"completion": "completion", **matched, **given})
     if count:
         from molsaki.stages.check import prepare_recipe
         from molsaki.stages.import_rationales import count_palm
 
         if file is not None:
             raise typer.BadParameter("expected no FILE with --count, which counts PaLM's completions")
+        if given:
+            raise typer.BadParameter(f"expected no column with --count, which counts PaLM's; got --{next(iter(given))}")
         prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
         _show(console, {split: report.to_dict() for split, report in count_palm(prepared).items()})
         return
     with open_run(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
         console.data(on_main_process(lambda: pipeline.load_data(workspace)))
+        of_recipe = workspace.recipe.rationales.columns
+        if not given and of_recipe:
+            columns = completion_columns(of_recipe)
         manifest = on_main_process(lambda: pipeline.import_completions(workspace, file, columns))
         _show(console, {"train": manifest})
 

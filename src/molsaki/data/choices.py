@@ -29,6 +29,8 @@ MAX_MARKS = 200
 
 _MARK = re.compile(r"(?:(?<=[\s,;])|\A)(?:\((?P<inner>[A-Za-z])\)|(?P<plain>[A-Za-z])(?P<end>[).:]))[ \t]*")
 _HEADING = re.compile(r"(?:\b(?:answer\s+)?(?:choices|options)\s*:?\s*)\Z", re.IGNORECASE)
+_ENDING = re.compile(r"\s*\n\s*(?:(?:a|answer|explanation|solution)\s?:?|let['’]s think[^\n]*)\s*\Z", re.IGNORECASE)
+"""What a prompt has after the options."""
 _OPENING = re.compile(r"\A(?:q|question)\s?:\s*", re.IGNORECASE)
 _LITERAL = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _PYTHON_LIST = re.compile(rf"\[\s*(?:(?:{_LITERAL})\s*(?:,\s*(?:{_LITERAL})\s*)*)?\]", re.DOTALL)
@@ -58,13 +60,20 @@ def read_choices(value: Any) -> tuple[str, ...]:
 def split_options(text: str) -> tuple[str, list[str]]:
     """A text without the lettered options at its end, and the options; no options if it has fewer than two.
 
-    A heading before them (`Answer choices:`) and `Q:` in front belong to neither.
+    A heading before them (`Answer choices:`), `Q:` in front and `A:` or "Let's think step by step" behind belong to
+    neither.
+
+    Raises:
+        UnusableRowError: a paragraph follows the last option.
     """
     marks = _longest_run(list(_MARK.finditer(text))[-MAX_MARKS:])
     if len(marks) < 2:
         return text, []
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     options = [text[mark.end() : end].strip().rstrip(",;").rstrip() for mark, end in zip(marks, ends, strict=True)]
+    options[-1] = _ENDING.sub("", f"{options[-1]}\n").strip() if "\n" in options[-1] else options[-1]
+    if "\n" in options[-1] and not any("\n" in option for option in options[:-1]):
+        raise UnusableRowError("text follows the last option, which would be part of it")
     question = _HEADING.sub("", text[: marks[0].start()].rstrip()).rstrip()
     return _OPENING.sub("", question), options
 

@@ -90,7 +90,9 @@ class Column:
         if depth > self.depth:
             self.depth, self.names = depth, {}
         if isinstance(value, list) and value:
-            value = value[0]
+            mark, name = self.steps[depth]
+            by_role = mark == "[" and not _INDEX.fullmatch(name)
+            value = dict.fromkeys(_roles(value)) if by_role else value[0]
         for name in value if isinstance(value, Mapping) and depth == self.depth else ():
             if len(self.names) < MAX_NAMES:
                 self.names.setdefault(str(name)[:60])
@@ -113,7 +115,7 @@ def require_columns(columns: Mapping[str, Iterable[Column]], source: str) -> Non
     part, column = absent[0]
     reached = column.reached()
     close = [
-        f"{reached}.{name}" if reached else name
+        (f"{reached}[{name}]" if column.steps[column.depth][0] == "[" else f"{reached}.{name}") if reached else name
         for name in get_close_matches(column.steps[column.depth][1], column.names, n=1)
     ]
     shape = next((hint for name, hint in SHAPES.items() if name in column.names), None)
@@ -155,14 +157,19 @@ def _inner(value: Any, mark: str, name: str) -> Any:
 
 
 def _turn(turns: list[Any], role: str) -> Any:
-    """The only turn of a role; None if the chat has none."""
+    """The only turn of a role, if the chat has it."""
     spoken = [turn for turn in turns if isinstance(turn, Mapping)]
     if not any(key in turn for turn in spoken for key in ROLE):
         return _ABSENT
     said = [turn for turn in spoken if role in (turn.get(ROLE[0]), turn.get(ROLE[1]))]
     if len(said) > 1:
         raise UnusableRowError(f"there are several turns of {role!r}; name one by its place, such as [-1]")
-    return said[0] if said else None
+    return said[0] if said else _ABSENT
+
+
+def _roles(turns: list[Any]) -> list[str]:
+    roles = [turn.get(key) for turn in turns if isinstance(turn, Mapping) for key in ROLE]
+    return [role for role in roles if isinstance(role, str)]
 
 
 def _said(value: Any) -> Any:

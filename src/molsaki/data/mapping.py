@@ -117,7 +117,7 @@ class ColumnMap:
         if len(columns) == 1:
             return self.text(row, "question")
         cells = [(column.path, column.of(row)) for column in columns]
-        texts = [checked_text(cell, f"the field {path!r}") for path, cell in cells if cell not in (None, "")]
+        texts = [checked_text(cell, f"the field {path!r}") for path, cell in cells if not _is_empty(cell)]
         if not texts:
             raise UnusableRowError(f"the fields {', '.join(path for path, _ in cells)} are missing or empty")
         return "\n".join(texts)
@@ -125,9 +125,22 @@ class ColumnMap:
     def _choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         columns = self.columns.get("choices", ())
         if len(columns) > 1:
-            return read_choices([value for column in columns if (value := column.of(row)) not in (None, "")])
+            return read_choices(_without_empty_end([column.of(row) for column in columns]))
         value = self.cell(row, "choices")
         return () if value is None else read_choices(value)
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _without_empty_end(cells: list[Any]) -> list[Any]:
+    """The cells up to the last one that is not empty; a question may have fewer choices than another one."""
+    while cells and _is_empty(cells[-1]):
+        cells = cells[:-1]
+    if any(map(_is_empty, cells)):
+        raise UnusableRowError("a choice is empty before others, so letters and indices would name another choice")
+    return cells
 
 
 def _mistakes(given: Columns, parts: Collection[str], settings: Mapping[str, Collection[str]]) -> Iterator[str]:
@@ -166,7 +179,7 @@ def completion_columns(columns: Columns) -> ColumnMap:
     Args:
         columns: from `completion` (a rationale with an answer sentence) and `id` or `question` to columns, as
             `load_table` has them. `question` is the text of the question, with or without its choices, and is matched
-            instead of the id; `choices` may be in the question's own column.
+            instead of an id; `choices` may be in the question's own column.
 
     Raises:
         DataError: the mapping is wrong.
@@ -174,6 +187,8 @@ def completion_columns(columns: Columns) -> ColumnMap:
     wrong = [] if "completion" in columns else ["'completion' is missing"]
     if not {"id", "question"} & set(columns):
         wrong.append("'id' (or 'question') is missing")
+    if {"id", "question"} <= set(columns):
+        wrong.append("'id' and 'question' are both there; rows are matched by one of them, leave the other out")
     if "choices" in columns and "question" not in columns:
         wrong.append("'choices' needs the column of 'question'")
     return ColumnMap.parse(columns, COMPLETION_PARTS, {}, wrong)

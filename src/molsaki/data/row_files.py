@@ -144,7 +144,8 @@ def _one_object(path: Path, value: Any, wanted: Collection[str] | None) -> Itera
     if not isinstance(value, Mapping):
         return iter([value])
     parts = [part for part in value.values() if isinstance(part, (list, Mapping))]
-    if len(value) > 1 and len(parts) == len(value) and len({len(part) for part in parts}) == 1:
+    of_rows = all(isinstance(item, Mapping) for part in parts for item in part)
+    if len(value) > 1 and not of_rows and len(parts) == len(value) and len({len(part) for part in parts}) == 1:
         raise DataError(
             f"Expected rows in {path}; it is one JSON object of columns. Nothing was loaded from it; save its rows as "
             "JSON lines (pandas: `to_json(path, orient='records', lines=True)`)."

@@ -30,7 +30,9 @@ Note = Callable[[str], None]
 
 _NUMBER = re.compile(r"[+-]?[$£€]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _FRACTION = re.compile(r"-?\d+/\d+|-\(\d+/\d+\)")
-_DECIMAL_COMMA = re.compile(r"[-+−]?\d{1,15},\d{1,15}")
+_DECIMAL_COMMA = re.compile(r"[-+−]?\d{1,15},\d{1,15}|[-+−]?\d{1,3}(?:\.\d{3})+,\d{1,15}")
+_NO_VALUE = re.compile(r"[_#\"':;?@&~]|\d\s+\d|(?<!\d)\d{1,3}-\d{1,3}(?!\d)")
+"""In a text without letters: ids, quotes, times, telephone numbers, scores."""
 _MATHEMATICAL = re.compile(r"[\\^_()\[\]{}=+*/<>√π∞≤≥]|\d[a-zA-Z]\b")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -185,7 +187,10 @@ def _is_mathematical(text: str) -> bool:
     """Whether a text is unambiguously a value: no unit in words, no date or range, no decimal comma."""
     if is_unclear(text) or _DECIMAL_COMMA.fullmatch(text):
         return False
-    if any(map(str.isalpha, text)) and not _MATHEMATICAL.search(text):
+    if any(map(str.isalpha, text)):
+        if not _MATHEMATICAL.search(text):
+            return False
+    elif _NO_VALUE.search(text):
         return False
     has_value = any(map(str.isdigit, text)) or "\\" in text
     return has_value and (number_of_text(text) is not None or is_expression(text))

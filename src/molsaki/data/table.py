@@ -220,7 +220,9 @@ def _among(value: Any, choices: tuple[str, ...]) -> str:
 
 def _stated(stated: ParsedAnswer) -> str:
     """The answer that a text states: a number, or a LaTeX value."""
-    return answer_of(stated.answer_text) if stated.value is None else number_of(stated.value)
+    if stated.value is None or stated.answer_text.endswith("%"):  # 20% stays 20%, for which 20 is right as well
+        return answer_of(stated.answer_text)
+    return number_of(stated.value)
 
 
 def _answer(value: Any) -> str:
