@@ -284,3 +284,17 @@ def test_missing_predictions_are_refused(run: Path) -> None:
     message = " ".join(shown.error.split())
     assert str(path) in message
     assert "`molsaki evaluate`" in message
+
+
+def test_the_page_and_the_results_say_what_each_term_did(world: tuple[Path, Shown]) -> None:
+    rows = json.loads((world[0] / "results.json").read_text(encoding="utf-8"))
+    for row in rows:
+        assert [line["step"] for line in row["terms"]] == [1, 4]
+        expected = {"label", "rationale"} | ({"attention"} if row["method"] == "molsaki" else set())
+        for line in row["terms"]:
+            assert line["share"].keys() == line["gradient"].keys() == expected
+            assert sum(line["share"].values()) == pytest.approx(1, abs=1e-4)
+        assert row["router_collapsed_at"] is None
+    text = (world[0] / "report.html").read_text(encoding="utf-8")
+    for name in ("molsaki: attention", "molsaki: label", "dss: rationale"):
+        assert f"{name}</th>" in text or f">{name}<" in text

@@ -16,7 +16,14 @@ from molsaki.report.page import render
 from molsaki.report.readings import FOLDER, read_models
 from molsaki.report.results import find_result
 from molsaki.report.run_figures import accuracy_chart, read_metrics, training_charts
-from molsaki.report.run_tables import cost_table, count_test_problems, data_tables, rerun_tables
+from molsaki.report.run_tables import (
+    collapsed_routers,
+    cost_table,
+    count_test_problems,
+    data_tables,
+    rerun_tables,
+    term_table,
+)
 from molsaki.report.tables import Table
 from molsaki.stages.workspace import Workspace
 from molsaki.store.locks import exclusive_lock
@@ -113,6 +120,8 @@ def _collect(
         "readings": readings,
         "attention_tables": attention_tables(attention),
         "shift_sentences": shift_sentences(attention),
+        "collapsed": collapsed_routers(workspace, metrics),
+        "terms": term_table(workspace, metrics),
         "cost": cost_table(metrics),
         "data_tables": data_tables(workspace),
         "command": command,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from molsaki.counts import format_counts
+from molsaki.counts import format_counts, plural
 from molsaki.errors import MolsakiError
+from molsaki.methods.layers import COLLAPSED
 from molsaki.report.tables import NONE, Table
+from molsaki.stages.results import training_facts
 from molsaki.stages.workspace import ATTEND, DATA, GENERATE, TRAIN, VALIDATION, Workspace
 
 MOST_CHARACTERS = 600
@@ -94,6 +96,46 @@ def cost_table(metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> Table | 
         )
     head = ["student", "steps", "examples", "time, s", "peak memory, MiB", "interrupted", "left out or cut"]
     return Table("Training of each student (time of the last session)", head, rows)
+
+
+def term_table(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> Table | None:
+    """What each term of the loss did, at the first and the last step that was measured. None without students."""
+    rows: list[list[str]] = []
+    for method in workspace.recipe.methods:
+        own = [training_facts(one)["terms"] for (label, _), one in metrics.items() if label == method.label]
+        # One list over the seeds for the first measured step, and one for the last.
+        ends = list(zip(*(terms for terms in own if terms), strict=False))
+        for term in dict.fromkeys(name for end in ends for line in end for name in line["share"]):
+            shown = [
+                [_mean([line[what][term] for line in end if term in line[what]], digits) for end in ends]
+                for what, digits in (("share", "{:.1%}"), ("gradient", "{:.3g}"))
+            ]
+            steps = " → ".join(str(end[0]["step"]) for end in ends)
+            rows.append([f"{method.label}: {term}", steps, *(" → ".join(cells) for cells in shown)])
+    head = ["term of the loss", "steps", "share of the loss", "norm of its gradient on the student"]
+    caption = "What each term of the loss does, from the first measured step to the last (mean over seeds)"
+    return Table(caption, head, rows) if rows else None
+
+
+def _mean(values: Sequence[float | None], shown: str) -> str:
+    """The mean of numbers; a value that was not finite is null in a log."""
+    numbers = [value for value in values if value is not None]
+    return shown.format(sum(numbers) / len(numbers)) if numbers else NONE
+
+
+def collapsed_routers(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[str]:
+    """A sentence for each method whose router collapsed onto one layer."""
+    sentences = []
+    for method in workspace.recipe.methods:
+        own = [one.get("router_collapsed_at") for (label, _), one in metrics.items() if label == method.label]
+        steps = sorted(step for step in own if step is not None)
+        if steps:
+            since = f"step {steps[0]}" if steps[0] == steps[-1] else f"steps {steps[0]} to {steps[-1]}"
+            sentences.append(
+                f"{method.label}: in {len(steps)} of {plural(len(own), 'student')}, the router gives one layer more "
+                f"than {100 * COLLAPSED:g} % of the weight, from {since} on. Its layers are not mixed any more."
+            )
+    return sentences
 
 
 def rerun_tables(workspace: Workspace) -> tuple[str, str, list[Table]]:

@@ -280,6 +280,7 @@ def results(workspace: Workspace) -> list[dict[str, Any]]:
         The rows of results.json.
     """
     from molsaki.evaluation.score import result_row, score
+    from molsaki.stages.results import training_facts
 
     rows, scores = [], []
     for test in workspace.test_names:
@@ -288,8 +289,9 @@ def results(workspace: Workspace) -> list[dict[str, Any]]:
                 if not workspace.predictions(method.label, seed, test).is_file():
                     continue
                 scored = score(workspace.read_predictions(method.label, seed, test))
-                rows.append(result_row(workspace.recipe.data.task, test, method.label, seed, scored))
-                scores.append({**rows[-1], **scored.to_dict()})
+                row = result_row(workspace.recipe.data.task, test, method.label, seed, scored)
+                rows.append({**row, **training_facts(workspace.read_metrics(method.label, seed))})
+                scores.append({**row, **scored.to_dict()})
     write_json(workspace.run.path("results.json"), rows)
     write_json(workspace.run.path("scores.json"), scores)
     return rows

@@ -10,6 +10,10 @@ from molsaki.evaluation.intervals import MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import compare
 from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import read_json
+from molsaki.training.gradients import GRADIENT
+
+SHARE = "_share"
+"""The end of the names of shares of the loss in the log, behind the name of a term."""
 
 
 def means(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, MeanAccuracy]]:
@@ -58,3 +62,27 @@ def differences(workspace: Workspace) -> dict[tuple[str, str], dict[str, PairedD
         if cells:
             table[pair] = cells
     return table
+
+
+def training_facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json says of a student's training: whether its router collapsed, and what each term did.
+
+    Args:
+        metrics: of the training; empty if there are none.
+
+    Returns:
+        `router_collapsed_at`: the step from which on one layer has nearly all of the router's weight, or None.
+        `terms`: at the first and at the last step at which gradients were measured (of all logged steps if they were
+        not), each term's share of the loss and the norm of its gradient on the student, by the name of the term.
+    """
+    logged = [line for line in metrics.get("history", []) if any(name.endswith(SHARE) for name in line)]
+    measured = [line for line in logged if any(name.endswith(GRADIENT) for name in line)] or logged
+    ends = [measured[0], measured[-1]] if len(measured) > 1 else measured
+    terms = [
+        {"step": line["step"], "share": _by_term(line, SHARE), "gradient": _by_term(line, GRADIENT)} for line in ends
+    ]
+    return {"router_collapsed_at": metrics.get("router_collapsed_at"), "terms": terms}
+
+
+def _by_term(line: Mapping[str, Any], end: str) -> dict[str, float]:
+    return {name.removesuffix(end): value for name, value in line.items() if name.endswith(end)}
