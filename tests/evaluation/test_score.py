@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -163,3 +164,21 @@ def test_compare_refuses_other_seeds_and_other_problems():
         compare([run], [made("1")])
     with pytest.raises(EvaluationError, match="4 differ"):
         compare([run], [made("10", text_hash="other")])
+
+
+def test_seeds_with_problems_of_their_own_are_compared_by_their_means():
+    """Each seed may have its own problems, but not some of another seed's: a column would mix two pairings."""
+
+    def own(correct, first):
+        return [replace(row, id=f"q{first + i}") for i, row in enumerate(made(correct))]
+
+    a, b = [own("1100", 0), own("1110", 10), own("1111", 20)], [own("1000", 0), own("1000", 10), own("1000", 20)]
+    found = compare(a, b)
+    assert found.difference == pytest.approx(0.5)
+    assert (found.seeds, found.problems) == (3, 4)
+    with pytest.raises(EvaluationError, match="differ in id"):
+        compare([own("11", 0), own("11", 1)], [own("11", 0), own("11", 1)])
+    with pytest.raises(EvaluationError, match="differ in id"):
+        compare([own("11", 0), own("111", 10)], [own("11", 0), own("111", 10)])
+    with pytest.raises(EvaluationError, match="differ in id"):
+        compare([own("11", 0), own("11", 10)], [own("11", 10), own("11", 0)])

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from small_world import train
+from small_world import make_examples, make_gpt2, make_tokenizer, train
+from transformers import TrainingArguments
 
 from molsaki.encoding.encode import EncodedText
-from molsaki.methods import terms_of
-from molsaki.training import Collator, Example
+from molsaki.methods import METHODS, terms_of
+from molsaki.training import Collator, DistillationTrainer, Example, make_method
 from molsaki.training.order import PADDING_ALLOWED, LengthGrouped, plan_passes
 
 
@@ -37,6 +38,25 @@ def test_every_example_once_and_the_same_again(lengths, batch_size, seed, epoch)
     again.set_epoch(epoch)
     assert sorted(order) == list(range(len(lengths)))
     assert list(order) == list(again)
+
+
+def test_all_methods_of_a_seed_have_one_order(tmp_path):
+    """Methods with other tasks have other sequences, whose lengths must not change the order of the problems."""
+    orders = []
+    for name in ("label-only", "dss", "mmi", "molsaki", "cot"):
+        tasks = ("predict", "explain", *(("reason",) if name == "cot" else ()))
+        examples = make_examples(tmp_path / name, 24, without=(), tasks=tasks)
+        method = make_method(METHODS[name], METHODS[name].Settings(), make_gpt2())
+        args = TrainingArguments(
+            str(tmp_path), max_steps=1, per_device_train_batch_size=4, seed=3, use_cpu=True, report_to="none"
+        )
+        trainer = DistillationTrainer(make_gpt2(), method, args, examples, processing_class=make_tokenizer())
+        orders.append([])
+        for epoch in range(2):
+            trainer._order.set_epoch(epoch)
+            orders[-1] += [examples[index].problem_id for index in trainer._order]
+    assert all(order == orders[0] for order in orders)
+    assert orders[0][:24] != orders[0][24:]
 
 
 def test_another_order_for_every_epoch_and_seed():

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from molsaki.config.load import LONGEST_SHOWN, list_errors
 from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
 from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
-from molsaki.data import SOURCES
+from molsaki.data import SOURCES, is_generated
 from molsaki.data.mapping import Columns, completion_columns
 from molsaki.data.table import table_columns
 from molsaki.errors import DataError
@@ -170,6 +170,12 @@ def check_consistency(recipe: Recipe) -> list[str]:
             for name in recipe.evaluation.rows
             if name not in recipe.data.tests
         ]
+    problems += _check_draws(recipe)
+    if recipe.evaluation.on == "validation" and not recipe.has_validation:
+        problems.append(
+            "evaluation.on: expected validation problems to test on; got neither data.validation nor "
+            "data.validation_rows"
+        )
     if recipe.student.device_map is not None:
         problems.append(
             "student.device_map: expected none, since a student trains on one device or, with `accelerate launch`, on "
@@ -191,6 +197,31 @@ def check_consistency(recipe: Recipe) -> list[str]:
         if terms.attention is not None
         and terms.attention.target == "oracle"
         and not (recipe.data.train.source in SOURCES and SOURCES[recipe.data.train.source].knows_sources)
+    ]
+    return problems
+
+
+def _check_draws(recipe: Recipe) -> list[str]:
+    """Find settings of draws that would have no effect, or make draws that are not independent."""
+    data = recipe.data
+    independent, generated = data.draws == "independent", is_generated(data.train.source)
+    problems = []
+    if data.rows is not None and (generated or not independent):
+        way_out = "set data.train.limit" if generated else "set data.draws to independent"
+        problems.append(
+            f"data.rows: expected none here, where it has no effect; got {data.rows}. Leave it out, or {way_out}"
+        )
+    if independent and not generated and data.rows is None:
+        problems.append("data.rows: expected the number of training problems that each seed draws; got none")
+    if independent and generated and data.validation_rows:
+        problems.append(
+            f"data.validation_rows: expected none, since each seed draws its own problems; got {data.validation_rows}. "
+            "Name a set in data.validation"
+        )
+    problems += [
+        f"{key}.split: expected a split without a seed, since each seed draws its own problems; got {spec.split!r}"
+        for key, spec in data.specs.items()
+        if independent and is_generated(spec.source) and ":" in (spec.split or "")
     ]
     return problems
 

@@ -59,6 +59,10 @@ class DataSettings(RecipePart):
         validation: problems to validate students on during training.
         validation_rows: instead of `validation`, the number of training problems to hold out, by a hash of their text.
         tests: test sets by name; the first is the in-domain set.
+        draws: with "shared", all seeds have the same problems. With "independent", each seed draws its own. Of data
+            that are made on the spot, each seed has training, validation and test problems of its own, `limit` of each
+            set. Of other data, each seed trains on its own `rows` problems; the other sets stay the same.
+        rows: number of training problems that each seed draws from those with a rationale, by a hash of seed and text.
     """
 
     task: str
@@ -67,6 +71,8 @@ class DataSettings(RecipePart):
     validation: DataSpec | None = None
     validation_rows: Annotated[int, Field(ge=0)] = 0
     tests: Annotated[dict[Name, DataSpec], Field(min_length=1)]
+    draws: Literal["shared", "independent"] = "shared"
+    rows: Count | None = None
 
     @property
     def specs(self) -> dict[str, DataSpec]:
@@ -283,6 +289,7 @@ class EvaluationSettings(RecipePart):
         batch_size: prompts in a batch.
         rows: test on at most this many problems of each set, chosen by a hash of their text; all by default.
         explain: also generate and keep rationales, with the `explain` prompt.
+        on: test on the "tests", or on the "validation" problems to choose settings by; the test sets are then not used.
     """
 
     max_new_tokens: Count = 64
@@ -290,6 +297,7 @@ class EvaluationSettings(RecipePart):
     batch_size: Count = 128
     rows: Count | dict[Name, Count] | None = None
     explain: bool = False
+    on: Literal["tests", "validation"] = "tests"
 
     def rows_of(self, name: str) -> int | None:
         """How many problems of a test set are tested on at most; None for all."""
@@ -384,3 +392,8 @@ class Recipe(RecipePart):
         if not method.training:
             return self.training
         return TrainingSettings.model_validate({**self.training.model_dump(), **method.training})
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation problems."""
+        return self.data.validation is not None or self.data.validation_rows > 0

@@ -46,6 +46,8 @@ def _limit_rows(data: Any) -> None:
     if isinstance(train, dict):
         limit = train.get("limit")  # null in a resolved recipe without a limit
         train["limit"] = TINY_GENERATED_ROWS if limit is None else _at_most(limit, TINY_GENERATED_ROWS)
+        if data.get("rows") is not None:
+            data["rows"] = _at_most(data["rows"], TINY_GENERATED_ROWS // 2)
         if "validation_rows" in data:
             data["validation_rows"] = _at_most(data["validation_rows"], TINY_GENERATED_ROWS // 4)
 

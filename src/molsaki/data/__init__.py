@@ -41,6 +41,7 @@ class DataSource:
         file_of_split: the usual file name of each split, so that `path` may be the folder; `""` stands for
             the whole data set where it has no splits.
         knows_sources: its problems say which numbers of the question the solution uses.
+        generated: its problems are made on the spot; a split with a seed, such as `train:7`, has problems of its own.
     """
 
     load: Callable[..., LoadedProblems]
@@ -50,6 +51,7 @@ class DataSource:
     needs: frozenset[str]
     file_of_split: Mapping[str, str] = field(default_factory=dict)
     knows_sources: bool = False
+    generated: bool = False
 
 
 _PATH = frozenset({"path"})
@@ -113,6 +115,7 @@ SOURCES: dict[str, DataSource] = {
         _SPLIT,
         _SPLIT,
         knows_sources=True,
+        generated=True,
     ),
     "pocket-commonsense": DataSource(
         load_pocket_commonsense,
@@ -120,6 +123,7 @@ SOURCES: dict[str, DataSource] = {
         "made on the spot",
         _SPLIT,
         _SPLIT,
+        generated=True,
     ),
     "table": DataSource(
         load_table,
@@ -130,6 +134,12 @@ SOURCES: dict[str, DataSource] = {
     ),
 }
 """The names that `load_problems` accepts, beside `hub:owner/name`."""
+
+
+def is_generated(source: str) -> bool:
+    """Whether a source's problems are made on the spot, others for each seed of a split."""
+    return source in SOURCES and SOURCES[source].generated
+
 
 _HUB = DataSource(
     load_hub,

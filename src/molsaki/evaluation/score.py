@@ -218,13 +218,17 @@ def compare(
 ) -> PairedDifference:
     """Compare two methods by their predictions for the same problems.
 
+    If each seed has its own problems, the columns of the table [seeds, problems] mean nothing: the variance of problems
+    is in that of the seeds' means.
+
     Args:
         a: the predictions of the first method, one entry per seed.
         b: those of the second method, with the seeds in the same order.
         level: confidence level of the interval.
 
     Raises:
-        EvaluationError: there are no seeds, the methods have different numbers of seeds, or the problems differ.
+        EvaluationError: there are no seeds, the methods have different numbers of seeds, or the problems of a seed
+            differ. Two seeds may have the same problems or none in common, and must have equally many.
     """
     runs = [_require_unique(run) for run in (*a, *b)]
     if not a or len(a) != len(b):
@@ -232,13 +236,15 @@ def compare(
             f"Expected predictions of both methods for the same seeds; got {len(a)} and {len(b)} seeds. They cannot be "
             "paired. Leave out the seeds that only one method has."
         )
-    problems = {(prediction.id, prediction.text_hash) for prediction in runs[0]}
-    for run in runs[1:]:
-        differing = problems ^ {(prediction.id, prediction.text_hash) for prediction in run}
+    asked = [{(prediction.id, prediction.text_hash) for prediction in run} for run in runs]
+    for i, problems in enumerate(asked):
+        own_draw = not problems & asked[0] and len(problems) == len(asked[0])
+        differing = problems ^ asked[i % len(a)] | (set() if own_draw else problems ^ asked[0])
         if differing:
             raise EvaluationError(
-                f"Expected predictions for the same problems from all seeds; {len(differing)} differ in id or text, "
-                f"for example {min(differing)[0]!r}. They cannot be paired. Evaluate all students on the same test set."
+                f"Expected predictions for the same problems from all seeds, or equally many of its own for each seed; "
+                f"{len(differing)} differ in id or text, for example {min(differing)[0]!r}. They cannot be paired. "
+                "Evaluate all students of a seed on the same test set."
             )
     correct_SP = np.array([[row.correct for row in sorted(run, key=lambda row: row.id)] for run in runs], dtype=float)
     return paired_difference(correct_SP[: len(a)], correct_SP[len(a) :], level)

@@ -66,7 +66,7 @@ def _shorten(text: str, most: int) -> str:
 def _question_lengths(workspace: Workspace) -> list[list[str]]:
     rows = []
     validation = [VALIDATION] if workspace.has_validation else []
-    for name in (TRAIN, *validation, *workspace.test_names):
+    for name in dict.fromkeys((TRAIN, *validation, *workspace.test_names)):
         if not workspace.run.path("data", f"{name}.jsonl").is_file():
             continue
         lengths = sorted(len(problem.text.split()) for problem in workspace.read_problems(name))

@@ -1,11 +1,17 @@
-"""The data stage: load every set of a recipe, keep test problems out of training, and hold out validation problems."""
+"""The data stage: load every set of a recipe, keep test problems out of training, and hold out validation problems.
+
+With independent draws, a set that is made on the spot is made once for each seed of the recipe. The problems of all
+seeds are one set in the run's files, so that they get rationales and are read together; `data/draws.json` says which
+of them each seed drew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from molsaki.config.recipe import TRAIN, VALIDATION, DataSpec, Recipe
-from molsaki.data import load_problems
+from molsaki.data import is_generated, load_problems
 from molsaki.errors import DataError
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
 from molsaki.stages.workspace import Workspace
@@ -13,25 +19,26 @@ from molsaki.stages.workspace import Workspace
 IN_TEST_SET = "its text is in a test set too"
 
 
-def load_sets(workspace: Workspace) -> dict[str, RowReport]:
+def load_sets(workspace: Workspace) -> dict[str, dict[str, Any]]:
     """Load all sets of a recipe into the run directory.
 
     Returns:
-        The counts of the rows of each set. The counts of the training set include problems that are held out for
-        validation.
+        The counts of the rows of each set, and the seeds that drew it, if each draws its own. The counts of the
+        training set include problems that are held out for validation.
 
     Raises:
         DataError: a source cannot be read, ids repeat, or no training problem is left.
     """
     recipe, data = workspace.recipe, workspace.recipe.data
     reports: dict[str, RowReport] = {}
+    draws: dict[str, dict[str, list[str]]] = {}
     test_texts: set[str] = set()
     for name, spec in data.tests.items():
-        problems, reports[name] = load_set(recipe, spec)
+        problems, reports[name] = _load_draws(recipe, name, spec, draws)
         workspace.write_problems(name, problems)
         test_texts |= {_text_hash(problem) for problem in problems}
     for name, spec in ((TRAIN, data.train), *([(VALIDATION, data.validation)] if data.validation else [])):
-        problems, report = load_set(recipe, spec)
+        problems, report = _load_draws(recipe, name, spec, draws)
         reports[name] = report
         problems = _remove_test_texts(problems, test_texts, report)
         if name == TRAIN and data.validation_rows:
@@ -39,7 +46,28 @@ def load_sets(workspace: Workspace) -> dict[str, RowReport]:
             workspace.write_problems(VALIDATION, held_out)
             report.note(f"set aside for validation: {len(held_out)}")
         workspace.write_problems(name, problems)
-    return reports
+    if draws:
+        workspace.write_draws(draws)
+    seeds = {name: {"seeds": list(recipe.seeds)} for name in draws}
+    return {name: {**report.to_dict(), **seeds.get(name, {})} for name, report in reports.items()}
+
+
+def _load_draws(
+    recipe: Recipe, name: str, spec: DataSpec, draws: dict[str, dict[str, list[str]]]
+) -> tuple[list[Problem], RowReport]:
+    """Load a set, or those of all seeds if each draws its own, whose ids are added to `draws`."""
+    if not (recipe.data.draws == "independent" and is_generated(spec.source)):
+        return load_set(recipe, spec)
+    problems: list[Problem] = []
+    report = RowReport()
+    draws[name] = {}
+    for seed in recipe.seeds:
+        drawn, _ = load_set(recipe, spec.model_copy(update={"split": f"{spec.split}:{seed}"}))
+        draws[name][str(seed)] = [problem.id for problem in drawn]
+        problems += drawn
+    report.read = report.kept = len(problems)
+    report.notes["seeds that drew problems of their own"] = len(recipe.seeds)
+    return problems, report
 
 
 def load_set(recipe: Recipe, spec: DataSpec) -> tuple[list[Problem], RowReport]:

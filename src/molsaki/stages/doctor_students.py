@@ -38,7 +38,7 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
         lambda here: training_seconds(model.outline, tokens, here, checkpointing=settings.checkpointing),
         "per student",
     )
-    tested = {name: len(workspace.read_tests(name)) for name in workspace.test_names}
+    tested = {name: len(workspace.read_tests(name, recipe.seeds[0])) for name in workspace.test_names}
     yield Finding("evaluation", f"each is tested on {', '.join(f'{n} {name}' for name, n in tested.items())}")
     prompts = {METHODS[method.name].answers_with for method in recipe.methods}
     bound = max(recipe.evaluation.bound_for(workspace.template(prompt)) for prompt in prompts)

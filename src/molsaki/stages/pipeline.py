@@ -59,8 +59,9 @@ def load_data(workspace: Workspace) -> Mapping[str, Any]:
     manifest = workspace.run.stage_done(DATA)
     if manifest is not None:
         workspace.require_problems()
-        return manifest
-    manifest = {name: report.to_dict() for name, report in load_sets(workspace).items()}
+        if not workspace.undrawn_seeds():
+            return manifest
+    manifest = load_sets(workspace)
     workspace.run.finish_stage(DATA, manifest)
     return manifest
 
@@ -83,7 +84,9 @@ def generate(workspace: Workspace, progress: Progress | None = None, *, partial:
     """
     load_data(workspace)
     done = workspace.run.stage_done(GENERATE)
-    if done is not None and not workspace.lost_rationales():
+    # Seeds that draw their own problems may have been added to the run.
+    is_whole = done is not None and done.get("problems", 0) >= len(workspace.read_problems(TRAIN))
+    if done is not None and is_whole and not workspace.lost_rationales():
         return done
     report = _get_rationales(workspace, progress)
     manifest: dict[str, Any] = report.to_dict()

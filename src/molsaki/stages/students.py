@@ -32,7 +32,7 @@ from molsaki.stages.signals import (
     unread_rows,
 )
 from molsaki.stages.workers import run_in_workers
-from molsaki.stages.workspace import GENERATE, TRAIN, VALIDATION, Workspace
+from molsaki.stages.workspace import GENERATE, VALIDATION, Workspace
 from molsaki.store.whole_files import disk_is_full, refuse_write
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FEWER = "fewer problems with a rationale than `examples` requests"
+FEWER = "fewer problems with a rationale than `examples` or `data.rows` requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,8 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     templates = {task: workspace.template(task) for task in tasks}
     test_prompt = templates[method.answers_with]
     store = None if terms.attention is None else open_store(workspace, terms.attention.view.name)
-    problems, texts = workspace.read_texts(TRAIN)
+    problems, texts = workspace.read_training(job.seed)
+    wanted = spec.examples or recipe.data.rows
     problems = problems[: spec.examples]
     examples, report = encode_examples(
         tokenizer, problems, texts, templates, max_length, store, terms.attention, job.seed
@@ -215,15 +216,15 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     if terms.next_tokens is not None:
         stored, tokens = open_next_tokens(workspace, tokenizer)
         examples = add_next_tokens(examples, texts, stored, tokens, terms.next_tokens.temperature, report)
-    validation_problems = workspace.read_problems(VALIDATION) if workspace.has_validation else []
+    validation_problems = workspace.read_drawn(VALIDATION, job.seed) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
         predictions = _predict(recipe, model, tokenizer, validation_problems, test_prompt)
         return {"accuracy": score(predictions).accuracy}
 
     notes = {**report.skipped, **report.notes}
-    if spec.examples is not None and len(problems) < spec.examples:
-        notes[FEWER] = spec.examples - len(problems)
+    if wanted is not None and len(problems) < wanted:
+        notes[FEWER] = wanted - len(problems)
     metrics = train_student(
         student,
         tokenizer,
@@ -282,7 +283,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
         model = model_at(str(folder)).to(pick_device())
         prompt = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
         for name in untested:
-            problems, path = workspace.read_tests(name), workspace.predictions(job.label, job.seed, name)
+            problems, path = workspace.read_tests(name, job.seed), workspace.predictions(job.label, job.seed, name)
             if path.is_file():
                 logger.warning("%s does not match the %d problems of its set and is replaced", path, len(problems))
             if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped

@@ -2,6 +2,7 @@
 
 recipe.yaml  manifest.json            the resolved recipe, and the versions it was run with
 data/<set>.jsonl                      the problems of each set
+data/draws.json                       which of them each seed has, where each draws its own (`data.draws`)
 rationales.jsonl                      the rationale of each problem, and whether and why it was kept
 completions.jsonl                     all completions of the teacher
 attention/steps/  …/heads/  …/words/  the teacher's attention, in each view that a method compares
@@ -30,7 +31,7 @@ from molsaki.errors import ArtefactError, EvaluationError
 from molsaki.records import Problem, hash_text
 from molsaki.store.row_log import RowLog
 from molsaki.store.run_directory import RunDirectory
-from molsaki.store.whole_files import read_json, write_whole
+from molsaki.store.whole_files import read_json, write_json, write_whole
 from molsaki.teacher.rationales import RationaleRow, read_rationales
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Workspace:
     def __init__(self, run: RunDirectory, recipe: Recipe) -> None:
         self.run = run
         self.recipe = recipe
-        self._test_problems: dict[str, list[Problem]] = {}
+        self._test_problems: dict[tuple[str, int | None], list[Problem]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> Workspace:
@@ -66,7 +67,7 @@ class Workspace:
     def write_problems(self, name: str, problems: Iterable[Problem]) -> None:
         """Write the problems of a set."""
         write_whole(self._problem_file(name), _json_lines(problems))
-        self._test_problems.pop(name, None)
+        self._test_problems.clear()
 
     def read_problems(self, name: str) -> list[Problem]:
         """Read the problems of a set.
@@ -113,27 +114,84 @@ class Workspace:
                 f"delete it and {manifest} and run `molsaki generate` with this recipe and directory."
             )
 
-    def read_tests(self, name: str) -> list[Problem]:
-        """The problems of a test set that students are tested on (see `evaluation.rows`), in the order of the set."""
-        if name in self._test_problems:
-            return list(self._test_problems[name])
-        problems, rows = self.read_problems(name), self.recipe.evaluation.rows_of(name)
-        if rows is not None and rows < len(problems):
-            chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
-            ids = {problem.id for problem in chosen}
-            problems = [problem for problem in problems if problem.id in ids]
-        self._test_problems[name] = problems  # the predictions of every student are compared with them
+    def read_tests(self, name: str, seed: int | None = None) -> list[Problem]:
+        """The problems of a test set that students are tested on (see `evaluation.rows`), in the order of the set.
+
+        Args:
+            name: the name of the set.
+            seed: of the students; by default, the problems of all seeds.
+        """
+        if (name, seed) in self._test_problems:
+            return list(self._test_problems[name, seed])
+        if seed is None and self.is_drawn(name):
+            problems = [problem for seed in self.recipe.seeds for problem in self.read_tests(name, seed)]
+        else:
+            problems, rows = self.read_drawn(name, seed), self.recipe.evaluation.rows_of(name)
+            if rows is not None and rows < len(problems):
+                chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
+                ids = {problem.id for problem in chosen}
+                problems = [problem for problem in problems if problem.id in ids]
+        self._test_problems[name, seed] = problems  # the predictions of every student are compared with them
         return list(problems)
 
     @property
     def test_names(self) -> list[str]:
-        """The names of the test sets, the in-domain one first."""
-        return list(self.recipe.data.tests)
+        """The names of the sets that students are tested on, the in-domain one first."""
+        return [VALIDATION] if self.recipe.evaluation.on == "validation" else list(self.recipe.data.tests)
 
     @property
     def has_validation(self) -> bool:
         """Whether there is a validation split."""
-        return self.recipe.data.validation is not None or self.recipe.data.validation_rows > 0
+        return self.recipe.has_validation
+
+    # ---- what each seed draws ----
+
+    def write_draws(self, draws: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        """Write the ids that each seed drew, by set and seed."""
+        write_json(self._draws_file, draws)
+
+    def is_drawn(self, name: str) -> bool:
+        """Whether each seed has its own problems of a set."""
+        return "seeds" in self.stage(DATA).get(name, {})
+
+    def read_drawn(self, name: str, seed: int | None) -> list[Problem]:
+        """The problems of a set that a seed has; all of them without a seed, or if all seeds share the set.
+
+        Raises:
+            ArtefactError: as `read_problems`, or the seed drew nothing.
+        """
+        problems = self.read_problems(name)
+        if seed is None or not self.is_drawn(name):
+            return problems
+        ids = set(read_json(self._draws_file, "the draws of each seed").get(name, {}).get(str(seed), ()))
+        drawn = [problem for problem in problems if problem.id in ids]
+        if not drawn:
+            raise ArtefactError(
+                f"Expected problems of {name!r} that seed {seed} drew in {self._draws_file}; there are none. Run "
+                "`molsaki generate` with this recipe and directory, which draws them."
+            )
+        return drawn
+
+    def read_training(self, seed: int) -> tuple[list[Problem], dict[str, Text]]:
+        """The training problems with a rationale that a seed has, and the texts of all of them by id."""
+        problems, texts = self.read_texts(TRAIN)
+        rows = self.recipe.data.rows
+        if self.is_drawn(TRAIN):
+            ids = {problem.id for problem in self.read_drawn(TRAIN, seed)}
+            problems = [problem for problem in problems if problem.id in ids]
+        elif rows is not None:
+            # In the order of the draw, so that the first n of a larger draw are the smaller draw.
+            problems = sorted(problems, key=lambda problem: hash_text("draw", str(seed), problem.text))[:rows]
+        return problems, texts
+
+    def undrawn_seeds(self) -> list[int]:
+        """The seeds of the recipe that have no draw yet, since they were added to a run with its own for each seed."""
+        drawn = [report["seeds"] for report in self.stage(DATA).values() if "seeds" in report]
+        return [seed for seed in self.recipe.seeds if any(seed not in seeds for seeds in drawn)]
+
+    @property
+    def _draws_file(self) -> Path:
+        return self.run.path("data", "draws.json")
 
     # ---- rationales ----
 
@@ -202,7 +260,7 @@ class Workspace:
         """
         if not self.predictions(label, seed, test).is_file():
             return False
-        self.read_tests(test)  # an error about missing problems must not look like missing predictions
+        self.read_tests(test, seed)  # an error about missing problems must not look like missing predictions
         try:
             self.read_predictions(label, seed, test)
         except ArtefactError:
@@ -218,7 +276,7 @@ class Workspace:
         """
         from molsaki.evaluation.score import Prediction, in_order
 
-        path, problems = self.predictions(label, seed, test), self.read_tests(test)
+        path, problems = self.predictions(label, seed, test), self.read_tests(test, seed)
         rows = [Prediction.from_dict(row) for row in RowLog(path).rows()]
         try:
             return in_order(rows, problems)

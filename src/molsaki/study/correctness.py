@@ -24,8 +24,8 @@ class RunAnswers:
     Attributes:
         name: the name of the recipe in the study.
         tests: the names of its test sets.
-        correct: by label and seed, and by test set: [P], 1 for a right answer and 0 for a wrong one. All students have
-            the problems in the same order.
+        correct: by label and seed, and by test set: [P], 1 for a right answer and 0 for a wrong one. All students of a
+            seed have the problems in the same order, and those of all seeds where seeds share their problems.
         metrics: by label and seed, the metrics of the training.
     """
 
@@ -74,7 +74,7 @@ def read_answers(name: str, workspace: Workspace, cells: Sequence[Cell]) -> RunA
         EvaluationError: two students were tested on different problems.
     """
     answers = RunAnswers(name, workspace.test_names)
-    problems: dict[str, list[tuple[str, str]]] = {}
+    problems: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
     for cell in cells:
         for seed in workspace.recipe.seeds:
             if not all(workspace.predictions(cell.label, seed, test).is_file() for test in answers.tests):
@@ -83,7 +83,8 @@ def read_answers(name: str, workspace: Workspace, cells: Sequence[Cell]) -> RunA
             for test in answers.tests:
                 rows = sorted(workspace.read_predictions(cell.label, seed, test), key=lambda row: row.id)
                 own_problems = [(row.id, row.text_hash) for row in rows]
-                if problems.setdefault(test, own_problems) != own_problems:
+                drawn_by = seed if workspace.is_drawn(test) else None
+                if problems.setdefault((test, drawn_by), own_problems) != own_problems:
                     raise EvaluationError(
                         f"Expected the same problems of {test!r} for all students of {workspace.run.folder}; "
                         f"{cell.label} with seed {seed} has others. They cannot be paired. Delete its predictions and "

@@ -25,6 +25,7 @@ from molsaki.config.load import (
 )
 from molsaki.config.model_spec import RecipePart
 from molsaki.config.recipe import Count, MethodSpec, Name, Recipe, Seed
+from molsaki.data import is_generated
 from molsaki.errors import RecipeError
 from molsaki.stages.check import prepare_values
 
@@ -211,7 +212,9 @@ def study_recipe(
     values.pop("baseline", None)
     train = values.get("data", {}).get("train") if isinstance(values.get("data"), dict) else None
     if study.sizes and isinstance(train, dict):
-        train["limit"] = max(study.sizes)
+        # Of data that are not generated, each seed draws its own from all training problems.
+        drawn = values["data"].get("draws") == "independent" and not is_generated(str(train.get("source")))
+        (values["data"] if drawn else train).update({"rows" if drawn else "limit": max(study.sizes)})
     try:
         recipe = prepare_values(values, tiny=tiny, settings=settings, data=data)
     except RecipeError as error:

@@ -61,9 +61,17 @@ class LengthGrouped(Sampler[int]):
             yield from step
 
 
-def example_lengths(examples: Sequence[Example], tasks: Sequence[Task]) -> list[int]:
-    """The length of each example's longest sequence, in tokens."""
-    return [max(len(example.sequences[task].input_ids) for task in tasks) for example in examples]
+def example_lengths(examples: Sequence[Example]) -> list[int]:
+    """The length of each example's longest sequence, in tokens, the same whatever the method's tasks are.
+
+    All methods of a seed then have the same order of examples. `reason`, which only some examples have, does not count
+    beside the other tasks.
+    """
+    lengths = []
+    for example in examples:
+        common = [text for task, text in example.sequences.items() if task != "reason"] or example.sequences.values()
+        lengths.append(max(len(text.input_ids) for text in common))
+    return lengths
 
 
 @dataclass(frozen=True, slots=True)

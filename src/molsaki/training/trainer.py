@@ -143,7 +143,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         tasks = method.terms.tasks
         _require_tasks(examples, tasks)
-        self._order = LengthGrouped(example_lengths(examples, tasks), step_size, args.seed)
+        self._order = LengthGrouped(example_lengths(examples), step_size, args.seed)
         self.passes = plan_passes(examples, tasks, args.train_batch_size, list(self._order))
         super().__init__(
             model=DistillationModel(model, method),
