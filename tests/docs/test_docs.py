@@ -119,6 +119,8 @@ def test_yaml_on_the_pages_is_part_of_a_recipe_or_a_study(page: str, number: int
     if "recipes" in values:
         (tmp_path / "study.yaml").write_text(code, encoding="utf-8")
         read_study(str(tmp_path / "study.yaml"))
+    elif "tune" in values:
+        read_study("pocket-tuned", [f"tune={yaml.safe_dump(values['tune'], default_flow_style=True)}"])
     else:
         parse_recipe({**read_recipe("pocket"), "baseline": None, **values})
 

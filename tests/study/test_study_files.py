@@ -16,7 +16,7 @@ from molsaki.errors import RecipeError
 from molsaki.study.files import STUDIES, Cell, Group, Study, find_study, read_study, study_names, study_recipe
 
 NEEDS_NO_FILES = {
-    f"pocket-{name}" for name in ("longer", "methods", "pairs", "peers", "replication", "variants", "words")
+    f"pocket-{name}" for name in ("longer", "methods", "pairs", "peers", "replication", "tuned", "variants", "words")
 }
 STUDY: dict[str, Any] = {
     "name": "little",
@@ -65,7 +65,6 @@ def recipe_of(folder: Path, *settings: str, name: str = "main", **options: Any) 
         ("methods=[dss, {beta: 1}]", "methods.1.name", ""),
         ("methods=[dss, dss]", "study.yaml", "['dss', 'dss']"),
         ("methods=[{name: dss, examples: 3}]", "study.yaml", "`examples`"),
-        ("methods=[{name: dss, training: {steps: 3}}]", "study.yaml", "`training`"),
         ("baseline=molsaki", "study.yaml", "['molsaki']"),
         ("compare=[[half, cot]]", "study.yaml", "['cot']"),
         ("compare=[[half]]", "compare.0.1", ""),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from molsaki.cli.console import Console
     from molsaki.stages.workspace import Workspace
     from molsaki.study.files import Study
+    from molsaki.study.tuning import Choice
 
 RECIPE_PREFIX = "recipe."
 """The prefix of settings of the recipes, which are not settings of the study."""
@@ -46,9 +50,10 @@ def study(
 ) -> None:
     """Train and test the missing students of a study, and print its tables. Continues where it stopped."""
     from molsaki.cli.console import Console
-    from molsaki.counts import plural
     from molsaki.study.files import read_study, study_names
-    from molsaki.study.running import open_runs, part_of
+    from molsaki.study.fresh import require_fresh_seeds
+    from molsaki.study.running import part_of
+    from molsaki.study.tuning import confirming_study
 
     if listed:
         for shipped in study_names():
@@ -62,49 +67,116 @@ def study(
     given = settings or []
     recipe_settings = [item.removeprefix(RECIPE_PREFIX) for item in given if item.startswith(RECIPE_PREFIX)]
     loaded, file = read_study(name, [item for item in given if not item.startswith(RECIPE_PREFIX)])
+    require_fresh_seeds(loaded, file)
     folder = out or Path("runs") / (f"{loaded.name}-tiny" if tiny else loaded.name)
-    console = Console()
-    with (
-        exit_on_interrupt(),
-        open_runs(loaded, file, folder, tiny=tiny, settings=recipe_settings, data=data) as runs,
-    ):
-        students = len(loaded.cells) * sum(len(workspace.recipe.seeds) for workspace in runs.values())
-        console.say(f"study {loaded.name}: {plural(students, 'student')} in {plural(len(runs), 'run')}")
-        if not tables:
-            _train(console, loaded, runs, workers, part, prepare)
-        if part is None and not prepare:
-            _write_tables(console, loaded, runs, folder)
+    call = Call(Console(), file, folder, {"tiny": tiny, "settings": recipe_settings, "data": data}, workers, part)
+    with exit_on_interrupt():
+        if loaded.tune is None:
+            call.run(loaded, loaded, (), train=not tables, prepare=prepare)
+            return
+        choices = call.tune(loaded, train=not tables, prepare=prepare)
+        if choices is not None:
+            call.run(confirming_study(loaded), loaded, choices, train=not tables, prepare=prepare)
+        elif prepare or tables:  # of what the choice does not change
+            call.run(loaded, loaded, (), train=not tables, prepare=prepare)
 
 
-def _train(
-    console: Console, study: Study, runs: dict[str, Workspace], workers: int | None, part: str | None, prepare: bool
-) -> None:
-    from molsaki.stages.students import run_jobs
-    from molsaki.study.running import all_jobs, part_of, prepare_runs
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the command.
 
-    prepare_runs(runs, console.say)
-    if prepare:
-        return
-    jobs = part_of(all_jobs(study, runs), part, per_seed=len(runs) * len(study.cells))
-    with console.students(len(jobs), many_runs=len(runs) > 1) as on_done:
-        run_jobs(jobs, workers=workers, on_done=on_done)
-    if part is not None:
-        console.say("this part is done; merge the directories of all parts and run the study for its tables")
+    Attributes:
+        console: what it prints to.
+        file: the study's file.
+        folder: the study's directory.
+        options: arguments of `study_recipe`.
+        workers: number of students at a time.
+        part: the share of the students to train.
+    """
 
+    console: Console
+    file: Path
+    folder: Path
+    options: dict[str, Any]
+    workers: int | None
+    part: str | None
 
-def _write_tables(console: Console, study: Study, runs: dict[str, Workspace], folder: Path) -> None:
-    from molsaki.counts import plural
-    from molsaki.stages.pipeline import results
-    from molsaki.stages.workspace import Workspace
-    from molsaki.study.writing import write_study
+    def tune(self, study: Study, *, train: bool, prepare: bool) -> list[Choice] | None:
+        """Train what is missing of the students to choose settings by, and choose; None while some are missing."""
+        from molsaki.study.correctness import read_answers
+        from molsaki.study.running import open_runs
+        from molsaki.study.tuning import choose, require_equal_steps, tuning_study
 
-    for workspace in runs.values():
-        # The results of a run contain all its students, also those that this study does not name.
-        results(Workspace.open(workspace.run.folder))
-    written = write_study(study, runs, folder, console.say)
-    for table in written.tables:
-        console.table(table)
-    if written.missing:
-        console.line(f"{plural(written.missing, 'student')} missing; the tables show the others")
-    for path in written.files:
-        console.line(f"written: {path}")
+        trials = tuning_study(study)
+        with open_runs(trials, self.file, self.folder / "tuning", **self.options) as runs:
+            for name, workspace in runs.items():
+                require_equal_steps(study, name, workspace.recipe)
+            self._announce("tuning of ", trials, runs)
+            if train:
+                self._train(trials, runs, prepare)
+            choices = choose(study, [read_answers(name, one, trials.cells) for name, one in runs.items()])
+        if choices is None and not prepare:
+            self.console.line("settings are not chosen yet, since students to choose by are missing")
+        return choices
+
+    def run(self, study: Study, written: Study, choices: Sequence[Choice], *, train: bool, prepare: bool) -> None:
+        """Train the missing students of a study, and print its tables.
+
+        Args:
+            study: with a second entry for each method that was tuned.
+            written: the study as its file has it.
+            choices: the settings that were chosen, for each recipe.
+            train: train what is missing.
+            prepare: load problems and get rationales and attention; no students and no tables.
+        """
+        from molsaki.study.fresh import require_fresh_problems
+        from molsaki.study.running import open_runs
+
+        tuned = {choice.recipe: choice.settings for choice in choices}
+        with open_runs(study, self.file, self.folder, tuned=tuned, **self.options) as runs:
+            self._announce("", study, runs)
+            if train:
+                check = partial(require_fresh_problems, written, self.file, runs, **self.options)
+                self._train(study, runs, prepare, check)
+            if self.part is None and not prepare:
+                self._write_tables(study, runs, choices)
+
+    def _announce(self, what: str, study: Study, runs: dict[str, Workspace]) -> None:
+        from molsaki.counts import plural
+
+        students = len(study.cells) * sum(len(workspace.recipe.seeds) for workspace in runs.values())
+        self.console.say(f"{what}study {study.name}: {plural(students, 'student')} in {plural(len(runs), 'run')}")
+
+    def _train(
+        self, study: Study, runs: dict[str, Workspace], prepare: bool, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Train and test the students; `check` is called when the problems are loaded."""
+        from molsaki.stages.students import run_jobs
+        from molsaki.study.running import all_jobs, part_of, prepare_runs
+
+        prepare_runs(runs, self.console.say)
+        check()
+        if prepare:
+            return
+        jobs = part_of(all_jobs(study, runs), self.part, per_seed=len(runs) * len(study.cells))
+        with self.console.students(len(jobs), many_runs=len(runs) > 1) as on_done:
+            run_jobs(jobs, workers=self.workers, on_done=on_done)
+        if self.part is not None:
+            self.console.say("this part is done; merge the directories of all parts and run the study for its tables")
+
+    def _write_tables(self, study: Study, runs: dict[str, Workspace], choices: Sequence[Choice]) -> None:
+        from molsaki.counts import plural
+        from molsaki.stages.pipeline import results
+        from molsaki.stages.workspace import Workspace
+        from molsaki.study.writing import write_study
+
+        for workspace in runs.values():
+            # The results of a run contain all its students, also those that this study does not name.
+            results(Workspace.open(workspace.run.folder))
+        written = write_study(study, runs, self.folder, self.console.say, choices)
+        for table in written.tables:
+            self.console.table(table)
+        if written.missing:
+            self.console.line(f"{plural(written.missing, 'student')} missing; the tables show the others")
+        for path in written.files:
+            self.console.line(f"written: {path}")

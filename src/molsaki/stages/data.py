@@ -36,7 +36,7 @@ def load_sets(workspace: Workspace) -> dict[str, dict[str, Any]]:
     for name, spec in data.tests.items():
         problems, reports[name] = _load_draws(recipe, name, spec, draws)
         workspace.write_problems(name, problems)
-        test_texts |= {_text_hash(problem) for problem in problems}
+        test_texts |= {hash_question(problem) for problem in problems}
     for name, spec in ((TRAIN, data.train), *([(VALIDATION, data.validation)] if data.validation else [])):
         problems, report = _load_draws(recipe, name, spec, draws)
         reports[name] = report
@@ -82,11 +82,26 @@ def load_set(recipe: Recipe, spec: DataSpec) -> tuple[list[Problem], RowReport]:
     return list(loaded.problems), loaded.report
 
 
+def scored_problems(recipe: Recipe) -> list[Problem]:
+    """All problems of the sets that a recipe's students are scored on, from their sources.
+
+    Raises:
+        DataError: a source cannot be read.
+    """
+    data = recipe.data
+    specs = dict(data.tests)
+    if recipe.evaluation.on == "validation":
+        if data.validation is None:
+            return _split_validation(load_set(recipe, data.train)[0], data.validation_rows)[1]
+        specs = {VALIDATION: data.validation}
+    return [problem for name, spec in specs.items() for problem in _load_draws(recipe, name, spec, {})[0]]
+
+
 def _remove_test_texts(problems: Sequence[Problem], test_texts: set[str], report: RowReport) -> list[Problem]:
     """The problems whose text is in no test set. The report counts the others as skipped instead of kept."""
     kept = []
     for problem in problems:
-        if _text_hash(problem) not in test_texts:
+        if hash_question(problem) not in test_texts:
             kept.append(problem)
             continue
         report.kept -= 1
@@ -107,6 +122,6 @@ def _split_validation(problems: list[Problem], rows: int) -> tuple[list[Problem]
     return [problem for problem in problems if problem.id not in ids], held_out
 
 
-def _text_hash(problem: Problem) -> str:
+def hash_question(problem: Problem) -> str:
     """A hash of a problem's text that ignores case and white space."""
     return hash_text(" ".join(problem.text.casefold().split()))

@@ -2,6 +2,8 @@
 
 files        the study file, and the recipes that it stands for
 running      run the students that are missing, on several cores, GPUs or machines
+tuning       try settings of each method on the validation problems, and choose
+fresh        keep what settings were chosen on out of the confirmation
 correctness  which problems every student solved
 tables       mean accuracies, paired differences with corrected p-values, McNemar's test, tokens and seconds
 curves       accuracy against training problems, and how many problems one method needs to reach another

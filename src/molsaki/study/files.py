@@ -7,6 +7,7 @@ and setting (`Cell`) is an entry of that run; `Cell.label` is its label.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from molsaki.stages.check import prepare_values
 
 MEAN = "mean of sets"
 """The column of the mean of a recipe's test sets, beside the columns of the sets."""
+TRAINING = "training."
+"""The prefix of settings of the training among those that are tried."""
 STUDIES = Path(__file__).parent / "recipes"
 
 
@@ -44,6 +47,21 @@ class StudyRecipe(RecipePart):
 
     recipe: str
     set: tuple[str, ...] = ()
+
+
+class Tuning(RecipePart):
+    """The settings that are tried for each method, to choose by the accuracy on the validation problems.
+
+    Attributes:
+        methods: by label, the values to try of each setting: one of the method's, or `training.` and one of the
+            training's. Every combination is tried. Of equal ones the first is chosen.
+        budget: the number of combinations, the same for every method.
+        seeds: one student per seed for every combination; none of the study's seeds.
+    """
+
+    methods: Annotated[dict[Name, dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]], Field(min_length=1)]
+    budget: Count
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
 
 
 class Study(RecipePart):
@@ -64,6 +82,9 @@ class Study(RecipePart):
         published: published accuracies in percent, by recipe, label and test set.
         attention_rows: number of problems of each test set on which the attention of teacher and students is compared,
             for the largest size and the first setting; 0 for no comparison.
+        tune: settings to choose for some methods; each then has a second entry, `LABEL-tuned`.
+        chosen_by: names or files of studies by which settings of this one were chosen. None of their seeds and none of
+            the problems that their students were scored on may be this study's.
     """
 
     name: Name
@@ -79,6 +100,8 @@ class Study(RecipePart):
     curve: tuple[str, ...] = ()
     published: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
     attention_rows: Annotated[int, Field(ge=0)] = 0
+    tune: Tuning | None = None
+    chosen_by: tuple[str, ...] = ()
 
     @field_validator("recipes", mode="before")
     @classmethod
@@ -100,14 +123,36 @@ class Study(RecipePart):
         unknown = sorted(used - set(labels))
         if unknown:
             raise ValueError(f"expected methods of {labels} in baseline, compare and curve; got {unknown}")
-        if any(method.examples is not None or method.training for method in self.methods):
-            raise ValueError("expected `sizes` and `settings` in the study; got `examples` or `training` in a method")
+        if any(method.examples is not None for method in self.methods):
+            raise ValueError("expected `sizes` in the study; got `examples` in a method")
         for key, values in (("seeds", self.seeds), ("sizes", self.sizes)):
             if len(set(values)) < len(values):
                 raise ValueError(f"expected different {key}; got {list(values)}")
         published = {label for cells in self.published.values() for label in cells}
         if set(self.published) - set(self.recipes) or published - set(labels):
             raise ValueError("expected recipes and methods of this study in `published`")
+        return self
+
+    @model_validator(mode="after")
+    def _tunes_fairly(self) -> Self:
+        if self.tune is None:
+            return self
+        unknown = sorted(set(self.tune.methods) - {method.label for method in self.methods})
+        if unknown:
+            raise ValueError(f"expected methods of this study in tune.methods; got {unknown}")
+        if self.baseline not in self.tune.methods:
+            raise ValueError(f"expected the baseline {self.baseline!r} in tune.methods, to be tuned as the others are")
+        for label, values in self.tune.methods.items():
+            combinations = math.prod(len(some) for some in values.values())
+            if combinations != self.tune.budget:
+                raise ValueError(
+                    f"expected {self.tune.budget} combinations of settings for every method (tune.budget); "
+                    f"{label} has {combinations}"
+                )
+        if set(self.tune.seeds) & set(self.seeds):
+            raise ValueError(f"expected other seeds to choose by than to confirm on; got {list(self.tune.seeds)} twice")
+        if self.settings:
+            raise ValueError("expected no `settings` beside `tune`, which tries training settings itself")
         return self
 
     @property
@@ -182,7 +227,14 @@ def read_study(name_or_path: str, settings: Sequence[str] = ()) -> tuple[Study, 
 
 
 def study_recipe(
-    study: Study, path: Path, name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None
+    study: Study,
+    path: Path,
+    name: str,
+    *,
+    tiny: bool = False,
+    settings: Sequence[str] = (),
+    data: str | None = None,
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Recipe:
     """The recipe of one of a study's runs, with an entry for every cell and the problems of the largest size.
 
@@ -193,6 +245,7 @@ def study_recipe(
         tiny: apply `--tiny`.
         settings: overrides of the recipe, of the form `key=value`, which take precedence over the study and `--tiny`.
         data: the folder that relative data paths start from.
+        tuned: settings by label that take precedence over the study's; see `Tuning`.
 
     Raises:
         RecipeError: lists all errors of the recipe.
@@ -207,7 +260,8 @@ def study_recipe(
     entries = []
     for cell in study.cells:
         own = by_label[cell.method].model_dump() | {"label": cell.label, "examples": cell.group.size}
-        entries.append(own | {"training": dict(study.settings.get(cell.group.setting or "", {}))})
+        own["training"] = {**study.settings.get(cell.group.setting or "", {}), **own["training"]}
+        entries.append(with_settings(own, (tuned or {}).get(cell.method, {})))
     values |= {"methods": entries, "seeds": list(study.seeds), "name": values.get("name", name)}
     values.pop("baseline", None)
     train = values.get("data", {}).get("train") if isinstance(values.get("data"), dict) else None
@@ -226,3 +280,10 @@ def study_recipe(
         "study",
     )
     return recipe
+
+
+def with_settings(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of `methods` with some settings changed: the method's, or, behind `training.`, the training's."""
+    of_training = {key.removeprefix(TRAINING): value for key, value in settings.items() if key.startswith(TRAINING)}
+    of_method = {key: value for key, value in settings.items() if not key.startswith(TRAINING)}
+    return {**entry, **of_method, "training": {**entry.get("training", {}), **of_training}}

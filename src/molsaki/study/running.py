@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molsaki.counts import format_counts, format_reading
 from molsaki.errors import InputError, StageError
@@ -26,6 +26,7 @@ def open_runs(
     tiny: bool = False,
     settings: Sequence[str] = (),
     data: str | None = None,
+    tuned: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> Iterator[dict[str, Workspace]]:
     """Open, check and lock the run directory of each recipe of a study.
 
@@ -39,13 +40,17 @@ def open_runs(
         tiny: apply `--tiny`.
         settings: overrides of the recipes, of the form `key=value`.
         data: the folder that relative data paths start from.
+        tuned: by recipe and label, settings that take precedence over the study's.
 
     Raises:
         RecipeError: a recipe is invalid.
         ArtefactError: a directory belongs to another recipe.
         StageError: another process has locked a directory.
     """
-    recipes = {name: study_recipe(study, file, name, tiny=tiny, settings=settings, data=data) for name in study.recipes}
+    recipes = {
+        name: study_recipe(study, file, name, tiny=tiny, settings=settings, data=data, tuned=(tuned or {}).get(name))
+        for name in study.recipes
+    }
     with ExitStack() as locks:
         runs = {}
         for name, recipe in recipes.items():

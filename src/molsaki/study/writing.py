@@ -19,6 +19,7 @@ from molsaki.study.correctness import RunAnswers, read_answers
 from molsaki.study.curves import curve_chart, reach_table
 from molsaki.study.files import Study
 from molsaki.study.tables import accuracy_table, compare_all, compare_run, difference_table, mcnemar_table
+from molsaki.study.tuning import Choice, tuning_table
 
 _LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
@@ -48,7 +49,11 @@ class StudyFiles:
 
 
 def write_study(
-    study: Study, runs: Mapping[str, Workspace], folder: Path, say: Callable[[str], None] = lambda _: None
+    study: Study,
+    runs: Mapping[str, Workspace],
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
+    choices: Sequence[Choice] = (),
 ) -> StudyFiles:
     """Write tables.md, tables.tex, study.json and the curves of the existing students into the study's folder.
 
@@ -57,6 +62,7 @@ def write_study(
         runs: its runs by the names of their recipes.
         folder: the folder to write to.
         say: called with a description of each slow step.
+        choices: the settings that were tried and chosen.
 
     Raises:
         StageError: a file cannot be written.
@@ -67,7 +73,7 @@ def write_study(
     comparisons, comparison_facts = _compare(study, answers)
     reaches, reach_facts, charts = _draw_curves(study, answers)
     attention, attention_facts = _compare_attention(study, runs, say)
-    tables = [*comparisons, *reaches, *attention]
+    tables = [*map(tuning_table, choices), *comparisons, *reaches, *attention]
     head = f"# {study.name}\n\n{study.description}\n\n"
     if missing:
         head += f"{missing} of {plural(students, 'student')} missing; the tables show the others.\n\n"
@@ -81,6 +87,7 @@ def write_study(
         "study": study.model_dump(mode="json"),
         "versions": versions(),
         "missing_students": missing,
+        "tuning": [choice.to_dict() for choice in choices],
         "comparisons": comparison_facts,
         "reach": reach_facts,
         "attention": attention_facts,
