@@ -161,6 +161,29 @@ def test_a_list_that_is_cut_anywhere_raises(tmp_path: Path, rows: list[object], 
             list(read_json_list(path))
 
 
+@pytest.mark.parametrize("number", ["0.", "-", "-0.", "1e", "1e+", "1E-", "2.5e", "12."])
+@pytest.mark.parametrize("chunk", [1, 40])
+def test_a_list_that_is_cut_inside_a_number_raises(
+    tmp_path: Path, number: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_files, "CHUNK", chunk)
+    path = write(tmp_path / "a.json", f"[1, {number}")
+    for read in (read_json, lambda path: list(read_json_list(path))):
+        with pytest.raises(DataError, match="ends in the middle"):
+            read(path)
+    with pytest.raises(DataError, match="line 1: "):
+        list(read_json_list(write(tmp_path / "a.json", f"[1, {number}, 2, 3, 4, 5]")))
+
+
+def test_one_key_twice_is_refused_in_every_form(tmp_path: Path) -> None:
+    twice = '{"q": {"a": 1, "a": 2}}'
+    with pytest.raises(DataError, match="line 2: an object has one key twice"):
+        list(read_json_lines(write(tmp_path / "a.jsonl", f'{{"q": 1}}\n{twice}\n')))
+    for text in (f"[{twice}]", twice, twice.replace(" ", "\n")):
+        with pytest.raises(DataError, match="an object has one key twice"):
+            list(read_rows(write(tmp_path / "a.json", text)))
+
+
 @pytest.mark.parametrize("text", ["[1,\n 2 x]", '[1,\n {"a" 1}, {"a": 2}]', "[1,\n2]]", "[1,\nNaN]", "[1,\n1e999]"])
 def test_a_malformed_list_names_the_line(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError, match="line 2: "):

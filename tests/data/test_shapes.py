@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -170,6 +171,30 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {**PLAIN, "choices": "q", "answer_is": "stated", "rationale": "a"},
         Problem("rows/0", SEA.question, "sea", "sea", SEA.choices, "They need water."),
     ),
+    "choices in a prompt with `A:` behind them": (
+        "rows.jsonl",
+        rows({"q": "Where do fish live?\nA) sea\nB) sky\n\nA: Let's think step by step.", "a": "A"}),
+        {**BY_LETTER, "choices": "q"},
+        SEA,
+    ),
+    "choices with other text behind them": (
+        "rows.jsonl",
+        rows({"q": "Where do fish live?\nA) sea\nB) sky\nGive a reason.", "a": "A"}),
+        {**BY_LETTER, "choices": "q"},
+        "text follows the last option",
+    ),
+    "choices with letters in another order": (
+        "rows.jsonl",
+        rows({**LETTER, "options": ["B) sky", "A) sea"]}),
+        BY_LETTER,
+        "letters that do not run from A in order",
+    ),
+    "choices of which one is empty before others": (
+        "rows.csv",
+        "q,opa,opb,opc,a\nWhere do fish live?,,sea,sky,A\n",
+        {**PLAIN, "choices": ["opa", "opb", "opc"], "answer_is": "letter"},
+        "a choice is empty before others",
+    ),
     "choices as Python writes a list": (
         "rows.csv",
         "q,options,a\nWhere do fish live?,\"['sea', 'sky']\",sea\n",
@@ -219,6 +244,12 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {"question": "messages[0].contant", "answer": "messages[1].content", "answer_is": "stated"},
         r"under 'messages\[0\]'.*did you mean 'messages\[0\]\.content'",
     ),
+    "a misspelt role of a chat": (
+        "rows.jsonl",
+        rows(CHAT),
+        {"question": "messages[user]", "answer": "messages[asistant]", "answer_is": "stated"},
+        r"did you mean 'messages\[assistant\]'",
+    ),
     "a CSV with semicolons": (
         "rows.csv",
         f'q;a\n"{ASKED}";21\n',
@@ -248,6 +279,12 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
     "float32 in Parquet": (
         "rows.parquet",
         table({"q": ["How much is a tenth?"], "a": pa.array([0.1], pa.float32())}),
+        PLAIN,
+        Problem("rows/0", "How much is a tenth?", "0.1", "0.1"),
+    ),
+    "float16 in Parquet": (
+        "rows.parquet",
+        table({"q": ["How much is a tenth?"], "a": pa.array([np.float16(0.1)])}),
         PLAIN,
         Problem("rows/0", "How much is a tenth?", "0.1", "0.1"),
     ),
@@ -281,6 +318,18 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         json.dumps({"version": "1.0", "data": [ONE]}, indent=1),
         {"question": "question", "answer": "answer"},
         "write `rows: data`",
+    ),
+    "lists of rows by split, not said which": (
+        "rows.json",
+        json.dumps({"train": [ONE], "test": [ONE]}),
+        {"question": "question", "answer": "answer"},
+        "write `rows: train`",
+    ),
+    "an object with one key twice": (
+        "rows.jsonl",
+        '{"question": "1+1?", "answer": 2, "answer": 3}\n',
+        {"question": "question", "answer": "answer"},
+        "line 1: an object has one key twice",
     ),
     "an object of columns": ("rows.json", '{"q": {"0": "x"}, "a": {"0": 1}}', PLAIN, "orient='records', lines=True"),
     "a spreadsheet or a packed file": ("rows.xlsx", b"PK", PLAIN, "save a spreadsheet as CSV"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from molsaki.answers.parse import is_right, parse_answer
 from molsaki.data import load_problems
+from molsaki.data.choices import read_choices, split_options
+from molsaki.data.rows import UnusableRowError
 from molsaki.errors import DataError
 from molsaki.records import LoadedProblems, Problem
 
@@ -160,6 +165,110 @@ def test_parts_that_some_rows_lack_are_none(tmp_path: Path) -> None:
     bare = {"key": "r2", "q": "1+1?", "a": "2", "why": "", "options": None}
     second = load(tmp_path, [ROW, bare], FULL).problems[1]
     assert (second.choices, second.rationale, second.keywords) == ((), None, None)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "10-3",
+        "2024-01",
+        "3/4/24",
+        "1.234,5",
+        "3,5",
+        "#5",
+        "12 34",
+        "3:15",
+        "5;6",
+        "'5'",
+        "~5",
+        "5?",
+        "555-1234",
+    ],
+)
+def test_a_score_a_date_or_an_id_is_no_value(tmp_path: Path, said: str) -> None:
+    loaded = load(tmp_path, [{"q": "q?", "a": 2}, {"q": "r?", "a": said}], MATHS)
+    assert [problem.answer for problem in loaded] == ["2"]
+    assert sum(loaded.report.skipped.values()) == 1
+
+
+@pytest.mark.parametrize("said", ["2 1/2", "(3, 4)", "1,234", "2019 - 12", "10 - 3", "1 + 2", "20%", "-3"])
+def test_a_value_in_signs_is_loaded(tmp_path: Path, said: str) -> None:
+    assert len(load(tmp_path, [{"q": "q?", "a": said}], MATHS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [("20%.", "20%"), ("20 percent.", "20%"), ("$\\boxed{12.5\\%}$", "12.5%"), ("0.2.", "0.2"), ("7/2.", "3.5")],
+)
+def test_a_stated_percentage_stays_one(tmp_path: Path, said: str, answer: str) -> None:
+    (problem,) = load(tmp_path, [{"q": "q?", "a": f"So. The answer is {said}"}], {**MATHS, "answer_is": "stated"})
+    assert problem.answer == answer
+    assert is_right(parse_answer(f"The answer is {said}"), problem)
+    if answer.endswith("%"):
+        assert is_right(parse_answer(f"The answer is {answer[:-1]}."), problem)
+
+
+def test_a_blank_part_of_a_question_counts_as_empty(tmp_path: Path) -> None:
+    columns = {"question": ["q", "input"], "answer": "a"}
+    assert load(tmp_path, [{"q": "1+1?", "input": " \n", "a": 2}], columns).problems[0].question == "1+1?"
+
+
+@pytest.mark.parametrize(
+    ("cells", "choices"),
+    [
+        (["sea", "sky", "land"], ("sea", "sky", "land")),
+        (["sea", "sky", " "], ("sea", "sky")),
+        (["sea", "sky", None], ("sea", "sky")),
+        (["sea", "", "sky"], None),
+        ([None, "sea", "sky"], None),
+    ],
+)
+def test_only_the_last_choices_may_be_empty(
+    tmp_path: Path, cells: list[str | None], choices: tuple[str, ...] | None
+) -> None:
+    columns = {**MATHS, "choices": ["A", "B", "C"]}
+    rows = [dict(zip("ABC", given, strict=True)) | {"q": "q?", "a": "sea"} for given in (["sea", "sky", ""], cells)]
+    loaded = load(tmp_path, rows, columns)
+    assert [problem.choices for problem in loaded] == [("sea", "sky"), *([choices] if choices else [])]
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("Where? A) sea B) sky", ["sea", "sky"]),
+        ("Where?\n(A) sea\n(B) sky\nAnswer:", ["sea", "sky"]),
+        ("Where? A: sea, B: sky A:", ["sea", "sky"]),
+        ("Where?\nA. sea\nB. sky\nA: Let's think step by step.", ["sea", "sky"]),
+        ("Where?\nA. sea\nB. sky\n\nSolution", ["sea", "sky"]),
+        ("Where? A) sea B) land D) sky", None),
+        ("Where?\nA) sea\nB) sky\nWrite one letter.", None),
+        ("Vitamin A: where?", []),
+    ],
+)
+def test_options_in_a_question_end_where_they_end(text: str, options: list[str] | None) -> None:
+    if options is None:
+        with pytest.raises(UnusableRowError):
+            split_options(text)
+    else:
+        assert split_options(text)[1] == options
+
+
+@pytest.mark.parametrize("filler", [" ", "\n", "\nLet's think ", " A: "])
+def test_long_text_behind_options_takes_little_time(filler: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(UnusableRowError):
+        split_options("A) sea B) sky" + filler * (90_000 // len(filler)) + "x")
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("options", [["B) sky", "A) sea"], ["A) sea", "C) sky"], ["a. sea", "B. sky"]])
+def test_choices_whose_letters_are_out_of_order_are_refused(options: list[str]) -> None:
+    with pytest.raises(UnusableRowError, match="order"):
+        read_choices(options)
+
+
+def test_initials_are_no_letters_of_options() -> None:
+    assert read_choices(["E. coli", "B. subtilis"]) == ("E. coli", "B. subtilis")
 
 
 def test_a_column_that_no_row_has_is_an_error(tmp_path: Path) -> None:

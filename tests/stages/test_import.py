@@ -178,6 +178,7 @@ def test_chats_and_choices_written_into_the_question_are_matched() -> None:
     [
         ({"completion": "c"}, "'id' .or 'question'. is missing"),
         ({"id": "i"}, "'completion' is missing"),
+        ({**BY_ID, "question": "q"}, "'id' and 'question' are both there"),
         ({**BY_ID, "choices": "c"}, "'choices' needs the column of 'question'"),
         ({**BY_ID, "answer": "c"}, "'answer' is no part of a row"),
         ({**BY_ID, "delimiter": 5}, "'delimiter' is not text"),
@@ -273,6 +274,38 @@ def test_a_recipe_that_names_a_file_wrongly_is_refused_before_it_runs(written: t
     assert not out.exists()
     shown = molsaki("generate", from_file(tool, completion="txet", id="name"), "--out", out)
     assert "did you mean 'text'" in shown.error
+
+
+def test_import_takes_the_columns_of_the_recipe(written: tuple[Path, Path, Path]) -> None:
+    _, out, tool = written
+    named = from_file(tool, completion="text", id="name")
+    shown = molsaki("import", named, tool, "--out", out)
+    assert shown.code == 0, shown.error
+    assert "right │ 3" in shown.text
+    for options, columns in {
+        ("--id", "name"): {"completion": "text", "question": "none"},
+        ("--completion", "text"): {"completion": "none", "id": "name"},
+    }.items():
+        shown = molsaki("import", from_file(tool, **columns), tool, *options, "--out", out, "--overwrite")
+        assert "right │ 3" in shown.text, "an option replaces the column of the recipe, and no other"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["FILE", "--id", "name", "--question", "q"], "--question"),
+        (["--id", "name"], "--id"),
+        (["--count", "--completion", "text"], "--completion"),
+        (["FILE", "--count"], "FILE"),
+        (["FILE", "--id", ""], "'id'"),
+    ],
+)
+def test_options_without_effect_are_refused(written: tuple[Path, Path, Path], options: list[str], named: str) -> None:
+    path, out, tool = written
+    shown = molsaki("import", path, *[str(tool) if option == "FILE" else option for option in options], "--out", out)
+    assert shown.code == 2
+    assert named in shown.error
+    assert not out.exists()
 
 
 def test_two_sources_are_never_mixed(written: tuple[Path, Path, Path]) -> None:

@@ -58,7 +58,8 @@ class ParsedAnswer:
     revised: bool = False
 
 
-_PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
+PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
+"""An answer that ends in a percent sign or word."""
 _COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
@@ -152,9 +153,9 @@ def _same_amount(parsed: ParsedAnswer, expected: float, gold: str) -> bool:
     assert parsed.value is not None
     if same_number(parsed.value, expected):
         return True
-    if _PERCENTAGE.search(parsed.answer_text) is not None:
+    if PERCENTAGE.search(parsed.answer_text) is not None:
         return same_number(parsed.value * 100, expected)
-    return _PERCENTAGE.search(gold) is not None and same_number(parsed.value, expected * 100)
+    return PERCENTAGE.search(gold) is not None and same_number(parsed.value, expected * 100)
 
 
 def _expected(problem: Problem) -> float | str:

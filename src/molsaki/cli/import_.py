@@ -13,6 +13,7 @@ from molsaki.cli.options import Data, Out, Overwrite, RecipeName, Settings, Tiny
 
 if TYPE_CHECKING:
     from molsaki.cli.console import Console
+    from molsaki.data.mapping import ColumnMap, Columns
 
 
 def import_rationales(
@@ -41,10 +42,9 @@ def import_rationales(
 ) -> None:
     """Import rationales from a file and keep those that reach the right answer.
 
-    Without options for columns, those of the recipe (rationales.columns) are used, if it has any.
+    Columns that no option names are those of the recipe (rationales.columns), or `completion` and `id`.
     """
     from molsaki.cli.console import Console
-    from molsaki.data.mapping import completion_columns
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
 
@@ -53,27 +53,36 @@ def import_rationales(
     given = {name: column for name, column in options.items() if column is not None}
     if {"id", "question"} <= given.keys():
         raise typer.BadParameter("expected one of --id and --question, by which rows are matched; got both")
-    matched = {} if question is not None else {"id": "id"}
-    columns = completion_columns({"completion": "completion", **matched, **given})
+    if given and (count or file is None):
+        raise typer.BadParameter(
+            f"expected no column without a FILE, for PaLM's completions; got --{next(iter(given))}"
+        )
+    columns = _columns({}, given)
     if count:
         from molsaki.stages.check import prepare_recipe
         from molsaki.stages.import_rationales import count_palm
 
         if file is not None:
             raise typer.BadParameter("expected no FILE with --count, which counts PaLM's completions")
-        if given:
-            raise typer.BadParameter(f"expected no column with --count, which counts PaLM's; got --{next(iter(given))}")
         prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
         _show(console, {split: report.to_dict() for split, report in count_palm(prepared).items()})
         return
     with open_run(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
         console.data(on_main_process(lambda: pipeline.load_data(workspace)))
-        of_recipe = workspace.recipe.rationales.columns
-        if not given and of_recipe:
-            columns = completion_columns(of_recipe)
+        columns = _columns(workspace.recipe.rationales.columns or {}, given)
         manifest = on_main_process(lambda: pipeline.import_completions(workspace, file, columns))
         _show(console, {"train": manifest})
+
+
+def _columns(of_recipe: Columns, given: Mapping[str, str]) -> ColumnMap:
+    """The columns that options name; the others of the recipe, or `completion` and `id`."""
+    from molsaki.data.mapping import completion_columns
+
+    columns = dict(of_recipe or {"completion": "completion", "id": "id"})
+    if {"id", "question"} & given.keys():  # rows are matched by this column instead
+        columns = {part: column for part, column in columns.items() if part not in ("id", "question", "choices")}
+    return completion_columns({**columns, **given})
 
 
 def _show(console: Console, manifests: Mapping[str, Mapping[str, Any]]) -> None:

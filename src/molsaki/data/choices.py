@@ -5,19 +5,20 @@
     "A) 21 B) 21.5"            one text; letters from A on, all with the same mark after or around them
     '["sea", "sky"]'           a list as JSON or as Python writes it, in a cell of text
 
-Letters count only if they run from A in order, so "Vitamin A: …" is no option.
+Letters count only if they run from A in order, so "Vitamin A: …" is no option. Choices with other letters, of which one
+is A, are refused, since a letter would name another choice than its place does.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from molsaki.answers.parse import format_number
+from molsaki.data.json_files import json_or_text
 from molsaki.data.rows import UnusableRowError, checked_choices, checked_text
 from molsaki.records import CHOICE_LETTERS
 
@@ -29,8 +30,13 @@ MAX_MARKS = 200
 
 _MARK = re.compile(r"(?:(?<=[\s,;])|\A)(?:\((?P<inner>[A-Za-z])\)|(?P<plain>[A-Za-z])(?P<end>[).:]))[ \t]*")
 _HEADING = re.compile(r"(?:\b(?:answer\s+)?(?:choices|options)\s*:?\s*)\Z", re.IGNORECASE)
-_ENDING = re.compile(r"\s*\n\s*(?:(?:a|answer|explanation|solution)\s?:?|let['’]s think[^\n]*)\s*\Z", re.IGNORECASE)
+_ENDING = re.compile(
+    r"(?:\s{1,9}(?:a|answer|explanation|solution)\s?:|\n\s{0,9}(?:answer|explanation|solution))?"
+    r"(?:\s{1,9}let['’]s think[^\n]{0,80})?\Z",
+    re.IGNORECASE,
+)
 """What a prompt has after the options."""
+OUT_OF_ORDER = "the choices have letters that do not run from A in order"
 _OPENING = re.compile(r"\A(?:q|question)\s?:\s*", re.IGNORECASE)
 _LITERAL = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _PYTHON_LIST = re.compile(rf"\[\s*(?:(?:{_LITERAL})\s*(?:,\s*(?:{_LITERAL})\s*)*)?\]", re.DOTALL)
@@ -64,14 +70,16 @@ def split_options(text: str) -> tuple[str, list[str]]:
     neither.
 
     Raises:
-        UnusableRowError: a paragraph follows the last option.
+        UnusableRowError: a paragraph follows the last option, or letters are left out.
     """
     marks = _longest_run(list(_MARK.finditer(text))[-MAX_MARKS:])
     if len(marks) < 2:
         return text, []
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     options = [text[mark.end() : end].strip().rstrip(",;").rstrip() for mark, end in zip(marks, ends, strict=True)]
-    options[-1] = _ENDING.sub("", f"{options[-1]}\n").strip() if "\n" in options[-1] else options[-1]
+    if any(mark["end"] == marks[0]["end"] and _follows(mark, marks[-1]) for mark in _MARK.finditer(options[-1])):
+        raise UnusableRowError(OUT_OF_ORDER)
+    options[-1] = _ENDING.sub("", options[-1]).rstrip()
     if "\n" in options[-1] and not any("\n" in option for option in options[:-1]):
         raise UnusableRowError("text follows the last option, which would be part of it")
     question = _HEADING.sub("", text[: marks[0].start()].rstrip()).rstrip()
@@ -102,10 +110,9 @@ def list_in_text(text: str) -> Any:
     """The list or object in a cell of text, written as JSON or as a Python list of texts; else the text itself."""
     if text.lstrip()[:1] not in ("[", "{"):
         return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
+    value = json_or_text(text)
+    if value is not text:
+        return value
     if not _PYTHON_LIST.fullmatch(text.strip()):
         return text
     try:
@@ -132,6 +139,11 @@ def _letter(mark: re.Match[str]) -> str:
     return mark["inner"] or mark["plain"]
 
 
+def _follows(mark: re.Match[str], last: re.Match[str]) -> bool:
+    """Whether a letter comes after the last one of a run, in the same case."""
+    return _letter(mark) > _letter(last) and _letter(mark).isupper() == _letter(last).isupper()
+
+
 def _form(mark: re.Match[str], ahead: int = 0) -> tuple[str, str | None]:
     """The letter `ahead` letters after a mark's own, and the sign after the mark."""
     return chr(ord(_letter(mark)) + ahead), mark["end"]
@@ -140,12 +152,14 @@ def _form(mark: re.Match[str], ahead: int = 0) -> tuple[str, str | None]:
 def _without_letters(items: list[Any]) -> list[Any]:
     """The items without their leading letters, if each item has its own letter."""
     marks = [_MARK.match(item) if isinstance(item, str) else None for item in items]
-    first = marks[0] if marks else None
-    if first is None or _letter(first) not in "aA" or len(items) > len(CHOICE_LETTERS):
+    found = [mark for mark in marks if mark is not None]
+    if not found or len(found) < len(items) or len(items) > len(CHOICE_LETTERS):
         return items
-    if any(mark is None or _form(mark) != _form(first, i) for i, mark in enumerate(marks)):
-        return items
-    return [item[mark.end() :] for item, mark in zip(items, marks, strict=True) if mark is not None]
+    if all(_form(mark) == _form(found[0], i) for i, mark in enumerate(found)) and _letter(found[0]) in "aA":
+        return [item[mark.end() :] for item, mark in zip(items, found, strict=True)]
+    if any(_letter(mark) in "aA" for mark in found):
+        raise UnusableRowError(OUT_OF_ORDER)
+    return items
 
 
 def text_of_number(item: Any) -> Any:

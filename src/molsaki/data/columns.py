@@ -10,12 +10,12 @@ A column whose name is the whole path takes precedence. A cell of text with part
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from molsaki.data.json_files import json_or_text
 from molsaki.data.rows import UnusableRowError
 from molsaki.errors import DataError
 
@@ -141,7 +141,7 @@ _ABSENT = _Absent()
 def _inner(value: Any, mark: str, name: str) -> Any:
     """What one step of a path leads to."""
     if isinstance(value, str):
-        value = _parsed(value)
+        value = json_or_text(value)
     if isinstance(value, Mapping):
         return value.get(name, _ABSENT)
     if not isinstance(value, list):
@@ -186,10 +186,3 @@ def _joined(value: Any) -> Any:
     texts = [part.get("text") for part in value if isinstance(part, Mapping) and part.get("type") == "text"]
     whole = len(texts) == len(value) and all(isinstance(text, str) for text in texts)
     return "\n".join(map(str, texts)) if whole else value
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text

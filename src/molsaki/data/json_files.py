@@ -1,7 +1,7 @@
 """JSON and JSON lines, read row by row: no file is parsed into memory as a whole.
 
-Numbers that are no numbers (NaN, Infinity) are refused. A file that ends in the middle of a value was cut, as an
-interrupted download leaves it.
+Numbers that are no numbers (NaN, Infinity) and objects with one key twice are refused. A file that ends in the middle
+of a value was cut, as an interrupted download leaves it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ MARGIN = 32
 """A number that ends this close to the end of the buffer may continue after it."""
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
+_CUT_NUMBER = re.compile(r"-?\d+(?:\.|(?:\.\d+)?[eE][+-]?)")
+"""The beginning of a number that is longer than the number that is read from it: `0.`, `1e`, `1.5e+`."""
 
 
 def read_json(path: Path, encoding: str = UTF_8) -> Any:
@@ -56,7 +58,7 @@ def read_json_lines(path: Path, encoding: str = UTF_8) -> Iterator[Any]:
         try:
             yield _DECODER.decode(line)
         except (ValueError, RecursionError) as error:
-            if not line.endswith("\n"):
+            if not line.endswith("\n") and isinstance(error, json.JSONDecodeError):
                 raise DataError(
                     f"Expected every line of {path} to be one JSON value; line {number}, the last one, has no end of "
                     f"line and is cut after {len(line)} characters. {CUT_WAY_OUT}"
@@ -150,6 +152,8 @@ class _Buffer:
                 if end - self.at > files.MAX_ROW_CHARACTERS:
                     refuse_long_row(self.path, self.line_at(self.at))
                 if len(self.text) - end >= MARGIN or not self.more():
+                    if _CUT_NUMBER.fullmatch(self.text, self.at):
+                        _refuse_cut(self.path, self.line_at(len(self.text)), None)
                     self.at = end
                     return value
 
@@ -200,13 +204,17 @@ class _Buffer:
         )
 
 
+def json_or_text(text: str) -> Any:
+    """The value of a text that is JSON; else the text itself."""
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return text
+
+
 def is_json(text: str) -> bool:
     """Whether a text is one JSON value."""
-    try:
-        _DECODER.decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    return json_or_text(text) is not text
 
 
 def breaks_off(text: str) -> bool:
@@ -256,4 +264,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
+def _with_one_value_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's keys and values; of a key that is there twice one value would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has one key twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite_float, object_pairs_hook=_with_one_value_each
+)

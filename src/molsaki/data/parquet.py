@@ -32,7 +32,7 @@ DELTA_ROWS = 16
 def read_parquet(path: Path, wanted: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file, as dicts from column name to value.
 
-    A float32 becomes the shortest decimal that rounds to it: 0.1, not 0.10000000149011612.
+    A float32 or float16 becomes the shortest decimal that rounds to it: 0.1, not 0.10000000149011612.
 
     Args:
         path: the file.
@@ -62,7 +62,10 @@ def read_parquet(path: Path, wanted: Collection[str] | None = None) -> Iterator[
             rows = DELTA_ROWS if deltas else BATCH_ROWS
             for batch in table.iter_batches(rows, columns=names, use_threads=False):
                 for part in _parts(path, batch):
-                    for row in _plain(part).to_pylist():
+                    plain = _plain(part)
+                    halves = [field for field in plain.schema if "halffloat" in str(field.type)]
+                    for row in plain.to_pylist():
+                        row |= {field.name: _shortened(field.type, row[field.name]) for field in halves}
                         yield {**row, **others}
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(
@@ -158,6 +161,21 @@ def _plain(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
         for there, column in zip(written, batch.columns, strict=True)
     ]
     return pyarrow.RecordBatch.from_arrays(read, names=batch.schema.names)
+
+
+def _shortened(kind: Any, value: Any) -> Any:
+    """A value with its float16 as the shortest decimals; Arrow writes them out in full."""
+    import numpy
+    from pyarrow import types
+
+    if value is None:
+        return None
+    if types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return {field.name: _shortened(field.type, value[field.name]) for field in fields}
+    if types.is_nested(kind):
+        return [_shortened(kind.value_type, item) for item in value]
+    return float(str(numpy.float16(value))) if types.is_float16(kind) else value
 
 
 def _plain_type(kind: Any, float32: Any) -> Any:

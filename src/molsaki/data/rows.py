@@ -31,8 +31,9 @@ Note = Callable[[str], None]
 _NUMBER = re.compile(r"[+-]?[$£€]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _FRACTION = re.compile(r"-?\d+/\d+|-\(\d+/\d+\)")
 _DECIMAL_COMMA = re.compile(r"[-+−]?\d{1,15},\d{1,15}|[-+−]?\d{1,3}(?:\.\d{3})+,\d{1,15}")
-_NO_VALUE = re.compile(r"[_#\"':;?@&~]|\d\s+\d|(?<!\d)\d{1,3}-\d{1,3}(?!\d)")
-"""In a text without letters: ids, quotes, times, telephone numbers, scores."""
+_NO_VALUE = re.compile(r"[_#\"':;?@&~]|(?<!\d)\d{1,3}-\d{1,3}(?!\d)")
+"""In a text without letters: ids, quotes, times, scores."""
+_NUMBERS_APART = re.compile(r"\d\s+\d")
 _MATHEMATICAL = re.compile(r"[\\^_()\[\]{}=+*/<>√π∞≤≥]|\d[a-zA-Z]\b")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -190,7 +191,7 @@ def _is_mathematical(text: str) -> bool:
     if any(map(str.isalpha, text)):
         if not _MATHEMATICAL.search(text):
             return False
-    elif _NO_VALUE.search(text):
+    elif _NO_VALUE.search(text) or (_NUMBERS_APART.search(text) and number_of_text(text) is None):
         return False
     has_value = any(map(str.isdigit, text)) or "\\" in text
     return has_value and (number_of_text(text) is not None or is_expression(text))

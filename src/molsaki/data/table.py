@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from molsaki.answers.parse import ParsedAnswer, parse_answer
+from molsaki.answers.parse import PERCENTAGE, ParsedAnswer, parse_answer
 from molsaki.data.choices import PAIRS, letter_index, list_in_text, pair_index, text_of_number
 from molsaki.data.mapping import FORMAT, ColumnMap, Columns
 from molsaki.data.row_files import read_rows
@@ -220,8 +220,10 @@ def _among(value: Any, choices: tuple[str, ...]) -> str:
 
 def _stated(stated: ParsedAnswer) -> str:
     """The answer that a text states: a number, or a LaTeX value."""
-    if stated.value is None or stated.answer_text.endswith("%"):  # 20% stays 20%, for which 20 is right as well
+    if stated.value is None:
         return answer_of(stated.answer_text)
+    if PERCENTAGE.search(stated.answer_text):  # 20% stays 20%, for which 20 is right as well
+        return f"{number_of(100 * stated.value)}%"
     return number_of(stated.value)
 
 
