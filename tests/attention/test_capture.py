@@ -110,6 +110,18 @@ def test_two_readings_before_one_backward_pass():
     assert_same_gradients(gradients(model, weighted(first) + 2 * weighted(second)), expected)
 
 
+def test_checkpointing_where_only_some_rows_are_read_with_their_values():
+    model, batch = make_model("llama"), make_batch()
+
+    def loss():
+        reading = read_attention(model, *batch, rows=torch.tensor([1, 2]), values=True)
+        return weighted(reading.attention) + sum(values.square().sum() for values in reading.values)
+
+    expected = gradients(model, loss())
+    enable_checkpointing(model)
+    assert_same_gradients(gradients(model, loss()), expected)
+
+
 def test_checkpointing_by_pytorchs_own_wrapper():
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 

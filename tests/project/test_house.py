@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "molsaki"
 FOLDERS = (
     "",  # the root
     *("spans", "answers", "encoding", "attention", "methods", "store", "data", "config", "models", "teacher"),
-    *("evaluation", "training", "analysis", "stages", "report", "study", "cli"),
+    *("evaluation", "training", "analysis", "integrations", "stages", "report", "study", "cli"),
 )
 WITHOUT_TORCH = ("", "spans", "answers", "store", "data", "config", "models", "teacher", "stages", "study", "cli")
 """Folders that have modules which a command imports before it is known whether it needs torch."""
@@ -92,5 +92,6 @@ def test_other_packages_are_those_that_are_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = {requirement.split(">")[0].split("=")[0].lower() for requirement in project["dependencies"]}
     called = {"yaml": "pyyaml", "math_verify": "math-verify"}
+    extras = set(project["optional-dependencies"]) & {"trl"}  # each is named after its package
     used = {name for module in modules() for name in imports(module)[1]} - sys.stdlib_module_names
-    assert {called.get(name, name) for name in used - {"molsaki_benchmarks"}} == declared
+    assert {called.get(name, name) for name in used - {"molsaki_benchmarks"}} == declared | extras

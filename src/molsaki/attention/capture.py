@@ -107,8 +107,10 @@ class Capture:
             )
         requests = self._requests_on(call.query.device)
         out, attention = attend(call, requests, self.kernel, self.masks)
+        # A replay computes the values too, since checkpointing requires that it saves the same tensors.
+        values = self._values(call, requests[0].spans) if self.want_values else None
         if not replay:
-            self._record(name, call, attention, requests[0].spans)
+            self._record(name, call, LayerCapture(attention, values))
         return out
 
     def _requests_on(self, device: torch.device) -> tuple[SpanRequest, ...]:
@@ -116,17 +118,17 @@ class Capture:
             self._requests[device] = tuple(request.to(device) for request in self.requests)
         return self._requests[device]
 
-    def _record(self, name: str, call: AttentionCall, attention: tuple[Tensor, ...], spans: SpanIndex) -> None:
+    def _values(self, call: AttentionCall, spans: SpanIndex) -> Tensor:
+        """The value states of the examples that take part, each key-value head once, side by side."""
+        return spans.take(call.value).transpose(1, 2).flatten(2)  # [B, G, T, D_v] to [R, T, G · D_v]
+
+    def _record(self, name: str, call: AttentionCall, found: LayerCapture) -> None:
         if call.module in self.layers:
             raise UnreadableModelError(
                 f"Expected every layer to attend once in a forward pass; {name} did so twice. It is not clear which "
                 f"of the two is the layer's attention."
             )
-        values = None
-        if self.want_values:
-            # [B, G, T, D_v] to [R, T, G · D_v]: each key-value head once, side by side.
-            values = spans.take(call.value).transpose(1, 2).flatten(2)
-        self.layers[call.module] = LayerCapture(attention, values)
+        self.layers[call.module] = found
 
 
 _active: ContextVar[tuple[tuple[Capture, bool], ...]] = ContextVar("molsaki_readings", default=())

@@ -97,3 +97,43 @@ def _refuse(tokenizer: PreTrainedTokenizerBase, got: str) -> NoReturn:
         "tokens are not known, so its next tokens cannot be compared with another model's; choose another model, or a "
         "method that compares no next tokens."
     )
+
+
+def text_of_tokens(ids: Sequence[int], bytes_of: Sequence[bytes | None]) -> tuple[str, list[tuple[int, int]]]:
+    r"""The text of some tokens, and the (start, end) characters of each.
+
+    For sequences that were tokenized elsewhere, of which only the ids are left. A special token, or an id without a
+    token, is one character U+0000, which is part of no word. Tokens that share a character all have it. A byte that is
+    part of no character (a text that was cut within one) is U+FFFD.
+
+    Args:
+        ids: token ids.
+        bytes_of: the bytes of every token of the vocabulary, from `token_bytes`.
+    """
+    known = (bytes_of[token] if token < len(bytes_of) else None for token in ids)
+    pieces = [b"\0" if piece is None else piece for piece in known]
+    text, character_of_byte = _decode(b"".join(pieces))
+    spans, end = [], 0
+    for piece in pieces:
+        start, end = end, end + len(piece)
+        first = character_of_byte[start] if start < len(character_of_byte) else len(text)
+        spans.append((first, character_of_byte[end - 1] + 1 if piece else first))
+    return text, spans
+
+
+def _decode(data: bytes) -> tuple[str, list[int]]:
+    """The text of some bytes, and the index of the character that each byte is part of."""
+    characters: list[str] = []
+    of_byte: list[int] = []
+    while len(of_byte) < len(data):
+        rest = data[len(of_byte) :]
+        try:
+            whole, bad = rest.decode(), 0
+        except UnicodeDecodeError as error:
+            whole, bad = rest[: error.start].decode(), 1
+        for character in whole:
+            of_byte += [len(characters)] * len(character.encode())
+            characters.append(character)
+        of_byte += [len(characters)] * bad
+        characters += ["\ufffd"] * bad
+    return "".join(characters), of_byte

@@ -257,23 +257,26 @@ class RowTargets:
     teacher_LSK: Tensor
 
 
-def attention_targets(lengths: Sequence[int], targets: Sequence[RowTargets]) -> AttentionTargets | None:
+def attention_targets(
+    lengths: Sequence[int], targets: Sequence[RowTargets], width: int | None = None
+) -> AttentionTargets | None:
     """Pad the targets of some rows to one batch; None without rows.
 
     Args:
-        lengths: number of tokens of each of the R rows, padded on the right to the longest.
+        lengths: number of tokens of each of the R rows, padded on the right.
         targets: the B rows with the teacher's attention.
+        width: T, the number of tokens of a padded row; the longest by default.
 
     Raises:
         InputError: attention is not finite; the message names the rows.
     """
     if not targets:
         return None
-    lengths_R = torch.tensor(lengths)
+    lengths_R, width = torch.tensor(lengths), width or max(lengths)
     steps = max(target.teacher_LSK.shape[1] for target in targets)
     keys = max(target.teacher_LSK.shape[2] for target in targets)
     # Over all R rows of the pass, since the student's attention is read on all of them; −1 is "no step", "no key".
-    step_of_token_RT, key_of_token_RT = torch.full((2, len(lengths), max(lengths)), -1)
+    step_of_token_RT, key_of_token_RT = torch.full((2, len(lengths), width), -1)
     # Over the B rows only, each padded with 0 to the largest S and K; an example's own S and K fill the beginning.
     teacher_BLSK = torch.zeros(len(targets), targets[0].teacher_LSK.shape[0], steps, keys)
     step_mask_BS = torch.zeros(len(targets), steps, dtype=torch.bool)
@@ -289,7 +292,7 @@ def attention_targets(lengths: Sequence[int], targets: Sequence[RowTargets]) -> 
         step_tokens_BS[i, :S] = torch.tensor(tokens.tokens_of_steps, dtype=torch.float)
         key_mask_BK[i, :K] = True
     _require_finite(teacher_BLSK, step_mask_BS, key_mask_BK, [target.name for target in targets])
-    token_mask_RT = torch.arange(max(lengths)) < lengths_R[:, None]
+    token_mask_RT = torch.arange(width) < lengths_R[:, None]
     index_B = torch.tensor([target.row for target in targets])
     return AttentionTargets(
         spans=make_span_index(step_of_token_RT, key_of_token_RT, token_mask_RT, index_B, steps, keys),

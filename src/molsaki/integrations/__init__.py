@@ -1,0 +1,1 @@
+"""The attention loss in trainers of other libraries."""

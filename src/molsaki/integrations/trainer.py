@@ -1,0 +1,250 @@
+"""The attention loss for subclasses of transformers' `Trainer`.
+
+`AttentionLossMixin` leaves the parent's loss as it is and adds β·L_att to it: it runs the parent's own forward pass,
+in which the student's stepwise attention is read on the side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from molsaki.errors import ArtefactError, InputError
+from molsaki.integrations.rows import ID, RowCollator, count_attention
+from molsaki.training.batches import AttentionTargets
+from molsaki.training.loop import Signals, StepwiseAttentionLoss
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
+
+logger = logging.getLogger(__name__)
+
+ROUTER_WEIGHTS = "attention_router.safetensors"
+"""File of a checkpoint with the router's parameters."""
+
+
+class AttentionLossMixin(_Base):  # type: ignore[misc]
+    """Adds the loss of a teacher's stepwise attention to a subclass of transformers' `Trainer`.
+
+    L = L_parent + β·L_att, with L_att the mean over the optimizer step's rows that have the teacher's attention (Eq. 7
+    of the MoLSAKI paper), however they are split into batches and processes. With β = 0 the training is the parent's,
+    number for number.
+
+        class MyAttentionTrainer(AttentionLossMixin, MyTrainer): ...
+
+    The data set needs a column `id` with the id of each row in the signals. Sequences must hold that row's question
+    and rationale once, in any template; others take part in the parent's loss only, and are counted in
+    `attention_report`. During evaluation, the loss is the parent's.
+
+    The router's parameters are trained by the parent's optimizer in a group of their own, without weight decay and
+    without the clipping of the student's gradient, and saved in each checkpoint.
+
+    Args:
+        *args: the parent's.
+        signals: the teacher's attention, from `molsaki.load_signals`.
+        beta: β.
+        router_learning_rate: the router's learning rate; the student's by default.
+        attention_settings: settings of `StepwiseAttentionLoss`, such as `{"kl_temperature": 1.0}`.
+        **more: the parent's.
+
+    Raises:
+        InputError: the data set has no column `id`, an optimizer is given, or training runs with DeepSpeed.
+        TokenizerError: the bytes of the tokenizer's tokens are not known.
+        UnreadableModelError: the student's attention cannot be read.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        signals: Signals,
+        beta: float = 1.0,
+        router_learning_rate: float | None = None,
+        attention_settings: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        if beta < 0:
+            raise InputError(f"Expected a weight beta of at least 0; got {beta}. No trainer was made.")
+        _refuse_optimizer(more)
+        self.beta = beta
+        super().__init__(*args, **more)
+        if self.is_deepspeed_enabled:
+            raise InputError(
+                "Expected a training without DeepSpeed, which has an optimizer of its own that would leave the router "
+                "out. Use DistributedDataParallel (accelerate launch)."
+            )
+        _require_ids(self.train_dataset)
+        # Parents draw random numbers (dropout, order of rows); a router must not change them.
+        with torch.random.fork_rng():
+            torch.manual_seed(self.args.seed)
+            loss = StepwiseAttentionLoss(self.model, signals, **(attention_settings or {}))
+        self.attention_loss = loss.to(self.args.device)
+        self._router_rate = router_learning_rate
+        self._rows = RowCollator(self.data_collator, self.processing_class, signals)
+        self.data_collator: Any = self._rows
+        self._rows_of_step = 0
+        self._loss_sum: Tensor | None = None
+        self._logged_step = 0
+
+    @property
+    def attention_report(self) -> dict[str, int]:
+        """Counts of rows that take no part in the attention loss, or only in part, by reason."""
+        return dict(self._rows.report.notes)
+
+    # ---- the loss ----
+
+    def get_batch_samples(self, *given: Any, **named: Any) -> Any:
+        """The parent's: the batches of the next optimizer step, whose rows with attention are counted."""
+        self.attention_loss.zero_grad()  # the parent empties the gradients of the student alone
+        batches, items = super().get_batch_samples(*given, **named)
+        rows = count_attention(batches)
+        if self.accelerator.num_processes > 1:
+            rows = int(self.accelerator.reduce(torch.tensor(rows, device=self.args.device), reduction="sum"))
+        self._rows_of_step = rows
+        return batches, items
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """The parent's loss, and β·L_att in training."""
+        inputs = dict(inputs)
+        targets = inputs.pop("attention", None)
+        if targets is None or not model.training or not self.beta:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        reader = _ReadingModel(model, self.attention_loss, targets, max(self._rows_of_step, 1))
+        found = super().compute_loss(reader, inputs, return_outputs, num_items_in_batch)
+        loss, outputs = found if return_outputs else (found, None)
+        self._loss_sum = reader.loss.detach() + (0 if self._loss_sum is None else self._loss_sum)
+        # Data parallelism averages over processes; each has its share of the mean over all rows.
+        share = self.beta * reader.loss * self.accelerator.num_processes
+        if not self._loss_is_of_the_step(num_items_in_batch):
+            share = share * self.current_gradient_accumulation_steps  # by which the parent divides the sum
+        loss = loss + share.to(loss.dtype)
+        return (loss, outputs) if return_outputs else loss
+
+    def _loss_is_of_the_step(self, items: Any) -> bool:
+        """Whether the parent's losses of the accumulated batches add up to that of the step, as `Trainer` decides."""
+        decided = getattr(self, "loss_is_scaled_for_ga", None)
+        if decided is not None:
+            return bool(decided)
+        return (self.model_accepts_loss_kwargs and items is not None) or self.compute_loss_func is not None
+
+    def training_step(self, *given: Any, **named: Any) -> Tensor:
+        """The parent's; the router's gradient is then averaged over processes, as the student's is."""
+        loss: Tensor = super().training_step(*given, **named)
+        if self.accelerator.num_processes > 1 and self.accelerator.sync_gradients:
+            for parameter in self.attention_loss.parameters():
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.accelerator.reduce(own, reduction="mean")
+        return loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The parent's, with a group for the router."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        own = [parameter for parameter in self.attention_loss.parameters() if id(parameter) not in known]
+        if own:
+            rate = self.args.learning_rate if self._router_rate is None else self._router_rate
+            optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": 0.0})
+        return optimizer
+
+    # ---- logging ----
+
+    def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
+        """The parent's, with the mean of L_att over the steps since the last log, and the router's weights."""
+        if "loss" in logs and self.beta:
+            logs = {**logs, "attention_loss": self._mean_loss(), **self.attention_loss.method.log_metrics()}
+        super().log(logs, *given, **named)
+
+    def _mean_loss(self) -> float:
+        steps = max(self.state.global_step - self._logged_step, 1)
+        total: Tensor = torch.zeros((), device=self.args.device) if self._loss_sum is None else self._loss_sum
+        if self.accelerator.num_processes > 1:
+            total = self.accelerator.reduce(total, reduction="sum")
+        self._loss_sum, self._logged_step = None, self.state.global_step
+        mean: float = total.item() / steps
+        return mean
+
+    # ---- saving ----
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The parent's, and the router's parameters in a file beside the student."""
+        super()._save(output_dir, state_dict)
+        state = {name: value.contiguous() for name, value in self.attention_loss.state_dict().items()}
+        if state and self.args.should_save:
+            safetensors.torch.save_file(state, Path(output_dir or self.args.output_dir) / ROUTER_WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """The parent's, and the router's parameters."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if not self.attention_loss.state_dict():
+            return
+        path = Path(resume_from_checkpoint) / ROUTER_WEIGHTS
+        if not path.is_file():
+            raise ArtefactError(
+                f"Expected the router's parameters in {path}; the file does not exist. The checkpoint is of another "
+                "trainer, or incomplete; resume from another one, or start from the beginning."
+            )
+        self.attention_loss.load_state_dict(safetensors.torch.load_file(path))
+        self._logged_step = int(resume_from_checkpoint.rstrip("/").rpartition("-")[2])
+
+
+class _ReadingModel:
+    """A model that is called like the one it holds, and reads its stepwise attention in its first forward pass."""
+
+    def __init__(
+        self, model: nn.Module, attention_loss: StepwiseAttentionLoss, targets: AttentionTargets, rows: int
+    ) -> None:
+        self._model = model
+        self._attention_loss = attention_loss
+        self._targets = targets
+        self._rows = rows
+        self._loss: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, **inputs: Any) -> Any:
+        if self._loss is not None:
+            return self._model(**inputs)
+        outputs, self._loss = self._attention_loss(self._model, **inputs, attention=self._targets, examples=self._rows)
+        return outputs
+
+    @property
+    def loss(self) -> Tensor:
+        """This batch's share of L_att."""
+        if self._loss is None:
+            raise InputError(
+                "Expected a trainer whose compute_loss calls the model; it did not. There is no attention to compare; "
+                "use the mixin with another trainer."
+            )
+        return self._loss
+
+
+def _refuse_optimizer(more: Mapping[str, Any]) -> None:
+    optimizer, scheduler = more.get("optimizers") or (None, None)
+    if optimizer is not None or scheduler is not None:
+        raise InputError(
+            "Expected no `optimizers`, which could not know the router's parameters. No trainer was made; give "
+            "`optimizer_cls_and_kwargs`, or the optimizer's name in the training arguments."
+        )
+
+
+def _require_ids(dataset: Any) -> None:
+    columns = getattr(dataset, "column_names", None)
+    if columns is not None and ID not in columns:
+        raise InputError(
+            f"Expected a training data set with the column `{ID}`, the id of each row in the signals; got the columns "
+            f"{columns}. No row would have the teacher's attention; add the column."
+        )
