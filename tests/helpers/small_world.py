@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from molsaki.config.recipe import TrainingSettings
 from molsaki.encoding.prompts import EXPLAIN, PREDICT, REASON, PromptTemplate
-from molsaki.encoding.token_map import AgreedTokens
+from molsaki.encoding.token_map import AgreedSpans, AgreedTokens
 from molsaki.methods import METHODS
 from molsaki.records import Problem
 from molsaki.spans.text import Text
@@ -118,7 +118,10 @@ def make_examples(
 
 
 def make_agreed(example, seed: int) -> AgreedTokens | None:
-    """Random next tokens at every other token of the rationale, one to four of them; none for every fourth example."""
+    """Random next tokens at every other token of the rationale, one to four of them, and spans of two and three tokens.
+
+    None for every fourth example; no span for another fourth.
+    """
     if seed % 4 == 2:
         return None
     generator = torch.Generator().manual_seed(seed)
@@ -127,7 +130,13 @@ def make_agreed(example, seed: int) -> AgreedTokens | None:
     ids = torch.stack([torch.randperm(257, generator=generator)[:4] for _ in places])
     log_probs = torch.rand(len(places), 257, generator=generator).mul(9).log_softmax(1).gather(1, ids)
     unused = torch.arange(4) > torch.randint(0, 4, (len(places), 1), generator=generator)
-    return AgreedTokens(places, torch.where(unused, ids[:, :1], ids), log_probs.masked_fill(unused, -torch.inf))
+    spans = AgreedSpans(torch.tensor([[3, 4, -1], [6, 7, 8]]), torch.rand(2, generator=generator).sub(1.1))
+    return AgreedTokens(
+        places,
+        torch.where(unused, ids[:, :1], ids),
+        log_probs.masked_fill(unused, -torch.inf),
+        None if seed % 4 == 3 else spans,
+    )
 
 
 def train(output: Path, examples, *, model="gpt2", name="molsaki", settings=None, seed=5, student=None, **changes):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -11,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from molsaki.encoding.encode import encode_student, encode_teacher
 from molsaki.encoding.prompts import EXPLAIN, TEACHER, PromptTemplate
 from molsaki.encoding.token_bytes import token_bytes
-from molsaki.encoding.token_map import AgreedTokens, NextTokens, TokenMap, rationale_spans
+from molsaki.encoding.token_map import AgreedSpans, AgreedTokens, NextTokens, TokenMap, differing_cuts, rationale_spans
 from molsaki.methods import METHODS, MethodInputs, NextTokenPair, StudentShape
 from molsaki.methods.logits import next_token_divergence
 from molsaki.store.next_tokens import pack_next_tokens, temperature_names, unpack_next_tokens
@@ -29,7 +31,7 @@ def both(top, temperature, scale=3.0):
     row = pack_next_tokens(teacher, [(i, i + 1) for i in range(POSITIONS)], top, names)
     stored = unpack_next_tokens(row, names, temperature)
     agreed = AgreedTokens(torch.arange(POSITIONS), stored.ids_PC, stored.log_probs_PC)
-    pair = next_token_pair(student, batch_next_tokens([(0, agreed)]), temperature, 1.0)
+    pair = next_token_pair(student, student.argmax(1), batch_next_tokens([(0, agreed)]), temperature, 1.0)
     p = torch.log_softmax(teacher.double() / temperature, 1)
     q = torch.log_softmax(student.double() / temperature, 1)
     return next_token_divergence(pair), p, q, stored, student
@@ -176,3 +178,113 @@ def test_merged_tokens_are_those_of_adding_one_by_one():
             assert got[place] == token
             same = torch.tensor([other == token for other in row])
             torch.testing.assert_close(sums[place], logs[same].logsumexp(0))
+
+
+# ---- spans that both cut differently ----
+
+
+def spans_of(*texts):
+    ends = [0]
+    for text in texts:
+        ends.append(ends[-1] + len(text))
+    return list(itertools.pairwise(ends))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "expected"),
+    [
+        (("Tom", " 73", "."), ("Tom", " 73", "."), []),
+        (("Tom", " 73", "."), ("Tom", " 7", "3", "."), [((1,), (1, 2))]),
+        (("Tom", " ", "73", "."), ("Tom", " 7", "3", "."), [((1, 2), (1, 2))]),
+        ((" 123", "4"), (" 1", "234"), [((0, 1), (0, 1))]),
+        (("a", "bc", "d", "e"), ("ab", "c", "de"), [((0, 1), (0, 1)), ((2, 3), (2,))]),
+        (("abc",), ("ab", "cd"), []),
+    ],
+)
+def test_the_shortest_stretches_are_found(mine, theirs, expected):
+    found = differing_cuts(spans_of(*mine), spans_of(*theirs))
+    assert [(tuple(places), tuple(rows)) for places, rows in found] == expected
+    swapped = differing_cuts(spans_of(*theirs), spans_of(*mine))
+    assert [(tuple(rows), tuple(places)) for rows, places in swapped] == [(b, a) for a, b in expected]
+
+
+def test_a_stretch_with_bytes_of_a_letter_is_none():
+    """A token without characters of its own would be left out of the product."""
+    assert differing_cuts([(0, 2), (-1, -1), (3, 5)], [(0, 5)]) == []
+    assert differing_cuts([(0, 5)], [(0, 2), (-1, -1), (3, 5)]) == []
+
+
+def span_texts(agreed, student, explain):
+    places = [[place for place in row if place >= 0] for row in agreed.spans.places_WJ.tolist()]
+    ids = explain.input_ids[explain.completion_token :]
+    return [student.decode([ids[place] for place in row]) for row in places], places
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_numbers_that_are_cut_differently_are_compared_by_their_probability(temperature):
+    """Against the products over both sides' tokens, one at a time in float64; the gradient too."""
+    rationale = "Tom has 73 pens and 1209 bags."
+    teacher, student = made("Ġhas", "Ġ73", "Ġ1", "209"), made("Ġhas", "Ġ7", "Ġpe", "12")
+    theirs, log_PV = read(teacher, rationale, len(teacher), teacher.eos_token_id)
+    log_PV = (log_PV.double() / temperature).log_softmax(1)
+    order = theirs.ids_PC
+    theirs = NextTokens(theirs.spans, order, log_PV.gather(1, order).float())
+    explain = encode_student(student, PromptTemplate.parse(EXPLAIN), "How many?", rationale, 999)
+    tokens = TokenMap(teacher, student)
+    agreed = tokens.agree(theirs, explain, rationale)
+    texts, places = span_texts(agreed, student, explain)
+    assert texts == [" 73", " pe", " 1209"]
+    kinds = tokens.kinds(explain, rationale)
+    numbers = {place for place, kind in enumerate(kinds) if kind == "numbers"}
+    assert numbers <= agreed.compared, "every token of every number is compared"
+    ids = torch.tensor(explain.input_ids[explain.completion_token :])
+    logits = torch.randn(len(ids), len(student), generator=torch.Generator().manual_seed(3)).mul_(2).requires_grad_()
+    pair = next_token_pair(logits, ids, batch_next_tokens([(0, agreed)]), temperature, 1.0)
+    got = next_token_divergence(pair)[-3:]
+    mine_NV = torch.log_softmax(logits.double() / temperature, 1)
+    expected = []
+    for text, row in zip(texts, places, strict=True):
+        start = rationale.index(text)
+        rows = [i for i, (a, b) in enumerate(theirs.spans) if start <= a < b <= start + len(text)]
+        own = teacher(text, add_special_tokens=False)["input_ids"]
+        p = sum(log_PV[i, token] for i, token in zip(rows, own, strict=True)).exp()
+        q = sum(mine_NV[place, ids[place]] for place in row).exp()
+        expected.append(p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log())
+    expected = torch.stack(expected)
+    torch.testing.assert_close(got.double(), expected, atol=1e-6, rtol=1e-4)
+    gradient = torch.autograd.grad(got.sum(), logits, retain_graph=True)[0]
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), logits)[0], atol=1e-6, rtol=1e-4)
+
+
+def test_a_span_with_an_unlikely_token_of_the_teacher_is_left_out():
+    """Its probability is not known; that of the others must not be taken for it."""
+    rationale = "Tom has 73 pens."
+    teacher, student = made("Ġ73"), made("Ġ7")
+    whole, _ = read(teacher, rationale, len(teacher))
+    token = teacher.convert_tokens_to_ids("Ġ73")
+    keep = [[i for i in ids if i != token][: len(teacher) - 1] for ids in whole.ids_PC.tolist()]
+    ids = torch.tensor(keep)
+    log_probs = torch.stack([dict_row(whole, i, some) for i, some in enumerate(keep)])
+    explain = encode_student(student, PromptTemplate.parse(EXPLAIN), "How many?", rationale, 999)
+    tokens = TokenMap(teacher, student)
+    assert tokens.agree(whole, explain, rationale).spans is not None
+    assert tokens.agree(NextTokens(whole.spans, ids, log_probs), explain, rationale).spans is None
+
+
+def dict_row(whole, row, ids):
+    known = dict(zip(whole.ids_PC[row].tolist(), whole.log_probs_PC[row], strict=True))
+    return torch.stack([known[i] for i in ids])
+
+
+def test_a_certain_span_has_a_finite_gradient():
+    """1 − P is summed up from the logits: taken as a difference it would be 0, and its logarithm −∞."""
+    logits = torch.zeros(3, 5)
+    logits[:, 1] = 200.0
+    logits.requires_grad_()
+    spans = AgreedSpans(torch.tensor([[0, 1, 2]]), torch.tensor([-0.5]))
+    agreed = AgreedTokens(torch.zeros(0).long(), torch.zeros(0, 1).long(), torch.zeros(0, 1), spans)
+    pair = next_token_pair(logits, torch.ones(3).long(), batch_next_tokens([(0, agreed)]), 1.0, 1.0)
+    loss = next_token_divergence(pair).sum()
+    loss.backward()
+    assert bool(loss.isfinite())
+    assert bool(logits.grad.isfinite().all())

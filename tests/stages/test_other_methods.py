@@ -160,6 +160,12 @@ def test_next_tokens_are_stored_proved_and_learned_from(world: tuple[Path, Shown
     assert told["fingerprint"]["temperatures"] == "1 2"
     metrics = json.loads((folder / "students/logits-1/metrics.json").read_text(encoding="utf-8"))
     assert any("compared with the teacher's next tokens" in note for note in metrics["notes"])
+    compared = metrics["compared_tokens"]
+    assert compared["numbers"]["tokens"] > 0
+    assert compared["numbers"]["compared"] > 0, "tokenizers cut numbers differently"
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    shares = next(row["compared_tokens"] for row in results if row["method"] == "logits")
+    assert shares["numbers"] == compared["numbers"]["compared"] / compared["numbers"]["tokens"]
     losses = [entry["logits_loss"] for entry in metrics["history"] if "logits_loss" in entry]
     assert losses
     assert all(loss > 0 for loss in losses)

@@ -56,7 +56,18 @@ def predictions(run_folder: Path) -> dict[str, bytes]:
 def test_results_have_a_row_for_each_task_set_method_and_seed(world: tuple[Path, Path, Shown]) -> None:
     results = json.loads((world[1] / "results.json").read_text(encoding="utf-8"))
     assert len(results) == len(METHODS) * len(TESTS)
-    columns = ("task", "split", "method", "seed", "correct", "n", "accuracy", "router_collapsed_at", "terms")
+    columns = (
+        "task",
+        "split",
+        "method",
+        "seed",
+        "correct",
+        "n",
+        "accuracy",
+        "router_collapsed_at",
+        "terms",
+        "compared_tokens",
+    )
     assert {tuple(row) for row in results} == {columns}
     assert {(row["split"], row["method"], row["seed"]) for row in results} == {
         (test, method, 1) for test in TESTS for method in METHODS

@@ -35,6 +35,7 @@ def test_terms_are_those_of_the_first_and_the_last_step_with_gradients():
             {"step": 1, "share": {"label": 0.75, "attention": 0.25}, "gradient": {"label": 3.0, "attention": 1.0}},
             {"step": 40, "share": {"label": 0.5, "attention": 0.5}, "gradient": {"label": 2.0, "attention": None}},
         ],
+        "compared_tokens": {},
     }
 
 
@@ -48,4 +49,10 @@ def test_a_training_without_measured_gradients_has_its_shares():
 
 def test_one_line_is_no_first_and_last_one_and_no_metrics_are_no_lines():
     assert len(training_facts({"history": LOG[:1]})["terms"]) == 1
-    assert training_facts({}) == {"router_collapsed_at": None, "terms": []}
+    assert training_facts({}) == {"router_collapsed_at": None, "terms": [], "compared_tokens": {}}
+
+
+def test_compared_tokens_are_shares_of_each_kind_that_occurs():
+    counts = {"numbers": {"compared": 3, "tokens": 4}, "words": {"compared": 0, "tokens": 2}}
+    facts = training_facts({"compared_tokens": {**counts, "other": {"compared": 0, "tokens": 0}}})
+    assert facts["compared_tokens"] == {"numbers": 0.75, "words": 0.0}

@@ -176,7 +176,20 @@ def slow_divergences(student, example, settings):
         rest = sum(mine[i] for i in range(len(mine)) if i not in theirs)
         cells.append((1 - sum(theirs.values()), rest))
         losses.append(temperature**2 * sum(p * (p.log() - q.log()) for p, q in cells))
+    for row, log_prob in zip(*span_rows(agreed), strict=True):
+        mine = torch.ones((), dtype=torch.double)
+        for place in (place for place in row if place >= 0):
+            token = explain.completion_token + place
+            mine = mine * torch.softmax(logits[token - 1] / temperature, 0)[explain.input_ids[token]]
+        cells = [(log_prob.exp(), mine), (1 - log_prob.exp(), 1 - mine)]
+        losses.append(temperature**2 * sum(p * (p.log() - q.log()) for p, q in cells))
     return losses
+
+
+def span_rows(agreed):
+    if agreed.spans is None:
+        return [], []
+    return agreed.spans.places_WJ.tolist(), agreed.spans.log_probs_W.double()
 
 
 def slow_mutual_loss(student, example, settings):

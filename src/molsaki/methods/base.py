@@ -208,7 +208,7 @@ class OutputPair:
 
 @dataclass(frozen=True, slots=True)
 class NextTokenPair:
-    """Log-probabilities of the next token by teacher and student, where both tokenizers agree.
+    """Log-probabilities of the next token, or of the next span, by teacher and student, where both tokenizers agree.
 
     Attributes:
         teacher_MK: the teacher's, of the tokens that it has stored; −inf behind a position's last one.

@@ -42,7 +42,9 @@ class Logits(Method[LogitsSettings]):
     "Sequence-Level Knowledge Distillation", EMNLP 2016. As Hinton et al. advise, τ² makes up for gradients that shrink
     as 1/τ², so that β means the same at each temperature.
 
-    A position takes part where both tokenizers have a token of the same characters. There the cells of both
+    A position takes part where both tokenizers have a token of the same characters. Where they cut the same characters
+    into different tokens, such as a number, these characters are one position, with two cells: their probability, the
+    product over their tokens, and all else. Where both have the same token, the cells of both
     distributions are the teacher's stored likeliest tokens that the student has too, each by itself, and all else in
     one cell. By the data-processing inequality that is never more than the divergence of the whole distributions,
     and it is equal where all of the teacher's probability is on such tokens, or all else is alike on both sides.

@@ -74,6 +74,8 @@ def training_facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
         `router_collapsed_at`: the step from which on one layer has nearly all of the router's weight, or None.
         `terms`: at the first and at the last step at which gradients were measured (of all logged steps if they were
         not), each term's share of the loss and the norm of its gradient on the student, by the name of the term.
+        `compared_tokens`: the share of the rationales' tokens that is compared with the teacher's next tokens, for each
+        kind of token; empty for a method that does not compare them.
     """
     logged = [line for line in metrics.get("history", []) if any(name.endswith(SHARE) for name in line)]
     measured = [line for line in logged if any(name.endswith(GRADIENT) for name in line)] or logged
@@ -81,7 +83,12 @@ def training_facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
     terms = [
         {"step": line["step"], "share": _by_term(line, SHARE), "gradient": _by_term(line, GRADIENT)} for line in ends
     ]
-    return {"router_collapsed_at": metrics.get("router_collapsed_at"), "terms": terms}
+    compared = metrics.get("compared_tokens", {}).items()
+    return {
+        "router_collapsed_at": metrics.get("router_collapsed_at"),
+        "terms": terms,
+        "compared_tokens": {kind: n["compared"] / n["tokens"] for kind, n in compared if n["tokens"]},
+    }
 
 
 def _by_term(line: Mapping[str, Any], end: str) -> dict[str, float]:

@@ -36,7 +36,7 @@ from molsaki.stages.workspace import GENERATE, VALIDATION, Workspace
 from molsaki.store.whole_files import disk_is_full, refuse_write
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
-from molsaki.training.next_tokens import add_next_tokens
+from molsaki.training.next_tokens import ComparedTokens, add_next_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -213,9 +213,11 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     examples, report = encode_examples(
         tokenizer, problems, texts, templates, max_length, store, terms.attention, job.seed
     )
+    compared: ComparedTokens = {}
     if terms.next_tokens is not None:
         stored, tokens = open_next_tokens(workspace, tokenizer)
-        examples = add_next_tokens(examples, texts, stored, tokens, terms.next_tokens.temperature, report)
+        temperature = terms.next_tokens.temperature
+        examples, compared = add_next_tokens(examples, texts, stored, tokens, temperature, report)
     validation_problems = workspace.read_drawn(VALIDATION, job.seed) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
@@ -239,6 +241,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
         max_new_tokens=recipe.evaluation.bound_for(test_prompt),
         card=lambda: _card(workspace, job, len(examples)),
         notes=notes,
+        compared_tokens=compared,
         show_progress=False,
     )
     return metrics["seconds"], notes

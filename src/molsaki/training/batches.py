@@ -106,7 +106,8 @@ class Batch:
     Attributes:
         passes: the forward passes over it.
         counts: LongTensor, the number of items of each of the method's terms: tokens of a task, examples with
-            attention, examples with both `predict:` and `explain:`, or positions at which next tokens are compared.
+            attention, examples with both `predict:` and `explain:`, or positions and spans where next tokens are
+            compared.
     """
 
     passes: tuple[ForwardPass, ...]
@@ -197,7 +198,7 @@ def _count(term: Term, passes: Sequence[ForwardPass], examples: Sequence[Example
         case PooledOutputs():
             return sum(all(task in example.sequences for task in term.tasks) for example in examples)
         case NextTokens():
-            return sum(len(one.next_tokens.places_M) for one in passes if one.next_tokens is not None)
+            return sum(one.next_tokens.count for one in passes if one.next_tokens is not None)
         case None:
             (task,) = term.tasks
             found = [rows.tokens for one in passes for rows in one.tasks if rows.task == task]

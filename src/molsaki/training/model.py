@@ -117,7 +117,9 @@ class DistillationModel(nn.Module):
         if terms.next_tokens is not None and one.next_tokens is not None:
             assert parts.next_tokens is None, "the rationales run in one pass"
             temperature = terms.next_tokens.temperature
-            parts.next_tokens = next_token_pair(logits_NV, one.next_tokens, temperature, shares["logits"])
+            parts.next_tokens = next_token_pair(
+                logits_NV, one.targets_N, one.next_tokens, temperature, shares["logits"]
+            )
 
     def _run(self, one: ForwardPass) -> tuple[AttentionReading | None, Tensor]:
         """One forward pass: the student's attention if a term needs it, and the logits [N, V] with a loss.

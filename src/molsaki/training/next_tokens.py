@@ -1,19 +1,21 @@
 """The teacher's next tokens on their way to the loss: added to the examples, batched, and compared with the student's.
 
 Legend: N tokens of a pass with a loss, V vocabulary, M positions where both tokenizers agree, there K tokens with a
-probability of their own.
+probability of their own, W spans that they cut differently, of at most J tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as pad_columns
 
 from molsaki.encoding.padding import pad
-from molsaki.encoding.token_map import AgreedTokens, TokenMap
+from molsaki.encoding.token_map import AgreedSpans, AgreedTokens, Kind, TokenMap
 from molsaki.methods import NextTokenPair
 from molsaki.records import RowReport
 from molsaki.spans.text import Text
@@ -22,8 +24,10 @@ from molsaki.store.signal_reader import SignalStore
 from molsaki.training.examples import Example
 
 NO_NEXT_TOKENS = "without the teacher's next tokens: takes no part in their loss"
-NO_AGREEMENT = "both tokenizers cut the rationale alike nowhere: takes no part in the next tokens' loss"
-COMPARED = "with {share:.1f} % of their rationales' tokens compared with the teacher's next tokens"
+NO_AGREEMENT = (
+    "nothing of the rationale can be compared between both tokenizers: takes no part in the next tokens' loss"
+)
+COMPARED = "with {shares} of their rationales' tokens compared with the teacher's next tokens"
 
 _NOTHING = -1e30
 """A logit that adds nothing; finite, so that a position at which nothing is left has a gradient of 0 and not NaN."""
@@ -33,17 +37,30 @@ _LEAST = -100.0
 
 @dataclass(frozen=True, slots=True)
 class NextTokenTargets:
-    """What the next-token loss of a pass needs, for the M positions where the tokenizers agree.
+    """What the next-token loss of a pass needs, for the M positions and W spans where the tokenizers agree.
 
     Attributes:
         places_M: which of the pass's N tokens is predicted.
         ids_MK: the tokens that the teacher has a probability for; the first one is repeated behind the last.
         teacher_MK: the teacher's log-probabilities of them; −inf behind the last.
+        span_places_WJ: which of the pass's N tokens each span consists of; −1 behind its last.
+        span_teacher_W: the teacher's log-probabilities of the spans.
     """
 
     places_M: Tensor
     ids_MK: Tensor
     teacher_MK: Tensor
+    span_places_WJ: Tensor
+    span_teacher_W: Tensor
+
+    @property
+    def count(self) -> int:
+        """M + W."""
+        return len(self.places_M) + len(self.span_teacher_W)
+
+
+ComparedTokens = dict[str, dict[str, int]]
+"""For each kind of token, the number of `tokens` of the rationales and how many of them are `compared`."""
 
 
 def add_next_tokens(
@@ -53,7 +70,7 @@ def add_next_tokens(
     tokens: TokenMap,
     temperature: float,
     report: RowReport,
-) -> list[Example]:
+) -> tuple[list[Example], ComparedTokens]:
     """The examples with what the teacher expected where both tokenizers agree.
 
     Args:
@@ -64,11 +81,14 @@ def add_next_tokens(
         temperature: τ of the teacher's distribution.
         report: gets the count of examples without, with the reason, and of the others with the share of their tokens.
 
+    Returns:
+        The examples, and how many of their rationales' tokens are compared, by kind.
+
     Raises:
         ArtefactError: the next tokens were read on other text, or not at this temperature.
     """
     made: list[Example] = []
-    compared = tokens_in_all = 0
+    of_kinds: ComparedTokens = {kind: {"compared": 0, "tokens": 0} for kind in get_args(Kind)}
     for example in examples:
         text, explain = texts[example.problem_id], example.sequences["explain"]
         if text.id not in store:
@@ -78,13 +98,15 @@ def add_next_tokens(
         agreed = tokens.agree(next_tokens(store, text.id, text.text_hash, temperature), explain, text.rationale)
         if agreed is None:
             report.note(NO_AGREEMENT)
-        else:
-            compared += len(agreed.places_M)
-            tokens_in_all += len(explain.input_ids) - explain.completion_token
+        compared = set() if agreed is None else agreed.compared
+        for place, kind in enumerate(tokens.kinds(explain, text.rationale)):
+            of_kinds[kind]["tokens"] += 1
+            of_kinds[kind]["compared"] += place in compared
         made.append(replace(example, agreed=agreed))
-    if tokens_in_all:
-        report.notes[COMPARED.format(share=100 * compared / tokens_in_all)] = sum(e.agreed is not None for e in made)
-    return made
+    shares = [f"{100 * n['compared'] / n['tokens']:.1f} % ({kind})" for kind, n in of_kinds.items() if n["tokens"]]
+    if any(example.agreed is not None for example in made):
+        report.notes[COMPARED.format(shares=", ".join(shares))] = sum(e.agreed is not None for e in made)
+    return made, of_kinds
 
 
 def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> NextTokenTargets:
@@ -93,7 +115,8 @@ def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> NextTokenTa
     Args:
         agreed: for each row with next tokens, the index of its first token among the pass's N, and the next tokens.
     """
-    ids_MK = pad([row for _, some in agreed for row in some.ids_MK.tolist()], -1)
+    # Without a position, one row too many gives the rectangle a width.
+    ids_MK = pad([*(row for _, some in agreed for row in some.ids_MK.tolist()), [0]], -1)[:-1]
     teacher_MK = torch.full(ids_MK.shape, -torch.inf)
     position = 0
     for _, some in agreed:
@@ -104,13 +127,25 @@ def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> NextTokenTa
         places_M=torch.cat([first + some.places_M for first, some in agreed]),
         ids_MK=torch.where(ids_MK < 0, ids_MK[:, :1], ids_MK),
         teacher_MK=teacher_MK,
+        **_batch_spans([(first, some.spans) for first, some in agreed if some.spans is not None]),
     )
 
 
+def _batch_spans(spans: Sequence[tuple[int, AgreedSpans]]) -> dict[str, Tensor]:
+    """The spans of several rows, whose first tokens have these indices among the pass's N."""
+    rows = [[first + place for place in row if place >= 0] for first, some in spans for row in some.places_WJ.tolist()]
+    return {
+        "span_places_WJ": pad([*rows, [0]], -1)[:-1],
+        "span_teacher_W": torch.cat([torch.zeros(0), *(some.log_probs_W for _, some in spans)]),
+    }
+
+
 def next_token_pair(
-    logits_NV: Tensor, targets: NextTokenTargets, temperature: float, share: float | Tensor
+    logits_NV: Tensor, targets_N: Tensor, targets: NextTokenTargets, temperature: float, share: float | Tensor
 ) -> NextTokenPair:
     """The student's log-probabilities beside the teacher's.
+
+    A span is a position more, with one token: itself. All else there is what does not begin with its characters.
 
     The student's probability of all other tokens is summed up from its logits, not taken as 1 minus the rest: a small
     probability would be lost in rounding, and its gradient with it. This holds one copy of the M × V logits until the
@@ -118,6 +153,7 @@ def next_token_pair(
 
     Args:
         logits_NV: the student's logits, in float32.
+        targets_N: the tokens that follow, as the cross-entropy has them.
         targets: the teacher's side.
         temperature: τ of the student's distribution.
         share: number of these positions over that of the optimiser step.
@@ -126,9 +162,41 @@ def next_token_pair(
     all_M = logits_MV.logsumexp(1)
     kept_MK = logits_MV.gather(1, targets.ids_MK)
     rest_M = logits_MV.scatter(1, targets.ids_MK, _NOTHING).logsumexp(1)
-    return NextTokenPair(
+    pair = NextTokenPair(
         teacher_MK=targets.teacher_MK,
         student_MK=kept_MK - all_M[:, None],
         student_rest_M=(rest_M - all_M).clamp_min(_LEAST),
         share=share,
+    )
+    return _add_spans(pair, logits_NV, targets_N, targets, temperature) if len(targets.span_teacher_W) else pair
+
+
+def _add_spans(
+    pair: NextTokenPair, logits_NV: Tensor, targets_N: Tensor, targets: NextTokenTargets, temperature: float
+) -> NextTokenPair:
+    """The pair with a row for each span: its log-probability, and that of all that begins otherwise.
+
+    With p_j the probability of a span's j-th token, the span has P = Π_j p_j, and all else
+    1 − P = Σ_j (Π_{i<j} p_i) · (1 − p_j), in which 1 − p_j is summed up from the logits as for a position.
+    """
+    real_WJ = targets.span_places_WJ >= 0
+    # Padding is read as the first token and masked below: to choose the real ones would force a device sync.
+    places_U = targets.span_places_WJ.clamp_min(0).flatten()
+    logits_UV = logits_NV.index_select(0, places_U) / temperature
+    ids_U1 = targets_N.index_select(0, places_U)[:, None]
+    all_U = logits_UV.logsumexp(1)
+    own_U = logits_UV.gather(1, ids_U1).squeeze(1) - all_U
+    others_U = (logits_UV.scatter(1, ids_U1, _NOTHING).logsumexp(1) - all_U).clamp_min(_LEAST)
+    own_WJ = own_U.view_as(real_WJ).masked_fill(~real_WJ, 0.0)
+    others_WJ = others_U.view_as(real_WJ).masked_fill(~real_WJ, _NOTHING)
+    before_WJ = own_WJ.cumsum(1) - own_WJ
+    student_W, rest_W = own_WJ.sum(1), (before_WJ + others_WJ).logsumexp(1)
+    columns = pair.teacher_MK.shape[1] - 1
+    return NextTokenPair(
+        teacher_MK=torch.cat(
+            [pair.teacher_MK, pad_columns(targets.span_teacher_W[:, None], (0, columns), value=-torch.inf)]
+        ),
+        student_MK=torch.cat([pair.student_MK, pad_columns(student_W[:, None], (0, columns))]),
+        student_rest_M=torch.cat([pair.student_rest_M, rest_W]),
+        share=pair.share,
     )

@@ -52,6 +52,7 @@ def train_student(
     max_new_tokens: int = 64,
     card: Callable[[], str] | None = None,
     notes: Mapping[str, int] | None = None,
+    compared_tokens: Mapping[str, Mapping[str, int]] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -74,14 +75,15 @@ def train_student(
         max_new_tokens: goes into the saved generation settings.
         card: returns the model card.
         notes: counts of examples with reasons, for the metrics.
+        compared_tokens: how many tokens of the rationales are compared with the teacher's, by kind, for the metrics.
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
 
     Returns:
         The metrics: steps, seconds of this session, the peak memory of this process (on a GPU, of its tensors),
-        examples, training tokens, forward passes a batch and the share of padding in them, the checkpoint that it
-        resumed from, the best one, the terms' weights, the step at which the router collapsed, and the Trainer's log
-        (null for a number that is not finite).
+        examples, training tokens, compared tokens, forward passes a batch and the share of padding in them, the
+        checkpoint that it resumed from, the best one, the terms' weights, the step at which the router collapsed, and
+        the Trainer's log (null for a number that is not finite).
 
     Raises:
         InputError: there is no example, or no validation to select the best student by, or the examples are of
@@ -132,6 +134,7 @@ def train_student(
         "examples": len(examples),
         "tokens": _tokens(examples, trainer, training),
         "notes": dict(notes or {}),
+        "compared_tokens": dict(compared_tokens or {}),
         "passes": len(trainer.method.terms.tasks) if trainer.passes.separate else 1,
         "padding": round(trainer.passes.padding, 4),
         "resumed_from": None if checkpoint is None else checkpoint.folder.name,
@@ -248,7 +251,7 @@ def _require_inputs(
         )
     if terms.next_tokens is not None and all(example.agreed is None for example in examples):
         raise InputError(
-            f"Expected the teacher's next tokens for {method.name} where both tokenizers agree; no example has any"
+            f"Expected the teacher's next tokens for {method.name} that both tokenizers have; no example has any"
             f"{counted}. It would be trained as if it did not read them; run `molsaki attend`, or look at the counts."
         )
     if training.select == "best" and (not validation or (training.best_by == "accuracy" and validate is None)):
@@ -326,6 +329,9 @@ def _hash_examples(examples: Sequence[Example]) -> str:
         if example.agreed is not None:
             weights = example.agreed.log_probs_MK.exp().sum().item()
             parts.append(f"{example.agreed.places_M.tolist()} {example.agreed.ids_MK.sum().item()} {weights:.6g}")
+            if example.agreed.spans is not None:
+                spans = example.agreed.spans
+                parts.append(f"{spans.places_WJ.tolist()} {spans.log_probs_W.sum().item():.6g}")
     return hash_text(*parts)
 
 
