@@ -68,6 +68,23 @@ COMMANDS = {
         "Measure the cost of reading attention on this machine, as ratios to a step without it.",
         {"--reading", "--repeats", "--way", "--out", "-o", "--help"},
     ),
+    "signals": ("Export a teacher's signals, share them and check them.", {"--help"}),
+    "signals export": (
+        "Export a run's signals to a folder that stands by itself. The run is not changed.",
+        {"--signal", "--rows", "--hashes", "--mixed", "--half", "--licence", "--models", "--help"},
+    ),
+    "signals verify": (
+        "Open every file of exported signals, and check every row and number.",
+        {"--tokenizer", "--help"},
+    ),
+    "signals push": (
+        "Upload exported signals to the Hugging Face hub, after every file was checked.",
+        {"--private", "--help"},
+    ),
+    "signals pull": (
+        "Download exported signals from the Hugging Face hub, and check every file.",
+        {"--help"},
+    ),
     "recipes": ("List, show and check recipes.", {"--help"}),
     "recipes list": ("List the recipes that ship with molsaki.", {"--help"}),
     "recipes show": ("Print the file of a recipe.", {"--help"}),
@@ -93,7 +110,7 @@ def test_help_has_the_summary_and_the_options_of_a_command(command: str) -> None
 
 
 def test_every_command_is_pinned_here() -> None:
-    listed = {f"{group} {name}".strip() for group in ("", "recipes") for name in _listed(help_of(group))}
+    listed = {f"{group} {name}".strip() for group in ("", "recipes", "signals") for name in _listed(help_of(group))}
     assert listed | {""} == set(COMMANDS)
 
 

@@ -133,7 +133,7 @@ def test_every_molsaki_command_exists_with_its_options() -> None:
     assert len(lines) > 20
     for line in lines:
         words = shlex.split(line.replace("…", ""), comments=True)[1:]
-        depth = 2 if words[0] == "recipes" and len(words) > 1 else 1
+        depth = 2 if words[0] in ("recipes", "signals") and len(words) > 1 else 1
         options = set(re.findall(r"--?[a-z]+(?:-[a-z]+)*", invoke(shlex.join(["molsaki", *words[:depth], "--help"]))))
         assert {word for word in words[depth:] if word.startswith("-")} <= options, line
 

@@ -17,6 +17,9 @@ from molsaki.methods import METHODS
 from molsaki.records import Problem
 from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS
+from molsaki.stages.check import open_workspace, prepare_values
+from molsaki.stages.generate import own_rationales
+from molsaki.stages.signals import make_signal, signal_rules
 from molsaki.store.attention_rows import attention_schema, pack_attention
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.signal_writer import SignalWriter
@@ -157,3 +160,35 @@ def train(output: Path, examples, *, model="gpt2", name="molsaki", settings=None
         **{"show_progress": False, **arguments},
     )
     return student, metrics
+
+
+def make_run(folder: Path, problems, layers: int = 3) -> Path:
+    """A run directory with problems, their rationales and random attention, as its stages would have left it."""
+    values = {
+        "name": "small",
+        "data": {
+            "task": "pens",
+            "train": {"source": "pocket-math", "split": "train"},
+            "tests": {"test": {"source": "pocket-math", "split": "test"}},
+        },
+        "teacher": {"reader": {"name": "pocket:teacher"}},
+        "rationales": {"source": "dataset"},
+        "student": {"name": "pocket:student"},
+        "methods": ["molsaki"],
+    }
+    workspace = open_workspace(prepare_values(values), folder)
+    workspace.write_problems("train", problems)
+    workspace.run.finish_stage("data", {"train": {"kept": len(problems)}})
+    own_rationales(problems, workspace.rationale_log)
+    workspace.run.finish_stage("generate", {"problems": len(problems), "kept": len(problems)})
+    signal = make_signal(workspace, "steps")
+    generator = torch.Generator().manual_seed(7)
+    rules = signal_rules(workspace, signal)
+    with SignalWriter(folder / signal.folder, rules, attention_schema(layers)) as writer:
+        for text in make_texts(problems).values():
+            spans = text.spans()
+            attention = torch.rand(layers, spans.n_steps, spans.n_keys, generator=generator)
+            writer.add(text.id, text.text_hash, pack_attention(attention, [20] * spans.n_steps))
+    entry = {"title": signal.title, "row": "", "read": len(problems), "kept": len(problems), "fingerprint": rules}
+    workspace.run.finish_stage("attend", {"signals": {"steps": entry}})
+    return folder

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from molsaki._version import __version__
-from molsaki.cli import bench, doctor, import_, look, recipes, report, stages, study
+from molsaki.cli import bench, doctor, import_, look, recipes, report, signals, stages, study
 from molsaki.cli.options import with_models
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 recipes_app = typer.Typer(help="List, show and check recipes.", no_args_is_help=True, rich_markup_mode=None)
+signals_app = typer.Typer(
+    help="Export a teacher's signals, share them and check them.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def _print_version(requested: bool) -> None:
@@ -53,6 +56,9 @@ app.add_typer(recipes_app, name="recipes")
 recipes_app.command("list")(recipes.list_recipes)
 recipes_app.command("show")(recipes.show_recipe)
 recipes_app.command("check")(recipes.check_recipe)
+app.add_typer(signals_app, name="signals")
+for command in (signals.export, signals.verify, signals.push, signals.pull):
+    signals_app.command()(command)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from molsaki.records import hash_json, hash_text
-from molsaki.spans.find import SPAN_RULES, Keys
+from molsaki.spans.find import SPAN_RULES, Keys, Spans, find_spans
 from molsaki.spans.steps import StepRule
 
 
@@ -43,3 +43,7 @@ class Text:
             rule = self.keys if isinstance(self.keys, str) else list(self.keys)
         steps = () if self.steps == "sentences" else (self.steps,)
         return hash_text(self.question, self.rationale, hash_json(rule), SPAN_RULES, *steps)
+
+    def spans(self) -> Spans:
+        """Its steps and keys; see `find_spans`."""
+        return find_spans(self.question, self.rationale, self.keys, self.steps)

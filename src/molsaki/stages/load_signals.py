@@ -1,16 +1,29 @@
-"""A run's signals for a training loop of your own."""
+"""A teacher's signals for a training loop of your own: of a run, or exported by somebody else."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from molsaki.errors import ArtefactError
+from molsaki.records import RowReport
+from molsaki.spans.text import Text
+from molsaki.spans.views import STEPS, VIEWS
 from molsaki.stages.signals import open_store
+from molsaki.stages.signals_hub import find_signals
 from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.store import attention_rows
+from molsaki.store.exported_files import MANIFEST
+from molsaki.store.exported_rows import CHANGED, NO_SIGNAL, OTHER_SIZES, Export, ExportedRow
+from molsaki.store.signal_reader import SignalStore
 from molsaki.training.loop import Signals
 
+NOT_BROUGHT = "no text with its hash was brought"
+NOT_EXPORTED = "a text that was brought, whose hash no row has"
 
-def load_signals(run: str | Path) -> Signals:
-    """Open the teacher's stepwise attention of a run, with the texts that it was read on.
+
+def load_signals(source: str | Path, texts: Iterable[Text] | None = None) -> Signals:
+    """Open a teacher's stepwise attention, with the texts that it was read on.
 
     Example:
         >>> import molsaki
@@ -20,12 +33,87 @@ def load_signals(run: str | Path) -> Signals:
         (True, 4)
 
     Args:
-        run: a run directory in which `molsaki attend` (or `molsaki run`) has read steps and keys.
+        source: a run directory in which `molsaki attend` (or `molsaki run`) has read steps and keys; a folder of
+            `molsaki signals export`; or `owner/name[@revision]`, the name of such an export on the Hugging Face hub.
+        texts: your texts, for an export that has only hashes. They are joined by the hash of question, rationale,
+            keys and span rules.
+
+    Returns:
+        The rows that can be used. `report` counts the others, with reasons: a changed text, other span rules.
 
     Raises:
-        ArtefactError: the attention was read with other settings than the run's recipe has, or is damaged.
-        DataError: there is no run, or its teacher was not read.
+        ArtefactError: the attention was read with other settings than the run's recipe has, or is damaged; an
+            export's files are missing or malformed, or none of its rows can be used.
+        DataError: there is no such folder, or the run's teacher was not read.
+        InputError: the export has only hashes, and no texts were brought.
     """
-    workspace = Workspace.open(Path(run))
-    _, texts = workspace.read_texts(TRAIN)
-    return Signals(texts, open_store(workspace, "steps"))
+    folder = find_signals(str(source))
+    if not (folder / MANIFEST).is_file():
+        workspace = Workspace.open(folder)
+        problems, found = workspace.read_texts(TRAIN)
+        return Signals(found, open_store(workspace, STEPS.name), {one.id: one for one in problems})
+    export, report = Export(folder), RowReport()
+    store = export.store(STEPS.name)
+    rows = usable_rows(export, STEPS.name, store, texts, report)
+    require_rows(export, report)
+    problems_by_id = {row.id: row.problem for row, _ in rows if row.problem is not None}
+    return Signals({row.id: text for row, text in rows}, store, problems_by_id, report)
+
+
+def usable_rows(
+    export: Export, name: str, store: SignalStore, texts: Iterable[Text] | None, report: RowReport
+) -> list[tuple[ExportedRow, Text]]:
+    """The rows of one signal of an export that were read on their text as it is now, with that text.
+
+    No tensor is read. A brought text gets the id of its row.
+
+    Args:
+        export: the export.
+        name: the name of the signal.
+        store: its store.
+        texts: the texts to join by their hash; None for the export's own.
+        report: counts the rows, with the reasons of those that cannot be used.
+
+    Raises:
+        InputError: there are no texts.
+    """
+    brought = None if texts is None else {text.text_hash: text for text in texts}
+    hashes = store.text_hashes()
+    usable = []
+    for row in export.rows.values():
+        text = export.text_of(row) if brought is None else brought.pop(row.text_hash, None)
+        if text is None:
+            report.skip(row.id, NOT_BROUGHT)
+        elif reason := export.refusal(row, text) or _refusal(store, hashes, name, row, text):
+            report.skip(row.id, reason)
+        else:
+            report.keep()
+            usable.append((row, Text(row.id, text.question, text.rationale, text.keys, text.steps)))
+    for _ in brought or ():
+        report.note(NOT_EXPORTED)
+    return usable
+
+
+def _refusal(store: SignalStore, hashes: dict[str, str], name: str, row: ExportedRow, text: Text) -> str:
+    """Why a row of a store cannot be used with a text; empty if it can."""
+    if row.id not in hashes:
+        return NO_SIGNAL
+    if hashes[row.id] != row.text_hash:
+        return CHANGED
+    return "" if name not in VIEWS or sizes_fit(store.sizes(row.id), name, text) else OTHER_SIZES
+
+
+def sizes_fit(sizes: dict[str, int], name: str, text: Text) -> bool:
+    """Whether a row of attention has the numbers of steps and keys of its text, in the view of its store."""
+    spans = VIEWS[name].spans(text.question, text.rationale, text.keys, text.steps)
+    found: Sequence[int | None] = (sizes.get(attention_rows.STEPS), sizes.get(attention_rows.KEYS))
+    return tuple(found) == (spans.n_steps, spans.n_keys)
+
+
+def require_rows(export: Export, report: RowReport) -> None:
+    """Raise `ArtefactError` if no row can be used."""
+    if not report.kept:
+        raise ArtefactError(
+            f"Expected rows that can be used in the exported signals {export.folder}; there is none of {report.read}: "
+            f"{dict(report.skipped)}. Use the version of molsaki that exported them, or export them again."
+        )

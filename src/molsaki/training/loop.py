@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ from molsaki.encoding.padding import pad
 from molsaki.errors import InputError
 from molsaki.methods.base import AttentionChoice
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
-from molsaki.records import RowReport
+from molsaki.records import Problem, RowReport
 from molsaki.spans.align import align_spans
 from molsaki.spans.text import Text
 from molsaki.store.attention_rows import ATTENTION
@@ -53,10 +53,14 @@ class Signals:
     Attributes:
         texts: question and rationale by row id.
         attention: the attention of the same rows, on disk; a row is read when a batch needs it.
+        problems: the questions with their answers and labels, by row id; empty for an export that has only hashes.
+        report: counts of the rows of an export, with the reasons of those that cannot be used.
     """
 
     texts: Mapping[str, Text]
     attention: SignalStore
+    problems: Mapping[str, Problem] = field(default_factory=dict)
+    report: RowReport = field(default_factory=RowReport)
 
     @property
     def teacher_layers(self) -> int:

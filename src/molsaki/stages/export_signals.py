@@ -1,0 +1,239 @@
+"""A run's signals as a folder that stands by itself, for others to train from without the teacher.
+
+README.md                a dataset card
+signals.json             the teacher, its prompt, the rules for steps and keys
+rows.jsonl               question, rationale and label (or their hashes), and the spans of steps and keys
+attention/<signal>/      the teacher's attention in one view, or its next tokens
+tokenizer/               the teacher's tokenizer, if next tokens are there
+files.json               size and SHA-256 of every file
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from molsaki.encoding.encode import tokenizer_hash
+from molsaki.errors import ArtefactError
+from molsaki.models.load import load_tokenizer
+from molsaki.records import RowReport
+from molsaki.spans.align import Alignment
+from molsaki.spans.find import SPAN_RULES
+from molsaki.spans.views import VIEWS
+from molsaki.stages.signals import NEXT_TOKENS, open_store, read_so_far, reader_of
+from molsaki.stages.signals_card import signals_card
+from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.store.attention_rows import ATTENTION, attention_row, attention_schema, pack_attention
+from molsaki.store.exported_files import CARD, MANIFEST, ROWS, STORES, TOKENIZER, list_files, write_file_list
+from molsaki.store.exported_rows import NO_SIGNAL, ExportedRow, ExportManifest, KeysRule, write_rows
+from molsaki.store.fingerprints import versions
+from molsaki.store.locks import LOCK_NAME
+from molsaki.store.signal_reader import SignalStore
+from molsaki.store.signal_writer import SignalWriter
+from molsaki.store.whole_files import refuse_write, write_json, write_whole
+from molsaki.teacher.read_attention import AttentionSignal, LayerMix
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NOT_ASKED_FOR = "beyond the number of rows asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportForm:
+    """What an export holds.
+
+    Attributes:
+        signals: the names of the signals; empty for all that the run has read.
+        rows: at most this many rows, the first ones; None for all.
+        hashed: leave the texts out, and keep their hashes.
+        mixed: store the teacher's layers as their mixture (Eq. 4), with the settings of the recipe's `attention`.
+        half: store attention in float16.
+        licence: the licence of the card, as the hub names it.
+    """
+
+    signals: tuple[str, ...] = ()
+    rows: int | None = None
+    hashed: bool = False
+    mixed: bool = False
+    half: bool = False
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was exported.
+
+    Attributes:
+        rows: counts of the run's rows, with the reasons of those that were left out.
+        signals: the names of the signals.
+        bytes: the size of all files.
+        seconds: how long it took.
+    """
+
+    rows: RowReport
+    signals: tuple[str, ...]
+    bytes: int
+    seconds: float
+
+
+def export_signals(run: Path, folder: Path, form: ExportForm) -> ExportReport:
+    """Export a run's signals. Nothing of the run is changed.
+
+    Args:
+        run: a run directory in which the teacher was read.
+        folder: a missing or empty folder.
+        form: what to export.
+
+    Raises:
+        ArtefactError: the folder is not empty, the run lacks a signal, or no row is left.
+        StageError: the folder cannot be written.
+    """
+    began = time.perf_counter()
+    workspace = Workspace.open(run)
+    names = form.signals or tuple(read_so_far(workspace))
+    stores = {name: open_store(workspace, name) for name in names}
+    if not stores:
+        raise ArtefactError(
+            f"Expected a run whose teacher was read; nothing was read in {run}. There is nothing to export; run "
+            "`molsaki attend` with its recipe and directory first."
+        )
+    _make_folder(folder)
+    report = RowReport()
+    rows = _rows(workspace, stores, form, report)
+    if not rows:
+        raise ArtefactError(
+            f"Expected rows that the teacher was read on in {run}; there is none: {dict(report.skipped)}. Nothing was "
+            "exported; run `molsaki attend` with its recipe and directory first."
+        )
+    for name, store in stores.items():
+        _copy_store(workspace, name, store, rows, folder / STORES / name, form)
+    if NEXT_TOKENS in stores:
+        _save_tokenizer(workspace, stores[NEXT_TOKENS], folder / TOKENIZER)
+    manifest = _manifest(workspace, stores, rows, form, report)
+    write_whole(folder / ROWS, write_rows(rows))
+    write_json(folder / MANIFEST, manifest.to_dict())
+    write_whole(folder / CARD, signals_card(manifest, _layers(folder, names), form.licence))
+    write_file_list(folder)
+    size = sum(list_files(folder)[0].values())
+    return ExportReport(report, tuple(names), size, time.perf_counter() - began)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = sorted(entry.name for entry in folder.iterdir())
+    except (OSError, ValueError) as error:
+        refuse_write(folder, error, "Nothing was exported.")
+    if there:
+        raise ArtefactError(
+            f"Expected an empty or missing folder for exported signals; {folder} has {there[:5]}. Nothing was written; "
+            "choose another folder."
+        )
+
+
+def _rows(
+    workspace: Workspace, stores: Mapping[str, SignalStore], form: ExportForm, report: RowReport
+) -> list[ExportedRow]:
+    """The rows that every signal has."""
+    problems, texts = workspace.read_texts(TRAIN)
+    rows: list[ExportedRow] = []
+    for problem in problems:
+        text = texts[problem.id]
+        if any(problem.id not in store for store in stores.values()):
+            report.skip(problem.id, NO_SIGNAL)
+        elif form.rows is not None and len(rows) >= form.rows:
+            report.skip(problem.id, NOT_ASKED_FOR)
+        else:
+            report.keep()
+            rows.append(ExportedRow.of(problem, text, hashed=form.hashed))
+    return rows
+
+
+def _copy_store(
+    workspace: Workspace, name: str, store: SignalStore, rows: Sequence[ExportedRow], folder: Path, form: ExportForm
+) -> None:
+    """Copy the rows of one signal into a store of the export, with mixed layers or half precision if asked for."""
+    settings = workspace.recipe.attention
+    mix = LayerMix(settings.temperature, settings.layer_change == "mean") if form.mixed else None
+    fingerprint, schema = dict(store.fingerprint), store.schema
+    changed = name in VIEWS and (form.half or (mix is not None and settings.layers != "mixed"))
+    if changed:
+        layers, dtype = schema[ATTENTION].shape[0], "float16" if form.half else schema[ATTENTION].dtype
+        assert isinstance(layers, int)
+        if mix is not None:
+            fingerprint |= AttentionSignal(VIEWS[name], workspace.recipe.keys, dtype, mix).rules()
+        schema = attention_schema(layers if mix is None else 1, dtype)
+    with SignalWriter(folder, fingerprint, schema) as writer:
+        for row in rows:
+            tensors = _attention(store, row, mix) if changed else store.get(row.id, row.text_hash)
+            writer.add(row.id, row.text_hash, tensors)
+            if writer.is_due:
+                writer.flush()
+    (folder / LOCK_NAME).unlink(missing_ok=True)
+
+
+def _attention(store: SignalStore, row: ExportedRow, mix: LayerMix | None) -> dict[str, Tensor]:
+    found = attention_row(store, row.id, row.text_hash)
+    attention_LSK = found.attention_LSK
+    if mix is not None:
+        sizes = attention_LSK.shape[1:]
+        tokens = Alignment((), (), sizes[0], sizes[1], found.missing_steps, found.missing_keys)
+        attention_LSK = mix.mix(attention_LSK, tokens)
+    return pack_attention(attention_LSK, found.step_tokens, found.missing_steps, found.missing_keys)
+
+
+def _save_tokenizer(workspace: Workspace, store: SignalStore, folder: Path) -> None:
+    """Next tokens are ids of the teacher's vocabulary, so they need its tokenizer."""
+    tokenizer = load_tokenizer(workspace.recipe, reader_of(workspace))
+    if tokenizer_hash(tokenizer) != store.fingerprint.get("tokenizer"):
+        raise ArtefactError(
+            f"Expected the tokenizer that the next tokens of {workspace.run.folder} were read with; the teacher "
+            f"{reader_of(workspace).name!r} has another one now. Export without next tokens (--signal), or read them "
+            "again."
+        )
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+def _manifest(
+    workspace: Workspace,
+    stores: Mapping[str, SignalStore],
+    rows: Sequence[ExportedRow],
+    form: ExportForm,
+    report: RowReport,
+) -> ExportManifest:
+    recipe, found = workspace.recipe, next(iter(stores.values())).fingerprint
+    keys: KeysRule = "numbers" if recipe.keys == "numbers" else "keywords"
+    parts = {"name": "teacher", "revision": "revision", "weights": "weights", "precision": "precision"}
+    return ExportManifest(
+        task=recipe.data.task,
+        rows=len(rows),
+        hashed=form.hashed,
+        keys=keys,
+        steps=recipe.rationales.steps,
+        span_rules=SPAN_RULES,
+        teacher={name: found.get(part, "none") for name, part in {**parts, "tokenizer": "tokenizer"}.items()},
+        prompt=str(workspace.template("teacher")),
+        prompt_as_read=found.get("prompt as read", "none"),
+        left_out=dict(report.skipped),
+        versions=versions(),
+    )
+
+
+def _layers(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """What each signal of an export stores, in words."""
+    found = {}
+    for name in names:
+        store = SignalStore(folder / STORES / name)
+        layers = store.fingerprint.get("layers", "")
+        if layers == "all":
+            layers = f"all {store.schema[ATTENTION].shape[0]} layers"
+        found[name] = f"{layers}, {store.schema[ATTENTION].dtype}" if name in VIEWS else "the likeliest next tokens"
+    return found

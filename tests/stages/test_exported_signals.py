@@ -1,0 +1,359 @@
+"""Exported signals: they stand by themselves, what was changed is found, and what is hostile is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Shown, molsaki, recipe, run
+from small_world import make_tokenizer
+
+import molsaki as package
+from molsaki.data.pocket import TEACHER
+from molsaki.errors import ArtefactError, InputError
+from molsaki.models.load import tokenizer_at
+from molsaki.spans.align import Alignment
+from molsaki.spans.text import Text
+from molsaki.stages.export_signals import ExportForm, export_signals
+from molsaki.stages.load_signals import NOT_BROUGHT, NOT_EXPORTED
+from molsaki.stages.signals_card import read_card, signals_card
+from molsaki.stages.verify_signals import OTHER_TOKENS, verify_signals
+from molsaki.store import exported_files
+from molsaki.store.attention_rows import attention_row
+from molsaki.store.exported_files import write_file_list
+from molsaki.store.exported_rows import CHANGED, OTHER_RULES, OTHER_SPANS, Export
+from molsaki.teacher.read_attention import LayerMix
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose teacher was read: steps and keys, and next tokens."""
+    folder = tmp_path_factory.mktemp("read")
+    path = recipe(folder, "methods=[molsaki, logits]", "baseline=null")
+    for command in ("generate", "attend"):
+        shown = run(path, folder / "run", command=command)
+        assert shown.code == 0, shown.error
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(read: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "all"
+    export_signals(read, folder, ExportForm())
+    return folder
+
+
+@pytest.fixture
+def spoilt(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the export, to spoil."""
+    return shutil.copytree(exported, tmp_path / "copy")
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Change the rows as somebody would who also mends the list of files."""
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_file_list(folder)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+# ---- an export stands by itself ----
+
+
+def test_an_export_has_what_the_run_has(read: Path, exported: Path) -> None:
+    ours, theirs = package.load_signals(read), package.load_signals(exported)
+    assert theirs.texts == ours.texts
+    assert len(theirs) == theirs.report.kept > 3
+    for row_id, text in theirs.texts.items():
+        assert theirs.problems[row_id].label == ours.problems[row_id].label
+        assert theirs.problems[row_id].rationale == text.rationale
+        one, other = (attention_row(signals.attention, row_id, text.text_hash) for signals in (ours, theirs))
+        assert torch.equal(one.attention_LSK, other.attention_LSK)
+    assert verify_signals(exported, tokenizer_at(str(TEACHER))).ok
+
+
+def test_the_manifest_names_teacher_prompt_and_rules(read: Path, exported: Path) -> None:
+    manifest = Export(exported).manifest
+    stored = package.load_signals(read).attention.fingerprint
+    assert manifest.teacher == {
+        "name": "pocket:teacher",
+        **{name: stored[name] for name in ("revision", "weights", "precision", "tokenizer")},
+    }
+    assert manifest.prompt == stored["prompt"]
+    assert (manifest.keys, manifest.steps, manifest.span_rules, manifest.hashed) == ("numbers", "sentences", "1", False)
+
+
+def test_spans_are_characters_of_the_texts(exported: Path) -> None:
+    for row in rows_of(exported):
+        keys = [row[name][start:end] for name, start, end in row["keys"]]
+        assert keys
+        assert all(re.fullmatch(r"[\d.,]+", key) for key in keys)
+        assert row["steps"][0][0] == "question"
+
+
+def test_mixed_layers_are_those_of_equation_4_and_halves_are_close(read: Path, tmp_path: Path) -> None:
+    whole = package.load_signals(read)
+    export_signals(read, tmp_path / "mixed", ExportForm(signals=("steps",), mixed=True))
+    export_signals(read, tmp_path / "half", ExportForm(signals=("steps",), half=True))
+    mixed, half = package.load_signals(tmp_path / "mixed"), package.load_signals(tmp_path / "half")
+    assert (mixed.teacher_layers, half.teacher_layers) == (1, whole.teacher_layers)
+    for row_id, text in whole.texts.items():
+        row, *others = (attention_row(one.attention, row_id, text.text_hash) for one in (whole, mixed, half))
+        _, steps, keys = row.attention_LSK.shape
+        expected = LayerMix(0.1).mix(row.attention_LSK, Alignment((), (), steps, keys))
+        torch.testing.assert_close(others[0].attention_LSK, expected)
+        torch.testing.assert_close(others[1].attention_LSK, row.attention_LSK, rtol=1e-3, atol=1e-6)
+    assert all(verify_signals(tmp_path / name).ok for name in ("mixed", "half"))
+
+
+def test_rows_that_are_not_exported_are_counted(read: Path, tmp_path: Path) -> None:
+    report = export_signals(read, tmp_path / "few", ExportForm(signals=("steps",), rows=2))
+    assert report.rows.kept == 2
+    assert sum(report.rows.skipped.values()) == len(package.load_signals(read)) - 2
+    assert Export(tmp_path / "few").manifest.left_out == dict(report.rows.skipped)
+
+
+def test_a_folder_with_files_is_left_alone(read: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(ArtefactError, match="empty"):
+        export_signals(read, tmp_path, ExportForm())
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_the_hub_reads_the_card(exported: Path) -> None:
+    card = read_card((exported / "README.md").read_text(encoding="utf-8"))
+    assert card.data.license == "unknown"
+    assert card.data.configs == [{"config_name": "rows", "data_files": "rows.jsonl"}]
+
+
+def test_a_hostile_name_stays_inside_its_place_on_the_card(exported: Path) -> None:
+    manifest = Export(exported).manifest
+    name = "a\n---\nlicense: mit\n# |x|`<b>"
+    hostile = replace(manifest, task=name, teacher={**manifest.teacher, "name": name}, prompt="```\n# no")
+    text = signals_card(hostile, {"steps": name}, "cc-by-4.0")
+    card = read_card(text)
+    assert card.data.license == "cc-by-4.0"
+    assert [line for line in text.splitlines() if line.startswith("# ")] == [
+        "# Where a teacher looks: a --- license: mit # ¦x¦'<b>"
+    ]
+    assert text.count("\n```\n") == 2
+
+
+# ---- hashes in place of texts ----
+
+
+def test_with_hashes_no_text_leaves_and_the_users_texts_are_joined(read: Path, tmp_path: Path) -> None:
+    export_signals(read, tmp_path / "hashed", ExportForm(signals=("steps",), hashed=True))
+    whole = package.load_signals(read)
+    content = b"".join(path.read_bytes() for path in (tmp_path / "hashed").rglob("*") if path.is_file())
+    for row_id, text in whole.texts.items():
+        for secret in (text.question, text.rationale, whole.problems[row_id].label):
+            assert json.dumps(secret).encode() not in content
+            assert secret.encode() not in content
+    assert verify_signals(tmp_path / "hashed").ok
+    with pytest.raises(InputError, match="only their hashes"):
+        package.load_signals(tmp_path / "hashed")
+    mine = [Text(f"mine-{i}", text.question, text.rationale, "numbers") for i, text in enumerate(whole.texts.values())]
+    other = Text("x", "Who has 3 pens?", "Tom has 3.", "numbers")
+    joined = package.load_signals(tmp_path / "hashed", [*mine[1:], other])
+    assert (joined.report.kept, joined.report.skipped) == (len(mine) - 1, {NOT_BROUGHT: 1})
+    assert joined.report.notes == {NOT_EXPORTED: 1}
+    assert [text.question for text in joined.texts.values()] == [text.question for text in mine[1:]]
+    assert all(row_id in joined.attention for row_id in joined.texts)
+
+
+# ---- what was changed is found ----
+
+
+@pytest.mark.parametrize("pattern", ["**/*.safetensors", "**/shard-*.jsonl", "rows.jsonl", "README.md", "signals.json"])
+def test_a_flipped_bit_is_found(spoilt: Path, pattern: str) -> None:
+    path = sorted(spoilt.glob(pattern))[0]
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    found = verify_signals(spoilt)
+    assert not found.ok
+    assert [problem for problem in found.problems if problem.startswith(path.relative_to(spoilt).as_posix())]
+
+
+def test_a_damaged_row_is_not_given_out(spoilt: Path) -> None:
+    path = next(spoilt.glob("attention/steps/*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    signals = package.load_signals(spoilt)
+    damaged = 0
+    for text in signals.texts.values():
+        try:
+            signals.attention.get(text.id, text.text_hash)
+        except ArtefactError:
+            damaged += 1
+    assert damaged == 1
+    assert len([problem for problem in verify_signals(spoilt).stores["steps"].problems if "row" in problem]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda row: row.update(question=row["question"] + " Now?"), CHANGED),
+        (lambda row: row.update(rationale=row["rationale"].replace(" ", "  ", 1)), CHANGED),
+        (lambda row: row.update(keys=row["keys"][1:]), OTHER_SPANS),
+        (lambda row: row.update(question="?"), CHANGED),
+    ],
+)
+def test_a_changed_row_is_refused_alone(spoilt: Path, change: Any, reason: str) -> None:
+    rows = rows_of(spoilt)
+    for row in rows[:2]:
+        change(row)
+    write_rows(spoilt, rows)
+    signals = package.load_signals(spoilt)
+    assert (signals.report.kept, signals.report.skipped) == (len(rows) - 2, {reason: 2})
+    assert not {row["id"] for row in rows[:2]} & signals.texts.keys()
+    found = verify_signals(spoilt)
+    assert not found.ok
+    assert found.rows["steps"].skipped == {reason: 2}
+
+
+def test_rows_of_other_span_rules_are_refused_with_that_reason(spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("molsaki.spans.text.SPAN_RULES", "2")
+    monkeypatch.setattr("molsaki.store.exported_rows.SPAN_RULES", "2")
+    with pytest.raises(ArtefactError, match=re.escape(OTHER_RULES)):
+        package.load_signals(spoilt)
+
+
+def test_another_tokenizer_than_the_teachers_is_found_row_by_row(exported: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 4096
+    found = verify_signals(exported, tokenizer)
+    assert not found.ok
+    assert set(found.rows["steps"].skipped) == {OTHER_TOKENS}
+
+
+# ---- hostile folders ----
+
+
+def add_symlink(folder: Path) -> None:
+    (folder / "README.md").rename(folder.parent / "elsewhere.md")
+    (folder / "README.md").symlink_to(folder.parent / "elsewhere.md")
+
+
+def add_outside(folder: Path) -> None:
+    files = json.loads((folder / "files.json").read_text(encoding="utf-8"))["files"]
+    edit_json(folder / "files.json", files={**files, "attention/../../x.json": {"bytes": 1, "sha256": "0"}})
+
+
+def add_shard(folder: Path) -> None:
+    for name in ("jsonl", "safetensors"):
+        shutil.copy(folder / f"attention/steps/shard-00000.{name}", folder / f"attention/steps/shard-00009.{name}")
+
+
+def long_header(folder: Path) -> None:
+    path = folder / "attention/steps/shard-00000.safetensors"
+    path.write_bytes((1 << 40).to_bytes(8, "little") + path.read_bytes()[8:])
+    write_file_list(folder)
+
+
+def many_layers(folder: Path) -> None:
+    path = folder / "attention/steps/store.json"
+    tensors = json.loads(path.read_text(encoding="utf-8"))["tensors"]
+    tensors["attention"]["shape"][0] = 1 << 31
+    edit_json(path, tensors=tensors)
+    write_file_list(folder)
+
+
+def deep_row(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('{"a":' + "[" * 200_000 + "\n", encoding="utf-8")
+    write_file_list(folder)
+
+
+def repeated_row(folder: Path) -> None:
+    rows = rows_of(folder)
+    write_rows(folder, [*rows, rows[0]])
+
+
+def lone_surrogate(folder: Path) -> None:
+    rows = rows_of(folder)
+    rows[0]["question"] = "\ud800 1"
+    write_rows(folder, rows)
+
+
+def no_object(folder: Path) -> None:
+    (folder / "signals.json").write_text("[]", encoding="utf-8")
+
+
+def other_format(folder: Path) -> None:
+    edit_json(folder / "signals.json", format="molsaki signals 0")
+
+
+def odd_manifest(folder: Path) -> None:
+    edit_json(folder / "signals.json", keys="(a+)+$")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        add_symlink,
+        add_outside,
+        add_shard,
+        long_header,
+        many_layers,
+        deep_row,
+        repeated_row,
+        lone_surrogate,
+        no_object,
+        other_format,
+        odd_manifest,
+    ],
+)
+def test_a_hostile_folder_is_refused(spoilt: Path, spoil: Any) -> None:
+    spoil(spoilt)
+    with pytest.raises(ArtefactError):
+        package.load_signals(spoilt)
+    with contextlib.suppress(ArtefactError):
+        assert not verify_signals(spoilt).ok
+
+
+def test_a_file_that_is_too_large_is_not_read(spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = (spoilt / "rows.jsonl").stat().st_size
+    limits = [(re.compile(r"rows\.jsonl"), size - 1), (re.compile(r".*"), 1 << 30)]
+    monkeypatch.setattr(exported_files, "_LIMITS", limits)
+    with pytest.raises(ArtefactError, match=r"rows\.jsonl"):
+        package.load_signals(spoilt)
+
+
+def test_a_stranger_file_is_named_and_not_opened(spoilt: Path) -> None:
+    (spoilt / "evil.py").write_text("raise SystemExit", encoding="utf-8")
+    (spoilt / ".gitattributes").write_text("", encoding="utf-8")
+    assert len(package.load_signals(spoilt)) > 3
+    assert list(verify_signals(spoilt).problems) == ["'evil.py': is no file of an export, and is not opened"]
+
+
+# ---- the commands ----
+
+
+def test_the_commands_export_and_verify(read: Path, tmp_path: Path) -> None:
+    shown = molsaki("signals", "export", read, tmp_path / "out", "--signal", "steps", "--licence", "mit")
+    assert shown.code == 0, shown.error
+    assert "bytes a row" in shown.text
+    good: Shown = molsaki("signals", "verify", tmp_path / "out", "--tokenizer", "pocket:teacher")
+    assert good.code == 0, good.error
+    rows = rows_of(tmp_path / "out")
+    rows[0]["id"] = "\x1b[2J[red]"
+    write_rows(tmp_path / "out", rows)
+    bad = molsaki("signals", "verify", tmp_path / "out")
+    assert bad.code == 1
+    assert "\x1b" not in bad.out
+    assert molsaki("signals", "verify", tmp_path / "nothing").code == 2
