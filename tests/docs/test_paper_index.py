@@ -75,3 +75,11 @@ def test_recipe_settings_are_there_with_the_values_of_the_papers_recipes(name: s
 def test_every_setting_of_molsaki_has_its_place() -> None:
     named = {name.partition(": ")[2].partition(" =")[0] for name in METHOD_SETTINGS if name.startswith("molsaki: ")}
     assert named == set(METHODS["molsaki"].Settings.model_fields)
+
+
+def test_every_row_says_which_reading_it_is() -> None:
+    rows = [line.split(" | ") for line in PAGE.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row[0] not in ("| in the paper", "| ---")]
+    assert len(rows) > 50
+    assert {row[1] for row in rows} == {"both", "as run", "as written", "–"}
+    assert all(row[0].startswith("| not in the paper") for row in rows if row[1] == "–")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from commands import SMALL
 
-from molsaki.config.load import override, recipe_names
+from molsaki.config.load import override, parse_recipe, read_recipe, recipe_names
 from molsaki.config.recipe import Recipe
 from molsaki.config.tiny import TINY_GENERATED_ROWS, TINY_OVERRIDES
 from molsaki.errors import RecipeError
@@ -238,6 +238,25 @@ def test_every_shipped_study_has_valid_recipes(name: str, tiny: bool, request: p
             assert recipe.data.train.limit == (TINY_GENERATED_ROWS if few else max(study.sizes))
         published = {test for tests in study.published.get(own, {}).values() for test in tests}
         assert published <= {*recipe.data.tests, "mean of sets"}, "other sets are in no table"
+
+
+MAIN_TABLES = ("pocket-methods", "pocket-replication", "pocket-tuned", "smollm2-methods", "smollm2-svamp")
+
+
+@pytest.mark.parametrize("name", [name for name in study_names() if name.startswith("paper-") or name in MAIN_TABLES])
+def test_molsaki_stands_in_main_tables_as_run_and_as_written(name: str) -> None:
+    methods = [method for method in read_study(name)[0].methods if method.name == "molsaki"]
+    assert {method.settings.get("preset", "as-run") for method in methods} == {"as-run", "as-written"}
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("paper-")])
+def test_the_papers_recipes_have_both_readings_and_choose_by_validation(name: str) -> None:
+    recipe = parse_recipe(read_recipe(name))
+    methods = [method for method in recipe.methods if method.name == "molsaki"]
+    assert {method.settings.get("preset", "as-run") for method in methods} == {"as-run", "as-written"}
+    assert (recipe.training.select, recipe.training.best_by) == ("best", "accuracy")
+    assert recipe.has_validation
+    assert recipe.training.save_every == recipe.training.evaluate_every > 0
 
 
 def test_a_published_number_for_an_unknown_set_is_refused(tmp_path: Path) -> None:
