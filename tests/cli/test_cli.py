@@ -89,8 +89,8 @@ COMMANDS = {
     "recipes list": ("List the recipes that ship with molsaki.", {"--help"}),
     "recipes show": ("Print the file of a recipe.", {"--help"}),
     "recipes check": (
-        "Check the keys, values and files of a recipe, and print it with all defaults.",
-        {"--tiny", "--set", "--data", "--help"},
+        "Check the keys, values, files and models of a recipe, and print it with all defaults.",
+        {"--tiny", "--set", "--data", "--models", "--help"},
     ),
 }
 

@@ -55,7 +55,7 @@ app.command("import")(import_.import_rationales)
 app.add_typer(recipes_app, name="recipes")
 recipes_app.command("list")(recipes.list_recipes)
 recipes_app.command("show")(recipes.show_recipe)
-recipes_app.command("check")(recipes.check_recipe)
+recipes_app.command("check")(with_models(recipes.check_recipe))
 app.add_typer(signals_app, name="signals")
 for command in (signals.export, signals.verify, signals.push, signals.pull):
     signals_app.command()(command)

@@ -36,6 +36,7 @@ def run(
     console = Console()
     with open_run(recipe, out, tiny, settings, data, overwrite) as workspace:
         console.begin(workspace)
+        _require_models(console, workspace)
         _generate(console, workspace, partial)
         _attend(console, workspace)
         _students(console, workspace, workers)
@@ -132,10 +133,19 @@ def evaluate(
         _results(console, workspace)
 
 
+def _require_models(console: Console, workspace: Workspace) -> None:
+    from molsaki.distributed import on_main_process
+    from molsaki.stages.models_first import require_models, roles_left
+
+    for note in on_main_process(lambda: require_models(workspace.recipe, roles_left(workspace))):
+        console.say(f"warning: {note}")
+
+
 def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
     from molsaki.distributed import on_main_process
     from molsaki.errors import StageError
     from molsaki.stages import pipeline
+    from molsaki.stages.kept import require_kept
 
     console.data(on_main_process(lambda: pipeline.load_data(workspace)))
     with console.progress("rationales") as progress:
@@ -147,6 +157,7 @@ def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
             "reasons above. Answers that arrived are kept. Run the same command again, or add --partial to continue "
             "without the others."
         )
+    on_main_process(lambda: require_kept(workspace, manifest))
 
 
 def _show_prompts(recipe: str, tiny: bool, settings: list[str] | None, data: str | None, rows: int) -> None:

@@ -33,6 +33,8 @@ from molsaki.stages.attend import reading_prompt
 from molsaki.stages.check import open_workspace
 from molsaki.stages.doctor_students import check_students
 from molsaki.stages.findings import Finding, Level, ModelOutline, count_tokens, describe_lengths, estimate_cost
+from molsaki.stages.kept import require_kept
+from molsaki.stages.models_first import try_models
 from molsaki.stages.signals import make_signal, needed_signals
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store.schema import row_bytes
@@ -55,6 +57,7 @@ def diagnose(recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> lis
         workspace = open_workspace(recipe, Path(folder) / "run")
         machine: list[Machine] = []
         checks: Mapping[str, Callable[[], Iterator[Finding]]] = {
+            "models": lambda: _models(recipe),
             "machine": lambda: _machine(recipe, machine),
             "data": lambda: _data(workspace),
             "rationales": lambda: _rationales(workspace, machine),
@@ -66,10 +69,21 @@ def diagnose(recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> lis
             try:
                 findings += check()
             except (MolsakiError, OSError) as error:
-                findings.append(Finding(about, str(error), "error"))
+                if not any(str(error) in finding.text for finding in findings):  # a model's error, found before
+                    findings.append(Finding(about, str(error), "error"))
                 if about == "data":
                     break  # the other checks need its problems
     return findings
+
+
+def _models(recipe: Recipe) -> Iterator[Finding]:
+    problems, notes = try_models(recipe)
+    if not problems:
+        yield Finding("models", "every model, tokenizer and prompt can be used; of models, the configuration was read")
+    for problem in problems:
+        yield Finding("models", problem, "error")
+    for note in notes:
+        yield Finding("models", note, "warning")
 
 
 def _machine(recipe: Recipe, found: list[Machine]) -> Iterator[Finding]:
@@ -94,11 +108,11 @@ def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Findin
     source = recipe.rationales.source
     if source in ("palm", "dataset", "file"):
         manifest = pipeline.generate(workspace)
-        level: Level = "plain" if manifest["kept"] else "error"
-        yield Finding("rationales", f"{manifest['kept']} of {manifest['problems']} kept", level)
+        yield Finding("rationales", f"{manifest['kept']} of {manifest['problems']} kept")
         for reason, n in manifest["reasons"].items():
             if reason not in ("right", "given"):
                 yield Finding("rationales", f"{n} not kept: {reason}")
+        require_kept(workspace, manifest)
         return
     problems = workspace.read_problems(TRAIN)
     if source == "imported":

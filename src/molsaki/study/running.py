@@ -97,10 +97,16 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
     """Load the problems, get the rationales and read the teacher's attention of every run.
 
     Raises:
-        StageError: a server did not answer some questions.
+        RecipeError: a model, tokenizer or prompt cannot be used; nothing was run.
+        StageError: a server did not answer some questions, or no rationale was kept.
     """
     from molsaki.stages import pipeline
+    from molsaki.stages.kept import require_kept
+    from molsaki.stages.models_first import require_models, roles_left
 
+    for name, workspace in runs.items():
+        for note in require_models(workspace.recipe, roles_left(workspace)):
+            say(f"{name}: warning: {note}")
     for name, workspace in runs.items():
         for test, report in pipeline.load_data(workspace).items():
             if left_out := format_counts(report):
@@ -112,5 +118,6 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
                 "none. Answers that arrived are kept. Run the same command again."
             )
         say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {format_counts(manifest)}")
+        require_kept(workspace, manifest)
         for entry in pipeline.attend(workspace).values():
             say(f"{name}: {entry['title']}: {format_reading(entry)}")
