@@ -56,7 +56,8 @@ def try_models(recipe: Recipe, roles: Collection[Role] = ROLES) -> tuple[list[st
         The problems, and the notes.
     """
     quiet_libraries()
-    problems, notes = [], []
+    problems: list[str] = []
+    notes: list[str] = []
     for role, spec in _models(recipe, roles).items():
         try:
             notes += _try_server(recipe, spec) if isinstance(spec, ServerSpec) else _try_model(recipe, role, spec)
