@@ -54,7 +54,8 @@ _LABELLED = (
     r"tables?|items?|notes?|options?|choices?)"
 )
 _OTHER_AMOUNT = re.compile(
-    rf"\b{_AMOUNT}|\b(?:quarter|third|times|thrice|more|less|fewer|minus|plus|some|of|and|or|not|over|under|between|"
+    rf"\b{_AMOUNT}|\b(?:quarter|third|times|thrice|more|less|fewer|minus|plus|some|of|and|or|not|over|"
+    r"under|between|above|beyond|(?:greater|larger|bigger|smaller|higher|lower) than|"
     r"except|without|root|log|ln|sin|cos|tan|mod|increase|decrease|loss)\b"
     rf"|\b{_NUMBER_WORD}\W{{1,2}}\d|\d\W{{1,2}}{_NUMBER_WORD}\b|\b{_LABELLED}\W{{1,3}}\d|\b(?:an?|the)\s\d+-[a-z]",
     re.IGNORECASE,

@@ -15,6 +15,7 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 from molsaki.answers.arithmetic import same_number
+from molsaki.answers.denials import before_contrast, is_denied
 from molsaki.answers.latex import boxes_of, has_math, plain_text, without_dollars
 from molsaki.answers.math_values import same_math
 from molsaki.answers.numbers import SENTENCE_END, ParsedValue, number_of_text, read_plain
@@ -53,6 +54,7 @@ _BULLET = re.compile(r"\A[-•>]\s{1,3}(?=\S)")
 _JOINED = re.compile(r"[\s,]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
 _REASON = re.compile(r"[\s,;:.-]{0,4}(?:because|since|as|which)\b", re.IGNORECASE)
+_NO_NAME = r"(?!\s(?!(?:because|since|as|so|it|they|he|she|we|i|you|this|that)\b)\w)"
 _UNIT_WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -106,7 +108,7 @@ def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValu
         return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
     plain = _plain(boxes[-1] if boxes else region)
     ending = SENTENCE_END.search(plain)
-    first = _read_named(plain[: ending.start()] if ending else plain, options)
+    first = _read_sentence(plain[: ending.start()] if ending else plain, options)
     # A choice such as "Mr. Smith" does not end where this sentence seems to.
     reading = _read_named(plain, options) if ending and first.status == "unparsable" else first
     if reading.status == "unparsable" and has_math(region) and any(map(has_math, choices)):
@@ -154,6 +156,15 @@ def _whole(forms: Sequence[str], options: _Options) -> list[int] | None:
     return None
 
 
+def _read_sentence(plain: str, options: _Options) -> ParsedValue:
+    """The choice that a sentence names, in all of it or else before its reason."""
+    reading = _read_named(plain, options)
+    if reading.status != "ok" and (shorter := before_contrast(plain)) is not None:
+        before = _read_named(shorter, options)
+        return before if before.status == "ok" else reading
+    return reading
+
+
 def _read_named(plain: str, options: _Options) -> ParsedValue:
     """The choice that a sentence names."""
     forms = _forms(plain)
@@ -165,7 +176,9 @@ def _read_named(plain: str, options: _Options) -> ParsedValue:
     if whole is not None or _LETTERS.fullmatch(forms[0]):
         return ParsedValue(said, None, None, "ambiguous")
     if letters:
-        after = _LETTER.split(plain, maxsplit=1)[-1]
+        before, *_, after = _LETTER.split(plain, maxsplit=1)
+        if is_denied(before, ""):
+            return ParsedValue(said, None, None, "ambiguous")
         return _by_letter(letters, _LETTER.sub(" ", plain), after, said, options)
     if alone := _lone_letter(plain, options):
         after = alone.string[alone.end() :]
@@ -199,7 +212,9 @@ def _by_letter(letters: Sequence[str], rest: str, after: str, said: str, options
     if len(lettered) != 1 or any(i >= count for i in indices):
         named = lettered or _named(_forms(rest)[-1], options.folded)
         return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
-    if _agrees(rest, after, indices[0], options):
+    beside = f" {_forms(after)[-1]}"
+    text = _mention(beside, options.folded[indices[0]])
+    if not is_denied("", beside[text.end() if text else 0 :]) and _agrees(rest, after, indices[0], options):
         return _chosen(options, indices[0])
     return ParsedValue(said, None, None, "ambiguous")
 
@@ -264,6 +279,9 @@ def _by_mention(said: str, options: _Options) -> ParsedValue:
     folded = ["" if value is not None else text for text, value in zip(options.folded, options.values, strict=True)]
     named = _named(said, folded)
     indices = [i for i, text in enumerate(folded) if text in named]
+    start, end = min((found.span() for text in named if (found := _mention(said, text))), default=(0, 0))
+    if named and said not in named and is_denied(said[:start], said[end:]):
+        return ParsedValue(said, None, None, "ambiguous")
     if indices and len({options.forms[0][i] for i in indices}) == 1:
         return _chosen(options, indices[0], exact=False)
     return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
@@ -289,12 +307,12 @@ def _named(said: str, folded: Sequence[str]) -> set[str]:
     """The choices' texts that a text equals, starts with or mentions, without those inside a longer one."""
     if said in folded:
         return {said} if said else set()
-    mentioned = {text for text in folded if text and _mentions(said, text)}
+    mentioned = {text for text in folded if text and _mention(said, text)}
     first = max((text for text in mentioned if said.startswith(text)), key=len, default="")
     listed = _JOINED.match(said, len(first))
     others = said[listed.end() :] if listed else ""
     found = {first} if first and not others.startswith(tuple(mentioned)) else mentioned
-    return {text for text in found if not any(text != other and _mentions(other, text) for other in found)}
+    return {text for text in found if not any(text != other and _mention(other, text) for other in found)}
 
 
 def _alike(after: str, choice: str) -> bool:
@@ -302,8 +320,14 @@ def _alike(after: str, choice: str) -> bool:
     said = _forms(after)[-1]
     if not said or after.lstrip()[:1] in ",;-(":
         return True
-    return choice.startswith(said) or _mentions(choice, said) or SequenceMatcher(None, said, choice).ratio() >= LIKENESS
+    return (
+        choice.startswith(said)
+        or _mention(choice, said) is not None
+        or SequenceMatcher(None, said, choice).ratio() >= LIKENESS
+    )
 
 
-def _mentions(said: str, text: str) -> bool:
-    return re.search(rf"(?<!\w)(?<!\d[.,/-]){re.escape(text)}(?!\w|[.,/-]\d)", said) is not None
+def _mention(said: str, text: str) -> re.Match[str] | None:
+    """The first place where a choice's text stands in another text; `no` only where it is an answer (`no one`)."""
+    behind = _NO_NAME if text == "no" else ""
+    return re.search(rf"(?<!\w)(?<!\d[.,/-]){re.escape(text)}(?!\w|[.,/-]\d){behind}", said)

@@ -13,6 +13,7 @@ from typing import Literal
 
 from molsaki.answers.amounts import has_other_amount, is_unclear, with_amounts, without_units
 from molsaki.answers.arithmetic import solve
+from molsaki.answers.denials import is_denied
 from molsaki.answers.latex import FORMULA, boxes_of, has_math, marked, plain_text, to_plain, without_dollars
 from molsaki.errors import ExpressionError
 
@@ -100,6 +101,8 @@ def read_number(region: str, at_end: bool) -> ParsedValue:
 def read_plain(answer: str) -> ParsedValue:
     """Read the number that a piece of plain text (`plain_text`) states."""
     if not any(map(str.isdigit, answer)):
+        return ParsedValue(answer, None, None, "unparsable")
+    if is_denied("", answer.lstrip("-−$£€(0123456789,.%")):
         return ParsedValue(answer, None, None, "unparsable")
     value = _exact(answer)
     if value is None and (shorter := _without_reason(answer)) is not None:
@@ -221,7 +224,9 @@ def _mentioned(answer: str) -> float | None:
     """The only number of a sentence such as "that Luke scored 42 points", where nothing else could change it."""
     answer = with_amounts(_unwrapped(answer))
     numbers = _NUMBER.findall(answer)
-    if len(numbers) != 1 or answer.count("(") != answer.count(")") or has_other_amount(answer):
+    if len(numbers) != 1 or is_denied(*answer.split(numbers[0], 1)):
+        return None
+    if answer.count("(") != answer.count(")") or has_other_amount(answer):
         return None
     others = answer.replace(numbers[0], "")
     return None if _OPERATOR.search(others) or any(map(str.isdigit, others)) else _solved(numbers[0])

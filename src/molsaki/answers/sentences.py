@@ -70,6 +70,11 @@ _OPENING = re.compile(
 )
 _BEFORE_WEAK = re.compile(r"\bis the (?:(?:correct|right|best|final|only) )?\Z", re.IGNORECASE)
 _DENIED = re.compile(r"\s{0,4}(?:not|never|neither|no longer)\b", re.IGNORECASE)
+_DENIED_BOX = re.compile(
+    r"(?:\b(?:not|never|cannot)|n['’]t)\s{1,3}(?:(?:be|equal|to|is|just|simply|the|answer)\s{1,3}){0,3}[\s$*(\\]{0,6}\Z",
+    re.IGNORECASE,
+)
+_WRONG = re.compile(r"\b(?:wrong|incorrect|false|mistaken|worst)\s{1,3}\Z", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"(?:\b(?:if|whether|suppos(?:e|ing)|assum(?:e|ing)|imagine|unless|when|check|verify)|"
     r"(?:n['’]t|\bnot) (?:think|believe|mean|know|say|true|clear|certain|sure)|\bdoubt)(?: that)? {1,3}\Z",
@@ -188,10 +193,13 @@ def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) 
     if match["boxed"]:
         # "The answer is $\boxed{72}$" is one sentence.
         same = bool(strong) and not _BREAK.search(text, strong[-1].region, match.start())
-        return None if same else _boxed(text, match), True
+        denied = _DENIED_BOX.search(text, max(0, match.start() - _WINDOW), match.start())
+        return None if same or denied else _boxed(text, match), True
     if match["line"]:
         return _sentence(text, match.start(), match.end()), False
     if match["correct"]:
+        if _SUPPOSED.search(text, max(0, match.start() - _WINDOW), match.start()):
+            return None, False
         return AnswerSentence(match.start(), match.end(), match.end("letter")), False
     start = _stated_start(text, match)
     if start is None:
@@ -252,6 +260,8 @@ def _boxed(text: str, match: re.Match[str]) -> AnswerSentence:
 
 def _weak_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
     """A statement in passing: "the best answer is beach", "(b) is the correct answer"."""
+    if _WRONG.search(text, max(0, match.start() - _WEAK_WINDOW), match.start()):
+        return None
     if match["states"] and match["states"] not in ":：=":
         denied = _DENIED.match(text, match.end())
         return None if denied else _sentence(text, _sentence_start(text, match.start()), match.end())
