@@ -157,6 +157,7 @@ class Console:
                 trained = f"trained in {result.seconds:.0f} s" if result.trained else "trained earlier"
                 accuracy = "  ".join(f"{name} {value:.2f}" for name, value in result.accuracy.items())
                 lines = [f"  {run}{result.job.label}, seed {result.job.seed}: {trained}  {accuracy}"]
+                lines += _frozen(result)
                 lines += [f"    {plural(n, 'example')}: {note}" for note, n in result.notes.items()]
                 for line in lines:
                     bar.console.print(escape(line), soft_wrap=True)
@@ -174,3 +175,10 @@ class Console:
             console=self.rich,
             transient=True,
         )
+
+
+def _frozen(result: JobResult) -> list[str]:
+    """A line about the parameters of a student that were not trained, if there are any."""
+    trained, every = result.parameters
+    frozen = f"    {trained:,} of {every:,} parameters were trained, the others are frozen"
+    return [frozen] if trained < every else []

@@ -38,6 +38,8 @@ class ModelSpec(RecipePart):
         architecture: transformers' model type, from which `--tiny` builds a small random model.
         tiny_tokenizer: a folder under the data root whose tokenizer such a model takes, if it is there; else the
             model's own.
+        quantize: load the linear layers in 4 bits (NF4) or 8, by bitsandbytes on a CUDA GPU; the rest of the model, and
+            its arithmetic, are in `dtype`.
         trust_remote_code: run code that comes with the model; off unless asked for here by name.
     """
 
@@ -48,7 +50,40 @@ class ModelSpec(RecipePart):
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     architecture: str = "llama"
     tiny_tokenizer: str | None = None
+    quantize: Literal["4bit", "8bit"] | None = None
     trust_remote_code: bool = False
+
+
+class LoraSettings(RecipePart):
+    """LoRA (Hu et al., 2021): the student's own weights are frozen, and a low-rank change of some is trained, by peft.
+
+    A matrix W becomes W + (alpha / r) · B A, with A [r, inputs] and B [outputs, r].
+
+    Attributes:
+        r: the rank of the change.
+        alpha: its scale.
+        dropout: on the inputs of A, in training.
+        target_modules: the modules whose matrix changes, by the ends of their names, such as `[q_proj, v_proj]`;
+            all linear layers but the head by default.
+        merge: add the change to the weights after training, and write a whole model; the adapter lies beside it in
+            the folder `adapter`.
+    """
+
+    r: Annotated[int, Field(ge=1, le=4096)] = 16
+    alpha: Annotated[int, Field(ge=1, le=65536)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: Literal["all-linear"] | tuple[Annotated[str, Field(min_length=1)], ...] = "all-linear"
+    merge: bool = False
+
+
+class StudentSpec(ModelSpec):
+    """The student: a model, all of whose weights are trained, or a change of some.
+
+    Attributes:
+        lora: train a low-rank change; null trains all weights. With `quantize`, this is QLoRA (Dettmers et al., 2023).
+    """
+
+    lora: LoraSettings | None = None
 
 
 class ServerSpec(RecipePart):

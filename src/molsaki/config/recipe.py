@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from molsaki.config.model_spec import ModelSpec, RecipePart, WriterSpec
+from molsaki.config.model_spec import ModelSpec, RecipePart, StudentSpec, WriterSpec
 from molsaki.encoding import prompts
 from molsaki.encoding.prompts import PromptTemplate
 
@@ -364,7 +364,7 @@ class Recipe(RecipePart):
     attention: AttentionSettings = AttentionSettings()
     logits: LogitSettings = LogitSettings()
     prompts: PromptSettings = PromptSettings()
-    student: ModelSpec
+    student: StudentSpec
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
     baseline: str | None = None
     training: TrainingSettings = TrainingSettings()

@@ -31,6 +31,7 @@ def make_tiny(values: dict[str, Any]) -> dict[str, Any]:
     for entry in tiny["methods"] if isinstance(tiny.get("methods"), list) else ():
         if isinstance(entry, dict) and isinstance(training := entry.get("training"), dict):
             entry["training"] = {name: training[name] for name in training if name not in TINY_OVERRIDES["training"]}
+    _simplify_models(tiny)
     rationales = tiny.get("rationales")
     if isinstance(rationales, dict) and rationales.get("source", "teacher") == "teacher":
         asks_for_keywords = tiny.get("keys") == "keywords" and rationales.get("keywords", "teacher") == "teacher"
@@ -38,6 +39,18 @@ def make_tiny(values: dict[str, Any]) -> dict[str, Any]:
             rationales["keywords"] = "question-words"  # the key words of a random teacher are in no text
         _limit_rows(tiny.get("data"))
     return tiny
+
+
+def _simplify_models(tiny: dict[str, Any]) -> None:
+    """Random models are not quantised; an adapter of one is merged, since its base is in no file."""
+    teacher, student = tiny.get("teacher"), tiny.get("student")
+    specs = [student, *(teacher.values() if isinstance(teacher, dict) else ())]
+    for spec in specs:
+        if isinstance(spec, dict):
+            spec.pop("quantize", None)
+    lora = student.get("lora") if isinstance(student, dict) else None
+    if isinstance(lora, dict):
+        lora["merge"] = True
 
 
 def _limit_rows(data: Any) -> None:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.model_spec import ModelSpec
+from molsaki.config.model_spec import ModelSpec, StudentSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.errors import InputError
-from molsaki.models.checkpoint import (
-    ADAPTER_WEIGHTS,
-    Adapter,
-    find_adapter,
-    one_message,
-    require_safetensors,
-    require_same_tensors,
-    require_whole,
-    weight_files,
-)
+from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
+from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors, require_whole, weight_files
 from molsaki.models.fingerprint import hash_files, hash_parameters
 from molsaki.models.folder import find_model
+from molsaki.models.quantization import Quantization, quantization_config
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TINY = {
@@ -43,7 +36,11 @@ _POCKET = {"pocket:teacher": TEACHER, "pocket:student": STUDENT}
 
 def model_location(spec: ModelSpec) -> str:
     """The directory or hub name of a model."""
-    return str(_POCKET.get(spec.name) or find_model(spec.name))
+    return _place_of(spec.name)
+
+
+def _place_of(name: str) -> str:
+    return str(_POCKET.get(name) or find_model(name))
 
 
 def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
@@ -73,7 +70,7 @@ def tokenizer_at(
     with one_message("a tokenizer", location, way_out):
         adapter = find_adapter(location, revision)
         if adapter is not None and not (adapter.folder / "tokenizer_config.json").is_file():
-            location, revision, trust_remote_code = adapter.base, adapter.base_revision, False
+            location, revision, trust_remote_code = _place_of(adapter.base), adapter.base_revision, False
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=revision, trust_remote_code=trust_remote_code
         )
@@ -94,7 +91,9 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
     """
     if recipe.tiny and spec.name not in _POCKET:
         return make_tiny(spec, tokenizer, seed)
-    model = model_at(model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map)
+    model = model_at(
+        model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map, spec.quantize
+    )
     rows = len(model.get_input_embeddings().weight)
     added = tokenizer.added_tokens_decoder
     largest = max((i for i in tokenizer.get_vocab().values() if i not in added), default=0)
@@ -112,8 +111,12 @@ def model_at(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     device_map: Any = None,
+    quantize: Quantization | None = None,
 ) -> PreTrainedModel:
     """Load the model of a directory or hub name; an adapter is merged into its base.
+
+    The base of an adapter is looked for as a recipe's models are, in the folder of `--models` too. With `quantize`, the
+    base is quantised and the adapter computes beside it.
 
     Raises:
         InputError: there is none, or its weights are pickles, cut, or not those of its architecture.
@@ -125,16 +128,24 @@ def model_at(
     with one_message("a causal language model", location, way_out):
         adapter = find_adapter(location, revision)
         if adapter is None:
-            return _load_whole(location, revision, dtype, trust_remote_code, device_map)
-        with one_message(f"the base of the adapter {location}", adapter.base, way_out):
-            if find_adapter(adapter.base, adapter.base_revision) is not None:
+            return _load_whole(location, revision, dtype, trust_remote_code, device_map, quantize)
+        base = _place_of(adapter.base)
+        with one_message(f"the base of the adapter {location}", base, way_out):
+            if find_adapter(base, adapter.base_revision) is not None:
                 raise ValueError("it is an adapter itself")
-            model = _load_whole(adapter.base, adapter.base_revision, dtype, False, device_map)
-        return _merge_adapter(model, adapter)
+            model = _load_whole(base, adapter.base_revision, dtype, False, device_map, quantize)
+        adapted = load_adapter(model, adapter)
+        # A change that is added to packed weights would be rounded to 4 or 8 bits.
+        return adapted.get_base_model() if quantize else merge_adapter(adapted)
 
 
 def _load_whole(
-    location: str, revision: str | None, dtype: str, trust_remote_code: bool, device_map: Any
+    location: str,
+    revision: str | None,
+    dtype: str,
+    trust_remote_code: bool,
+    device_map: Any,
+    quantize: Quantization | None,
 ) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
@@ -149,42 +160,62 @@ def _load_whole(
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # so that all of them can be named
         output_loading_info=True,
+        **({} if quantize is None else {"quantization_config": quantization_config(quantize, dtype)}),
     )
     require_whole(location, model, info)
     model.weight_files = weight_files(location)
     return model
 
 
-def _merge_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
-    """The base with the adapter's change added to its weights, all of which can be trained."""
-    from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-    from safetensors import safe_open
+def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel | PeftModel:
+    """The student of a recipe as it is before training, with the adapter that is trained if it has `lora`.
 
-    config = PeftConfig.from_pretrained(str(adapter.folder))
-    if config.is_prompt_learning:
-        raise ValueError(f"a {config.peft_type} adapter has no weights that can be merged into its base")
-    files = (*model.weight_files, adapter.folder / ADAPTER_WEIGHTS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # missing tensors are named below
-        adapted: Any = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=str(model.device))
-    with safe_open(adapter.folder / ADAPTER_WEIGHTS, framework="pt") as file:
-        there = set(file.keys())
-    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    surplus = there - wanted - adapted.state_dict().keys()
-    require_same_tensors(str(adapter.folder), "the tensors of the adapter", wanted - there, surplus)
-    merged: PreTrainedModel = adapted.merge_and_unload()
-    merged.requires_grad_(True)
-    merged.weight_files = files
-    return merged
+    Args:
+        recipe: the recipe.
+        tokenizer: the student's.
+        seed: of the adapter's initial values.
+
+    Raises:
+        InputError: as `load_model`; or an adapter is to be added to what is an adapter already, or there is no module
+            of a name in `target_modules`.
+    """
+    spec = recipe.student
+    if spec.lora is None:
+        return load_placed_model(recipe, spec, tokenizer)
+    if not recipe.tiny and find_adapter(model_location(spec), spec.revision) is not None:
+        raise InputError(
+            f"Expected a whole model as student, since student.lora adds an adapter; {spec.name} is an adapter itself, "
+            "and its base would be lost. Nothing was trained; write it as a whole model with `molsaki export` first, "
+            "or leave lora out, which merges it and trains all weights."
+        )
+    model = load_placed_model(recipe, spec, tokenizer)
+    # The adapter names its base as the recipe does, and a directory by its whole path.
+    base = str(Path(spec.name).resolve()) if Path(spec.name).is_dir() else spec.name
+    return add_adapter(model, spec.lora, base=base, revision=spec.revision, seed=seed)
+
+
+def student_at(recipe: Recipe, folder: Path) -> PreTrainedModel:
+    """A trained student of a recipe, from its directory, on this process's device.
+
+    Raises:
+        InputError: as `model_at`.
+    """
+    adapted, spec = find_adapter(str(folder)) is not None, recipe.student
+    # A whole student is in its own precision; of an adapter, that of its base decides.
+    model = model_at(str(folder), dtype=spec.dtype, quantize=spec.quantize) if adapted else model_at(str(folder))
+    return place(model)
 
 
 def load_placed_model(
     recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0
 ) -> PreTrainedModel:
     """As `load_model`, on this process's device, or over all devices if the recipe has a `device_map`."""
-    model = load_model(recipe, spec, tokenizer, seed)
-    spread = getattr(model, "hf_device_map", None) is not None
-    return model if spread else model.to(pick_device())
+    return place(load_model(recipe, spec, tokenizer, seed))
+
+
+def place(model: PreTrainedModel) -> PreTrainedModel:
+    """Move a model to this process's device, unless it was spread or quantised on its devices while it loaded."""
+    return model if getattr(model, "hf_device_map", None) is not None else model.to(pick_device())
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +252,9 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
     way_out = "Check the name and the network, or try the recipe with --tiny first."
     with one_message("the configuration of a causal language model", location, way_out):
         adapter = find_adapter(location, spec.revision)
-        where, revision = (location, spec.revision) if adapter is None else (adapter.base, adapter.base_revision)
+        where, revision = location, spec.revision
+        if adapter is not None:
+            where, revision = _place_of(adapter.base), adapter.base_revision
         require_safetensors(where)
         trusted = spec.trust_remote_code and adapter is None
         config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=trusted)

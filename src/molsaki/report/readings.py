@@ -23,10 +23,9 @@ from molsaki.methods import METHODS
 from molsaki.models.load import (
     load_placed_model,
     load_tokenizer,
-    model_at,
     model_fingerprint,
-    pick_device,
     quiet_libraries,
+    student_at,
     tokenizer_at,
 )
 from molsaki.records import Problem, hash_text
@@ -191,9 +190,9 @@ def _read_student(workspace: Workspace, readings: Readings, say: Say, pair: tupl
         folder = workspace.run.path(FOLDER, "attention", "before")
     else:
         say(f"reading the attention of {pair[0]}, seed {pair[1]}")
-        location = str(workspace.student(*pair))
-        tokenizer = tokenizer_at(location)
-        model = model_at(location).to(pick_device())
+        trained = workspace.student(*pair)
+        tokenizer = tokenizer_at(str(trained))
+        model = student_at(recipe, trained)
         folder = workspace.run.path(FOLDER, "attention", f"{pair[0]}-{pair[1]}")
     spec = None if pair is None else workspace.method(pair[0])
     training = recipe.training if spec is None else recipe.training_of(spec)

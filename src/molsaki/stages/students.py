@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import Recipe
@@ -20,7 +21,8 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, InputError, MolsakiError
 from molsaki.evaluation.score import Prediction, in_order, predict, score
 from molsaki.methods import METHODS, Task
-from molsaki.models.load import load_model, load_tokenizer, model_at, pick_device, quiet_libraries, tokenizer_at
+from molsaki.models.load import load_student, load_tokenizer, quiet_libraries, student_at, tokenizer_at
+from molsaki.models.merging import write_merged
 from molsaki.records import Problem
 from molsaki.stages.signals import (
     make_signal,
@@ -39,6 +41,7 @@ from molsaki.training.card import model_card
 from molsaki.training.next_tokens import ComparedTokens, add_next_tokens
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ class JobResult:
         tested: the test sets that the job tested it on.
         accuracy: accuracy on every test set.
         seconds: time of the training.
+        parameters: how many parameters were trained, and how many the student has.
         notes: counts of training examples by what was left out or cut.
     """
 
@@ -82,6 +86,7 @@ class JobResult:
     tested: tuple[str, ...]
     accuracy: Mapping[str, float]
     seconds: float
+    parameters: tuple[int, int]
     notes: Mapping[str, int]
 
 
@@ -184,23 +189,27 @@ def _run_job(job: Job) -> JobResult:
     quiet_libraries()
     workspace = Workspace.open(job.run)
     folder = workspace.student(job.label, job.seed)
-    result = JobResult(job, trained=False, tested=(), accuracy={}, seconds=0.0, notes={})
+    result = JobResult(job, trained=False, tested=(), accuracy={}, seconds=0.0, parameters=(0, 0), notes={})
     if job.train and not on_main_process(folder.is_dir):
-        seconds, notes = _train(workspace, job, folder)
-        result = replace(result, trained=True, seconds=seconds, notes=notes)
+        metrics = _train(workspace, job, folder)
+        parameters = metrics["trained_parameters"], metrics["parameters"]
+        result = replace(
+            result, trained=True, seconds=metrics["seconds"], parameters=parameters, notes=metrics["notes"]
+        )
     if job.test:
         tested, accuracy = _test(workspace, job, folder)
         result = replace(result, tested=tested, accuracy=accuracy)
     return result
 
 
-def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[str, int]]:
+def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
+    """Train a student, and return its metrics."""
     recipe = workspace.recipe
     spec = workspace.method(job.label)
     method = METHODS[spec.name]
     settings, training = method.Settings(**spec.settings), recipe.training_of(spec)
     tokenizer = load_tokenizer(recipe, recipe.student)
-    student = load_model(recipe, recipe.student, tokenizer).to(pick_device())
+    student = load_student(recipe, tokenizer, job.seed)
     max_length = context_length(tokenizer, student.config, training.max_length)
     terms = method.terms_of(settings)
     tasks: set[Task] = {"predict", "explain", *terms.tasks}
@@ -227,7 +236,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
     notes = {**report.skipped, **report.notes}
     if wanted is not None and len(problems) < wanted:
         notes[FEWER] = wanted - len(problems)
-    metrics = train_student(
+    return train_student(
         student,
         tokenizer,
         method,
@@ -240,11 +249,17 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> tuple[float, dict[st
         validate=validate if validation_problems else None,
         max_new_tokens=recipe.evaluation.bound_for(test_prompt),
         card=lambda: _card(workspace, job, len(examples)),
+        finish=_merge(recipe),
         notes=notes,
         compared_tokens=compared,
         show_progress=False,
     )
-    return metrics["seconds"], notes
+
+
+def _merge(recipe: Recipe) -> Callable[[PreTrainedModel | PeftModel, Path], None] | None:
+    """What writes a student whole, with its adapter merged, if the recipe asks for that."""
+    spec = recipe.student
+    return partial(write_merged, dtype=spec.dtype) if spec.lora is not None and spec.lora.merge else None
 
 
 def _card(workspace: Workspace, job: Job, examples: int) -> str:
@@ -283,7 +298,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     untested = _untested_sets(workspace, job)
     if untested:
         tokenizer = tokenizer_at(str(folder))
-        model = model_at(str(folder)).to(pick_device())
+        model = student_at(recipe, folder)
         prompt = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
         for name in untested:
             problems, path = workspace.read_tests(name, job.seed), workspace.predictions(job.label, job.seed, name)

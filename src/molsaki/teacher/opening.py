@@ -38,11 +38,11 @@ def open_writer(recipe: Recipe, *, to_show: bool = False) -> Writer:
     if isinstance(writer, ServerSpec):
         return ServedWriter(writer.model_copy(update={"api_key_env": None}) if to_show else writer)
 
-    from molsaki.models.load import load_model, load_tokenizer, pick_device, quiet_libraries
+    from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
 
     quiet_libraries()
     tokenizer = load_tokenizer(recipe, writer)
-    model = None if to_show else load_model(recipe, writer, tokenizer, seed=1).to(pick_device())
+    model = None if to_show else load_placed_model(recipe, writer, tokenizer, seed=1)
     return LocalWriter(model, tokenizer, recipe.rationales.batch_size)
 
 

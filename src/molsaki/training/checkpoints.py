@@ -1,4 +1,4 @@
-"""A student's checkpoints: the plain student, and its method's own parameters in a file beside it."""
+"""A student's checkpoints: the plain student or its adapter, and its method's own parameters in a file beside it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
+from peft import PeftModel
 from torch import Tensor
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
+from molsaki.models.adapters import restore_adapter, save_adapter
 from molsaki.training.model import DistillationModel
 
 METHOD_WEIGHTS = "method.safetensors"
@@ -43,15 +45,19 @@ def last_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def save_parts(folder: Path, model: DistillationModel, state_dict: Mapping[str, Tensor]) -> None:
-    """Save the plain student, and the method's own parameters beside it.
+    """Save the plain student, or its adapter alone, and the method's own parameters beside it.
 
     Args:
         folder: of the checkpoint.
         model: the student and its method.
         state_dict: of `model`, as it is to be saved.
     """
+    own_weights = _part(state_dict, "student.")
     with _without_bars():
-        model.student.save_pretrained(folder, state_dict=_part(state_dict, "student."))
+        if isinstance(model.student, PeftModel):
+            save_adapter(folder, model.student, own_weights)
+        else:
+            model.student.save_pretrained(folder, state_dict=own_weights)
     own = {name: value.contiguous() for name, value in _part(state_dict, "method.").items()}
     if own:
         safetensors.torch.save_file(own, folder / METHOD_WEIGHTS)
@@ -59,9 +65,12 @@ def save_parts(folder: Path, model: DistillationModel, state_dict: Mapping[str, 
 
 def load_parts(folder: Path, model: DistillationModel) -> None:
     """Load what `save_parts` wrote."""
-    with _without_bars():
-        loaded = type(model.student).from_pretrained(folder, dtype=model.student.dtype)
-    model.student.load_state_dict(loaded.state_dict())
+    if isinstance(model.student, PeftModel):
+        restore_adapter(folder, model.student)
+    else:
+        with _without_bars():
+            loaded = type(model.student).from_pretrained(folder, dtype=model.student.dtype)
+        model.student.load_state_dict(loaded.state_dict())
     own = folder / METHOD_WEIGHTS
     if own.is_file():
         model.method.load_state_dict(safetensors.torch.load_file(own))

@@ -22,6 +22,7 @@ from molsaki.training.batches import AttentionTargets, Batch, ForwardPass
 from molsaki.training.next_tokens import next_token_pair
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel
 
 Share = float | Tensor
@@ -42,11 +43,12 @@ class DistillationModel(nn.Module):
     """A student together with its method.
 
     Args:
-        student: any causal language model; its attention is read only if a term of the method needs it.
+        student: any causal language model, bare or with an adapter of peft; its attention is read only if a term of the
+            method needs it.
         method: computes the loss from what a forward pass gives.
     """
 
-    def __init__(self, student: PreTrainedModel, method: Method[Any]) -> None:
+    def __init__(self, student: PreTrainedModel | PeftModel, method: Method[Any]) -> None:
         super().__init__()
         self.student = student
         self.method = method

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set_seed
 
-from molsaki.attention import layer_shapes
+from molsaki.attention import find_model, layer_shapes
 from molsaki.config.recipe import TrainingSettings
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.methods import Method, MethodSettings, StudentShape, Terms
 from molsaki.methods.layers import router_collapsed_at
+from molsaki.models.adapters import adapter_facts, trained_parameters
 from molsaki.models.memory import peak_bytes
 from molsaki.models.modes import eval_mode
 from molsaki.records import hash_text
@@ -28,6 +29,7 @@ from molsaki.training.interrupt import StopOnInterrupt
 from molsaki.training.trainer import DistillationTrainer
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 METRICS = "metrics.json"
@@ -38,7 +40,7 @@ TRACKED = "runs"
 
 
 def train_student(
-    student: PreTrainedModel,
+    student: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     method: type[Method[Any]],
     settings: MethodSettings,
@@ -51,6 +53,7 @@ def train_student(
     validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
     max_new_tokens: int = 64,
     card: Callable[[], str] | None = None,
+    finish: Callable[[PreTrainedModel | PeftModel, Path], None] | None = None,
     notes: Mapping[str, int] | None = None,
     compared_tokens: Mapping[str, Mapping[str, int]] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
@@ -62,7 +65,7 @@ def train_student(
     complete one, on the same trajectory as without an interruption.
 
     Args:
-        student: the base model; it is changed.
+        student: the base model, or one with an adapter of peft; it is changed.
         tokenizer: its tokenizer.
         method: the distillation method.
         settings: the method's settings.
@@ -74,16 +77,17 @@ def train_student(
         validate: measures the student on the validation split; see `DistillationTrainer`.
         max_new_tokens: goes into the saved generation settings.
         card: returns the model card.
+        finish: called with the trained student and its directory, before the directory gets its name.
         notes: counts of examples with reasons, for the metrics.
         compared_tokens: how many tokens of the rationales are compared with the teacher's, by kind, for the metrics.
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
 
     Returns:
-        The metrics: steps, seconds of this session, the peak memory of this process (on a GPU, of its tensors),
-        examples, training tokens, compared tokens, forward passes a batch and the share of padding in them, the
-        checkpoint that it resumed from, the best one, the terms' weights, the step at which the router collapsed, and
-        the Trainer's log (null for a number that is not finite).
+        The metrics: steps, the number of parameters and of those that are trained, seconds of this session, the peak
+        memory of this process (on a GPU, of its tensors), examples, training tokens, compared tokens, forward passes a batch and the
+        share of padding in them, the checkpoint that it resumed from, the best one, the terms' weights, the step at
+        which the router collapsed, and the Trainer's log (null for a number that is not finite).
 
     Raises:
         InputError: there is no example, or no validation to select the best student by, or the examples are of
@@ -127,8 +131,11 @@ def train_student(
         if stop.interrupted and trainer.state.global_step < training.steps:
             raise KeyboardInterrupt
     best = trainer.state.best_model_checkpoint
+    trained, parameters = trained_parameters(student)
     metrics = {
         "steps": trainer.state.global_step,
+        "parameters": parameters,
+        "trained_parameters": trained,
         "seconds": seconds,
         "peak_memory_bytes": _peak_memory(student.device),
         "examples": len(examples),
@@ -143,7 +150,7 @@ def train_student(
         "router_collapsed_at": router_collapsed_at(trainer.state.log_history),
         "history": [_plain(entry) for entry in trainer.state.log_history],
     }
-    _save_whole(trainer, working, output, metrics, card)
+    _save_whole(trainer, working, output, metrics, card, finish)
     return metrics
 
 
@@ -160,7 +167,7 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def make_method(
-    method: type[Method[Any]], settings: MethodSettings, student: PreTrainedModel, teacher_layers: int = 0
+    method: type[Method[Any]], settings: MethodSettings, student: PreTrainedModel | PeftModel, teacher_layers: int = 0
 ) -> Method[Any]:
     """Create a method for a student.
 
@@ -190,7 +197,7 @@ def make_method(
     return method(settings, StudentShape(values, teacher_layers, heads))
 
 
-def compile_layers(student: PreTrainedModel) -> None:
+def compile_layers(student: PreTrainedModel | PeftModel) -> None:
     """Compile every layer in place, for batches of any length; parameter names stay the plain student's.
 
     Layer by layer, since the reading of attention runs between compiled code, and equal layers are compiled once.
@@ -209,7 +216,7 @@ def compile_layers(student: PreTrainedModel) -> None:
         layer.compile(dynamic=True)
 
 
-def value_sizes(student: PreTrainedModel) -> tuple[int, ...]:
+def value_sizes(student: PreTrainedModel | PeftModel) -> tuple[int, ...]:
     """Width of the value states of every layer, read off a forward pass over two tokens.
 
     Raises:
@@ -218,7 +225,7 @@ def value_sizes(student: PreTrainedModel) -> tuple[int, ...]:
     return _layer_shapes(student)[0]
 
 
-def _layer_shapes(student: PreTrainedModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _layer_shapes(student: PreTrainedModel | PeftModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
     with eval_mode(student):
         return layer_shapes(student, student.device)
 
@@ -271,7 +278,7 @@ def _require_inputs(
         )
 
 
-def _require_vocabulary(student: PreTrainedModel, examples: Sequence[Example]) -> None:
+def _require_vocabulary(student: PreTrainedModel | PeftModel, examples: Sequence[Example]) -> None:
     known = student.get_input_embeddings().num_embeddings
     largest = max(max(text.input_ids) for example in examples for text in example.sequences.values())
     if largest >= known:
@@ -281,7 +288,9 @@ def _require_vocabulary(student: PreTrainedModel, examples: Sequence[Example]) -
         )
 
 
-def _settle_tokens(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> None:
+def _settle_tokens(
+    student: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+) -> None:
     """Give the student the tokenizer's special tokens, and settings that decode greedily and stop."""
     ends = tokenizer.eos_token_id
     tokens = {
@@ -289,10 +298,11 @@ def _settle_tokens(student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         "eos_token_id": ends,
         "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends,
     }
-    config: Any = student.config.get_text_config()
+    model = find_model(student)
+    config: Any = model.config.get_text_config()
     for name, token in tokens.items():
         setattr(config, name, token)
-    student.generation_config = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, **tokens)
+    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, **tokens)
 
 
 def _require_same_training(
@@ -303,7 +313,7 @@ def _require_same_training(
     examples: Sequence[Example],
     training: TrainingSettings,
     seed: int,
-    student: PreTrainedModel,
+    student: PreTrainedModel | PeftModel,
 ) -> None:
     """Say what the checkpoints are made from, or refuse those that were made from something else."""
     made_from = fingerprint(
@@ -313,6 +323,7 @@ def _require_same_training(
         seed=seed,
         student=f"{type(student).__name__} of {student.num_parameters()} parameters",
         examples=_hash_examples(examples),
+        **{f"adapter {name}": value for name, value in adapter_facts(student).items() if value is not None},
     )
     if checkpoint is not None:
         found = read_json(working / MADE_FROM, "what a training's checkpoints were made from")
@@ -347,6 +358,7 @@ def _save_whole(
     output: Path,
     metrics: Mapping[str, Any],
     card: Callable[[], str] | None,
+    finish: Callable[[PreTrainedModel | PeftModel, Path], None] | None,
 ) -> None:
     """Write the student under a temporary name, then give it its own and remove its checkpoints."""
     wrong = next((name for name, p in trainer.student.named_parameters() if not bool(p.isfinite().all())), None)
@@ -363,6 +375,8 @@ def _save_whole(
     # Every process takes part where a model is spread over them.
     trainer.save_model(str(temporary))
     if saves:
+        if finish is not None:
+            finish(trainer.student, temporary)
         write_json(temporary / METRICS, dict(metrics))
         if card is not None:
             write_whole(temporary / "README.md", card())

@@ -3,7 +3,7 @@
 `DistillationTrainer` changes four things and leaves the rest (schedule, clipping, mixed precision, accumulation,
 checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimiser
 step so that accumulation changes nothing; examples of similar length are batched together; each term of the loss is
-logged; the plain student is saved.
+logged; the plain student is saved, or its adapter alone.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from molsaki.attention import find_model
 from molsaki.errors import InputError, StageError
 from molsaki.methods import GradientShare, Method, Terms
 from molsaki.methods.base import Task
 from molsaki.methods.layers import COLLAPSED, router_collapsed_at
+from molsaki.models.adapters import require_one_adapter, trained_parameters
 from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.batches import Collator
 from molsaki.training.checkpoints import load_parts, save_parts
@@ -85,25 +88,27 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         (True, 1)
 
     Args:
-        model: the student, a causal language model.
+        model: the student, a causal language model, or one with an adapter from peft's `get_peft_model`. Of the latter
+            only the adapter is saved, in peft's layout, by name of its base.
         method: the distillation method; see `molsaki.methods`.
         args: any `TrainingArguments` but those of another loss (`label_smoothing_factor`, `neftune_noise_alpha`); a
             batch of n examples holds n sequences for each of the method's tasks.
         train_dataset: encoded examples, from `molsaki.encode_examples`.
         processing_class: the student's tokenizer; it is saved with the student.
         eval_dataset: encoded examples of a validation split, or None.
-        validate: called with the student at each evaluation; its metrics are logged and can select the best checkpoint
-            (`metric_for_best_model="eval_accuracy"`). It must not use test problems.
+        validate: called with the student, without peft's wrapper, at each evaluation; its metrics are logged and can
+            select the best checkpoint (`metric_for_best_model="eval_accuracy"`). It must not use test problems.
         **more: passed on to `Trainer`.
 
     Raises:
-        InputError: an argument would change the loss, or there are several GPUs in one process.
+        InputError: an argument would change the loss, there are several GPUs in one process, or nothing of the student
+            can be trained.
     """
 
     @_accept_old_arguments
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PeftModel,
         method: Method[Any],
         args: TrainingArguments,
         train_dataset: Sequence[Example] | None,
@@ -128,6 +133,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
                     f"Expected no {name}; got {given!r}. The loss is the method's, and this would not change it; leave "
                     "it out, or write a method (see `molsaki.methods`)."
                 )
+        _require_trainable(model)
         args.remove_unused_columns = False
         args.label_names = ["batch"]
         args.prediction_loss_only = True
@@ -159,10 +165,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._require_gradients(method.terms)
 
     @property
-    def student(self) -> PreTrainedModel:
-        """The student, unwrapped."""
-        student: PreTrainedModel = self._distillation_model().student
-        return student
+    def student(self) -> PreTrainedModel | PeftModel:
+        """The student as it was given, unwrapped."""
+        return self._distillation_model().student
 
     @property
     def method(self) -> Method[Any]:
@@ -329,14 +334,14 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         output.metrics.pop(f"{prefix}_loss", None)
         output.metrics.update(self._eval_means.take(f"{prefix}_", gather=self._sum_over_processes()))
         if self._validate is not None and prefix == "eval":
-            measured = self._validate(self.student)
+            measured = self._validate(find_model(self.student))
             output.metrics.update({f"{prefix}_{name}": float(value) for name, value in measured.items()})
         return output
 
     # ---- saving ----
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Save the plain student and its tokenizer, and the method's own parameters in a file beside them."""
+        """Save the plain student, or its adapter, its tokenizer, and the method's own parameters beside them."""
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
         if not self.args.should_save:
             return
@@ -382,6 +387,30 @@ class Examples(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         return self.examples[index]
+
+
+def _require_trainable(student: PreTrainedModel | PeftModel) -> None:
+    """Raise `InputError` for a student of which nothing can be trained, or whose change cannot be saved."""
+    adapted = isinstance(student, PeftModel)
+    if isinstance(student, PeftModel):
+        require_one_adapter(student)
+    elif getattr(student, "_hf_peft_config_loaded", False):
+        raise InputError(
+            f"Expected an adapter around the student; got a {type(student).__name__} with one from its `add_adapter`, "
+            "which would be saved without a way to resume. Nothing was trained; use peft's get_peft_model."
+        )
+    elif getattr(student, "is_quantized", False):
+        raise InputError(
+            f"Expected an adapter on a quantised student; got a bare {type(student).__name__}, whose packed weights "
+            "have no gradient. Nothing was trained; use peft's get_peft_model, or student.lora in a recipe."
+        )
+    trained, every = trained_parameters(student)
+    if not trained:
+        way_out = "load the adapter with `is_trainable=True`" if adapted else "set requires_grad"
+        raise InputError(
+            f"Expected a student with parameters to train; all {every} of this {type(student).__name__} are frozen. It "
+            f"would learn nothing; {way_out}."
+        )
 
 
 def _require_tasks(examples: Sequence[Example], tasks: Sequence[Task]) -> None:

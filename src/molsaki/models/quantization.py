@@ -1,0 +1,40 @@
+"""Models in 4 or 8 bits, by bitsandbytes, for QLoRA (Dettmers et al., 2023) and for large teachers."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, Literal
+
+Quantization = Literal["4bit", "8bit"]
+
+
+def quantization_refusal() -> str | None:
+    """Why this machine cannot quantise a model while it loads; None if it can."""
+    import torch
+
+    if find_spec("bitsandbytes") is None:
+        return "the package bitsandbytes is not installed; `pip install 'molsaki[quantized]'`"
+    if not torch.cuda.is_available():
+        return "bitsandbytes needs a CUDA GPU, and there is none"
+    return None
+
+
+def quantization_config(quantize: Quantization, dtype: str) -> Any:
+    """The configuration of a quantised model: NF4 with double quantisation, or LLM.int8().
+
+    Args:
+        quantize: the number of bits.
+        dtype: the precision that matrices are multiplied in.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    compute = torch.float32 if dtype == "auto" else getattr(torch, dtype)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )
