@@ -1,4 +1,4 @@
-"""Students with an adapter: what is trained, saved, resumed and merged is the change, and attention is read through it."""
+"""Students with an adapter: the change is trained, saved, resumed and merged, and attention is read through it."""
 
 from __future__ import annotations
 

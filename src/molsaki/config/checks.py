@@ -181,6 +181,11 @@ def check_consistency(recipe: Recipe) -> list[str]:
             "student.device_map: expected none, since a student trains on one device or, with `accelerate launch`, on "
             f"several; got {recipe.student.device_map!r}"
         )
+    if recipe.student.quantize is not None and recipe.student.lora is None:
+        problems.append(
+            f"student.quantize: expected lora with {recipe.student.quantize}, since packed weights have no gradient; "
+            "add `lora: {}` to the student"
+        )
     if recipe.attention.layers == "mixed":
         problems += _check_mixed_layers(recipe)
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from molsaki.models.load import Outline
+    from molsaki.models.outline import Outline
 
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ADAMW_BYTES = 16
 """Bytes per trained parameter in float32: its weight, its gradient and AdamW's two moments."""
 _PROBE_SIZE = 1024
@@ -60,11 +59,11 @@ def reading_seconds(outline: Outline, tokens: int, machine: Machine) -> float:
     return 2 * outline.parameters * tokens / machine.speed
 
 
-def writing_seconds(outline: Outline, dtype: str, rows: int, batch: int, tokens: int, machine: Machine) -> float:
+def writing_seconds(outline: Outline, rows: int, batch: int, tokens: int, machine: Machine) -> float:
     """Seconds to generate up to `tokens` tokens for each of `rows` prompts. Each step reads all weights once."""
     steps = math.ceil(rows / batch) * tokens
     arithmetic = reading_seconds(outline, rows * tokens, machine)
-    return max(arithmetic, steps * outline.parameters * BYTES[dtype] / machine.bandwidth)
+    return max(arithmetic, steps * outline.parameters * outline.weight_bytes / machine.bandwidth)
 
 
 def training_seconds(outline: Outline, tokens: int, machine: Machine, *, checkpointing: bool) -> float:
@@ -72,15 +71,18 @@ def training_seconds(outline: Outline, tokens: int, machine: Machine, *, checkpo
     return (4 if checkpointing else 3) * reading_seconds(outline, tokens, machine)
 
 
-def reading_memory(outline: Outline, dtype: str, tokens: int) -> int:
+def reading_memory(outline: Outline, tokens: int) -> int:
     """Bytes of the weights and of the activations of one layer for `tokens` tokens."""
     text = outline.text
     inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-    return int(BYTES[dtype] * (outline.parameters + tokens * (6 * text.hidden_size + 2 * inner)))
+    values = tokens * (6 * text.hidden_size + 2 * inner)  # of packed weights, in 16 bits
+    return int(outline.weight_bytes * outline.parameters + max(2.0, outline.weight_bytes) * values)
 
 
 def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> int:
     """Bytes of weights, AdamW state, activations and logits for a batch of `tokens` tokens in float32.
+
+    Weights that an adapter leaves frozen have no gradient and no state.
 
     A layer keeps 68 bytes of activations per token and hidden unit: twice the 34 bytes of 16-bit precision without
     the attention matrix (Korthikanti et al., 2022, "Reducing Activation Recomputation in Large Transformer Models").
@@ -88,7 +90,9 @@ def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> in
     text = outline.text
     layer = 4 if checkpointing else 68
     activations = tokens * text.hidden_size * (layer * text.num_hidden_layers + (68 if checkpointing else 0))
-    return int(ADAMW_BYTES * outline.parameters + activations + 8 * tokens * text.vocab_size)
+    frozen = 0 if outline.trained == outline.parameters else outline.parameters
+    weights = ADAMW_BYTES * outline.trained + outline.weight_bytes * frozen
+    return int(weights + activations + 8 * tokens * text.vocab_size)
 
 
 def show_bytes(count: float) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.model_spec import ModelSpec, StudentSpec
+from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.errors import InputError
@@ -36,11 +35,17 @@ _POCKET = {"pocket:teacher": TEACHER, "pocket:student": STUDENT}
 
 def model_location(spec: ModelSpec) -> str:
     """The directory or hub name of a model."""
-    return _place_of(spec.name)
+    return place_of(spec.name)
 
 
-def _place_of(name: str) -> str:
+def place_of(name: str) -> str:
+    """The directory or hub name of a model, by a recipe's or an adapter's name for it."""
     return str(_POCKET.get(name) or find_model(name))
+
+
+def is_tiny(recipe: Recipe, spec: ModelSpec) -> bool:
+    """Whether `--tiny` replaces a model by a small random one. The pocket models are small."""
+    return recipe.tiny and spec.name not in _POCKET
 
 
 def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
@@ -70,7 +75,7 @@ def tokenizer_at(
     with one_message("a tokenizer", location, way_out):
         adapter = find_adapter(location, revision)
         if adapter is not None and not (adapter.folder / "tokenizer_config.json").is_file():
-            location, revision, trust_remote_code = _place_of(adapter.base), adapter.base_revision, False
+            location, revision, trust_remote_code = place_of(adapter.base), adapter.base_revision, False
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             location, revision=revision, trust_remote_code=trust_remote_code
         )
@@ -89,7 +94,7 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
     Raises:
         InputError: there is none, it is broken, or the tokenizer has ids that it has no embedding for.
     """
-    if recipe.tiny and spec.name not in _POCKET:
+    if is_tiny(recipe, spec):
         return make_tiny(spec, tokenizer, seed)
     model = model_at(
         model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map, spec.quantize
@@ -129,7 +134,7 @@ def model_at(
         adapter = find_adapter(location, revision)
         if adapter is None:
             return _load_whole(location, revision, dtype, trust_remote_code, device_map, quantize)
-        base = _place_of(adapter.base)
+        base = place_of(adapter.base)
         with one_message(f"the base of the adapter {location}", base, way_out):
             if find_adapter(base, adapter.base_revision) is not None:
                 raise ValueError("it is an adapter itself")
@@ -182,7 +187,7 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
     spec = recipe.student
     if spec.lora is None:
         return load_placed_model(recipe, spec, tokenizer)
-    if not recipe.tiny and find_adapter(model_location(spec), spec.revision) is not None:
+    if not is_tiny(recipe, spec) and find_adapter(model_location(spec), spec.revision) is not None:
         raise InputError(
             f"Expected a whole model as student, since student.lora adds an adapter; {spec.name} is an adapter itself, "
             "and its base would be lost. Nothing was trained; write it as a whole model with `molsaki export` first, "
@@ -216,51 +221,6 @@ def load_placed_model(
 def place(model: PreTrainedModel) -> PreTrainedModel:
     """Move a model to this process's device, unless it was spread or quantised on its devices while it loaded."""
     return model if getattr(model, "hf_device_map", None) is not None else model.to(pick_device())
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """The configuration and size of a model, without its weights.
-
-    Attributes:
-        config: its configuration.
-        parameters: the number of its parameters.
-    """
-
-    config: Any
-    parameters: int
-
-    @property
-    def text(self) -> Any:
-        """The configuration of the language model, if the model has other parts too."""
-        return self.config.get_text_config()
-
-
-def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> Outline:
-    """Read what a model is, without loading its weights.
-
-    Raises:
-        InputError: there is none, or it is no causal language model.
-    """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if recipe.tiny and spec.name not in _POCKET:
-        tiny = make_tiny(spec, tokenizer)
-        return Outline(tiny.config, tiny.num_parameters())
-    location = model_location(spec)
-    way_out = "Check the name and the network, or try the recipe with --tiny first."
-    with one_message("the configuration of a causal language model", location, way_out):
-        adapter = find_adapter(location, spec.revision)
-        where, revision = location, spec.revision
-        if adapter is not None:
-            where, revision = _place_of(adapter.base), adapter.base_revision
-        require_safetensors(where)
-        trusted = spec.trust_remote_code and adapter is None
-        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=trusted)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
-    return Outline(config, model.num_parameters())
 
 
 def make_tiny(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:

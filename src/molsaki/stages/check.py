@@ -12,10 +12,12 @@ from pydantic import ValidationError
 from molsaki.config.checks import check_consistency, check_names
 from molsaki.config.load import check_values, override, parse_recipe, raise_problems, read_recipe
 from molsaki.config.methods import parse_run_recipe, resolve_methods
+from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.config.tiny import make_tiny
 from molsaki.errors import RecipeError
 from molsaki.methods import METHODS
+from molsaki.models.quantization import quantization_refusal
 from molsaki.stages.signals import require_temperatures
 from molsaki.stages.workspace import Workspace
 from molsaki.store.run_directory import RunDirectory
@@ -59,7 +61,7 @@ def prepare_values(
     recipe, problems = check_values(values)
     if recipe is not None:
         problems += check_names(recipe)
-        problems += [] if problems else check_consistency(recipe)
+        problems += [] if problems else [*check_consistency(recipe), *_check_quantization(recipe)]
     raise_problems(problems)
     assert recipe is not None
     if recipe.data.root is None and any(spec.path is not None for spec in recipe.data.specs.values()):
@@ -69,6 +71,15 @@ def prepare_values(
         if METHODS[spec.name].deprecated:
             logger.warning("methods.%d: %s is deprecated; %s", i, spec.name, METHODS[spec.name].deprecated)
     return resolve_methods(recipe)
+
+
+def _check_quantization(recipe: Recipe) -> list[str]:
+    """Find models that are to be quantised where that cannot be done."""
+    models = {"teacher.writer": recipe.teacher.writer, "teacher.reader": recipe.teacher.reader}
+    specs = {**models, "student": recipe.student}
+    keys = [key for key, spec in specs.items() if isinstance(spec, ModelSpec) and spec.quantize is not None]
+    reason = quantization_refusal() if keys else None
+    return [] if reason is None else [f"{key}.quantize: expected none, since {reason}" for key in keys]
 
 
 def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:

@@ -151,12 +151,11 @@ def _local_writer(
     yield from estimate_cost(
         "rationales",
         machine,
-        reading_memory(model.outline, writer.dtype, settings.batch_size * max(prompts, default=1)),
+        reading_memory(model.outline, settings.batch_size * max(prompts, default=1)),
         lambda at: (
             reading_seconds(model.outline, settings.samples * sum(prompts), at)
             + writing_seconds(
                 model.outline,
-                writer.dtype,
                 len(prompts) * settings.samples,
                 settings.batch_size,
                 settings.max_new_tokens,
@@ -187,7 +186,7 @@ def _signals(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
     sizes = ModelSizes(text.num_hidden_layers, text.num_hidden_layers * text.num_attention_heads, text.vocab_size)
     written = workspace.run.stage_done(pipeline.GENERATE) is not None
     tokens = yield from (_read_texts if written else _unwritten_texts)(workspace, spec, model, signals, sizes)
-    memory = reading_memory(model.outline, spec.dtype, max(recipe.attention.batch_tokens, 1))
+    memory = reading_memory(model.outline, max(recipe.attention.batch_tokens, 1))
     yield from estimate_cost("teacher", machine, memory, partial(reading_seconds, model.outline, tokens))
 
 

@@ -26,6 +26,9 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
     yield Finding(
         "training", f"{plural(students, 'student')} of {model.outline.parameters / 1e6:.3g} million parameters"
     )
+    if recipe.student.lora is not None:
+        share = f"{model.outline.trained:,} parameters of the adapter are trained; the student's own are frozen"
+        yield Finding("training", share)
     # An example has one sequence per task; the estimate takes the `explain` sequence, the longest, for each.
     tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks
@@ -47,7 +50,7 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
         "evaluation",
         machine,
         0,
-        lambda here: writing_seconds(model.outline, recipe.student.dtype, rows, batch_size, bound, here),
+        lambda here: writing_seconds(model.outline, rows, batch_size, bound, here),
         "per student",
     )
 

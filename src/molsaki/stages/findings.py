@@ -11,7 +11,8 @@ from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.encoding.encode import context_length
 from molsaki.models.estimates import Machine, show_bytes, show_seconds
-from molsaki.models.load import Outline, load_tokenizer, outline_model
+from molsaki.models.load import load_tokenizer
+from molsaki.models.outline import Outline, outline_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,0 +1,71 @@
+"""What a model is, read from its configuration without its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from molsaki.config.model_spec import ModelSpec, StudentSpec
+from molsaki.config.recipe import Recipe
+from molsaki.models.adapters import add_adapter, trained_parameters
+from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors
+from molsaki.models.load import is_tiny, make_tiny, model_location, place_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The configuration and size of a model, without its weights.
+
+    Attributes:
+        config: its configuration.
+        parameters: the number of its parameters, without an adapter that is trained.
+        trained: the number of parameters that a training changes: all, or those of the adapter.
+        weight_bytes: bytes per parameter in memory.
+    """
+
+    config: Any
+    parameters: int
+    trained: int
+    weight_bytes: float
+
+    @property
+    def text(self) -> Any:
+        """The configuration of the language model, if the model has other parts too."""
+        return self.config.get_text_config()
+
+
+def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> Outline:
+    """Read what a model is, without loading its weights.
+
+    Raises:
+        InputError: there is none, it is no causal language model, or it has no module that `lora` names.
+    """
+    model = make_tiny(spec, tokenizer) if is_tiny(recipe, spec) else _on_no_device(spec)
+    parameters = trained = model.num_parameters()
+    if isinstance(spec, StudentSpec) and spec.lora is not None:
+        trained, _ = trained_parameters(add_adapter(model, spec.lora, base=spec.name))
+    return Outline(model.config, parameters, trained, WEIGHT_BYTES[spec.quantize or spec.dtype])
+
+
+def _on_no_device(spec: ModelSpec) -> PreTrainedModel:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    location = model_location(spec)
+    way_out = "Check the name and the network, or try the recipe with --tiny first."
+    with one_message("the configuration of a causal language model", location, way_out):
+        adapter = find_adapter(location, spec.revision)
+        where, revision = location, spec.revision
+        if adapter is not None:
+            where, revision = place_of(adapter.base), adapter.base_revision
+        require_safetensors(where)
+        trusted = spec.trust_remote_code and adapter is None
+        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=trusted)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
+    return model

@@ -1,0 +1,110 @@
+"""A recipe whose student has an adapter, from its first stage to its results and its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import Shown, molsaki, recipe, run
+
+from molsaki.config.model_spec import StudentSpec
+from molsaki.config.recipe import Recipe
+from molsaki.errors import InputError, RecipeError
+from molsaki.models.load import load_student, load_tokenizer, model_at
+from molsaki.stages import check
+from molsaki.stages.check import prepare_recipe
+
+LORA = ("methods=[label-only, molsaki]", "baseline=label-only", "student.lora={r: 4, dropout: 0.1}")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shown]:
+    """Two finished runs, with the adapters alone and with merged students, and what the first showed."""
+    folder = tmp_path_factory.mktemp("adapters")
+    shown = run(recipe(folder, *LORA), folder / "run")
+    assert shown.code == 0, shown.error
+    merged = run(recipe(folder, *LORA, "student.lora.merge=true"), folder / "merged", "--no-report")
+    assert merged.code == 0, merged.error
+    return folder, shown
+
+
+def test_adapters_and_merged_students_give_the_same_answers(runs: tuple[Path, Shown]) -> None:
+    folder, _ = runs
+    for name in ("label-only-1", "molsaki-1"):
+        adapter, whole = (folder / run / "students" / name for run in ("run", "merged"))
+        assert (adapter / "adapter_model.safetensors").is_file()
+        assert not (adapter / "model.safetensors").exists()
+        assert (whole / "model.safetensors").is_file()
+        assert (whole / "adapter" / "adapter_model.safetensors").is_file()
+        files = sorted((folder / "run" / "predictions" / name).glob("*.jsonl"))
+        assert len(files) == 2
+        for path in files:
+            assert path.read_text() == (folder / "merged" / "predictions" / name / path.name).read_text()
+
+
+def test_the_adapter_names_its_base_as_the_recipe_does(runs: tuple[Path, Shown]) -> None:
+    folder, _ = runs
+    config = json.loads((folder / "run" / "students" / "molsaki-1" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "pocket:student"
+    assert config["r"] == 4
+
+
+def test_what_is_frozen_is_said(runs: tuple[Path, Shown]) -> None:
+    _, shown = runs
+    assert "parameters were trained, the others are frozen" in shown.output
+
+
+def test_a_tiny_student_is_merged_since_its_base_is_in_no_file(tmp_path: Path) -> None:
+    named = ("student={name: some/model, lora: {r: 4}, tokenizer: 'pocket:student'}", "methods=[dss]", "baseline=dss")
+    prepared = prepare_recipe(str(recipe(tmp_path, *named)), tiny=True)
+    assert prepared.student.lora is not None
+    assert prepared.student.lora.merge
+    assert prepared.student.quantize is None
+
+
+def test_an_adapter_on_an_adapter_is_refused(runs: tuple[Path, Shown]) -> None:
+    folder, _ = runs
+    prepared = prepare_recipe(str(recipe(folder, *LORA)))
+    student = StudentSpec(name=str(folder / "run" / "students" / "molsaki-1"), lora=prepared.student.lora)
+    changed: Recipe = prepared.model_copy(update={"student": student})
+    with pytest.raises(InputError, match="adapter itself"):
+        load_student(changed, load_tokenizer(changed, student))
+
+
+def test_a_quantised_model_is_refused_before_anything_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantised = [*LORA, "student.quantize=4bit", "teacher.reader={name: 'pocket:teacher', quantize: 8bit}"]
+    monkeypatch.setattr(check, "quantization_refusal", lambda: "there is no GPU")
+    with pytest.raises(RecipeError) as caught:
+        prepare_recipe(str(recipe(tmp_path, *quantised)))
+    assert "teacher.reader.quantize: expected none, since there is no GPU" in str(caught.value)
+    assert "student.quantize: expected none, since there is no GPU" in str(caught.value)
+
+
+def test_a_quantised_student_without_an_adapter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "quantization_refusal", lambda: None)
+    with pytest.raises(RecipeError, match=r"student.quantize: expected lora"):
+        prepare_recipe(str(recipe(tmp_path, "student.quantize=4bit")))
+
+
+def test_the_base_of_an_adapter_is_looked_for_in_the_folder_of_models(
+    runs: tuple[Path, Shown], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = runs
+    trained = folder / "run" / "students" / "molsaki-1"
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in trained.iterdir():
+        (moved / path.name).write_bytes(path.read_bytes())
+    config = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "someone/base"}))
+    model_at(
+        "pocket:student".replace("pocket:student", str(folder / "merged" / "students" / "molsaki-1"))
+    ).save_pretrained(tmp_path / "models" / "base")
+    monkeypatch.setenv("MOLSAKI_MODELS", str(tmp_path / "models"))
+    assert model_at(str(moved)).num_parameters() == model_at(str(trained)).num_parameters()
+
+
+def test_doctor_counts_the_parameters_of_the_adapter(tmp_path: Path) -> None:
+    shown = molsaki("doctor", str(recipe(tmp_path, *LORA)))
+    assert "parameters of the adapter are trained" in shown.output
