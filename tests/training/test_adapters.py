@@ -45,7 +45,7 @@ def lora_student(base, **changes):
 
 def fit(output, examples, base, *callbacks, student=None, **changes):
     student = lora_student(base) if student is None else student
-    return train(output, examples, student=student, callbacks=callbacks, **{"save_every": 5, **changes})
+    return train(output, examples, student=student, callbacks=callbacks, **{"save_every": 2, "steps": 5, **changes})
 
 
 def adapter_of(folder):
@@ -56,11 +56,11 @@ def test_killed_and_resumed_is_the_undisturbed_run(tmp_path, nine, base):
     whole, resumed = At(), At()
     fit(tmp_path / "a", nine, base, whole, save_every=0)
     with pytest.raises(KilledError):
-        fit(tmp_path / "b", nine, base, At(8, kill))
-    saved = {path.name for path in (tmp_path / "b.training" / "checkpoint-5").glob("*.safetensors")}
+        fit(tmp_path / "b", nine, base, At(3, kill))
+    saved = {path.name for path in (tmp_path / "b.training" / "checkpoint-2").glob("*.safetensors")}
     assert saved == {"adapter_model.safetensors", "method.safetensors"}
     _, metrics = fit(tmp_path / "b", nine, base, resumed)
-    assert metrics["resumed_from"] == "checkpoint-5"
+    assert metrics["resumed_from"] == "checkpoint-2"
     assert_same_weights(adapter_of(tmp_path / "a"), adapter_of(tmp_path / "b"))
     assert_same_weights(whole.router, resumed.router)
 
@@ -78,7 +78,7 @@ def test_only_the_change_is_trained_and_the_metrics_say_so(tmp_path, nine, base)
 
 def test_checkpoints_of_another_adapter_are_refused(tmp_path, nine, base):
     with pytest.raises(KilledError):
-        fit(tmp_path / "b", nine, base, At(8, kill))
+        fit(tmp_path / "b", nine, base, At(3, kill))
     for other in (lora_student(base, alpha=8), lora_student(base, r=2), make_llama()):
         with pytest.raises(ArtefactError, match="adapter"):
             fit(tmp_path / "b", nine, base, student=other)

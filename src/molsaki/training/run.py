@@ -85,9 +85,9 @@ def train_student(
 
     Returns:
         The metrics: steps, the number of parameters and of those that are trained, seconds of this session, the peak
-        memory of this process (on a GPU, of its tensors), examples, training tokens, compared tokens, forward passes a batch and the
-        share of padding in them, the checkpoint that it resumed from, the best one, the terms' weights, the step at
-        which the router collapsed, and the Trainer's log (null for a number that is not finite).
+        memory of this process (on a GPU, of its tensors), examples, training tokens, compared tokens, forward passes a
+        batch and the share of padding in them, the checkpoint that it resumed from, the best one, the terms' weights,
+        the step at which the router collapsed, and the Trainer's log (null for a number that is not finite).
 
     Raises:
         InputError: there is no example, or no validation to select the best student by, or the examples are of

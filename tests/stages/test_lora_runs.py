@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,37 +11,43 @@ from commands import Shown, molsaki, recipe, run
 
 from molsaki.config.model_spec import StudentSpec
 from molsaki.config.recipe import Recipe
+from molsaki.data.pocket import STUDENT
 from molsaki.errors import InputError, RecipeError
 from molsaki.models.load import load_student, load_tokenizer, model_at
 from molsaki.stages import check
 from molsaki.stages.check import prepare_recipe
 
-LORA = ("methods=[label-only, molsaki]", "baseline=label-only", "student.lora={r: 4, dropout: 0.1}")
+LORA = ("methods=[molsaki]", "baseline=null", "student.lora={r: 4, dropout: 0.1}")
+FEW = (
+    "rationales.max_new_tokens=64",
+    "data.train.limit=4",
+    "data.tests.in-domain.limit=4",
+    "data.tests.chains.limit=4",
+    "training.steps=4",
+)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shown]:
-    """Two finished runs, with the adapters alone and with merged students, and what the first showed."""
+    """A finished run with the adapter alone and one with a merged student, and what the first showed."""
     folder = tmp_path_factory.mktemp("adapters")
-    shown = run(recipe(folder, *LORA), folder / "run")
+    shown = run(recipe(folder, *LORA, *FEW), folder / "run")
     assert shown.code == 0, shown.error
-    merged = run(recipe(folder, *LORA, "student.lora.merge=true"), folder / "merged", "--no-report")
+    merged = run(recipe(folder, *LORA, *FEW, "student.lora.merge=true"), folder / "merged")
     assert merged.code == 0, merged.error
     return folder, shown
 
 
 def test_adapters_and_merged_students_give_the_same_answers(runs: tuple[Path, Shown]) -> None:
     folder, _ = runs
-    for name in ("label-only-1", "molsaki-1"):
-        adapter, whole = (folder / run / "students" / name for run in ("run", "merged"))
-        assert (adapter / "adapter_model.safetensors").is_file()
-        assert not (adapter / "model.safetensors").exists()
-        assert (whole / "model.safetensors").is_file()
-        assert (whole / "adapter" / "adapter_model.safetensors").is_file()
-        files = sorted((folder / "run" / "predictions" / name).glob("*.jsonl"))
-        assert len(files) == 2
-        for path in files:
-            assert path.read_text() == (folder / "merged" / "predictions" / name / path.name).read_text()
+    adapter, whole = (folder / name / "students" / "molsaki-1" for name in ("run", "merged"))
+    assert (adapter / "adapter_model.safetensors").is_file()
+    assert not (adapter / "model.safetensors").exists()
+    assert (whole / "model.safetensors").is_file()
+    assert (whole / "adapter" / "adapter_model.safetensors").is_file()
+    for name in ("in-domain", "chains"):
+        place = Path("predictions", "molsaki-1", f"{name}.jsonl")
+        assert (folder / "run" / place).read_text() == (folder / "merged" / place).read_text()
 
 
 def test_the_adapter_names_its_base_as_the_recipe_does(runs: tuple[Path, Shown]) -> None:
@@ -52,7 +59,7 @@ def test_the_adapter_names_its_base_as_the_recipe_does(runs: tuple[Path, Shown])
 
 def test_what_is_frozen_is_said(runs: tuple[Path, Shown]) -> None:
     _, shown = runs
-    assert "parameters were trained, the others are frozen" in shown.output
+    assert "parameters were trained, the others are frozen" in shown.text
 
 
 def test_a_tiny_student_is_merged_since_its_base_is_in_no_file(tmp_path: Path) -> None:
@@ -92,19 +99,14 @@ def test_the_base_of_an_adapter_is_looked_for_in_the_folder_of_models(
 ) -> None:
     folder, _ = runs
     trained = folder / "run" / "students" / "molsaki-1"
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    for path in trained.iterdir():
-        (moved / path.name).write_bytes(path.read_bytes())
+    moved = shutil.copytree(trained, tmp_path / "moved")
     config = json.loads((moved / "adapter_config.json").read_text())
     (moved / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "someone/base"}))
-    model_at(
-        "pocket:student".replace("pocket:student", str(folder / "merged" / "students" / "molsaki-1"))
-    ).save_pretrained(tmp_path / "models" / "base")
+    shutil.copytree(STUDENT, tmp_path / "models" / "base")
     monkeypatch.setenv("MOLSAKI_MODELS", str(tmp_path / "models"))
     assert model_at(str(moved)).num_parameters() == model_at(str(trained)).num_parameters()
 
 
 def test_doctor_counts_the_parameters_of_the_adapter(tmp_path: Path) -> None:
     shown = molsaki("doctor", str(recipe(tmp_path, *LORA)))
-    assert "parameters of the adapter are trained" in shown.output
+    assert "parameters of the adapter are trained" in shown.text
