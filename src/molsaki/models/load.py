@@ -187,16 +187,25 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
     spec = recipe.student
     if spec.lora is None:
         return load_placed_model(recipe, spec, tokenizer)
+    require_no_adapter(recipe, spec)
+    model = load_placed_model(recipe, spec, tokenizer)
+    # The adapter names its base as the recipe does, and a directory by its whole path.
+    base = str(Path(spec.name).resolve()) if Path(spec.name).is_dir() else spec.name
+    return add_adapter(model, spec.lora, base=base, revision=spec.revision, seed=seed)
+
+
+def require_no_adapter(recipe: Recipe, spec: ModelSpec) -> None:
+    """Refuse to add an adapter to what is one already.
+
+    Raises:
+        InputError: the model is an adapter.
+    """
     if not is_tiny(recipe, spec) and find_adapter(model_location(spec), spec.revision) is not None:
         raise InputError(
             f"Expected a whole model as student, since student.lora adds an adapter; {spec.name} is an adapter itself, "
             "and its base would be lost. Nothing was trained; write it as a whole model with `molsaki export` first, "
             "or leave lora out, which merges it and trains all weights."
         )
-    model = load_placed_model(recipe, spec, tokenizer)
-    # The adapter names its base as the recipe does, and a directory by its whole path.
-    base = str(Path(spec.name).resolve()) if Path(spec.name).is_dir() else spec.name
-    return add_adapter(model, spec.lora, base=base, revision=spec.revision, seed=seed)
 
 
 def student_at(recipe: Recipe, folder: Path) -> PreTrainedModel:

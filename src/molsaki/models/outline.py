@@ -9,7 +9,7 @@ from molsaki.config.model_spec import ModelSpec, StudentSpec
 from molsaki.config.recipe import Recipe
 from molsaki.models.adapters import add_adapter, trained_parameters
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors
-from molsaki.models.load import is_tiny, make_tiny, model_location, place_of
+from molsaki.models.load import is_tiny, make_tiny, model_location, place_of, require_no_adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,11 +43,13 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
     """Read what a model is, without loading its weights.
 
     Raises:
-        InputError: there is none, it is no causal language model, or it has no module that `lora` names.
+        InputError: there is none, it is no causal language model, it is an adapter and `lora` adds one, or it has no
+            module that `lora` names.
     """
     model = make_tiny(spec, tokenizer) if is_tiny(recipe, spec) else _on_no_device(spec)
     parameters = trained = model.num_parameters()
     if isinstance(spec, StudentSpec) and spec.lora is not None:
+        require_no_adapter(recipe, spec)
         trained, _ = trained_parameters(add_adapter(model, spec.lora, base=spec.name))
     return Outline(model.config, parameters, trained, WEIGHT_BYTES[spec.quantize or spec.dtype])
 

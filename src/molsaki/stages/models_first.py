@@ -16,7 +16,8 @@ from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import MolsakiError, TokenizerError
-from molsaki.models.load import load_tokenizer, outline_model, quiet_libraries
+from molsaki.models.load import load_tokenizer, quiet_libraries
+from molsaki.models.outline import outline_model
 from molsaki.stages.signals import needed_signals, read_so_far, unread_rows
 from molsaki.stages.workspace import GENERATE, Workspace
 from molsaki.teacher.opening import recipe_questions
