@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from molsaki.config.load import LONGEST_SHOWN, list_errors
 from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
 from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
-from molsaki.data import SOURCES, is_generated
+from molsaki.data import EXPORTED, SOURCES, is_generated
 from molsaki.data.mapping import Columns, completion_columns
 from molsaki.data.table import table_columns
 from molsaki.errors import DataError
@@ -191,9 +191,11 @@ def check_consistency(recipe: Recipe) -> list[str]:
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
         problems.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
     methods = [terms_of(spec.name, spec.settings) for spec in recipe.methods]
-    if recipe.teacher.attending is None and any(terms.attention for terms in methods):
+    problems += _check_signals(recipe)
+    unread = recipe.teacher.attending is None and recipe.signals is None
+    if unread and any(terms.attention for terms in methods):
         problems.append("teacher.reader: expected a model, since a method compares attention; got none")
-    elif recipe.teacher.attending is None and any(terms.next_tokens for terms in methods):
+    elif unread and any(terms.next_tokens for terms in methods):
         problems.append("teacher.reader: expected a model, since a method compares next tokens; got none")
     problems += [
         f"methods.{i}.target: expected no oracle, since the problems of {recipe.data.train.source} do not say which "
@@ -229,6 +231,18 @@ def _check_draws(recipe: Recipe) -> list[str]:
         if independent and is_generated(spec.source) and ":" in (spec.split or "")
     ]
     return problems
+
+
+def _check_signals(recipe: Recipe) -> list[str]:
+    """Find a reader beside exported signals, and problems of signals that the recipe does not name."""
+    if recipe.signals is not None and recipe.teacher.reader is not None:
+        got = f"{recipe.teacher.reader.name!r}. Leave one of them out"
+        return [f"teacher.reader: expected none, since `signals` takes its place; got {got}"]
+    return [
+        f"{key}.path: expected the folder of exported signals, here or as the recipe's `signals`; got none"
+        for key, spec in recipe.data.specs.items()
+        if spec.source == EXPORTED and spec.path is None and recipe.signals is None
+    ]
 
 
 def _check_mixed_layers(recipe: Recipe) -> list[str]:

@@ -348,6 +348,9 @@ class Recipe(RecipePart):
         description: a line for `molsaki recipes list`.
         seeds: each method trains one student per seed.
         keys: the keys of the attention: "numbers", or "keywords" (see `rationales.keywords`).
+        signals: exported signals instead of a `teacher.reader`: their folder, relative to the data root, or
+            owner/name[@revision] on the hub. `data.train.source: signals` with `rationales.source: dataset` uses their
+            questions and rationales too.
         data: see below.
         teacher, rationales, attention, logits, prompts, student, methods, training, evaluation: see below.
         baseline: the label of the method that the others are compared with.
@@ -358,6 +361,7 @@ class Recipe(RecipePart):
     description: str = ""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     keys: Literal["numbers", "keywords"] = "numbers"
+    signals: str | None = None
     data: DataSettings
     teacher: TeacherSettings = TeacherSettings()
     rationales: RationaleSettings = RationaleSettings()

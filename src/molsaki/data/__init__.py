@@ -13,6 +13,7 @@ from typing import Any
 
 from molsaki.data.asdiv import load_asdiv
 from molsaki.data.commonsense import load_commonsenseqa, load_commonsenseqa_dss
+from molsaki.data.exported import load_exported
 from molsaki.data.files import is_folder
 from molsaki.data.gsm8k import load_gsm8k
 from molsaki.data.hub import KNOWN, PREFIX, load_hub
@@ -24,8 +25,9 @@ from molsaki.data.svamp import load_svamp, load_svamp_dss
 from molsaki.data.table import load_table
 from molsaki.errors import DataError
 from molsaki.records import LoadedProblems
+from molsaki.store.exported_files import ROWS
 
-__all__ = ["SOURCES", "DataSource", "load_palm_completions", "load_problems"]
+__all__ = ["EXPORTED", "SOURCES", "DataSource", "load_palm_completions", "load_problems"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class DataSource:
     generated: bool = False
 
 
+EXPORTED = "signals"
+"""The name of the problems of exported signals; a recipe's `signals` is their path."""
 _PATH = frozenset({"path"})
 _SPLIT = frozenset({"split"})
 _PATH_SPLIT = frozenset({"path", "split"})
@@ -124,6 +128,14 @@ SOURCES: dict[str, DataSource] = {
         _SPLIT,
         _SPLIT,
         generated=True,
+    ),
+    EXPORTED: DataSource(
+        load_exported,
+        "the questions and rationales of exported signals",
+        "a folder of `molsaki signals export`",
+        _PATH,
+        frozenset(),
+        {"": ROWS},
     ),
     "table": DataSource(
         load_table,

@@ -79,6 +79,10 @@ def read_teacher(
 
     quiet_libraries()
     recipe = workspace.recipe
+    if recipe.signals is not None:
+        from molsaki.stages.take_signals import take_signals
+
+        return _finish(workspace, on_main_process(lambda: take_signals(workspace, names)))
     spec = reader_of(workspace)
     if spec.device_map is not None and process_count() > 1:
         raise RecipeError(
@@ -201,6 +205,8 @@ def check_signal(workspace: Workspace, name: str) -> SignalCheck:
     signal = make_signal(workspace, name)
     folder = workspace.run.path(signal.folder)
     found = read_header(folder).fingerprint
+    if workspace.recipe.signals is not None:
+        return _check_taken(workspace, signal, found)
     tokenizer: PreTrainedTokenizerBase = load_tokenizer(workspace.recipe, reader_of(workspace))
     prompt = reading_prompt(workspace, tokenizer)
     rules = signal_rules(workspace, signal)
@@ -221,6 +227,22 @@ def check_signal(workspace: Workspace, name: str) -> SignalCheck:
             f"{len(missing)} rows are missing though they were read, {missing[0]!r} for one; run the stage again"
         )
     return SignalCheck(signal.title, report, tuple(problems), 0 if was_read else len(missing))
+
+
+def _check_taken(workspace: Workspace, signal: Signal[Any], found: Mapping[str, str]) -> SignalCheck:
+    """The check of signals that were taken from an export: there is no teacher to prepare texts for."""
+    from molsaki.stages.signals import read_so_far, signal_rules
+    from molsaki.stages.take_signals import check_taken
+
+    wanted = fingerprint(**signal_rules(workspace, signal))
+    other = differences({part: found.get(part, "nothing") for part in wanted}, wanted)
+    problems = [f"the store was made from something else: {line.strip()}" for line in other]
+    _, texts = workspace.read_texts(TRAIN)
+    report = check_taken(workspace.run.path(signal.folder), signal.name, texts)
+    expected = read_so_far(workspace).get(signal.name, {}).get("kept", report.rows)
+    if report.rows < expected and report.ok:
+        problems.append(f"{expected - report.rows} rows are missing though they were taken; run the stage again")
+    return SignalCheck(signal.title, report, tuple(problems), 0)
 
 
 def row_check(signal: Signal[Any], by_id: Mapping[str, PreparedSignals], seen: set[str]) -> RowCheck:

@@ -64,7 +64,8 @@ def prepare_values(
         problems += [] if problems else [*check_consistency(recipe), *_check_quantization(recipe)]
     raise_problems(problems)
     assert recipe is not None
-    if recipe.data.root is None and any(spec.path is not None for spec in recipe.data.specs.values()):
+    needs_root = recipe.signals is not None or any(spec.path is not None for spec in recipe.data.specs.values())
+    if recipe.data.root is None and needs_root:
         values["data"]["root"] = str(recipe.data_root())
         recipe = parse_recipe(values)
     for i, spec in enumerate(recipe.methods):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from molsaki.config.recipe import TRAIN, VALIDATION, DataSpec, Recipe
-from molsaki.data import is_generated, load_problems
+from molsaki.data import EXPORTED, is_generated, load_problems
 from molsaki.errors import DataError
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
+from molsaki.stages.signals_hub import signals_folder
 from molsaki.stages.workspace import Workspace
 
 IN_TEST_SET = "its text is in a test set too"
@@ -77,6 +78,8 @@ def load_set(recipe: Recipe, spec: DataSpec) -> tuple[list[Problem], RowReport]:
         DataError: the source cannot be read, or ids repeat.
     """
     path = recipe.data_path(spec.path)
+    if spec.source == EXPORTED and path is None:
+        path = signals_folder(recipe)
     loaded = load_problems(spec.source, path=path, split=spec.split, columns=spec.columns, limit=spec.limit)
     require_unique_ids(loaded)
     return list(loaded.problems), loaded.report

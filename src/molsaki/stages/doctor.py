@@ -36,7 +36,9 @@ from molsaki.stages.findings import Finding, Level, ModelOutline, count_tokens, 
 from molsaki.stages.kept import require_kept
 from molsaki.stages.models_first import try_models
 from molsaki.stages.signals import make_signal, needed_signals
+from molsaki.stages.signals_hub import signals_folder
 from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.store.exported_rows import Export
 from molsaki.store.schema import row_bytes
 from molsaki.teacher.served import check_server
 
@@ -176,6 +178,14 @@ def _signals(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
     recipe = workspace.recipe
     spec = recipe.teacher.attending
     signals = [make_signal(workspace, name) for name in needed_signals(recipe)]
+    if signals and recipe.signals is not None:
+        export = Export(signals_folder(recipe))
+        missing = [signal.name for signal in signals if signal.name not in export.names()]
+        rows = f"not read; {plural(len(export.rows), 'row')} of exported signals, {', '.join(export.names())}"
+        yield Finding(
+            "teacher", f"{rows}; without {', '.join(missing)}" if missing else rows, "warning" if missing else "plain"
+        )
+        return
     if not signals or spec is None:
         yield Finding("teacher", "not read, since no method compares it")
         return

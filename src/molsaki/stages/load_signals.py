@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from molsaki.errors import ArtefactError
@@ -84,7 +84,7 @@ def usable_rows(
         text = export.text_of(row) if brought is None else brought.pop(row.text_hash, None)
         if text is None:
             report.skip(row.id, NOT_BROUGHT)
-        elif reason := export.refusal(row, text) or _refusal(store, hashes, name, row, text):
+        elif reason := row_refusal(export, store, hashes, name, row, text):
             report.skip(row.id, reason)
         else:
             report.keep()
@@ -94,8 +94,21 @@ def usable_rows(
     return usable
 
 
-def _refusal(store: SignalStore, hashes: dict[str, str], name: str, row: ExportedRow, text: Text) -> str:
-    """Why a row of a store cannot be used with a text; empty if it can."""
+def row_refusal(
+    export: Export, store: SignalStore, hashes: Mapping[str, str], name: str, row: ExportedRow, text: Text
+) -> str:
+    """Why a row of one signal cannot be used with a text; empty if it can. No tensor is read.
+
+    Args:
+        export: the export.
+        store: the store of the signal.
+        hashes: the text hashes of the store's rows by id.
+        name: the name of the signal.
+        row: the row.
+        text: the text.
+    """
+    if reason := export.refusal(row, text):
+        return reason
     if row.id not in hashes:
         return NO_SIGNAL
     if hashes[row.id] != row.text_hash:
@@ -103,7 +116,7 @@ def _refusal(store: SignalStore, hashes: dict[str, str], name: str, row: Exporte
     return "" if name not in VIEWS or sizes_fit(store.sizes(row.id), name, text) else OTHER_SIZES
 
 
-def sizes_fit(sizes: dict[str, int], name: str, text: Text) -> bool:
+def sizes_fit(sizes: Mapping[str, int], name: str, text: Text) -> bool:
     """Whether a row of attention has the numbers of steps and keys of its text, in the view of its store."""
     spans = VIEWS[name].spans(text.question, text.rationale, text.keys, text.steps)
     found: Sequence[int | None] = (sizes.get(attention_rows.STEPS), sizes.get(attention_rows.KEYS))

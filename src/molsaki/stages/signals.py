@@ -12,7 +12,7 @@ from molsaki.encoding.encode import tokenizer_hash
 from molsaki.encoding.token_map import TokenMap
 from molsaki.errors import ArtefactError, RecipeError
 from molsaki.methods import terms_of
-from molsaki.models.load import load_tokenizer
+from molsaki.models.load import load_tokenizer, tokenizer_at
 from molsaki.spans.views import STEPS, VIEWS
 from molsaki.stages.workspace import ATTEND, GENERATE, Workspace
 from molsaki.store.fingerprints import fingerprint, require_same
@@ -27,6 +27,8 @@ from molsaki.teacher.signals import Signal, folder_of
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+TEACHER_TOKENIZER = "teacher-tokenizer"
+"""The folder of a run with the tokenizer of exported next tokens."""
 SIGNALS = (*VIEWS, NEXT_TOKENS)
 """All signals by name, in the order in which they are stored."""
 
@@ -72,7 +74,12 @@ def make_signal(workspace: Workspace, name: str) -> Signal[Any]:
 
 
 def signal_rules(workspace: Workspace, signal: Signal[Any]) -> dict[str, str]:
-    """What decides a signal's rows and is known without loading the teacher."""
+    """What decides a signal's rows and is known without loading the teacher.
+
+    The teacher and prompt of exported signals are not the recipe's to decide.
+    """
+    if workspace.recipe.signals is not None:
+        return {"signal": signal.name, **signal.rules()}
     reader = workspace.recipe.teacher.attending
     return {
         "signal": signal.name,
@@ -197,6 +204,9 @@ def open_next_tokens(workspace: Workspace, student: PreTrainedTokenizerBase) -> 
         DataError: as there.
         TokenizerError: the bytes of the tokens of one of the tokenizers are not known.
     """
-    teacher = load_tokenizer(workspace.recipe, reader_of(workspace))
+    if workspace.recipe.signals is None:
+        teacher = load_tokenizer(workspace.recipe, reader_of(workspace))
+    else:
+        teacher = tokenizer_at(str(workspace.run.path(TEACHER_TOKENIZER)))
     store = open_store(workspace, NEXT_TOKENS, tokenizer=tokenizer_hash(teacher))
     return store, TokenMap(teacher, student)

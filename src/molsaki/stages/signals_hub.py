@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 from huggingface_hub import HfApi, constants
 
+from molsaki.config.recipe import Recipe
 from molsaki.errors import ArtefactError, DataError
 from molsaki.store.exported_files import FILES, MANIFEST, file_problems, list_files, most_bytes
 
@@ -41,6 +42,17 @@ def find_signals(source: str, root: Path | None = None) -> Path:
             )
         return folder
     return _cached(match["repository"], match["revision"])
+
+
+def signals_folder(recipe: Recipe) -> Path:
+    """The folder of the exported signals that a recipe names, downloaded if it is on the hub.
+
+    Raises:
+        DataError: there is no such folder, and the hub has no such data set or cannot be reached.
+        ArtefactError: what was downloaded is damaged.
+    """
+    assert recipe.signals is not None
+    return find_signals(recipe.signals, recipe.data_root())
 
 
 def push(folder: Path, name: str, *, private: bool = False, api: HfApi | None = None) -> str:

@@ -272,7 +272,7 @@ def _card(workspace: Workspace, job: Job, examples: int) -> str:
         "summary": method.summary,
         "student": recipe.student.name,
         "writer": _model_name(recipe.teacher.writer, recipe.rationales.path or recipe.rationales.source),
-        "reader": _model_name(recipe.teacher.attending, "none") if method_signals(spec) else "not read",
+        "reader": _reader_name(recipe) if method_signals(spec) else "not read",
         "examples": examples,
         "task": recipe.data.task,
         "steps": training.steps,
@@ -285,6 +285,12 @@ def _card(workspace: Workspace, job: Job, examples: int) -> str:
 
 def _model_name(spec: ModelSpec | ServerSpec | None, default: str) -> str:
     return default if spec is None else f"`{spec.name}`"
+
+
+def _reader_name(recipe: Recipe) -> str:
+    if recipe.signals is not None:
+        return f"exported signals, `{recipe.signals}`"
+    return _model_name(recipe.teacher.attending, "none")
 
 
 def _untested_sets(workspace: Workspace, job: Job) -> list[str]:
