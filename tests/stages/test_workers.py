@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -66,3 +67,45 @@ def test_a_killed_worker_is_an_error() -> None:
     """As the system does it when memory runs out."""
     with pytest.raises(StageError, match=r"2 workers.*3 jobs.*--workers"):
         list(run_in_workers(signal.raise_signal, [signal.SIGKILL] * 3, workers=2))
+
+
+INTERRUPTED = """
+import sys, time
+from pathlib import Path
+from molsaki.stages.workers import run_in_workers, say
+
+def work(folder):
+    Path(folder, "begun").touch()
+    say("begun")
+    time.sleep(0.1 if folder.endswith("0") else 60)
+
+if __name__ == "__main__":
+    try:
+        list(run_in_workers(work, sys.argv[1:], workers=2, hear=lambda line: print(line, flush=True)))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interrupt_prints_no_traceback_of_a_worker_that_waits_or_works(tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(INTERRUPTED, encoding="utf-8")
+    folders = [tmp_path / str(job) for job in range(2)]
+    for folder in folders:
+        folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, script, *folders],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not all((folder / "begun").exists() for folder in folders):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.5)  # the first worker waits for a job by now
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, errors = process.communicate(timeout=120)
+    assert out.splitlines() == ["begun", "begun", "interrupted"]
+    assert errors == ""

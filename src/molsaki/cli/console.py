@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import rich.console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from molsaki.cli.terminal import escape
 from molsaki.counts import format_counts, format_reading, plural
 from molsaki.distributed import is_main
+from molsaki.models.progress import ProgressLines
 
 if TYPE_CHECKING:
     from molsaki.report.build import Report
@@ -126,7 +127,13 @@ class Console:
 
     @contextmanager
     def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
-        """A progress bar that disappears at the end. Yields a function of the rows done and the number of all rows."""
+        """A progress bar that disappears at the end. Yields a function of the rows done and the number of all rows.
+
+        Without a terminal, a line every so often instead.
+        """
+        if not self.rich.is_terminal:
+            yield ProgressLines(self.say, description, "texts")
+            return
         with self._bar() as bar:
             task = bar.add_task(description, total=None)
 
@@ -136,8 +143,10 @@ class Console:
             yield update
 
     @contextmanager
-    def students(self, total: int, *, many_runs: bool = False) -> Iterator[Callable[[JobResult], None]]:
-        """A progress bar over students. Yields a function that prints the result of one.
+    def students(
+        self, total: int, *, many_runs: bool = False
+    ) -> Iterator[tuple[Callable[[JobResult], None], Callable[[str], None]]]:
+        """A progress bar over students. Yields a function that prints the result of one, and one that prints a line.
 
         Args:
             total: the number of students.
@@ -162,7 +171,7 @@ class Console:
                 for line in lines:
                     bar.console.print(escape(line), soft_wrap=True)
 
-            yield on_done
+            yield on_done, lambda line: bar.console.print(escape(f"  {line}"), soft_wrap=True)
         if skipped:
             self.line(f"students: {skipped} already trained and tested")
 
@@ -172,6 +181,7 @@ class Console:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=self.rich,
             transient=True,
         )

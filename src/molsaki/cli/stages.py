@@ -199,8 +199,8 @@ def _students(
 ) -> None:
     from molsaki.stages import pipeline
 
-    with console.students(len(workspace.recipe.methods) * len(workspace.recipe.seeds)) as on_done:
-        pipeline.students(workspace, train=train, test=test, workers=workers, on_done=on_done)
+    with console.students(len(workspace.recipe.methods) * len(workspace.recipe.seeds)) as (on_done, hear):
+        pipeline.students(workspace, train=train, test=test, workers=workers, on_done=on_done, hear=hear)
 
 
 def _results(console: Console, workspace: Workspace) -> None:

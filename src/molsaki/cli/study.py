@@ -154,13 +154,13 @@ class Call:
         from molsaki.stages.students import run_jobs
         from molsaki.study.running import all_jobs, part_of, prepare_runs
 
-        prepare_runs(runs, self.console.say)
+        prepare_runs(runs, self.console.say, self.console.progress)
         check()
         if prepare:
             return
         jobs = part_of(all_jobs(study, runs), self.part, per_seed=len(runs) * len(study.cells))
-        with self.console.students(len(jobs), many_runs=len(runs) > 1) as on_done:
-            run_jobs(jobs, workers=self.workers, on_done=on_done)
+        with self.console.students(len(jobs), many_runs=len(runs) > 1) as (on_done, hear):
+            run_jobs(jobs, workers=self.workers, on_done=on_done, hear=hear)
         if self.part is not None:
             self.console.say("this part is done; merge the directories of all parts and run the study for its tables")
 

@@ -224,6 +224,7 @@ def students(
     test: bool = True,
     workers: int | None = None,
     on_done: Callable[[JobResult], None] | None = None,
+    hear: Callable[[str], None] = lambda _: None,
 ) -> list[JobResult]:
     """Train a student for every method and seed, and test it on every test set.
 
@@ -236,6 +237,7 @@ def students(
         workers: number of students at a time; by default one per GPU, or one per core without GPUs. With several
             processes of one job (`accelerate launch`), all of them train one student together instead.
         on_done: called with the result of each student.
+        hear: called with a line every so often about how far the students are, perhaps in another thread.
 
     Returns:
         The result of each job that ran.
@@ -245,7 +247,7 @@ def students(
     """
     from molsaki.stages.students import run_jobs
 
-    return run_jobs(student_jobs(workspace, train=train, test=test), workers=workers, on_done=on_done)
+    return run_jobs(student_jobs(workspace, train=train, test=test), workers=workers, on_done=on_done, hear=hear)
 
 
 def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True) -> list[Job]:

@@ -23,6 +23,7 @@ from molsaki.evaluation.score import Prediction, in_order, predict, score
 from molsaki.methods import METHODS, Task
 from molsaki.models.load import load_student, load_tokenizer, quiet_libraries, student_at, tokenizer_at
 from molsaki.models.merging import write_merged
+from molsaki.models.progress import ProgressLines
 from molsaki.records import Problem
 from molsaki.stages.signals import (
     make_signal,
@@ -33,7 +34,7 @@ from molsaki.stages.signals import (
     read_so_far,
     unread_rows,
 )
-from molsaki.stages.workers import run_in_workers
+from molsaki.stages.workers import heard_by, run_in_workers, say
 from molsaki.stages.workspace import GENERATE, VALIDATION, Workspace
 from molsaki.store.whole_files import disk_is_full, refuse_write
 from molsaki.training import encode_examples, encode_labels, train_student
@@ -128,7 +129,11 @@ def require_all_rows(workspace: Workspace) -> None:
 
 
 def run_jobs(
-    jobs: Sequence[Job], *, workers: int | None = None, on_done: Callable[[JobResult], None] | None = None
+    jobs: Sequence[Job],
+    *,
+    workers: int | None = None,
+    on_done: Callable[[JobResult], None] | None = None,
+    hear: Callable[[str], None] = lambda _: None,
 ) -> list[JobResult]:
     """Run the jobs of one run or of several. See `pipeline.students` for the arguments.
 
@@ -141,10 +146,11 @@ def run_jobs(
             "Nothing was trained. Leave --workers out, or start one process."
         )
     results = []
-    for result in _run_together(jobs) if process_count() > 1 else run_in_workers(run_job, jobs, workers):
-        if on_done is not None:
-            on_done(result)
-        results.append(result)
+    with heard_by(hear):
+        for result in _run_together(jobs) if process_count() > 1 else run_in_workers(run_job, jobs, workers, hear):
+            if on_done is not None:
+                on_done(result)
+            results.append(result)
     return results
 
 
@@ -230,7 +236,8 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
     validation_problems = workspace.read_drawn(VALIDATION, job.seed) if workspace.has_validation else []
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
-        predictions = _predict(recipe, model, tokenizer, validation_problems, test_prompt)
+        lines = ProgressLines(say, f"{_name(job)}, {VALIDATION}", "problems")
+        predictions = _predict(recipe, model, tokenizer, validation_problems, test_prompt, lines)
         return {"accuracy": score(predictions).accuracy}
 
     notes = {**report.skipped, **report.notes}
@@ -260,6 +267,11 @@ def _merge(recipe: Recipe) -> Callable[[PreTrainedModel | PeftModel, Path], None
     """What writes a student whole, with its adapter merged, if the recipe asks for that."""
     spec = recipe.student
     return partial(write_merged, dtype=spec.dtype) if spec.lora is not None and spec.lora.merge else None
+
+
+def _name(job: Job) -> str:
+    """A student's name in a line of progress."""
+    return f"{job.run.name}: {job.label}, seed {job.seed}"
 
 
 def _card(workspace: Workspace, job: Job, examples: int) -> str:
@@ -311,9 +323,11 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
             if path.is_file():
                 logger.warning("%s does not match the %d problems of its set and is replaced", path, len(problems))
             if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
-                explanations = _predict(recipe, model, tokenizer, problems, workspace.template("explain"))
+                lines = ProgressLines(say, f"{_name(job)}, rationales for {name}", "problems")
+                explanations = _predict(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
                 workspace.write_explanations(job.label, job.seed, name, explanations)
-            predictions = _predict(recipe, model, tokenizer, problems, prompt)
+            lines = ProgressLines(say, f"{_name(job)}, {name}", "problems")
+            predictions = _predict(recipe, model, tokenizer, problems, prompt, lines)
             workspace.write_predictions(job.label, job.seed, name, predictions)
     accuracy = {
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
@@ -327,6 +341,7 @@ def _predict(
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
     template: PromptTemplate,
+    lines: ProgressLines,
 ) -> list[Prediction]:
     batches = predict(
         model,
@@ -335,5 +350,6 @@ def _predict(
         template,
         max_new_tokens=recipe.evaluation.bound_for(template),
         batch_size=recipe.evaluation.batch_size,
+        progress=lines,
     )
     return in_order((prediction for batch in batches for prediction in batch), problems)

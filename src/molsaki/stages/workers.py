@@ -14,8 +14,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from typing import TypeVar
@@ -25,9 +26,19 @@ from molsaki.errors import StageError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_say: Callable[[str], object] = lambda _: None  # noqa: E731 - replaced where jobs run
+
+
+def say(line: str) -> None:
+    """Pass a line from a job to the process that started it."""
+    _say(line)
+
 
 def run_in_workers(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None = None,
+    hear: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
     """Call a function with each item in worker processes, and yield the results as they arrive.
 
@@ -36,6 +47,8 @@ def run_in_workers(
         items: the arguments, one per job.
         workers: number of processes; by default one per GPU, or one per core without GPUs. With 1, the jobs run in
             this process.
+        hear: called with each line that a job in a worker says, in a thread of its own. Without workers, see
+            `heard_by`.
 
     Raises:
         StageError: a worker was killed. The others were stopped.
@@ -49,10 +62,12 @@ def run_in_workers(
     for gpu in gpus:
         queue.put(gpu)
     threads = max(1, (os.cpu_count() or 1) // len(gpus))
-    with ProcessPoolExecutor(len(gpus), context, _start_worker, (queue, threads)) as pool:
+    with (
+        _hearing(context.Queue(), hear) as lines,
+        ProcessPoolExecutor(len(gpus), context, _start_worker, (queue, lines, threads)) as pool,
+    ):
         try:
-            futures = [pool.submit(function, item) for item in items]
-            for future in as_completed(futures):
+            for future in as_completed(_submit_all(pool, function, items)):
                 yield future.result()
         except BrokenProcessPool as error:
             raise StageError(
@@ -64,6 +79,56 @@ def run_in_workers(
             # Running jobs receive the interrupt too and save a checkpoint. Jobs that wait are cancelled.
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _submit_all(
+    pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Sequence[Item]
+) -> list[Future[Result]]:
+    """Submit the jobs. Workers start here and inherit that they ignore interrupts while they run no job."""
+    if threading.current_thread() is not threading.main_thread():
+        return [pool.submit(_run_job, function, item) for item in items]
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return [pool.submit(_run_job, function, item) for item in items]
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _run_job(function: Callable[[Item], Result], item: Item) -> Result:
+    """Run a job in a worker. Between jobs a worker ignores interrupts: it would end with a traceback."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return function(item)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def heard_by(hear: Callable[[str], object]) -> Iterator[None]:
+    """Pass on the lines of jobs that run in this process within the block."""
+    global _say
+    before, _say = _say, hear
+    try:
+        yield
+    finally:
+        _say = before
+
+
+@contextmanager
+def _hearing(lines: Queue[str | None], hear: Callable[[str], None]) -> Iterator[Queue[str | None]]:
+    """Pass the lines of workers on while the block runs."""
+
+    def listen() -> None:
+        while (line := lines.get()) is not None:
+            hear(line)
+
+    listener = threading.Thread(target=listen, name="molsaki-lines", daemon=True)
+    listener.start()
+    try:
+        yield lines
+    finally:
+        lines.put(None)
+        listener.join(timeout=5)  # a worker that was killed may have left half a line, which is never complete
 
 
 def _assign_gpus(workers: int | None, jobs: int) -> list[str | None]:
@@ -84,14 +149,17 @@ def _visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _start_worker(gpus: Queue[str | None], threads: int) -> None:
+def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], threads: int) -> None:
+    global _say
     threading.Thread(target=_exit_with_parent, name="molsaki-parent", daemon=True).start()
     gpu = gpus.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lines.cancel_join_thread()
+    _say = lines.put
 
     import torch
 

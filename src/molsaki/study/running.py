@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +93,17 @@ def part_of(jobs: Sequence[Job], part: str | None, per_seed: int = 1) -> list[Jo
     return [job for i, job in enumerate(jobs) if (i + i // per_seed) % int(count) == int(number) - 1]
 
 
-def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None:
+def prepare_runs(
+    runs: dict[str, Workspace],
+    say: Callable[[str], None],
+    progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+) -> None:
     """Load the problems, get the rationales and read the teacher's attention of every run.
+
+    Args:
+        runs: the runs by name.
+        say: gets a line about what was done.
+        progress: opens a stage by its name; what it gives is called with what is done and how much there is.
 
     Raises:
         RecipeError: a model, tokenizer or prompt cannot be used; nothing was run.
@@ -111,7 +120,8 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
         for test, report in pipeline.load_data(workspace).items():
             if left_out := format_counts(report):
                 say(f"{name}: {test}: {report['kept']} of {report['read']} problems used; {left_out}")
-        manifest = pipeline.generate(workspace)
+        with progress(f"{name}: rationales") as update:
+            manifest = pipeline.generate(workspace, update)
         if manifest["unanswered"]:
             raise StageError(
                 f"Expected answers to all {manifest['problems']} questions of {name}; {manifest['unanswered']} have "
@@ -119,5 +129,7 @@ def prepare_runs(runs: dict[str, Workspace], say: Callable[[str], None]) -> None
             )
         say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {format_counts(manifest)}")
         require_kept(workspace, manifest)
-        for entry in pipeline.attend(workspace).values():
+        with progress(f"{name}: teacher") as update:
+            read = pipeline.attend(workspace, update)
+        for entry in read.values():
             say(f"{name}: {entry['title']}: {format_reading(entry)}")
