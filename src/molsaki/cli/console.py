@@ -19,6 +19,7 @@ from molsaki.models.progress import ProgressLines
 if TYPE_CHECKING:
     from molsaki.report.build import Report
     from molsaki.report.tables import Table as TextTable
+    from molsaki.stages.score_model import ModelScore
     from molsaki.stages.students import JobResult
     from molsaki.stages.workspace import Workspace
 
@@ -115,6 +116,31 @@ class Console:
         if compared:
             self.table(difference_table(workspace, compared), numbers=True)
         self.line(f"results: {workspace.run.path('results.json')}")
+
+    def model_scores(self, model: str, scores: Sequence[ModelScore]) -> None:
+        """Print the scores of a model on test sets."""
+        from molsaki.evaluation.intervals import MeanAccuracy
+        from molsaki.report.tables import Table as TextTable
+        from molsaki.report.tables import show_accuracy
+
+        ks = [k for k in scores[0].pass_at if k > 1]
+        samples = scores[0].samples
+        what = "accuracy" if samples == 1 else f"mean of {samples}"
+        rows = [
+            [
+                one.test,
+                str(one.problems),
+                show_accuracy(MeanAccuracy(one.accuracy, one.interval, 1)),
+                *(f"{100 * one.pass_at[k]:.1f}" for k in ks),
+                *(str(one.outcomes[name]) for name in ("unparsable", "cut", "too_long")),
+                str(one.thinking_cut),
+                f"{one.tokens:.0f}",
+            ]
+            for one in scores
+        ]
+        header = ["set", "problems", what, *(f"pass@{k}" for k in ks), "unparsable", "cut off", "too long"]
+        caption = f"{model}: right answers in % [95 % interval]"
+        self.table(TextTable(caption, [*header, "cut while thinking", "tokens"], rows), numbers=True)
 
     def report(self, report: Report) -> None:
         """Print the sentences of a report about the results, and the paths of its files."""

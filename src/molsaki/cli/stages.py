@@ -122,15 +122,96 @@ def evaluate(
     settings: Settings = None,
     data: Data = None,
     workers: Workers = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Score this model instead: a directory, a hub name, or with --server the model's name there.",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server", metavar="URL", help="The OpenAI-compatible server of --model, such as http://localhost:8000/v1."
+        ),
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option("--api-key-env", help="The environment variable with the server's key.")
+    ] = None,
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="A prompt of the recipe (predict, reason, teacher, …) or a file.")
+    ] = "predict",
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Completions per problem, for pass@k.")] = 1,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, max=2, help="Of sampling; 0 is greedy.")] = 0.0,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", min=1, help="Of a completion, thinking included.")
+    ] = 512,
+    name: Annotated[
+        str | None, typer.Option("--name", help="The folder of the evaluation of --model (default: the model's name).")
+    ] = None,
 ) -> None:
-    """Test the students, and print accuracies with intervals."""
+    """Test the students, or with --model any model, and print accuracies with intervals."""
     from molsaki.cli.console import Console
 
     console = Console()
     with open_run(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
-        _students(console, workspace, workers, train=False)
-        _results(console, workspace)
+        if model is None:
+            _refuse_without_model(server=server, api_key_env=api_key_env, name=name)
+            _students(console, workspace, workers, train=False)
+            _results(console, workspace)
+            return
+        _score_model(
+            console,
+            workspace,
+            model=model,
+            server=server,
+            api_key_env=api_key_env,
+            name=name,
+            prompt=prompt,
+            samples=samples,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+        )
+
+
+def _refuse_without_model(**given: str | None) -> None:
+    from molsaki.errors import InputError
+
+    for name, value in given.items():
+        if value is not None:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"Expected --model with {option}; got {option} alone. Nothing was evaluated.")
+
+
+def _score_model(
+    console: Console,
+    workspace: Workspace,
+    *,
+    model: str,
+    server: str | None,
+    api_key_env: str | None,
+    name: str | None,
+    prompt: str,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int,
+) -> None:
+    from molsaki.config.load import read_prompt
+    from molsaki.config.model_spec import named_model
+    from molsaki.distributed import on_main_process
+    from molsaki.stages import pipeline
+    from molsaki.stages.score_model import ScoreSettings, evaluation_name, score_model
+
+    spec = named_model(model, server, api_key_env)
+    template = read_prompt(prompt, workspace.recipe)
+    chosen = ScoreSettings(template, samples, temperature, max_new_tokens)
+    folder = evaluation_name(model, name)
+    console.data(on_main_process(lambda: pipeline.load_data(workspace)))
+    with console.progress(f"answers of {model}") as progress:
+        scores = on_main_process(lambda: score_model(workspace, folder, spec, chosen, progress))
+    console.model_scores(model, scores)
+    console.say(f"completions and scores: {workspace.run.path('evaluations', folder)}")
 
 
 def _require_models(console: Console, workspace: Workspace) -> None:

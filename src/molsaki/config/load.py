@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from molsaki.config.model_spec import POCKET_MODELS
-from molsaki.config.recipe import Recipe
+from molsaki.config.recipe import PromptSettings, Recipe
 from molsaki.counts import plural
 from molsaki.data.files import is_folder, read_text
 from molsaki.encoding.prompts import PromptTemplate
@@ -141,6 +141,29 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
             )
     raise_problems(problems)
     return {**values, "prompts": texts}
+
+
+def read_prompt(name: str, recipe: Recipe) -> PromptTemplate:
+    """A prompt that a command names: one of the recipe's, one that ships with molsaki, or a file.
+
+    Raises:
+        RecipeError: there is no such prompt, or the file is none.
+    """
+    if name in PromptSettings.model_fields:
+        return recipe.prompts.template(name)
+    path = RECIPES / name if name in SHIPPED_PROMPTS else Path(name)
+    try:
+        return PromptTemplate.parse(read_text(path, MAX_RECIPE_BYTES))
+    except DataError as error:
+        known = ", ".join(PromptSettings.model_fields)
+        raise RecipeError(
+            f"Expected a prompt of the recipe ({known}) or a file; got {name[:LONGEST_SHOWN]!r}. {error}"
+        ) from error
+    except RecipeError:  # whose message has the file's text
+        raise RecipeError(
+            f"Expected a prompt with {{question}} that ends in one slot, such as {{rationale}}; the file "
+            f"{name[:LONGEST_SHOWN]} has none. Nothing was evaluated; see `molsaki recipes show pocket` for examples."
+        ) from None
 
 
 def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from molsaki.errors import InputError
 
 POCKET_MODELS = ("pocket:teacher", "pocket:student")
 
@@ -170,3 +182,22 @@ WriterSpec = Annotated[
     Annotated[ModelSpec, Tag(WRITER_TAGS[0])] | Annotated[ServerSpec, Tag(WRITER_TAGS[1])],
     Discriminator(_kind_of_writer),
 ]
+
+
+def named_model(name: str, server: str | None = None, api_key_env: str | None = None) -> ModelSpec | ServerSpec:
+    """The model that a command names: a directory, a hub name, or with `server` a model behind that address.
+
+    Raises:
+        InputError: the address or the name of the variable is invalid, or a variable is given without a server.
+    """
+    if server is None:
+        if api_key_env is not None:
+            raise InputError(f"Expected a server with the key in {api_key_env}; got none. Give its address too.")
+        return ModelSpec(name=name)
+    try:
+        return ServerSpec(base_url=server, model=name, api_key_env=api_key_env)
+    except ValidationError as error:
+        problems = "; ".join(str(problem["msg"]) for problem in error.errors())
+        raise InputError(
+            f"Expected a server that can be asked; got {server!r}: {problems}. Nothing was sent."
+        ) from None

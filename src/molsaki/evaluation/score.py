@@ -153,7 +153,7 @@ def predict(
         progress=progress,
     )
     for batch in batches:
-        yield [_parse(problems[completion.index], completion, template) for completion in batch]
+        yield [parse_completion(problems[completion.index], completion, template) for completion in batch]
 
 
 def in_order(predictions: Iterable[Prediction], problems: Sequence[Problem]) -> list[Prediction]:
@@ -250,7 +250,8 @@ def compare(
     return paired_difference(correct_SP[: len(a)], correct_SP[len(a) :], level)
 
 
-def _parse(problem: Problem, completion: Completion, template: PromptTemplate) -> Prediction:
+def parse_completion(problem: Problem, completion: Completion, template: PromptTemplate) -> Prediction:
+    """The answer of a model in its completion of a prompt: the whole text for a label, else its answer sentence."""
     if completion.too_long:
         return Prediction(problem.id, problem.text_hash, "", "too_long", "", False, 0, False)
     parse = parse_label if template.slot == "label" else parse_answer

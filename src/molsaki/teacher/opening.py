@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from molsaki.config.model_spec import ServerSpec
+from molsaki.config.model_spec import ServerSpec, WriterSpec
 from molsaki.config.recipe import Recipe
 from molsaki.errors import RecipeError
 from molsaki.records import Problem
@@ -35,15 +35,32 @@ def open_writer(recipe: Recipe, *, to_show: bool = False) -> Writer:
             "Expected `teacher.writer` in a recipe whose rationales a teacher writes; got none. Name a model or a "
             "server, or set rationales.source to palm or dataset."
         )
-    if isinstance(writer, ServerSpec):
-        return ServedWriter(writer.model_copy(update={"api_key_env": None}) if to_show else writer)
+    if to_show and isinstance(writer, ServerSpec):
+        return ServedWriter(writer.model_copy(update={"api_key_env": None}))
+    return open_model(recipe, writer, recipe.rationales.batch_size, to_show=to_show)
+
+
+def open_model(recipe: Recipe, spec: WriterSpec, batch_size: int, *, to_show: bool = False) -> Writer:
+    """A model that completes prompts, local or served.
+
+    Args:
+        recipe: says whether a local model is a small random one, and where data are.
+        spec: the model.
+        batch_size: prompts that a local model decodes together.
+        to_show: load no local model; the writer can only show prompts.
+
+    Raises:
+        InputError: the model or its tokenizer cannot be loaded, or the server's key is not set.
+    """
+    if isinstance(spec, ServerSpec):
+        return ServedWriter(spec)
 
     from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
 
     quiet_libraries()
-    tokenizer = load_tokenizer(recipe, writer)
-    model = None if to_show else load_placed_model(recipe, writer, tokenizer, seed=1)
-    return LocalWriter(model, tokenizer, recipe.rationales.batch_size)
+    tokenizer = load_tokenizer(recipe, spec)
+    model = None if to_show else load_placed_model(recipe, spec, tokenizer, seed=1)
+    return LocalWriter(model, tokenizer, batch_size)
 
 
 def recipe_questions(recipe: Recipe) -> Questions:
