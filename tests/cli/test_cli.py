@@ -49,7 +49,7 @@ COMMANDS = {
     ),
     "train": ("Train one student for each method and seed.", COMMON | {"--workers"}),
     "evaluate": (
-        "Test the students, and print accuracies with intervals.",
+        "Test the students, or with --model any model, and print accuracies with intervals.",
         COMMON | {"--workers"},
     ),
     "study": (

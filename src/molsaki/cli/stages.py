@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -135,6 +135,10 @@ def evaluate(
             "--server", metavar="URL", help="The OpenAI-compatible server of --model, such as http://localhost:8000/v1."
         ),
     ] = None,
+    protocol: Annotated[
+        Literal["chat", "completions"] | None,
+        typer.Option("--protocol", help="Of --server (default: chat for a chat prompt, else completions)."),
+    ] = None,
     api_key_env: Annotated[
         str | None, typer.Option("--api-key-env", help="The environment variable with the server's key.")
     ] = None,
@@ -157,7 +161,7 @@ def evaluate(
     with open_run(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
         if model is None:
-            _refuse_without_model(server=server, api_key_env=api_key_env, name=name)
+            _refuse_without_model(server=server, protocol=protocol, api_key_env=api_key_env, name=name)
             _students(console, workspace, workers, train=False)
             _results(console, workspace)
             return
@@ -166,6 +170,7 @@ def evaluate(
             workspace,
             model=model,
             server=server,
+            protocol=protocol,
             api_key_env=api_key_env,
             name=name,
             prompt=prompt,
@@ -190,6 +195,7 @@ def _score_model(
     *,
     model: str,
     server: str | None,
+    protocol: Literal["chat", "completions"] | None,
     api_key_env: str | None,
     name: str | None,
     prompt: str,
@@ -203,8 +209,8 @@ def _score_model(
     from molsaki.stages import pipeline
     from molsaki.stages.score_model import ScoreSettings, evaluation_name, score_model
 
-    spec = named_model(model, server, api_key_env)
     template = read_prompt(prompt, workspace.recipe)
+    spec = named_model(model, server, protocol or ("chat" if template.is_chat else "completions"), api_key_env)
     chosen = ScoreSettings(template, samples, temperature, max_new_tokens)
     folder = evaluation_name(model, name)
     console.data(on_main_process(lambda: pipeline.load_data(workspace)))

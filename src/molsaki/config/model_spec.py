@@ -184,7 +184,9 @@ WriterSpec = Annotated[
 ]
 
 
-def named_model(name: str, server: str | None = None, api_key_env: str | None = None) -> ModelSpec | ServerSpec:
+def named_model(
+    name: str, server: str | None, protocol: Literal["chat", "completions"], api_key_env: str | None
+) -> ModelSpec | ServerSpec:
     """The model that a command names: a directory, a hub name, or with `server` a model behind that address.
 
     Raises:
@@ -195,7 +197,7 @@ def named_model(name: str, server: str | None = None, api_key_env: str | None = 
             raise InputError(f"Expected a server with the key in {api_key_env}; got none. Give its address too.")
         return ModelSpec(name=name)
     try:
-        return ServerSpec(base_url=server, model=name, api_key_env=api_key_env)
+        return ServerSpec(base_url=server, model=name, protocol=protocol, api_key_env=api_key_env)
     except ValidationError as error:
         problems = "; ".join(str(problem["msg"]) for problem in error.errors())
         raise InputError(

@@ -27,7 +27,10 @@ from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.evaluation.crossed import crossed_interval
 from molsaki.evaluation.intervals import Interval, wilson_interval
 from molsaki.evaluation.score import Prediction, parse_completion, score
+from molsaki.models.checkpoint import weight_files
 from molsaki.models.decode import Completion
+from molsaki.models.fingerprint import hash_files
+from molsaki.models.folder import find_model
 from molsaki.records import Problem
 from molsaki.stages.workspace import Workspace
 from molsaki.store.fingerprints import fingerprint, require_same
@@ -147,8 +150,8 @@ def score_model(
 
 def _require_settings(path: Path, spec: ModelSpec | ServerSpec, settings: ScoreSettings) -> None:
     wanted = fingerprint(
-        model=spec.name,
-        revision=getattr(spec, "revision", None),
+        model=spec.model if isinstance(spec, ServerSpec) else spec.name,  # a server may move to another address
+        weights=None if isinstance(spec, ServerSpec) else hash_files(weight_files(find_model(spec.name))),
         prompt=str(settings.prompt),
         temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens,

@@ -1,0 +1,139 @@
+"""`molsaki evaluate --model`: any model on a recipe's sets, local or served, greedy or sampled, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import molsaki, recipe, run
+from servers import Server
+
+from molsaki.data import load_problems
+from molsaki.errors import InputError
+from molsaki.stages.score_model import evaluation_name, pass_at_k
+
+ROWS = 8
+PROBLEMS = load_problems("pocket-math", split="test", limit=ROWS).problems
+LABELS = {problem.text: problem.label for problem in PROBLEMS}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    sets = f"data.tests={{in-domain: {{source: pocket-math, split: test, limit: {ROWS}}}}}"
+    return recipe(tmp_path, sets, "methods=[label-only]", "baseline=null")
+
+
+def answers(share: int):
+    """Right answers but for every `share`-th problem; a seed that is odd is wrong too."""
+
+    def behave(_: int, body: dict[str, Any]) -> str:
+        question = body["prompt"].partition("predict: ")[2].rstrip("\n")
+        place = [problem.text for problem in PROBLEMS].index(question)
+        wrong = place % share == 0 or (body["temperature"] and body["seed"] % 2)
+        return "( 1 - 1 )" if wrong else LABELS[question]
+
+    return behave
+
+
+def scored(folder: Path, name: str) -> list[dict[str, Any]]:
+    return json.loads((folder / "evaluations" / name / "scores.json").read_text())
+
+
+def ask(path: Path, out: Path, server: Server, *more: str):
+    return run(path, out, "--model", "m", "--server", server.url, *more, command="evaluate")
+
+
+def test_a_served_model_is_scored_as_a_student_is(path: Path, tmp_path: Path) -> None:
+    with Server(answers(4)) as server:
+        shown = ask(path, tmp_path / "out", server)
+    assert shown.code == 0, shown.text
+    (score,) = scored(tmp_path / "out", "m")
+    assert (score["problems"], score["outcomes"]["correct"], score["outcomes"]["wrong"]) == (ROWS, 6, 2)
+    assert score["accuracy"] == 0.75
+    assert "75.0" in shown.text
+
+
+def test_what_was_asked_is_not_asked_again(path: Path, tmp_path: Path) -> None:
+    def behave(number: int, body: dict[str, Any]) -> str:
+        return "<refuse> no" if number >= 5 else answers(4)(number, body)
+
+    with Server(behave) as server:
+        assert ask(path, tmp_path / "out", server).code == 2
+    kept = (tmp_path / "out/evaluations/m/completions.jsonl").read_text().splitlines()
+    assert 0 < len(kept) < ROWS
+    with Server(answers(4)) as server:
+        assert ask(path, tmp_path / "out", server).code == 0
+        assert len(server.asked) == ROWS - len(kept)
+    assert scored(tmp_path / "out", "m")[0]["accuracy"] == 0.75
+
+
+def test_samples_give_pass_at_k(path: Path, tmp_path: Path) -> None:
+    with Server(answers(4)) as server:
+        shown = ask(path, tmp_path / "out", server, "--samples", "4", "--temperature", "1")
+    assert shown.code == 0, shown.text
+    (score,) = scored(tmp_path / "out", "m")
+    assert score["samples"] == 4
+    assert score["pass_at"]["1"] == pytest.approx(score["accuracy"])
+    assert score["pass_at"]["1"] < score["pass_at"]["2"] <= score["pass_at"]["4"] <= 0.75
+
+
+def test_other_settings_under_the_same_name_are_refused(path: Path, tmp_path: Path) -> None:
+    with Server(answers(4)) as server:
+        ask(path, tmp_path / "out", server)
+        shown = ask(path, tmp_path / "out", server, "--max-new-tokens", "9")
+        assert shown.code == 2
+        assert "max_new_tokens" in shown.error
+        assert ask(path, tmp_path / "out", server, "--max-new-tokens", "9", "--name", "short").code == 0
+
+
+def test_thinking_that_is_cut_off_is_counted(path: Path, tmp_path: Path) -> None:
+    cut = {"choices": [{"text": "<think>Let me see", "finish_reason": "length"}], "usage": {}}
+    with Server(lambda *_: f"<raw> {json.dumps(cut)}") as server:
+        shown = ask(path, tmp_path / "out", server, "--prompt", "teacher")
+    assert shown.code == 0, shown.text
+    (score,) = scored(tmp_path / "out", "m")
+    assert score["thinking_cut"] == score["outcomes"]["cut"] == ROWS
+
+
+def test_a_local_model_answers_the_recipes_sets(path: Path, tmp_path: Path) -> None:
+    shown = run(path, tmp_path / "out", "--model", "pocket:teacher", "--prompt", "teacher", command="evaluate")
+    assert shown.code == 0, shown.text
+    assert scored(tmp_path / "out", "pocket-teacher")[0]["problems"] == ROWS
+
+
+@pytest.mark.parametrize("option", ["--server", "--protocol", "--api-key-env", "--name"])
+def test_options_of_a_model_without_one_are_refused(path: Path, tmp_path: Path, option: str) -> None:
+    shown = run(path, tmp_path / "out", option, "chat", command="evaluate")
+    assert shown.code == 2
+    assert option in shown.error
+
+
+def test_several_greedy_samples_are_refused(path: Path, tmp_path: Path) -> None:
+    shown = run(path, tmp_path / "out", "--model", "pocket:student", "--samples", "2", command="evaluate")
+    assert shown.code == 2
+    assert "--temperature" in shown.error
+
+
+def test_a_prompt_that_is_none_is_refused_without_its_text(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("a key", encoding="utf-8")
+    for name in ("secret.txt", "nothing.txt"):
+        shown = run(
+            path, tmp_path / "out", "--model", "pocket:student", "--prompt", tmp_path / name, command="evaluate"
+        )
+        assert shown.code == 2
+        assert "a key" not in shown.text + shown.error
+    assert molsaki("evaluate", "--help").code == 0
+
+
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_sample() -> None:
+    assert pass_at_k([0, 1, 4], 4, 1) == pytest.approx((0 + 1 / 4 + 1) / 3)
+    assert pass_at_k([0, 1, 4], 4, 2) == pytest.approx((0 + 1 / 2 + 1) / 3)
+    assert pass_at_k([0, 1, 4], 4, 4) == pytest.approx(2 / 3)
+
+
+def test_names_are_safe_folders() -> None:
+    assert evaluation_name("owner/A model:7b") == "A-model-7b"
+    with pytest.raises(InputError):
+        evaluation_name("m", "../x")
