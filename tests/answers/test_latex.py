@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molsaki.answers import math_values
-from molsaki.answers.latex import boxes_of, plain_text, to_plain, without_dollars
+from molsaki.answers.boxes import boxes_of
+from molsaki.answers.latex import plain_text, to_plain, without_dollars
 from molsaki.answers.math_values import same_math
 from molsaki.answers.parse import is_right, parse_answer
 from molsaki.errors import EvaluationError

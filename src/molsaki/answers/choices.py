@@ -15,8 +15,9 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 from molsaki.answers.arithmetic import same_number
+from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import before_contrast, is_denied
-from molsaki.answers.latex import boxes_of, has_math, plain_text, without_dollars
+from molsaki.answers.latex import has_math, plain_text, without_dollars
 from molsaki.answers.math_values import same_math
 from molsaki.answers.numbers import SENTENCE_END, ParsedValue, number_of_text, read_plain
 from molsaki.records import CHOICE_LETTERS

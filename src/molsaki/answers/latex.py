@@ -1,4 +1,4 @@
-r"""LaTeX in answers: boxes with matched braces, and formulas as plain text.
+r"""LaTeX in answers: formulas as plain text.
 
 `plain_text` turns `\frac{1}{2}` into `((1)/(2))` and `72 \text{ cm}^{2}` into `72 cm^(2)`, which the readers of numbers
 and choices read. What has no plain form keeps its command, so nothing reads a number out of it: `\sqrt{16}` becomes
@@ -10,22 +10,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-MAX_BOXES = 8
-"""The largest number of boxes that are read in one answer."""
-MAX_BOX = 2000
-"""The largest number of characters of a box, its end included."""
 MAX_DEPTH = 30
 """The deepest nesting of braces that is read."""
 
-BOX = re.compile("(?:\\\\(?:boxed|fbox|framebox)|\x08oxed)(?![a-zA-Z])")
-"""A box's command, also where JSON has made a control character of its first letters."""
-_SIGN_BEFORE = re.compile(r"(?:\A|(?<=[=$({\s]))[-−]\s?\Z")
-AMOUNT_BEHIND = re.compile(
-    r"(?:[\s$~]|\\[,;: )]|\\(?:text|mathrm)\{){0,6}(?P<word>(?:hundred|thousand|million|billion|trillion|dozen)s?\b)"
-    r"|\}?(?P<power>\^)",
-    re.IGNORECASE,
-)
-r"""What belongs to the value of the box before it: `\boxed{2}` million, `\boxed{7}^2`."""
 FORMULA = re.compile(
     r"(?<![\\$])\$(?![\s$])((?:[^$\\]|\\.){1,400}?)(?<!\s)\$(?![\d$])|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]",
     re.DOTALL,
@@ -34,8 +21,6 @@ r"""A formula between dollar signs, `\(…\)` or `\[…\]`. The dollar signs hav
 none: no space inside next to either, and no digit after the second."""
 _DOLLARS = re.compile(FORMULA.pattern.split(r"|\\\(")[0], re.DOTALL)
 _TOKEN = re.compile(r"\\[a-zA-Z]+\*?|\\.|[{}^_]|[^\\{}^_]+|\\", re.DOTALL)
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BOX_OPENING = re.compile(r"\s{0,3}(?:\{|(?P<bare>[\d.,]{0,20}\d|[A-Za-z]))")
 _MATH = re.compile(r"\\[a-zA-Z([]|[√π∞]")
 
 
@@ -110,47 +95,6 @@ _CHARACTERS = str.maketrans(
     | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "")
     | {"\u2062": "*", "。": "."}
 )
-
-
-def box_content(text: str, position: int) -> tuple[int, int, int] | None:
-    r"""Where the content of a box starts and ends and where the box ends; `position` is after `\boxed`.
-
-    `\boxed 5` and `\boxed5` have the next character, or number, for content. None if a brace is not closed.
-    """
-    opening = _BOX_OPENING.match(text, position)
-    if opening is None:
-        return position, position, position
-    if opening["bare"]:
-        return opening.start("bare"), opening.end(), opening.end()
-    depth = 1
-    for brace in _BRACE.finditer(text, opening.end(), opening.end() + MAX_BOX):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return opening.end(), brace.start(), brace.end()
-    return None
-
-
-def boxes_of(region: str) -> list[str]:
-    """The contents of the closed boxes in a text, in order, each with its sign and its word of scale outside."""
-    found: list[str] = []
-    position = 0
-    for _ in range(MAX_BOXES):
-        match = BOX.search(region, position)
-        if match is None:
-            break
-        content = box_content(region, match.end())
-        position = match.end() if content is None else content[2]
-        if content is not None:
-            found.append(_whole_box(region, match.start(), content))
-    return found
-
-
-def _whole_box(region: str, start: int, content: tuple[int, int, int]) -> str:
-    value = region[content[0] : content[1]]
-    if _SIGN_BEFORE.search(region, max(0, start - 2), start):
-        value = f"-{value}"
-    behind = AMOUNT_BEHIND.match(region, content[2])
-    return value if behind is None else f"{value} {behind['word'] or behind['power']}"
 
 
 def has_math(text: str) -> bool:

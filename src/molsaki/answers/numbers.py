@@ -13,8 +13,9 @@ from typing import Literal
 
 from molsaki.answers.amounts import has_other_amount, is_unclear, with_amounts, without_units
 from molsaki.answers.arithmetic import solve
+from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import is_denied
-from molsaki.answers.latex import FORMULA, boxes_of, has_math, marked, plain_text, to_plain, without_dollars
+from molsaki.answers.latex import FORMULA, has_math, marked, plain_text, to_plain, without_dollars
 from molsaki.errors import ExpressionError
 
 ROUNDING = 5e-3

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from molsaki.answers.latex import AMOUNT_BEHIND, BOX, box_content
+from molsaki.answers.boxes import BOX, box_content, box_span
 
 MAX_SENTENCES = 32
 """The largest number of answer sentences that are read; a text with more only repeats itself."""
@@ -194,7 +194,10 @@ def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) 
         # "The answer is $\boxed{72}$" is one sentence.
         same = bool(strong) and not _BREAK.search(text, strong[-1].region, match.start())
         denied = _DENIED_BOX.search(text, max(0, match.start() - _WINDOW), match.start())
-        return None if same or denied else _boxed(text, match), True
+        found = _boxed(text, match)
+        if same and strong[-1].end < found.end <= strong[-1].region + MAX_REGION:
+            strong[-1] = replace(strong[-1], end=found.end)  # of two different boxes none is the answer
+        return None if same or denied else found, True
     if match["line"]:
         return _sentence(text, match.start(), match.end()), False
     if match["correct"]:
@@ -250,12 +253,12 @@ def _tagged(text: str, match: re.Match[str]) -> tuple[AnswerSentence, bool]:
 
 def _boxed(text: str, match: re.Match[str]) -> AnswerSentence:
     start = _sentence_start(text, match.start())
-    region = max(start, match.start() - len("- "))  # with a sign before the box
+    begin = match.start()
     content = box_content(text, match.end())
     if content is None:
-        return AnswerSentence(start, region, min(len(text), match.end() + MAX_REGION))
-    behind = AMOUNT_BEHIND.match(text, content[2])
-    return AnswerSentence(start, region, behind.end() if behind else content[2])
+        return AnswerSentence(start, begin, min(len(text), match.end() + MAX_REGION))
+    first, end = box_span(text, begin, content[2])
+    return AnswerSentence(start, max(start, first), end)
 
 
 def _weak_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
