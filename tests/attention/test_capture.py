@@ -168,30 +168,6 @@ def test_a_model_that_fails_over_a_mask_that_is_not_its_own_is_refused():
         stepwise_attention(make("MptConfig", d_model=32, n_heads=4, n_layers=2), *make_batch(lengths=(20, 20)))
 
 
-def test_linear_layers_among_others_are_named():
-    model = make(
-        "Qwen3NextConfig",
-        hidden_size=32,
-        intermediate_size=48,
-        moe_intermediate_size=16,
-        shared_expert_intermediate_size=16,
-        num_experts=2,
-        num_experts_per_tok=1,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        linear_num_key_heads=2,
-        linear_num_value_heads=2,
-        linear_key_head_dim=8,
-        linear_value_head_dim=8,
-    )
-    with pytest.raises(
-        UnreadableModelError, match=r"1 did. These did not: model.layers.0, model.layers.1, model.layers.2. .*linear"
-    ):
-        stepwise_attention(model, *make_batch())
-
-
 def test_an_encoder_and_decoder_is_refused():
     config = transformers.T5Config(d_model=32, d_ff=48, num_layers=2, num_heads=4, d_kv=8, vocab_size=61)
     with pytest.raises(UnreadableModelError, match="T5ForConditionalGeneration has an encoder"):

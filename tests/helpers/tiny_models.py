@@ -66,6 +66,68 @@ def make_model(architecture: str, **changes: Any) -> Any:
     return model.eval()
 
 
+_LINEAR = {
+    "num_hidden_layers": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "head_dim": 8,
+}
+_EXPERTS = {"moe_intermediate_size": 16, "num_experts": 2, "num_experts_per_tok": 1}
+_MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 4, "mamba_expand": 2, "mamba_n_groups": 1}
+_NEMOTRON = {
+    "layers_block_type": ["mamba", "attention", "moe"],
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 16,
+    "ssm_state_size": 4,
+    "n_groups": 1,
+    "head_dim": 8,
+    "n_routed_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "moe_shared_expert_intermediate_size": 16,
+    "n_group": 1,
+    "topk_group": 1,
+}
+_JAMBA = {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4}
+_GRANITE = {
+    "num_hidden_layers": 3,
+    "layer_types": ["mamba", "attention", "mamba"],
+    "num_local_experts": 0,
+    "shared_intermediate_size": 48,
+    **_MAMBA,
+}
+_ZAMBA = {
+    "num_hidden_layers": 4,
+    "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
+    "mamba_d_state": 4,
+    "n_mamba_heads": 4,
+    "mamba_ngroups": 1,
+    "mamba_expand": 2,
+    "num_mem_blocks": 1,
+}
+HYBRIDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_next": ("Qwen3NextConfig", {**_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 16}),
+    "qwen3_5": ("Qwen3_5TextConfig", _LINEAR),
+    "jamba": ("JambaConfig", {**_JAMBA, "num_experts": 2, "num_experts_per_tok": 1}),
+    "granitemoehybrid": ("GraniteMoeHybridConfig", _GRANITE),
+    "falcon_h1": ("FalconH1Config", {**_MAMBA, "mamba_d_ssm": 64}),
+    "lfm2": ("Lfm2Config", {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}),
+    "nemotron_h": ("NemotronHConfig", _NEMOTRON),
+    "zamba2": ("Zamba2Config", _ZAMBA),
+}
+"""Models in which not every layer has softmax attention, or which have more beside it (Falcon H1)."""
+
+
+def make_hybrid(architecture: str, **changes: Any) -> Any:
+    """A random model of `HYBRIDS`."""
+    name, settings = HYBRIDS[architecture]
+    torch.manual_seed(0)
+    config = getattr(transformers, name)(**{**_SIZES, **settings, **changes})
+    return transformers.AutoModelForCausalLM.from_config(config).eval()
+
+
 def enable_checkpointing(model: Any, use_reentrant: bool = False) -> None:
     """Under the method's name in each transformers version."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable

@@ -48,7 +48,8 @@ def count_passes(model, monkeypatch):
     widths, forward = [], model.forward
 
     def counted(*arguments, **given):
-        widths.append(given["input_ids"].shape[1])
+        if given["input_ids"].shape != (1, 2):  # the two tokens that find the layers
+            widths.append(given["input_ids"].shape[1])
         return forward(*arguments, **given)
 
     monkeypatch.setattr(model, "forward", counted)
@@ -63,7 +64,7 @@ def test_a_batch_is_read_once_however_many_signals_there_are(teacher, tmp_path, 
         monkeypatch.undo()
         widths = count_passes(teacher[0], monkeypatch)
         read_all(teacher, tmp_path / str(len(some)), texts, some, batch_tokens=170)
-        assert len([width for width in widths if width > 2]) == expected, "those of two tokens count heads"
+        assert len(widths) == expected
 
 
 def test_one_pass_gives_what_a_pass_for_each_signal_gives(teacher, tmp_path):

@@ -16,7 +16,7 @@ class LayerProfile:
     """One layer's attention on keys.
 
     Attributes:
-        layer: from 0, the first after the embeddings.
+        layer: its number in the model, from 0, the first after the embeddings.
         above: the share of its attention on keys less the share on shuffled keys, mean over the rationale's sentences.
         change: how `above` changes from the first sentence to the last; None where no rationale has two.
     """
@@ -40,12 +40,13 @@ def layer_profile(*runs: Mapping[str, TextAttention]) -> list[LayerProfile]:
         EvaluationError: there is no attention, or the runs are not of the same problems.
     """
     profiles = []
-    for layer in range(len(next(iter(runs[0].values())).share_LS) if runs and runs[0] else 1):
+    numbers = next(iter(runs[0].values())).layer_numbers if runs and runs[0] else (0,)
+    for layer, number in enumerate(numbers):
         change = layer_change(runs, layer)
         table = np.array([[_above(run[row_id], layer) for row_id in sorted(runs[0])] for run in runs])
         there = ~np.isnan(table).any(0)
         if there.any():
-            profiles.append(LayerProfile(layer, estimate(table[:, there]), change))
+            profiles.append(LayerProfile(number, estimate(table[:, there]), change))
     return profiles
 
 

@@ -23,10 +23,12 @@ from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.find import Spans, find_spans
 from molsaki.spans.text import Text
-from molsaki.teacher.read_attention import PreparedText, prepare_text, read_batch
+from molsaki.teacher.read_attention import PreparedText, prepare_text, read_batch, shapes_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from molsaki.attention import ReadLayers
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -46,6 +48,7 @@ class TextAttention:
             over heads, sum over the step's tokens (Eq. 2 of the paper before its sum over key tokens).
         step_of_token_T: the step of each token, −1 for none.
         key_of_token_T: the key of each token, −1 for none.
+        layers: the numbers of the L layers in their model, from 0; empty for all of its layers.
     """
 
     text: Text
@@ -53,6 +56,12 @@ class TextAttention:
     attention_LST: Floats
     step_of_token_T: Integers
     key_of_token_T: Integers
+    layers: tuple[int, ...] = ()
+
+    @property
+    def layer_numbers(self) -> tuple[int, ...]:
+        """The number of each layer in its model, from 0."""
+        return self.layers or tuple(range(len(self.attention_LST)))
 
     @cached_property
     def tokens_S(self) -> Integers:
@@ -199,11 +208,15 @@ def read_text_attention(
     report = RowReport()
     made = (prepare_text(text, encode(text.question, text.rationale), report) for text in texts)
     items = [item for item in made if item is not None]
+    if not items:
+        return {}, report
+    read = shapes_of(model).layers
     if store is None:
         rows = dict(_read(model, tokenizer, items, batch_size, progress))
     else:
-        rows = _read_through(store, model, tokenizer, items, batch_size, progress)
-    return {item.text.id: _text_attention(item, rows[item.text.id]) for item in items}, report
+        rows = _read_through(store, model, tokenizer, items, read, batch_size, progress)
+    layers = () if read.is_whole else read.numbers
+    return {item.text.id: _text_attention(item, rows[item.text.id], layers) for item in items}, report
 
 
 def _read(
@@ -231,17 +244,17 @@ def _read_through(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     items: Sequence[PreparedText],
+    layers: ReadLayers,
     batch_size: int,
     progress: Progress | None,
 ) -> dict[str, Any]:
     """Read the texts that the store lacks into it, and take all of them from there."""
-    from molsaki.attention import find_model, layer_count
-    from molsaki.store.attention_rows import attention_row, attention_schema, pack_attention
+    from molsaki.store.attention_rows import attention_row, attention_schema, pack_attention, pack_layers
     from molsaki.store.signal_reader import SignalStore
     from molsaki.store.signal_writer import SignalWriter, flush_if_due
 
-    folder, fingerprint = store
-    with SignalWriter(folder, fingerprint, attention_schema(layer_count(find_model(model)), "float16")) as writer:
+    folder, fingerprint = store[0], {**store[1], **pack_layers(layers.numbers, layers.count)}
+    with SignalWriter(folder, fingerprint, attention_schema(len(layers.numbers), "float16")) as writer:
         stored = writer.text_hashes()
         missing = {item.text.id: item for item in items if item.text.id not in stored}
         for row_id, attention_LST in _read(model, tokenizer, list(missing.values()), batch_size, progress):
@@ -249,13 +262,11 @@ def _read_through(
             row = pack_attention(attention_LST, tokens.tokens_of_steps, tokens.missing_steps)
             writer.add(row_id, missing[row_id].text.text_hash, row)
             flush_if_due([writer])
-    if not items:
-        return {}
     kept = SignalStore(folder, fingerprint)
     return {item.text.id: attention_row(kept, item.text.id, item.text.text_hash).attention_LSK for item in items}
 
 
-def _text_attention(item: PreparedText, attention_LST: Any) -> TextAttention:
+def _text_attention(item: PreparedText, attention_LST: Any, layers: tuple[int, ...]) -> TextAttention:
     text = item.text
     return TextAttention(
         text,
@@ -263,6 +274,7 @@ def _text_attention(item: PreparedText, attention_LST: Any) -> TextAttention:
         np.asarray(attention_LST, dtype=np.float64),
         np.array(item.tokens.step_of_token, dtype=np.int64),
         np.array(item.tokens.key_of_token, dtype=np.int64),
+        layers,
     )
 
 

@@ -2,7 +2,7 @@
 
 `reading` has the public functions; `capture` intercepts the layers; `kernels` computes their attention, with `fused`
 or `flex` for the output and log-sum-exp and `columns` for the sums; `span_index` holds the tokens of steps and keys;
-`rules` and `masks` hold the attention masks.
+`rules` and `masks` hold the attention masks; `layers` finds the layers that can be read.
 """
 
 import warnings
@@ -10,10 +10,11 @@ from typing import Any
 
 from molsaki.attention.capture import padded_on_the_right
 from molsaki.attention.kernels import Kernel
+from molsaki.attention.layers import ReadLayers, expected_layers, layer_count
 from molsaki.attention.reading import (
     AttentionReading,
+    LayerShapes,
     find_model,
-    layer_count,
     layer_shapes,
     read_attention,
     read_many_spans,
@@ -25,7 +26,10 @@ from molsaki.attention.span_index import SpanRequest
 __all__ = [
     "AttentionReading",
     "Kernel",
+    "LayerShapes",
+    "ReadLayers",
     "SpanRequest",
+    "expected_layers",
     "find_model",
     "layer_count",
     "layer_shapes",

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from molsaki.attention.capture import NAME, Capture, LayerCapture, capturing
+from molsaki.attention.capture import NAME, Capture, capturing
 from molsaki.attention.kernels import KERNELS, Kernel
+from molsaki.attention.layers import ReadLayers, find_read_layers
 from molsaki.attention.span_index import SpanIndex, SpanRequest, make_span_index
 from molsaki.errors import InputError, UnreadableModelError
 
@@ -25,17 +26,19 @@ class AttentionReading:
     """The results of one forward pass.
 
     Attributes:
-        attention: [R, L, S, K], stepwise attention of every layer, mean over heads, for the examples that are read;
-            with `heads`, of every head, [R, Σ_l H_l, S, K], the first layer's heads first.
-        values: value states [R, T, D_l] of every layer, all value heads side by side, each head once; None if they
-            were not requested.
+        attention: [R, L, S, K], stepwise attention of every layer that is read, mean over heads, for the examples that
+            are read; with `heads`, of every head, [R, Σ_l H_l, S, K], the first layer's heads first.
+        values: value states [R, T, D_l] of every layer that is read, all value heads side by side, each head once; None
+            if they were not requested.
         outputs: the model's own outputs for the whole batch.
+        layers: which L layers of the model were read: all, or those of a hybrid with softmax attention.
         heads: the number of heads H_l of each layer; None if their mean was read.
     """
 
     attention: Tensor
     values: list[Tensor] | None
     outputs: Any
+    layers: ReadLayers
     heads: tuple[int, ...] | None = None
 
 
@@ -101,11 +104,12 @@ def stepwise_attention(
 
     Returns:
         A [B, L, S, K] in float32 (float64 for such a model), S and K the largest index + 1; 0 for steps and keys
-        that an example does not have.
+        that an example does not have. Of a hybrid model, L are the layers with softmax attention; `read_attention`
+        names them.
 
     Raises:
         InputError: the spans are impossible (see `make_span_index`) or the kernel cannot serve.
-        UnreadableModelError: some layers' attention cannot be read; the message names them and says why.
+        UnreadableModelError: no layer's attention can be read; the message names the layers and says why.
     """
     reading = read_attention(
         model, input_ids, attention_mask, step_of_token, key_of_token, kernel=kernel, **model_inputs
@@ -254,7 +258,8 @@ def _read(
     with capturing(capture):
         try:
             outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
-            answers = _in_order(readable, capture)
+            read, modules = find_read_layers(readable, {module: capture.names[module] for module in capture.layers})
+            answers = [capture.layers[module] for module in modules]
         except Exception as error:
             if capture.layers or isinstance(error, InputError) or not _is_off_the_interface(readable, error):
                 raise
@@ -272,12 +277,26 @@ def _read(
         # [R, S, K] of each layer become [R, L, S, K]; [R, H_l, S, K] become [R, Σ_l H_l, S, K].
         attention_RLSK = torch.cat(layers, dim=1) if request.heads else torch.stack(layers, dim=1)
         counts = tuple(layer.shape[1] for layer in layers) if request.heads else None
-        readings.append(AttentionReading(attention_RLSK, kept, outputs, counts))
+        readings.append(AttentionReading(attention_RLSK, kept, outputs, read, counts))
     return readings
 
 
-def layer_shapes(model: nn.Module, device: torch.device) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Width of the value states, and number of heads, of every layer, read off a forward pass over two tokens.
+class LayerShapes(NamedTuple):
+    """The layers of a model that are read: the width of the value states and the number of heads of each.
+
+    Attributes:
+        values: the width D_l of each layer's value states, all value heads side by side.
+        heads: the number of heads H_l of each layer.
+        layers: which layers these are.
+    """
+
+    values: tuple[int, ...]
+    heads: tuple[int, ...]
+    layers: ReadLayers
+
+
+def layer_shapes(model: nn.Module, device: torch.device) -> LayerShapes:
+    """The layers of a model that are read, from a forward pass over two tokens.
 
     Configurations name heads and widths in many ways, and some have layers of different widths.
 
@@ -293,7 +312,7 @@ def layer_shapes(model: nn.Module, device: torch.device) -> tuple[tuple[int, ...
         reading = read_attention(model, tokens, torch.ones_like(tokens), tokens, tokens, values=True, heads=True)
     assert reading.values is not None
     assert reading.heads is not None
-    return tuple(values.shape[-1] for values in reading.values), reading.heads
+    return LayerShapes(tuple(values.shape[-1] for values in reading.values), reading.heads, reading.layers)
 
 
 def find_model(model: nn.Module) -> PreTrainedModel:
@@ -341,42 +360,3 @@ def _refuse_inputs(input_ids: Tensor | None, model_inputs: dict[str, Any], kerne
 def _is_off_the_interface(model: PreTrainedModel, error: Exception) -> bool:
     named = isinstance(error, KeyError) and NAME in str(error)
     return named or not model._can_set_attn_implementation()
-
-
-def layer_count(model: PreTrainedModel) -> int:
-    """How many layers a model's configuration has."""
-    config = model.config.get_text_config(decoder=True)
-    # Decoders of the BART family count their encoder's layers under the usual name.
-    return int(getattr(config, "decoder_layers", None) or config.num_hidden_layers)
-
-
-def _in_order(model: PreTrainedModel, capture: Capture) -> list[LayerCapture]:
-    """The layers' answers, first layer first."""
-    expected = layer_count(model)
-    answers = capture.layers
-    indexed = {getattr(module, "layer_idx", None): answer for module, answer in answers.items()}
-    if len(answers) == expected and indexed.keys() == set(range(expected)):
-        return [indexed[index] for index in range(expected)]
-    silent = _silent_layers(model, capture, expected)
-    if not answers:
-        reason = (
-            "they compute their attention by themselves and not through transformers' attention interface, or have none"
-        )
-    elif len(answers) < expected:
-        reason = "they have no softmax attention (state space or linear layers), or compute it by themselves"
-    else:
-        reason = "their modules do not say which layer they are (layer_idx), or say it twice"
-    raise UnreadableModelError(
-        f"Expected all {expected} layers of {type(model).__name__} to answer a reading of their attention; "
-        f"{len(answers)} did. These did not: {silent}. Probably {reason}. A mixture over the other layers would not "
-        f"be that of the paper; use a model whose every layer attends through the interface."
-    )
-
-
-def _silent_layers(model: PreTrainedModel, capture: Capture, expected: int) -> str:
-    answered = [capture.names[module] for module in capture.layers]
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == expected:
-            layers = [f"{name}.{index}" for index in range(expected)]
-            return ", ".join(x for x in layers if not any(y.startswith(f"{x}.") for y in answered)) or "none"
-    return f"of {expected} layers only {', '.join(answered) or 'none'} are known by name"

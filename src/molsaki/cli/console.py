@@ -97,6 +97,8 @@ class Console:
         for entry in read.values():
             row = f", {entry['row']}"
             self.line(f"{entry['title']}: {format_reading(entry, row)}")
+            if entry.get("layers_left_out"):
+                self.say(f"layers without attention, not read: {', '.join(entry['layers_left_out'])}")
 
     def results(self, workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print accuracies and differences to the baseline, and how many answers could not be parsed.

@@ -160,8 +160,9 @@ class AttentionSettings(RecipePart):
 
     Attributes:
         dtype: precision on disk; float16 halves the size.
-        layers: "all" stores every layer; "mixed" stores only their mixture (Eq. 4), which is as many times smaller as
-            the model has layers, for methods that use this mixture.
+        layers: "all" stores every layer; of a hybrid model those with softmax attention, the others are named. "every"
+            also refuses a teacher or student with layers that have none. "mixed" stores only the layers' mixture
+            (Eq. 4), which is as many times smaller as the model has layers, for methods that use this mixture.
         temperature: τ1 of the stored mixture; it must equal the setting of the methods.
         layer_change: G of the stored mixture; it must equal the setting of the methods.
         max_length: longer sequences are cut and counted; by default the model's context length.
@@ -169,7 +170,7 @@ class AttentionSettings(RecipePart):
     """
 
     dtype: Literal["float32", "float16"] = "float32"
-    layers: Literal["all", "mixed"] = "all"
+    layers: Literal["all", "every", "mixed"] = "all"
     temperature: Annotated[float, Field(gt=0)] = 0.1
     layer_change: Literal["sum", "mean"] = "sum"
     max_length: Count | None = None

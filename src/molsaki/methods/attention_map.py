@@ -58,8 +58,8 @@ class AttentionMap(Method[AttentionMapSettings]):
 
     def __init__(self, settings: AttentionMapSettings, student: StudentShape) -> None:
         super().__init__(settings, student)
-        self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_layers)
-        self.student_layers = find_layers("student", settings.student_layers, len(student.value_sizes))
+        self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_numbers)
+        self.student_layers = find_layers("student", settings.student_layers, student.student_numbers)
         self.left_out = RowsLeftOut()
 
     @classmethod

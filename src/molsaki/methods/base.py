@@ -152,15 +152,31 @@ class StudentShape:
     """What a method may need to know to create its own parameters.
 
     Attributes:
-        value_sizes: width of the value states of each of the student's layers, all value heads side by side.
+        value_sizes: width of the value states of each of the student's layers that are read, all value heads side by
+            side.
         teacher_layers: number of layers in the stored attention of the teacher (of heads of all layers, if heads are
             kept apart); 0 if none is read.
         heads: number of attention heads of each of the student's layers.
+        layer_numbers: the student's layers that are read, from 0; empty for all. A hybrid model's layers without
+            attention have none.
+        teacher_layer_numbers: the teacher's, likewise.
     """
 
     value_sizes: tuple[int, ...]
     teacher_layers: int = 0
     heads: tuple[int, ...] = ()
+    layer_numbers: tuple[int, ...] = ()
+    teacher_layer_numbers: tuple[int, ...] = ()
+
+    @property
+    def student_numbers(self) -> tuple[int, ...]:
+        """The numbers of the student's layers that are read."""
+        return self.layer_numbers or tuple(range(len(self.value_sizes)))
+
+    @property
+    def teacher_numbers(self) -> tuple[int, ...]:
+        """The numbers of the teacher's layers in its stored attention."""
+        return self.teacher_layer_numbers or tuple(range(self.teacher_layers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class MoLSAKI(Method[MoLSAKISettings]):
         super().__init__(settings, student)
         self.router = make_router(settings, student) if settings.student_weights == "router" else None
         self.teacher_logits = make_logits(student) if settings.teacher_weights == "learned" else None
+        self.layer_numbers = student.student_numbers
         self.left_out = RowsLeftOut()
         self._weights_sum: Tensor | None = None
         self._weighed = 0
@@ -212,7 +213,8 @@ class MoLSAKI(Method[MoLSAKISettings]):
         return {} if rate is None else {"router.": rate}
 
     def log_metrics(self) -> dict[str, float]:
-        """The router's mean weight of each layer over this process's batches: `layer_weight_0`, `layer_weight_1`, ….
+        """The router's mean weight of each layer over this process's batches: `layer_weight_0`, `layer_weight_1`, …,
+        by the layer's number in the student.
 
         If each head has a weight, a layer's is the sum over its heads. And the share of rows that were left out of
         L_att, if any can be.
@@ -222,7 +224,8 @@ class MoLSAKI(Method[MoLSAKISettings]):
             return left_out
         means = (self._weights_sum / self._weighed).tolist()
         self._weights_sum, self._weighed = None, 0
-        return {**{f"layer_weight_{layer}": weight for layer, weight in enumerate(means)}, **left_out}
+        by_layer = {f"layer_weight_{number}": mean for number, mean in zip(self.layer_numbers, means, strict=True)}
+        return {**by_layer, **left_out}
 
 
 def make_router(settings: MoLSAKISettings, student: StudentShape) -> LayerRouter:

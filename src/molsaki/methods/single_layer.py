@@ -34,7 +34,8 @@ class SingleLayerSettings(StepSettings):
 
     Attributes:
         teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several, or of "all". A
-            number between 0 and 1 is a share of the depth: 0.5 is the middle layer.
+            number between 0 and 1 is a share of the depth: 0.5 is the middle layer. In a hybrid model, −1 is the last
+            layer with attention, and shares are of the layers with attention.
         student_layers: which of the student's, likewise.
     """
 
@@ -63,8 +64,8 @@ class SingleLayer(Method[SingleLayerSettings]):
 
     def __init__(self, settings: SingleLayerSettings, student: StudentShape) -> None:
         super().__init__(settings, student)
-        self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_layers)
-        self.student_layers = find_layers("student", settings.student_layers, len(student.value_sizes))
+        self.teacher_layers = find_layers("teacher", settings.teacher_layers, student.teacher_numbers)
+        self.student_layers = find_layers("student", settings.student_layers, student.student_numbers)
         self.left_out = RowsLeftOut()
 
     @classmethod
@@ -97,24 +98,34 @@ def mean_of_layers(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
     return total / len(chosen)
 
 
-def find_layers(whose: str, chosen: Sequence[int | float] | Literal["all"], count: int) -> tuple[int, ...]:
-    """The layers that were chosen, from 0.
+def find_layers(whose: str, chosen: Sequence[int | float] | Literal["all"], numbers: Sequence[int]) -> tuple[int, ...]:
+    """The places, among the layers that are read, of those that were chosen.
+
+    Args:
+        whose: "teacher" or "student", for the message.
+        chosen: numbers of the model's layers from 0, or from −1 backwards among those that are read, or shares of
+            their depth.
+        numbers: the layers of the model that are read.
 
     Raises:
         InputError: there is no such layer, or one is chosen twice.
     """
     if chosen == "all":
-        return tuple(range(count))
-    places = tuple(_place(layer, count) for layer in chosen)
-    if any(not 0 <= place < count for place in places) or len(set(places)) < len(places):
+        return tuple(range(len(numbers)))
+    places = tuple(_place(layer, numbers) for layer in chosen)
+    if None in places or len(set(places)) < len(places):
+        count = len(numbers)
+        named = f"from 0 to {count - 1}" if tuple(numbers) == tuple(range(count)) else f"among {list(numbers)}"
         raise InputError(
-            f"Expected {whose}_layers to be different layers from 0 to {count - 1}, from -{count} to -1, or shares of "
+            f"Expected {whose}_layers to be different layers {named}, from -{count} to -1, or shares of "
             f"the depth; got {list(chosen)}. The {whose} has {count} layers with attention; choose among them."
         )
-    return places
+    return tuple(place for place in places if place is not None)
 
 
-def _place(layer: int | float, count: int) -> int:
+def _place(layer: int | float, numbers: Sequence[int]) -> int | None:
     if isinstance(layer, float):
-        return round(layer * (count - 1))
-    return layer + count if layer < 0 else layer
+        return round(layer * (len(numbers) - 1))
+    if layer < 0:
+        return layer + len(numbers) if layer >= -len(numbers) else None
+    return numbers.index(layer) if layer in numbers else None

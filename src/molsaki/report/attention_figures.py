@@ -24,7 +24,7 @@ from molsaki.counts import plural
 from molsaki.errors import EvaluationError
 from molsaki.methods import METHODS
 from molsaki.report.charts import LAYER_LABEL, Chart, Series, slug
-from molsaki.report.readings import Readings
+from molsaki.report.readings import Attentions, Readings
 from molsaki.spans.views import HEADS, STEPS
 from molsaki.stages.signals import view_of
 from molsaki.stages.workspace import Workspace
@@ -81,6 +81,8 @@ def find_attention(workspace: Workspace, readings: Readings) -> Attention:
         *_layer_charts(attention.profiles),
         *_weight_charts(workspace, readings),
     ]
+    # Rationales of one sentence, for example, have no change from the first sentence to the last.
+    attention.charts = [chart for chart in attention.charts if chart.series]
     return attention
 
 
@@ -224,12 +226,14 @@ def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
         note = (
             f"Eq. 4: the more a layer's attention changes from key to key, the more it weighs (τ1 = {temperature:g})."
         )
-        charts.append(_weights_by_type("teacher-weights", title, note, readings, weigh_teacher))
+        charts.append(_weights_by_type("teacher-weights", title, note, readings, weigh_teacher, readings.teacher))
     for label in dict.fromkeys(label for label, _ in readings.routers):
         title = f"{label}: the router's layer weights after training, by type of problem"
         note = "Eq. 5, a softmax over scores of the layers' values. The router starts with equal weights."
-        charts.append(_weights_by_type(f"router-end-{slug(label)}", title, note, readings, _routed(readings, label)))
-    return [chart for chart in charts if chart.series]
+        student = next((attentions for (other, _), attentions in readings.after.items() if other == label), {})
+        routed = _routed(readings, label)
+        charts.append(_weights_by_type(f"router-end-{slug(label)}", title, note, readings, routed, student))
+    return charts
 
 
 def _routed(readings: Readings, label: str) -> Weigh:
@@ -242,20 +246,21 @@ def _routed(readings: Readings, label: str) -> Weigh:
     return lambda attentions: {row_id: mean[row_id] for row_id in attentions if row_id in mean}
 
 
-def _weights_by_type(name: str, title: str, note: str, readings: Readings, weigh: Weigh) -> Chart:
-    """Mean layer weights of each set, and of each number of sentences in the first set."""
-    series, n_layers = [], 0
+def _weights_by_type(name: str, title: str, note: str, readings: Readings, weigh: Weigh, weighed: Attentions) -> Chart:
+    """Mean layer weights of each set, and of each number of sentences in the first set, for the model `weighed`."""
+    layers = next((one.layer_numbers for texts in weighed.values() for one in texts.values()), ())
+    series = []
     for group, attentions in _problem_types(readings.teacher or readings.before).items():
         weights = weigh(attentions)
         if not weights:
             continue
         weights_PL = np.array(list(weights.values()))
-        layers = range(weights_PL.shape[1])
-        n_layers = max(n_layers, len(layers))
-        cells = [estimate(weights_PL[None, :, layer], (0.0, 1.0)) for layer in layers]
+        cells = [estimate(weights_L[None], (0.0, 1.0)) for weights_L in weights_PL.T]
         series.append(Series.of_estimates(f"{group} ({len(weights_PL)})", layers, cells, scale=1))
     note += " In brackets, the number of problems. Lines are 95 % intervals over them."
-    return Chart(name, title, note, LAYER_LABEL, "weight", series[:8], "dots", _layer_ticks(n_layers))
+    return Chart(
+        name, title, note, LAYER_LABEL, "weight", series[:8], "dots", _layer_ticks(max(layers, default=-1) + 1)
+    )
 
 
 def _layer_ticks(layers: int) -> list[str]:

@@ -113,10 +113,15 @@ def read_models(workspace: Workspace, rows: int, say: Say, labels: Collection[st
 
 def _try_read(readings: Readings, model: str, read: Callable[[], Attentions]) -> Attentions:
     try:
-        return read()
+        attentions = read()
     except InputError as error:
         readings.notes.append(f"The attention of {model} could not be read: {error}")
         return {}
+    layers = next((one.layers for texts in attentions.values() for one in texts.values()), ())
+    if layers:
+        shown = ", ".join(str(layer + 1) for layer in layers)
+        readings.notes.append(f"The attention of {model} is that of its layers {shown}; the others have no softmax.")
+    return attentions
 
 
 def _sample_texts(workspace: Workspace, rows: int, readings: Readings, say: Say) -> None:

@@ -51,6 +51,8 @@ def _show_counts(report: Mapping[str, Any]) -> str:
         ids = report["examples"].get(reason) or []
         counts.append(f"{n} {reason}" + (f" (for example {_shorten(ids[0], 80)})" if ids else ""))
     counts += [f"{n} {note}" for note, n in report["notes"].items()]
+    if report.get("layers_left_out"):
+        counts.append(f"layers without attention, not read: {', '.join(report['layers_left_out'])}")
     return "; ".join(counts) or NONE
 
 

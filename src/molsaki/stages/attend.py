@@ -95,6 +95,8 @@ def read_teacher(
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
     signals = [make_signal(workspace, name) for name in names]
     sizes = model_sizes(model, signals)
+    if recipe.attention.layers == "every":
+        sizes.layers.require_every("teacher")
     made_from = _made_from(workspace, model, tokenizer, prompt, max_length)
     _, texts = workspace.read_texts(TRAIN)
     with ExitStack() as opened:
@@ -116,7 +118,8 @@ def read_teacher(
             "title": signal.title,
             "row": signal.describe(sizes),
             **reports[signal.name].to_dict(),
-            "fingerprint": _fingerprint(workspace, signal, made_from),
+            **layers_left_out(signal, sizes),
+            "fingerprint": _fingerprint(workspace, signal, sizes, made_from),
         }
         for signal in signals
     }
@@ -146,10 +149,17 @@ def _made_from(
     }
 
 
-def _fingerprint(workspace: Workspace, signal: Signal[Any], made_from: Mapping[str, Any]) -> dict[str, str]:
+def _fingerprint(
+    workspace: Workspace, signal: Signal[Any], sizes: ModelSizes, made_from: Mapping[str, Any]
+) -> dict[str, str]:
     from molsaki.stages.signals import signal_rules
 
-    return fingerprint(**signal_rules(workspace, signal), **made_from)
+    return fingerprint(**signal_rules(workspace, signal), **made_from, **signal.read_from(sizes))
+
+
+def layers_left_out(signal: Signal[Any], sizes: ModelSizes) -> dict[str, list[str]]:
+    """The layers of the teacher that have no attention to read, by name, for the manifest; empty if all are read."""
+    return {"layers_left_out": list(sizes.layers.others)} if signal.read_from(sizes) else {}
 
 
 def _open_writers(
@@ -166,7 +176,7 @@ def _open_writers(
 
     def open_all() -> None:
         for signal in signals:
-            folder, fingerprint = workspace.run.path(signal.folder), _fingerprint(workspace, signal, made_from)
+            folder, fingerprint = workspace.run.path(signal.folder), _fingerprint(workspace, signal, sizes, made_from)
             writers[signal.name] = opened.enter_context(SignalWriter(folder, fingerprint, signal.schema(sizes)))
 
     on_main_process(open_all)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from molsaki.attention import expected_layers
 from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
@@ -28,11 +29,20 @@ from molsaki.models.estimates import (
 )
 from molsaki.models.load import pick_device, quiet_libraries
 from molsaki.records import Problem
+from molsaki.spans.views import VIEWS
 from molsaki.stages import pipeline
 from molsaki.stages.attend import reading_prompt
 from molsaki.stages.check import open_workspace
 from molsaki.stages.doctor_students import check_students
-from molsaki.stages.findings import Finding, Level, ModelOutline, count_tokens, describe_lengths, estimate_cost
+from molsaki.stages.findings import (
+    Finding,
+    Level,
+    ModelOutline,
+    count_tokens,
+    describe_layers,
+    describe_lengths,
+    estimate_cost,
+)
 from molsaki.stages.kept import require_kept
 from molsaki.stages.models_first import try_models
 from molsaki.stages.signals import make_signal, needed_signals
@@ -193,7 +203,10 @@ def _signals(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
     require_offsets(model.tokenizer, end=False)
     yield _chat_keeps(workspace, model)
     text = model.outline.text
-    sizes = ModelSizes(text.num_hidden_layers, text.num_hidden_layers * text.num_attention_heads, text.vocab_size)
+    layers = expected_layers(model.outline.config)
+    if any(signal.name in VIEWS for signal in signals):
+        yield from describe_layers("teacher", recipe, layers)
+    sizes = ModelSizes(layers, len(layers.numbers) * getattr(text, "num_attention_heads", 0), text.vocab_size)
     written = workspace.run.stage_done(pipeline.GENERATE) is not None
     tokens = yield from (_read_texts if written else _unwritten_texts)(workspace, spec, model, signals, sizes)
     memory = reading_memory(model.outline, max(recipe.attention.batch_tokens, 1))

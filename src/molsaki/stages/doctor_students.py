@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from molsaki.attention import expected_layers
 from molsaki.counts import plural
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.methods import METHODS, Task, terms_of
 from molsaki.models.estimates import Machine, training_memory, training_seconds, writing_seconds
-from molsaki.stages.findings import Finding, Level, ModelOutline, count_tokens, describe_lengths, estimate_cost
+from molsaki.stages.findings import (
+    Finding,
+    Level,
+    ModelOutline,
+    count_tokens,
+    describe_layers,
+    describe_lengths,
+    estimate_cost,
+)
 from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
 from molsaki.training import encode_examples
 
@@ -29,6 +38,8 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
     if recipe.student.lora is not None:
         share = f"{model.outline.trained:,} parameters of the adapter are trained; the student's own are frozen"
         yield Finding("training", share)
+    if any(terms_of(method.name, method.settings).attention for method in recipe.methods):
+        yield from describe_layers("training", recipe, expected_layers(model.outline.config))
     # An example has one sequence per task; the estimate takes the `explain` sequence, the longest, for each.
     tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks

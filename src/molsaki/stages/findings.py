@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from molsaki.attention import ReadLayers
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.encoding.encode import context_length
@@ -95,3 +96,12 @@ def describe_lengths(lengths: list[int]) -> str:
     ordered = sorted(lengths)
     percentile = ordered[math.ceil(0.95 * len(ordered)) - 1]
     return f"{sum(ordered) / len(ordered):.0f} tokens (95 % up to {percentile}, the longest {ordered[-1]})"
+
+
+def describe_layers(about: str, recipe: Recipe, layers: ReadLayers) -> Iterator[Finding]:
+    """The layers without attention of a hybrid model, by its configuration; nothing for other models."""
+    if layers.is_whole:
+        return
+    refused = recipe.attention.layers == "every" or not layers.numbers
+    text = f"attention is read in {layers}; {', '.join(layers.others)} have no softmax attention"
+    yield Finding(about, text, "error" if refused else "warning")

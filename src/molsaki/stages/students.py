@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molsaki.attention import ReadLayers
 from molsaki.config.model_spec import ModelSpec, ServerSpec
-from molsaki.config.recipe import Recipe
+from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.distributed import on_main_process, process_count, process_number, wait
 from molsaki.encoding.encode import context_length
 from molsaki.encoding.prompts import PromptTemplate
@@ -33,10 +34,14 @@ from molsaki.stages.signals import (
     open_store,
     read_so_far,
     unread_rows,
+    view_of,
 )
 from molsaki.stages.workers import heard_by, run_in_workers, say
 from molsaki.stages.workspace import GENERATE, VALIDATION, Workspace
+from molsaki.store.attention_rows import ATTENTION, layer_numbers
+from molsaki.store.signal_reader import SignalStore
 from molsaki.store.whole_files import disk_is_full, refuse_write
+from molsaki.teacher.read_attention import shapes_of
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
 from molsaki.training.next_tokens import ComparedTokens, add_next_tokens
@@ -222,6 +227,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
     templates = {task: workspace.template(task) for task in tasks}
     test_prompt = templates[method.answers_with]
     store = None if terms.attention is None else open_store(workspace, terms.attention.view.name)
+    layers = None if terms.attention is None else _read_layers(recipe, student)
     problems, texts = workspace.read_training(job.seed)
     wanted = spec.examples or recipe.data.rows
     problems = problems[: spec.examples]
@@ -255,9 +261,10 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
         validation=encode_labels(tokenizer, validation_problems, templates["predict"], max_length) or None,
         validate=validate if validation_problems else None,
         max_new_tokens=recipe.evaluation.bound_for(test_prompt),
-        card=lambda: _card(workspace, job, len(examples)),
+        card=lambda: _card(workspace, job, len(examples), layers),
         finish=_merge(recipe),
         notes=notes,
+        teacher_layers=() if store is None else _stored_layers(recipe, store),
         compared_tokens=compared,
         show_progress=False,
     )
@@ -274,7 +281,26 @@ def _name(job: Job) -> str:
     return f"{job.run.name}: {job.label}, seed {job.seed}"
 
 
-def _card(workspace: Workspace, job: Job, examples: int) -> str:
+def _read_layers(recipe: Recipe, student: PreTrainedModel | PeftModel) -> ReadLayers:
+    """The student's layers whose attention is compared.
+
+    Raises:
+        UnreadableModelError: there is none, or the recipe asks for every layer and some have none.
+    """
+    layers = shapes_of(student).layers
+    if recipe.attention.layers == "every":
+        layers.require_every("student")
+    return layers
+
+
+def _stored_layers(recipe: Recipe, store: SignalStore) -> tuple[int, ...]:
+    """The numbers of the teacher's layers in a store that has some of them; empty for all, for heads or a mixture."""
+    numbers = layer_numbers(store.fingerprint) or ()
+    apart = recipe.attention.layers != "mixed" and store.schema[ATTENTION].shape[0] == len(numbers)
+    return numbers if apart else ()
+
+
+def _card(workspace: Workspace, job: Job, examples: int, layers: ReadLayers | None) -> str:
     recipe, spec = workspace.recipe, workspace.method(job.label)
     method, training = METHODS[spec.name], recipe.training_of(spec)
     facts = {
@@ -283,8 +309,10 @@ def _card(workspace: Workspace, job: Job, examples: int) -> str:
         "method": method.name,
         "summary": method.summary,
         "student": recipe.student.name,
+        "student_layers": "" if layers is None or layers.is_whole else f"; compared in {_without(layers)}",
         "writer": _model_name(recipe.teacher.writer, recipe.rationales.path or recipe.rationales.source),
         "reader": _reader_name(recipe) if method_signals(spec) else "not read",
+        "reader_layers": _teacher_layers(workspace, spec),
         "examples": examples,
         "task": recipe.data.task,
         "steps": training.steps,
@@ -293,6 +321,18 @@ def _card(workspace: Workspace, job: Job, examples: int) -> str:
     }
     settings = method.Settings(**spec.settings).model_dump()
     return model_card(facts, {"method": settings, "training": training.model_dump(mode="json")})
+
+
+def _without(layers: ReadLayers) -> str:
+    return f"{layers}, without {', '.join(layers.others)}"
+
+
+def _teacher_layers(workspace: Workspace, spec: MethodSpec) -> str:
+    """The layers that a method's attention was read of, if the teacher has others; empty otherwise."""
+    view = view_of(spec)
+    entry = {} if view is None else read_so_far(workspace).get(view, {})
+    left_out = entry.get("layers_left_out")
+    return f"; read in {entry['row']}, without {', '.join(left_out)}" if left_out else ""
 
 
 def _model_name(spec: ModelSpec | ServerSpec | None, default: str) -> str:

@@ -5,17 +5,20 @@ Legend: L layers (or the heads of all of them), S steps, K keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from molsaki.errors import ArtefactError
 from molsaki.store.schema import TensorSpec
 from molsaki.store.signal_reader import SignalStore
 
 ATTENTION, MISSING_STEPS, MISSING_KEYS, STEP_TOKENS = "attention", "missing_steps", "missing_keys", "step_tokens"
 """The tensors of a row."""
+LAYERS = "layers with attention"
+"""The part of a store's fingerprint with the layers of its rows, if a model has others."""
 STEPS, KEYS = "steps", "keys"
 """The sizes S and K of a row; beside them are the numbers of missing steps and keys."""
 
@@ -50,6 +53,29 @@ def attention_schema(layers: int, dtype: str = "float32") -> dict[str, TensorSpe
         MISSING_KEYS: TensorSpec("int32", (MISSING_KEYS,), below=KEYS),
         STEP_TOKENS: TensorSpec("int32", (STEPS,), below=1 << 31),
     }
+
+
+def pack_layers(numbers: Sequence[int], count: int) -> dict[str, str]:
+    """The part of a store's fingerprint that says which layers of a model its rows have; empty for all layers."""
+    return {} if len(numbers) == count else {LAYERS: f"{' '.join(map(str, numbers))} of {count}"}
+
+
+def layer_numbers(fingerprint: Mapping[str, str]) -> tuple[int, ...] | None:
+    """The layers that the rows of a store have, from its fingerprint; None for all.
+
+    Raises:
+        ArtefactError: the fingerprint has something else in their place.
+    """
+    packed = fingerprint.get(LAYERS)
+    if packed is None:
+        return None
+    numbers = packed.partition(" of ")[0].split()
+    if not numbers or not all(number.isdecimal() for number in numbers):
+        raise ArtefactError(
+            f"Expected the layers of a store's rows as numbers in its header ({LAYERS}); got {packed!r}. The file was "
+            "changed, and nothing was read from it; delete the store and run `molsaki attend`."
+        )
+    return tuple(map(int, numbers))
 
 
 def pack_attention(

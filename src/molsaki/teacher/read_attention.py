@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from molsaki.attention import AttentionReading, SpanRequest, find_model, layer_shapes, read_attention
+from molsaki.attention import (
+    AttentionReading,
+    LayerShapes,
+    SpanRequest,
+    find_model,
+    layer_shapes,
+    read_attention,
+)
 from molsaki.attention.span_index import make_span_index
 from molsaki.encoding.encode import EncodedText
 from molsaki.encoding.padding import pad
@@ -29,6 +36,7 @@ from molsaki.store.schema import TensorSpec
 from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NO_KEYS = "no key: takes no part in the attention loss"
@@ -112,14 +120,18 @@ class AttentionSignal(Signal[PreparedText]):
 
     def schema(self, model: ModelSizes) -> dict[str, TensorSpec]:
         """Attention of every layer, head or mixture; missing steps and keys; tokens of each step."""
-        layers = model.heads if self.view.heads else model.layers
+        layers = model.heads if self.view.heads else len(model.layers.numbers)
         return rows.attention_schema(1 if self._mix is not None else layers, self._dtype)
+
+    def read_from(self, model: ModelSizes) -> dict[str, str]:
+        """The layers that are read, if they are not all."""
+        return rows.pack_layers(model.layers.numbers, model.layers.count)
 
     def describe(self, model: ModelSizes) -> str:
         """The number of layers or heads of a row."""
         if self._mix is not None:
-            return f"{model.layers} layers mixed"
-        return f"{model.heads} heads of {model.layers} layers" if self.view.heads else f"{model.layers} layers"
+            return f"{model.layers} mixed"
+        return f"{model.heads} heads of {model.layers}" if self.view.heads else str(model.layers)
 
     def prepare(
         self,
@@ -239,10 +251,14 @@ def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View
     return PreparedText(text, encoded, tokens)
 
 
-def head_counts(model: PreTrainedModel) -> tuple[int, ...]:
-    """The number of attention heads of every layer of a model, from a forward pass over two tokens."""
+def shapes_of(model: PreTrainedModel | PeftModel) -> LayerShapes:
+    """The layers of a model that are read, with heads and widths, from a forward pass over two tokens.
+
+    Raises:
+        UnreadableModelError: no layer of the model can be read.
+    """
     with eval_mode(model):
-        return layer_shapes(model, input_device(model))[1]
+        return layer_shapes(model, input_device(find_model(model)))
 
 
 def read_batch(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from molsaki.attention import SpanRequest, find_model, layer_count, read_many_spans
+from molsaki.attention import SpanRequest, expected_layers, find_model, read_many_spans
 from molsaki.distributed import on_main_process, process_count, process_number
 from molsaki.encoding.encode import encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
@@ -27,9 +27,9 @@ from molsaki.models.logits import last_logits
 from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport, hash_json
 from molsaki.spans.text import Text
-from molsaki.spans.views import HEADS
+from molsaki.spans.views import VIEWS
 from molsaki.store.signal_writer import SignalWriter
-from molsaki.teacher.read_attention import head_counts
+from molsaki.teacher.read_attention import shapes_of
 from molsaki.teacher.shared_stores import SharedStores
 from molsaki.teacher.signals import ModelSizes, PassOutput, PreparedSignals, Row, Signal
 
@@ -40,11 +40,17 @@ Progress = Callable[[int, int], None]
 
 
 def model_sizes(model: PreTrainedModel, signals: Sequence[Signal[Any]]) -> ModelSizes:
-    """The sizes of a teacher that rows depend on. A pass over two tokens counts heads if a signal needs them."""
+    """The sizes of a teacher that rows depend on. A pass over two tokens finds its layers if a signal needs them.
+
+    Raises:
+        UnreadableModelError: a signal needs attention, and no layer of the model can be read.
+    """
     embeddings = model.get_output_embeddings()
     words = model.config.get_text_config().vocab_size if embeddings is None else embeddings.weight.shape[0]
-    heads = any(signal.name == HEADS.name for signal in signals)
-    return ModelSizes(layer_count(find_model(model)), sum(head_counts(model)) if heads else 0, int(words))
+    if not any(signal.name in VIEWS for signal in signals):
+        return ModelSizes(expected_layers(model.config), 0, int(words))
+    shapes = shapes_of(model)
+    return ModelSizes(shapes.layers, sum(shapes.heads), int(words))
 
 
 def prepare_texts(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from molsaki.attention import SpanRequest
+    from molsaki.attention import ReadLayers, SpanRequest
 
 CUT = "cut at the end of the teacher's context"
 
@@ -57,12 +57,12 @@ class ModelSizes:
     """The sizes of a teacher that rows depend on.
 
     Attributes:
-        layers: the number of layers.
+        layers: the layers that are read.
         heads: the number of attention heads of all layers together; 0 if no signal needs it.
         vocabulary: the number of logits.
     """
 
-    layers: int
+    layers: ReadLayers
     heads: int
     vocabulary: int
 
@@ -123,6 +123,10 @@ class Signal(ABC, Generic[Item]):
     @abstractmethod
     def schema(self, model: ModelSizes) -> Schema:
         """The tensors of a row."""
+
+    def read_from(self, model: ModelSizes) -> dict[str, str]:  # noqa: ARG002 - for signals that depend on it
+        """The part of the fingerprint that says which parts of the teacher are read, if not all."""
+        return {}
 
     @abstractmethod
     def describe(self, model: ModelSizes) -> str:

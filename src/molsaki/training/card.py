@@ -19,9 +19,9 @@ tags:
 
 A small language model distilled with [molsaki](https://pypi.org/project/molsaki/), method `{method}`: {summary}.
 
-- Student: `{student}`
+- Student: `{student}`{student_layers}
 - Teacher (rationales): {writer}
-- Teacher (attention): {reader}
+- Teacher (attention): {reader}{reader_layers}
 - Trained on: {examples} problems of `{task}`, {steps} steps of {batch} examples
 
 ## Usage
@@ -48,7 +48,8 @@ def model_card(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """The model card, in Markdown.
 
     Args:
-        facts: label, seed, method, summary, student, writer, reader, examples, task, steps, batch and prompt.
+        facts: label, seed, method, summary, student, student_layers, writer, reader, reader_layers, examples, task,
+            steps, batch and prompt. The layers are empty where all of a model's layers have attention.
         settings: the settings of the method and of the training.
     """
     # Values are put on one line, so that a name with line breaks cannot end the front matter or a list.

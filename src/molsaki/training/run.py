@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set_seed
 
-from molsaki.attention import find_model, layer_shapes
+from molsaki.attention import find_model
 from molsaki.config.recipe import TrainingSettings
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.methods import Method, MethodSettings, StudentShape, Terms
 from molsaki.methods.layers import router_collapsed_at
 from molsaki.models.adapters import adapter_facts, trained_parameters
 from molsaki.models.memory import peak_bytes
-from molsaki.models.modes import eval_mode
 from molsaki.records import hash_text
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.whole_files import read_json, write_json, write_whole
+from molsaki.teacher.read_attention import shapes_of
 from molsaki.training.arguments import training_arguments
 from molsaki.training.checkpoints import last_checkpoint
 from molsaki.training.examples import TOO_LONG, Example
@@ -56,6 +56,7 @@ def train_student(
     finish: Callable[[PreTrainedModel | PeftModel, Path], None] | None = None,
     notes: Mapping[str, int] | None = None,
     compared_tokens: Mapping[str, Mapping[str, int]] | None = None,
+    teacher_layers: Sequence[int] = (),
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool = True,
 ) -> dict[str, Any]:
@@ -80,6 +81,8 @@ def train_student(
         finish: called with the trained student and its directory, before the directory gets its name.
         notes: counts of examples with reasons, for the metrics.
         compared_tokens: how many tokens of the rationales are compared with the teacher's, by kind, for the metrics.
+        teacher_layers: the numbers of the layers in the examples' attention, if the teacher is a hybrid that has others
+            too; empty for all layers, or for heads.
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
 
@@ -99,8 +102,8 @@ def train_student(
     _require_inputs(method, method.terms_of(settings), examples, training, output, validation, validate, notes or {})
     _require_vocabulary(student, [*examples, *(validation or ())])
     set_seed(seed)
-    teacher_layers = next((e.teacher_LSK.shape[0] for e in examples if e.teacher_LSK is not None), 0)
-    made = make_method(method, settings, student, teacher_layers)
+    stored = next((e.teacher_LSK.shape[0] for e in examples if e.teacher_LSK is not None), 0)
+    made = make_method(method, settings, student, teacher_layers or stored)
     _settle_tokens(student, tokenizer, max_new_tokens)
     if training.compile:
         compile_layers(student)
@@ -167,7 +170,10 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def make_method(
-    method: type[Method[Any]], settings: MethodSettings, student: PreTrainedModel | PeftModel, teacher_layers: int = 0
+    method: type[Method[Any]],
+    settings: MethodSettings,
+    student: PreTrainedModel | PeftModel,
+    teacher_layers: int | Sequence[int] = 0,
 ) -> Method[Any]:
     """Create a method for a student.
 
@@ -185,16 +191,19 @@ def make_method(
         method: the method.
         settings: its settings.
         student: the student.
-        teacher_layers: number of layers (or heads) in the teacher's stored attention, for a method that needs it.
+        teacher_layers: number of layers (or heads) in the teacher's stored attention, for a method that needs it; or
+            the numbers of these layers, if they are some of a hybrid teacher's.
 
     Raises:
         InputError: the settings name layers that do not exist.
         UnreadableModelError: the method reads attention, and the student's cannot be read.
     """
     if method.terms_of(settings).attention is None:
-        return method(settings, StudentShape((), teacher_layers))
-    values, heads = _layer_shapes(student)
-    return method(settings, StudentShape(values, teacher_layers, heads))
+        return method(settings, StudentShape(()))
+    shapes = shapes_of(student)
+    numbers = () if isinstance(teacher_layers, int) else tuple(teacher_layers)
+    count = teacher_layers if isinstance(teacher_layers, int) else len(numbers)
+    return method(settings, StudentShape(shapes.values, count, shapes.heads, shapes.layers.numbers, numbers))
 
 
 def compile_layers(student: PreTrainedModel | PeftModel) -> None:
@@ -222,12 +231,7 @@ def value_sizes(student: PreTrainedModel | PeftModel) -> tuple[int, ...]:
     Raises:
         UnreadableModelError: the student's attention cannot be read.
     """
-    return _layer_shapes(student)[0]
-
-
-def _layer_shapes(student: PreTrainedModel | PeftModel) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    with eval_mode(student):
-        return layer_shapes(student, student.device)
+    return shapes_of(student).values
 
 
 def _require_inputs(

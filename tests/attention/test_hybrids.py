@@ -1,0 +1,79 @@
+"""Models in which only some layers have softmax attention are read in these layers, and the others are named."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from tiny_models import gradients, make_batch, make_hybrid, make_model, slow_stepwise_attention, weighted
+
+from molsaki.attention import expected_layers, layer_shapes, read_attention, stepwise_attention
+from molsaki.errors import UnreadableModelError
+
+# The layers that are read, and the kinds of the others.
+HYBRIDS = {
+    "qwen3_next": ((3,), "linear_attention"),
+    "qwen3_5": ((3,), "linear_attention"),
+    "jamba": ((1, 3), "linear_attention"),
+    "granitemoehybrid": ((1,), "linear_attention"),
+    "lfm2": ((1,), "conv"),
+    "nemotron_h": ((1,), "linear_attention"),
+    "zamba2": ((1, 3), "linear_attention"),
+}
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_hybrid_is_read_in_its_attention_layers(name):
+    model, batch = make_hybrid(name), make_batch()
+    with torch.no_grad():
+        reading = read_attention(model, *batch)
+        expected, _ = slow_stepwise_attention(model, batch)
+    torch.testing.assert_close(reading.attention, expected, atol=1e-5, rtol=0)
+    numbers, kind = HYBRIDS[name]
+    assert reading.layers.numbers == numbers
+    assert reading.layers.count == model.config.num_hidden_layers
+    assert len(reading.layers.others) == reading.layers.count - len(numbers)
+    assert f".0 ({kind})" in reading.layers.others[0]
+    assert expected_layers(model.config).numbers == numbers
+
+
+def test_a_falcon_h1_has_attention_in_every_layer():
+    model, batch = make_hybrid("falcon_h1"), make_batch()
+    with torch.no_grad():
+        reading = read_attention(model, *batch)
+        expected, _ = slow_stepwise_attention(model, batch)
+    torch.testing.assert_close(reading.attention, expected, atol=1e-5, rtol=0)
+    assert reading.layers.is_whole
+
+
+def test_gradients_and_value_states_are_those_of_the_layers_that_are_read():
+    model, batch = make_hybrid("jamba"), make_batch()
+    shapes = layer_shapes(model, torch.device("cpu"))
+    reading = read_attention(model, *batch, values=True)
+    assert shapes.values == tuple(values.shape[-1] for values in reading.values)
+    assert len(shapes.values) == len(shapes.heads) == 2
+    got = gradients(model, weighted(reading.attention))
+    expected = gradients(model, weighted(slow_stepwise_attention(model, batch)[0]))
+    name = "model.layers.1.self_attn.q_proj.weight"
+    torch.testing.assert_close(got[name], expected[name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_with_linear_attention_alone_is_refused():
+    model = make_hybrid("qwen3_next", layer_types=["linear_attention"] * 4)
+    with pytest.raises(UnreadableModelError, match=r"0 did. These did not: model\.layers\.0, .*layers\.3\."):
+        stepwise_attention(model, *make_batch())
+    assert not expected_layers(model.config).numbers
+
+
+def test_a_layer_that_skips_its_attention_in_this_pass_is_not_taken_for_one_without():
+    model, batch = make_model("llama"), make_batch()
+    model.model.layers[1].forward = lambda hidden, **_: hidden
+    with pytest.raises(UnreadableModelError, match=r"1 did. These did not: model\.layers\.1\. .*layer dropout"):
+        stepwise_attention(model, *batch)
+
+
+def test_every_layer_can_be_asked_for():
+    read = expected_layers(make_hybrid("lfm2").config)
+    with pytest.raises(UnreadableModelError, match=r"1 of 3 have.*layer 0 \(conv\), layer 2 \(conv\)"):
+        read.require_every("teacher")
+    expected_layers(transformers.LlamaConfig(num_hidden_layers=2)).require_every("teacher")
