@@ -17,12 +17,13 @@ from molsaki.encoding.encode import encode_teacher
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, TokenizerError
 from molsaki.methods.layers import mix_layers, teacher_layer_weights
+from molsaki.models.shapes import shapes_of
 from molsaki.spans.find import find_spans
 from molsaki.spans.text import Text
 from molsaki.spans.views import HEADS, STEPS, WORDS
 from molsaki.spans.words import find_words
 from molsaki.store.attention_rows import attention_row
-from molsaki.teacher.read_attention import NO_KEYS, AttentionSignal, LayerMix, shapes_of
+from molsaki.teacher.read_attention import NO_KEYS, AttentionSignal, LayerMix
 from molsaki.teacher.signals import CUT
 
 

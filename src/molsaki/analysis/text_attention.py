@@ -20,10 +20,11 @@ import numpy.typing as npt
 from molsaki.encoding.encode import EncodedText, encode_student, encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.models.modes import eval_mode
+from molsaki.models.shapes import shapes_of
 from molsaki.records import RowReport
 from molsaki.spans.find import Spans, find_spans
 from molsaki.spans.text import Text
-from molsaki.teacher.read_attention import PreparedText, prepare_text, read_batch, shapes_of
+from molsaki.teacher.read_attention import PreparedText, prepare_text, read_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -25,6 +25,7 @@ from molsaki.methods import METHODS, Task
 from molsaki.models.load import load_student, load_tokenizer, quiet_libraries, student_at, tokenizer_at
 from molsaki.models.merging import write_merged
 from molsaki.models.progress import ProgressLines
+from molsaki.models.shapes import shapes_of
 from molsaki.records import Problem
 from molsaki.stages.signals import (
     make_signal,
@@ -41,7 +42,6 @@ from molsaki.stages.workspace import GENERATE, VALIDATION, Workspace
 from molsaki.store.attention_rows import ATTENTION, layer_numbers
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.whole_files import disk_is_full, refuse_write
-from molsaki.teacher.read_attention import shapes_of
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.card import model_card
 from molsaki.training.next_tokens import ComparedTokens, add_next_tokens

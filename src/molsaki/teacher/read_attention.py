@@ -14,19 +14,16 @@ from torch import Tensor
 
 from molsaki.attention import (
     AttentionReading,
-    LayerShapes,
     SpanRequest,
     find_model,
-    layer_shapes,
     read_attention,
 )
 from molsaki.attention.span_index import make_span_index
 from molsaki.encoding.encode import EncodedText
 from molsaki.encoding.padding import pad
 from molsaki.methods.layers import mix_layers, teacher_layer_weights
-from molsaki.models.inputs import input_device, pad_texts
+from molsaki.models.inputs import pad_texts
 from molsaki.models.logits import last_logits
-from molsaki.models.modes import eval_mode
 from molsaki.records import RowReport
 from molsaki.spans.align import Alignment
 from molsaki.spans.text import Text
@@ -36,7 +33,6 @@ from molsaki.store.schema import TensorSpec
 from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 NO_KEYS = "no key: takes no part in the attention loss"
@@ -249,16 +245,6 @@ def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View
         return None
     report.keep()
     return PreparedText(text, encoded, tokens)
-
-
-def shapes_of(model: PreTrainedModel | PeftModel) -> LayerShapes:
-    """The layers of a model that are read, with heads and widths, from a forward pass over two tokens.
-
-    Raises:
-        UnreadableModelError: no layer of the model can be read.
-    """
-    with eval_mode(model):
-        return layer_shapes(model, input_device(find_model(model)))
 
 
 def read_batch(

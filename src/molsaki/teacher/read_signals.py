@@ -25,11 +25,11 @@ from molsaki.errors import ArtefactError
 from molsaki.models.inputs import pad_texts
 from molsaki.models.logits import last_logits
 from molsaki.models.modes import eval_mode
+from molsaki.models.shapes import shapes_of
 from molsaki.records import RowReport, hash_json
 from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
 from molsaki.store.signal_writer import SignalWriter
-from molsaki.teacher.read_attention import shapes_of
 from molsaki.teacher.shared_stores import SharedStores
 from molsaki.teacher.signals import ModelSizes, PassOutput, PreparedSignals, Row, Signal
 

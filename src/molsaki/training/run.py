@@ -18,10 +18,10 @@ from molsaki.methods import Method, MethodSettings, StudentShape, Terms
 from molsaki.methods.layers import router_collapsed_at
 from molsaki.models.adapters import adapter_facts, trained_parameters
 from molsaki.models.memory import peak_bytes
+from molsaki.models.shapes import shapes_of
 from molsaki.records import hash_text
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.whole_files import read_json, write_json, write_whole
-from molsaki.teacher.read_attention import shapes_of
 from molsaki.training.arguments import training_arguments
 from molsaki.training.checkpoints import last_checkpoint
 from molsaki.training.examples import TOO_LONG, Example
