@@ -28,7 +28,8 @@ Settings = Annotated[
 Data = Annotated[str | None, typer.Option("--data", help="The folder that relative data paths start from.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in the directory and start over.")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Students at a time (default: one per GPU, or one per core).")
+    int | None,
+    typer.Option("--workers", min=1, help="Students at a time (default: one per GPU, or what cores and memory allow)."),
 ]
 
 Models = Annotated[

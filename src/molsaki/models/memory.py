@@ -1,4 +1,4 @@
-"""The largest memory that this process has used."""
+"""The largest memory that this process has used, and the memory that is free."""
 
 from __future__ import annotations
 
@@ -19,3 +19,34 @@ def peak_bytes() -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def available_bytes() -> int | None:
+    """The memory that new processes can take without swapping, in bytes; None where the system does not say.
+
+    It is the smaller of what Linux calls available and what the control group of this process has left.
+    """
+    found = [*_of_machine(), *_of_group()]
+    return min(found, default=None)
+
+
+def _of_machine() -> list[int]:
+    file = Path("/proc/meminfo")
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+
+
+def _of_group() -> list[int]:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((folder / f"memory.{name}").read_text(encoding="utf-8").strip() for name in ("max", "current"))
+        reclaimable = next(
+            int(line.split()[1])
+            for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+            if line.startswith("inactive_file ")
+        )
+    except (OSError, StopIteration):
+        return []
+    return [max(0, int(limit) - int(used) + reclaimable)] if limit.isdecimal() else []

@@ -9,7 +9,7 @@ from molsaki.counts import plural
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.methods import METHODS, Task, terms_of
-from molsaki.models.estimates import Machine, training_memory, training_seconds, writing_seconds
+from molsaki.models.estimates import Machine, show_bytes, training_seconds, writing_seconds
 from molsaki.stages.findings import (
     Finding,
     Level,
@@ -19,6 +19,7 @@ from molsaki.stages.findings import (
     describe_lengths,
     estimate_cost,
 )
+from molsaki.stages.fit import describe_choice, student_memory, workers_that_fit
 from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
 from molsaki.training import encode_examples
 
@@ -44,14 +45,18 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
     tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks
     tokens = int(settings.steps * settings.accumulation * sequences * sum(lengths) / max(1, len(lengths)))
-    batch_tokens = sequences * min(max(lengths, default=1), context)
+    memory = student_memory(recipe, model.outline, min(max(lengths, default=1), context))
     yield from estimate_cost(
         "training",
         machine,
-        training_memory(model.outline, batch_tokens, checkpointing=settings.checkpointing),
+        memory,
         lambda here: training_seconds(model.outline, tokens, here, checkpointing=settings.checkpointing),
         "per student",
     )
+    if machine and machine[0].device == "cpu" and students > 1:
+        workers = min(students, workers_that_fit(memory))
+        text = describe_choice(workers, memory, "estimated")
+        yield Finding("training", f"{text}; together {show_bytes(workers * memory)}")
     tested = {name: len(workspace.read_tests(name, recipe.seeds[0])) for name in workspace.test_names}
     yield Finding("evaluation", f"each is tested on {', '.join(f'{n} {name}' for name, n in tested.items())}")
     prompts = {METHODS[method.name].answers_with for method in recipe.methods}

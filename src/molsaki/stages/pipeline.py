@@ -234,8 +234,8 @@ def students(
         workspace: the run.
         train: train students that do not exist yet.
         test: test students on sets without predictions.
-        workers: number of students at a time; by default one per GPU, or one per core without GPUs. With several
-            processes of one job (`accelerate launch`), all of them train one student together instead.
+        workers: number of students at a time; by default one per GPU, or without GPUs one per core, if memory allows.
+            With several processes of one job (`accelerate launch`), all of them train one student together instead.
         on_done: called with the result of each student.
         hear: called with a line every so often about how far the students are, perhaps in another thread.
 

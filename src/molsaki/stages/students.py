@@ -27,6 +27,7 @@ from molsaki.models.merging import write_merged
 from molsaki.models.progress import ProgressLines
 from molsaki.models.shapes import shapes_of
 from molsaki.records import Problem
+from molsaki.stages.fit import choose_workers
 from molsaki.stages.signals import (
     make_signal,
     method_signals,
@@ -37,7 +38,7 @@ from molsaki.stages.signals import (
     unread_rows,
     view_of,
 )
-from molsaki.stages.workers import heard_by, run_in_workers, say
+from molsaki.stages.workers import heard_by, run_in_workers, say, visible_gpus
 from molsaki.stages.workspace import GENERATE, VALIDATION, Workspace
 from molsaki.store.attention_rows import ATTENTION, layer_numbers
 from molsaki.store.signal_reader import SignalStore
@@ -150,6 +151,8 @@ def run_jobs(
             f"Expected no --workers with {process_count()} processes that train each student together; got {workers}. "
             "Nothing was trained. Leave --workers out, or start one process."
         )
+    if workers is None and process_count() == 1 and len(jobs) > 1 and not visible_gpus():
+        workers = _workers_that_fit(jobs, hear)
     results = []
     with heard_by(hear):
         for result in _run_together(jobs) if process_count() > 1 else run_in_workers(run_job, jobs, workers, hear):
@@ -157,6 +160,17 @@ def run_jobs(
                 on_done(result)
             results.append(result)
     return results
+
+
+def _workers_that_fit(jobs: Sequence[Job], hear: Callable[[str], None]) -> int | None:
+    """How many students fit into memory, if some are to be trained; None otherwise."""
+    opened = {folder: Workspace.open(folder) for folder in {job.run for job in jobs}}
+    left = {job.run for job in jobs if job.train and not opened[job.run].student(job.label, job.seed).is_dir()}
+    if not left:
+        return None
+    workers, sentence = choose_workers(opened[folder] for folder in left)
+    hear(sentence)
+    return workers
 
 
 def run_job(job: Job) -> JobResult:

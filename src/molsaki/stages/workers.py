@@ -135,12 +135,13 @@ def _assign_gpus(workers: int | None, jobs: int) -> list[str | None]:
     """One entry for each worker: its GPU, or None without GPUs."""
     if workers is not None and workers <= 1:
         return [None]
-    gpus = _visible_gpus()
+    gpus = visible_gpus()
     count = min(workers or (len(gpus) or os.cpu_count() or 1), jobs)
     return [gpus[i % len(gpus)] if gpus else None for i in range(count)]
 
 
-def _visible_gpus() -> list[str]:
+def visible_gpus() -> list[str]:
+    """The GPUs that workers share, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip()]
