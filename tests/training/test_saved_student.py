@@ -9,6 +9,7 @@ import yaml
 from small_world import END, MODELS, TEMPLATES, make_examples, make_problems, make_tokenizer, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from molsaki.encoding.prompts import Prompt, PromptTemplate
 from molsaki.models.decode import decode_batches
 from molsaki.training.card import model_card
 
@@ -24,7 +25,7 @@ FACTS = {
     "task": "math",
     "steps": 12,
     "batch": 4,
-    "prompt": TEMPLATES["predict"].prompt("{question}"),
+    "prompt": TEMPLATES["predict"].ask("{question}"),
 }
 
 
@@ -117,11 +118,24 @@ def test_its_card_has_front_matter_that_is_yaml_and_code_that_runs(saved):
 
 
 def test_a_prompt_with_braces_of_its_own_gives_a_card_that_runs():
-    card = model_card({**FACTS, "prompt": 'as {"json"}: {question}\n'}, {})
+    card = model_card({**FACTS, "prompt": Prompt('as {"json"}: {question}\n')}, {})
     line = next(line for line in card.splitlines() if line.startswith("    prompt = "))
     names = {}
     exec(line.strip(), names)  # noqa: S102 - a line of our own card
     assert names["prompt"] == 'as {"json"}: …\n'
+
+
+def test_a_card_of_a_chat_asks_in_the_chat_template():
+    prompt = PromptTemplate.parse('[system]\n{"s"}\n[user]\npredict: {question}\n[assistant]\n{label}').ask(
+        "{question}"
+    )
+    lines = [line for line in model_card({**FACTS, "prompt": prompt}, {}).splitlines() if "messages" in line][:2]
+    names = {}
+    exec("\n".join(line.strip() for line in lines), names)  # noqa: S102 - lines of our own card
+    assert names["messages"] == [
+        {"role": "system", "content": '{"s"}'},
+        {"role": "user", "content": "predict: …"},
+    ]
 
 
 def test_bf16_trains_and_saves_float32_weights(tmp_path, examples):

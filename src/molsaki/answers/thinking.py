@@ -103,6 +103,11 @@ def split_thinking(text: str) -> SplitCompletion:
     return SplitCompletion("\n\n".join(filter(None, thoughts)), _without_tokens(summary), not inside)
 
 
+def is_thinking_tag(text: str) -> bool:
+    """Whether a text is one tag that opens or closes thinking."""
+    return _MARK.fullmatch(text) is not None
+
+
 def join_thinking(thinking: str, summary: str) -> str:
     """A completion as `split_thinking` takes it apart, from parts that a server sent separately."""
     return f"<think>\n{thinking.strip()}\n</think>\n\n{summary}" if thinking.strip() else summary

@@ -17,6 +17,7 @@ from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
 from molsaki.data import EXPORTED, SOURCES, is_generated
 from molsaki.data.mapping import Columns, completion_columns
 from molsaki.data.table import table_columns
+from molsaki.encoding.prompts import CHATS
 from molsaki.errors import DataError
 from molsaki.methods import METHODS, terms_of
 
@@ -186,6 +187,7 @@ def check_consistency(recipe: Recipe) -> list[str]:
             f"student.quantize: expected lora with {recipe.student.quantize}, since packed weights have no gradient; "
             "add `lora: {}` to the student"
         )
+    problems += _check_chat_settings(recipe)
     if recipe.attention.layers == "mixed":
         problems += _check_mixed_layers(recipe)
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
@@ -242,6 +244,23 @@ def _check_signals(recipe: Recipe) -> list[str]:
         f"{key}.path: expected the folder of exported signals, here or as the recipe's `signals`; got none"
         for key, spec in recipe.data.specs.items()
         if spec.source == EXPORTED and spec.path is None and recipe.signals is None
+    ]
+
+
+def _check_chat_settings(recipe: Recipe) -> list[str]:
+    """Find settings of chat templates that no prompt is rendered with."""
+    asked = {
+        "teacher.writer": (recipe.teacher.writer, ("teacher", "second_pass", "keywords")),
+        "teacher.reader": (recipe.teacher.reader, ("teacher",)),
+        "student": (recipe.student, tuple(CHATS)),
+    }
+    return [
+        f"{key}.chat_template_kwargs: expected a chat as one of the prompts {', '.join(names)}, since no text is "
+        f"rendered with a chat template; got {model.chat_template_kwargs} and texts"
+        for key, (model, names) in asked.items()
+        if isinstance(model, ModelSpec)
+        and model.chat_template_kwargs
+        and not any(recipe.prompts.template(name).is_chat for name in names)
     ]
 
 

@@ -15,7 +15,7 @@ from molsaki.config.model_spec import POCKET_MODELS
 from molsaki.config.recipe import PromptSettings, Recipe
 from molsaki.counts import plural
 from molsaki.data.files import is_folder, read_text
-from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.prompts import CHAT, CHATS, PromptTemplate
 from molsaki.errors import DataError, RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -121,7 +121,7 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
         return dict(values)
     texts, problems = dict(prompts), []
     for name, text in prompts.items():
-        if not isinstance(text, str) or "{" in text:
+        if not isinstance(text, str) or "{" in text or (text == CHAT and name in CHATS):
             continue
         path = recipe_path.parent / text
         try:

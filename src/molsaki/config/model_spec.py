@@ -27,6 +27,9 @@ POCKET_MODELS = ("pocket:teacher", "pocket:student")
 SentField = Literal["max_tokens", "temperature", "seed", "stop"]
 """The fields of a request that a recipe can rename or leave out."""
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+_CONVERSATION = frozenset({"messages", "tools", "documents", "add_generation_prompt", "strftime_now"})
+"""Variables of a chat template that are no settings."""
 _OURS = frozenset({"model", "messages", "prompt", "stream", "n"})
 """Fields that would change what an answer is."""
 
@@ -52,6 +55,8 @@ class ModelSpec(RecipePart):
             model's own.
         quantize: load the linear layers in 4 bits (NF4) or 8, by bitsandbytes on a CUDA GPU; the rest of the model, and
             its arithmetic, are in `dtype`.
+        chat_template_kwargs: values of the chat template's own variables, such as `{enable_thinking: false}`; they are
+            kept in the chat template of a student that is saved.
         trust_remote_code: run code that comes with the model; off unless asked for here by name.
     """
 
@@ -63,7 +68,15 @@ class ModelSpec(RecipePart):
     architecture: str = "llama"
     tiny_tokenizer: str | None = None
     quantize: Literal["4bit", "8bit"] | None = None
+    chat_template_kwargs: dict[VariableName, JsonValue] = {}
     trust_remote_code: bool = False
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _settings_only(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if refused := sorted(value.keys() & _CONVERSATION):
+            raise ValueError(f"expected settings of the chat template; {', '.join(refused)} is given by the prompt")
+        return value
 
 
 class LoraSettings(RecipePart):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from molsaki.config.model_spec import ModelSpec, RecipePart, StudentSpec, WriterSpec
 from molsaki.encoding import prompts
@@ -191,7 +191,8 @@ class PromptSettings(RecipePart):
     """The prompts. In a recipe file, each is a template or the path of a file with one.
 
     Attributes:
-        predict: the student's first task, a label; students are tested with it.
+        predict: the student's first task, a label; students are tested with it. For this, `explain` and `reason`,
+            `chat` puts the default prompt into the user's turn of the student's own chat template.
         explain: the student's second task, a rationale.
         reason: the task of `cot`, a rationale with its answer; its students are tested with it.
         teacher: the prompt for rationales, in which attention is read too.
@@ -205,6 +206,11 @@ class PromptSettings(RecipePart):
     teacher: str = prompts.TEACHER
     second_pass: str = prompts.GIVEN_ANSWER
     keywords: str = prompts.KEYWORDS
+
+    @field_validator(*prompts.CHATS, mode="before")
+    @classmethod
+    def _short_name(cls, value: Any, info: ValidationInfo) -> Any:
+        return prompts.CHATS[str(info.field_name)] if value == prompts.CHAT else value
 
     @model_validator(mode="after")
     def _slots(self) -> Self:
@@ -220,8 +226,6 @@ class PromptSettings(RecipePart):
             template = self.template(name)
             if template.slot != slot:
                 raise ValueError(f"expected the {name} prompt to end with {{{slot}}}; got {{{template.slot}}}")
-            if name in ("predict", "explain", "reason") and template.is_chat:
-                raise ValueError(f"expected text as the {name} prompt of students; got a chat")
             if name == "second_pass" and not template.gives_answer:
                 raise ValueError("expected one {answer} after the {question} of the second_pass prompt")
         return self

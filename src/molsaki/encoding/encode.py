@@ -5,7 +5,8 @@ the characters that each token covers in the full text (prompt, question and com
 can be aligned with the tokens of any prompt and tokenizer.
 
 The student's prompt and completion are tokenized separately, so that training and decoding use the same prompt
-tokens. The teacher's text is tokenized as a whole, as the teacher would have written it.
+tokens. A chat is rendered with the student's chat template, and its completion ends with the end of the turn. The
+teacher's text is tokenized as a whole, as the teacher would have written it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molsaki.encoding.chats import render_template
+from molsaki.encoding.control_tokens import control_tokens, tokenize_plainly
 from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.student_chats import prompt_tokens, render_student
 from molsaki.errors import TokenizerError
 from molsaki.records import hash_text
 from molsaki.spans.align import Alignment, align_spans
@@ -96,13 +99,23 @@ def encode_student(
 ) -> EncodedText:
     """Tokenize prompt and completion separately, and end with the end-of-text token.
 
+    A chat is rendered with the tokenizer's chat template and ends with the token that ends the assistant's turn. Where
+    that can be avoided, no part of the question or of the completion becomes a control token of the chat.
+
     Args:
         tokenizer: the student's.
-        template: the prompt.
+        template: the prompt; a chat, or one from `render_student`, too.
         question: the problem's text.
         completion: what the student learns to write, such as the label or the rationale.
         max_length: number of tokens to keep; those behind them are cut off and counted.
+
+    Raises:
+        TokenizerError: the template is a chat for which the tokenizer's chat template is unsuitable; see
+            `render_student`.
     """
+    rendered = render_student(tokenizer, template)
+    if rendered.end_token is not None:
+        return _encode_chat(tokenizer, rendered, rendered.end_token, question, completion, max_length)
     prompt = template.prompt(question)
     start = template.completion_start(question)
     first = tokenizer(prompt, return_offsets_mapping=True, verbose=False)
@@ -115,6 +128,21 @@ def encode_student(
         NO_CHARACTERS,
     ]
     return _cut(ids, offsets, len(first["input_ids"]), template.question_start, start, max_length)
+
+
+def _encode_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    rendered: PromptTemplate,
+    end_token: int,
+    question: str,
+    completion: str,
+    max_length: int,
+) -> EncodedText:
+    start = rendered.completion_start(question)
+    first, first_offsets = prompt_tokens(tokenizer, rendered, question)
+    second, second_offsets = tokenize_plainly(tokenizer, completion, control_tokens(tokenizer).of_answers, start)
+    ids, offsets = [*first, *second, end_token], [*first_offsets, *second_offsets, NO_CHARACTERS]
+    return _cut(ids, offsets, len(first), rendered.question_start, start, max_length)
 
 
 def encode_teacher(

@@ -13,6 +13,7 @@ template.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -34,6 +35,13 @@ REASON = "reason: {question}\n{reasoning}"
 TEACHER = "Q: {question}\nA: {rationale}"
 KEYWORDS = "Q: {question}\nKey words: {keywords}"
 GIVEN_ANSWER = "Q: {question}\nThe right answer is {answer}. Why?\nA: {rationale}"
+CHAT = "chat"
+CHATS = {
+    "predict": "[user]\npredict: {question}\n[assistant]\n{label}",
+    "explain": "[user]\nexplain: {question}\n[assistant]\n{rationale}",
+    "reason": "[user]\nreason: {question}\n[assistant]\n{reasoning}",
+}
+"""The prompts of students that `CHAT` stands for in a recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +60,13 @@ class Prompt:
         text: the text; empty for a chat.
         messages: the turns; empty for a text.
         stop_strings: where a completion ends; see `PromptTemplate.stop_strings`.
+        date: the date that a chat template prints; None for today's. It is not part of the hash.
     """
 
     text: str = ""
     messages: tuple[Message, ...] = ()
     stop_strings: tuple[str, ...] = ()
+    date: datetime.date | None = None
 
     @property
     def hash(self) -> str:
@@ -86,6 +96,8 @@ class PromptTemplate:
             the word that follows it. A line break belongs to the prompt.
         slot: what the model writes.
         special_tokens: whether the tokenizer adds its special tokens; a rendered chat has them already.
+        end_token: of a chat that is rendered for a student, the id of the token that ends the assistant's turn.
+        date: the date that the chat template prints; None for today's.
     """
 
     before: str
@@ -93,6 +105,8 @@ class PromptTemplate:
     gap: str
     slot: Slot
     special_tokens: bool = True
+    end_token: int | None = None
+    date: datetime.date | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -164,7 +178,7 @@ class PromptTemplate:
         *earlier, (role, opening) = _turns(self.before)
         rest = self.after.rpartition("[assistant]")[0]
         turns = [*earlier, (role, f"{opening}{question}{rest}")]
-        return Prompt(messages=tuple(Message(name, content.strip("\n")) for name, content in turns))
+        return Prompt(messages=tuple(Message(name, content.strip("\n")) for name, content in turns), date=self.date)
 
     def prompt(self, question: str) -> str:
         """The text before the completion; for a chat that is not rendered, the template's own text."""

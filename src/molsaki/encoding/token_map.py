@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from molsaki.encoding.encode import EncodedText
+from molsaki.encoding.encode import NO_CHARACTERS, EncodedText
 from molsaki.encoding.padding import pad
 from molsaki.encoding.token_bytes import same_bytes, token_bytes
 
@@ -109,7 +109,7 @@ class TokenMap:
     def __init__(self, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> None:
         self.student_bytes, self._teacher_bytes = token_bytes(student), token_bytes(teacher)
         self._table = torch.tensor(same_bytes(self._teacher_bytes, self.student_bytes))
-        self._ends = (teacher.eos_token_id, student.eos_token_id)
+        self._teacher_end = teacher.eos_token_id
 
     def agree(self, theirs: NextTokens, explain: EncodedText, rationale: str) -> AgreedTokens | None:
         """What can be compared of the teacher's likeliest tokens; None if nothing can.
@@ -125,10 +125,12 @@ class TokenMap:
         row_of_span = {span: row for row, span in enumerate(theirs.spans) if span != NO_SPAN}
         mine = rationale_spans(explain, self.student_bytes, rationale)
         end = (len(rationale), len(rationale))
-        if not explain.cut_tokens and explain.input_ids[-1] == self._ends[1]:
+        # A chat ends with the end of the turn, which need not be the tokenizer's end-of-text token.
+        last = explain.input_ids[-1]
+        if not explain.cut_tokens and explain.offsets[-1] == NO_CHARACTERS:
             mine[-1] = end
         pairs = [(place, row_of_span[span]) for place, span in enumerate(mine) if span in row_of_span]
-        if pairs and mine[pairs[-1][0]] == end and int(theirs.ids_PC[pairs[-1][1], 0]) != self._ends[0]:
+        if pairs and mine[pairs[-1][0]] == end and int(theirs.ids_PC[pairs[-1][1], 0]) != self._teacher_end:
             # The teacher does not stop after its rationale; it goes on with its answer, for example.
             pairs.pop()
         spans = self._agree_on_spans(theirs, mine, rationale)
@@ -141,7 +143,7 @@ class TokenMap:
         known_MC = theirs_MC < len(self._table)
         ids_MC[known_MC] = self._table[theirs_MC[known_MC]]
         if mine[pairs[-1][0]] == end:
-            ids_MC[-1][theirs_MC[-1] == self._ends[0]] = self._ends[1]
+            ids_MC[-1][theirs_MC[-1] == self._teacher_end] = last
         ids_MC, log_probs_MC = _merge(ids_MC, theirs.log_probs_PC[rows_M])
         known_M = (ids_MC >= 0).any(1)
         if not bool(known_M.any()) and spans is None:

@@ -17,6 +17,7 @@ import numpy as np
 from molsaki.answers.parse import is_right, parse_answer, parse_label
 from molsaki.counts import plural
 from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.student_chats import prompt_tokens, render_student
 from molsaki.errors import DataError, EvaluationError
 from molsaki.evaluation.crossed import PairedDifference, paired_difference
 from molsaki.evaluation.intervals import Interval, wilson_interval
@@ -129,7 +130,8 @@ def predict(
         model: the student, or any causal language model.
         tokenizer: its tokenizer.
         problems: with unique ids.
-        template: the `predict:`, `explain:` or `reason:` prompt.
+        template: the `predict:`, `explain:` or `reason:` prompt. A chat is rendered with the tokenizer's chat template,
+            with the same tokens as in training; an output ends with the assistant's turn.
         max_new_tokens: maximum number of tokens of an output.
         batch_size: number of problems in a batch.
         progress: called after each batch.
@@ -137,6 +139,7 @@ def predict(
     Raises:
         DataError: two problems share an id.
         EvaluationError: the template asks for key words, or the answer of a problem cannot be compared.
+        TokenizerError: the chat template is unsuitable for the chat; see `render_student`.
     """
     if template.slot == "keywords":
         raise EvaluationError(
@@ -144,12 +147,16 @@ def predict(
             "words. They cannot be right or wrong. Use another template."
         )
     require_unique_ids(problems)
+    rendered, texts = render_student(tokenizer, template), [problem.text for problem in problems]
     batches = decode_batches(
         model,
         tokenizer,
-        [template.prompt(problem.text) for problem in problems],
+        [prompt_tokens(tokenizer, rendered, text)[0] for text in texts]
+        if template.is_chat
+        else [template.prompt(text) for text in texts],
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
+        ends=() if rendered.end_token is None else (rendered.end_token,),
         progress=progress,
     )
     for batch in batches:

@@ -60,7 +60,7 @@ class Completion:
 def decode_batches(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
     batch_size: int,
@@ -68,23 +68,26 @@ def decode_batches(
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
+    ends: Sequence[int] = (),
     progress: Progress | None = None,
 ) -> Iterator[list[Completion]]:
     """Yield completions batch by batch. A batch holds prompts of similar length, the longest come first.
 
     The modes of the model's modules and its generation config are restored after each batch. A text ends at the
-    tokenizer's end-of-text token or at another special token that the generation config names as an end.
+    tokenizer's end-of-text token, at one of `ends`, or at another special token that the generation config names as an
+    end.
 
     Args:
         model: a causal language model.
         tokenizer: its tokenizer. It needs no padding token, and its padding side does not matter.
-        prompts: texts, tokenized as `tokenizer(prompt)` does.
+        prompts: texts, tokenized as `tokenizer(prompt)` does; or token ids.
         max_new_tokens: maximum number of generated tokens, including the end token.
         batch_size: number of prompts in a batch.
         special_tokens: whether the tokenizer adds its special tokens. A rendered chat already has them.
         temperature: 0 decodes greedily; above 0, tokens are sampled from softmax(logits / temperature).
         seeds: one number per prompt, all 0 by default. The same batch with the same seeds gets the same samples.
         stop_strings: a text ends before the first of these, as at an end token; what follows is dropped.
+        ends: more tokens that end a text, such as the end of a chat's turn.
         progress: called after each batch.
 
     Raises:
@@ -96,7 +99,7 @@ def decode_batches(
             f"Expected max_new_tokens and batch_size of at least 1; got {max_new_tokens} and {batch_size}. "
             "Nothing was generated. Set them in the recipe."
         )
-    ends = end_tokens(model, tokenizer)
+    all_ends = sorted({*end_tokens(model, tokenizer), *ends})
     ids = _tokenize(tokenizer, prompts, special_tokens)
     max_length = context_length(tokenizer, model.config)
     done = 0
@@ -106,8 +109,10 @@ def decode_batches(
         else:
             seed = int(hash_text(*(str(seeds[i] if seeds else 0) for i in indices)), 16)
             stop = StopAtStrings(tokenizer, stop_strings, width=max(len(ids[index]) for index in indices))
-            generated = _generate(model, [ids[index] for index in indices], ends, stop, budget, temperature, seed)
-            batch = _completions(tokenizer, indices, generated, frozenset(ends), stop, [len(ids[i]) for i in indices])
+            generated = _generate(model, [ids[index] for index in indices], all_ends, stop, budget, temperature, seed)
+            batch = _completions(
+                tokenizer, indices, generated, frozenset(all_ends), stop, [len(ids[i]) for i in indices]
+            )
         done += len(batch)
         yield batch
         if progress is not None:
@@ -168,14 +173,15 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
 
 
 def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], special_tokens: bool = True
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str] | Sequence[Sequence[int]],
+    special_tokens: bool = True,
 ) -> list[list[int]]:
-    if not prompts:
-        return []
-    encoded = tokenizer(
-        list(prompts), add_special_tokens=special_tokens, padding=False, truncation=False, verbose=False
-    )
-    ids: list[list[int]] = encoded["input_ids"]
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    ids = [list(prompt) for prompt in prompts if not isinstance(prompt, str)]
+    if texts:
+        encoded = tokenizer(texts, add_special_tokens=special_tokens, padding=False, truncation=False, verbose=False)
+        ids += encoded["input_ids"]
     empty = next((index for index, row in enumerate(ids) if not row), None)
     if empty is not None:
         raise EvaluationError(

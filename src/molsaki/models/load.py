@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT, TEACHER
+from molsaki.encoding.chats import set_chat_defaults
 from molsaki.errors import InputError
 from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors, require_whole, weight_files
@@ -53,12 +54,15 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
 
     Raises:
         InputError: there is none.
+        TokenizerError: its chat template does not read one of the model's `chat_template_kwargs`.
     """
     location, revision = find_model(spec.tokenizer) if spec.tokenizer else model_location(spec), spec.revision
     local = recipe.data_root() / (spec.tiny_tokenizer or "")
     if recipe.tiny and spec.tiny_tokenizer is not None and local.is_dir():
         location, revision = str(local), None
-    return tokenizer_at(location, revision, spec.trust_remote_code)
+    tokenizer = tokenizer_at(location, revision, spec.trust_remote_code)
+    set_chat_defaults(tokenizer, spec.chat_template_kwargs)
+    return tokenizer
 
 
 def tokenizer_at(

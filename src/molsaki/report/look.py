@@ -14,6 +14,7 @@ from molsaki.encoding import prompts
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import context_length
 from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.student_chats import render_student
 from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.models.decode import decode_batches
@@ -75,7 +76,7 @@ def look_at(
         UnreadableModelError: the attention of the model cannot be read.
     """
     quiet_libraries()
-    template = PromptTemplate.parse(prompt or _default_prompt(model))
+    template = PromptTemplate.parse(prompt) if prompt else _default_prompt(model)
     if template.slot not in ("rationale", "reasoning"):
         raise InputError(
             f"Expected a prompt that ends in {{rationale}} or {{reasoning}}; got {str(template)!r}. The attention of a "
@@ -83,7 +84,7 @@ def look_at(
         )
     location = model_location(ModelSpec(name=model))
     tokenizer = tokenizer_at(location)
-    template = render_template(tokenizer, template)
+    template = (render_student if _is_student(model) else render_template)(tokenizer, template)
     loaded = model_at(location).to(pick_device()).eval()
     answer = ""
     if rationale is None:
@@ -120,17 +121,16 @@ def _write_rationale(
         max_new_tokens=max_new_tokens,
         batch_size=1,
         special_tokens=template.special_tokens,
+        ends=() if template.end_token is None else (template.end_token,),
     )
     text = next(batches)[0].text
     parsed = parse_answer(text)
     return parsed.answer_text, parsed.rationale.strip() or text.strip()
 
 
-def _default_prompt(model: str) -> str:
-    if not _is_student(model):
-        return prompts.TEACHER
-    if model == "pocket:student":
-        return prompts.EXPLAIN
+def _default_prompt(model: str) -> PromptTemplate:
+    if not _is_student(model) or model == "pocket:student":
+        return PromptTemplate.parse(prompts.EXPLAIN if _is_student(model) else prompts.TEACHER)
     from molsaki.stages.workspace import Workspace
 
     folder = Path(model).resolve()
@@ -142,7 +142,7 @@ def _default_prompt(model: str) -> str:
             f"{', '.join(labels)}; got {folder.name!r}. Its prompt is unknown. Give one with --prompt, or rename the "
             "directory back."
         )
-    return str(workspace.template(METHODS[workspace.method(label).name].explains_with))
+    return workspace.template(METHODS[workspace.method(label).name].explains_with)
 
 
 def _is_student(model: str) -> bool:

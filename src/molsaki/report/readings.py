@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.analysis import TextAttention, read_text_attention, student_encoder, teacher_encoder
 from molsaki.config.model_spec import ModelSpec
 from molsaki.counts import plural
+from molsaki.encoding.chats import describe_prompt
 from molsaki.encoding.encode import context_length, tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import METHODS
@@ -162,7 +163,7 @@ def _write_rationales(
     generate_rationales(
         writer,
         problems,
-        recipe_questions(workspace.recipe),
+        recipe_questions(workspace.recipe, workspace.run.date),
         log=log,
         completions=RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.completions.jsonl")),
         max_new_tokens=settings.max_new_tokens,
@@ -181,7 +182,7 @@ def _read_teacher(workspace: Workspace, readings: Readings, say: Say) -> Attenti
     prompt = reading_prompt(workspace, tokenizer)
     encode = teacher_encoder(tokenizer, prompt, max_length)
     folder = workspace.run.path(FOLDER, "attention", "teacher")
-    rules = _store_rules(workspace, prompt, spec, model, tokenizer, max_length)
+    rules = _store_rules(workspace, workspace.template("teacher"), spec, model, tokenizer, max_length)
     return _read_sets(folder, rules, readings, model, tokenizer, encode)
 
 
@@ -228,7 +229,7 @@ def _store_rules(
     return fingerprint(
         weights=model_fingerprint(spec, model),
         tokenizer=tokenizer_hash(tokenizer),
-        prompt=str(prompt),
+        prompt=describe_prompt(tokenizer, prompt),
         keys=workspace.recipe.keys,
         span_rules=SPAN_RULES,
         max_length=max_length,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molsaki.distributed import is_main, on_main_process, process_count
-from molsaki.encoding.chats import render_template
+from molsaki.encoding.chats import describe_prompt, render_template
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import RecipeError
 from molsaki.stages.workspace import ATTEND, TRAIN, Workspace
@@ -59,6 +59,11 @@ def reading_prompt(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> 
     return render_template(tokenizer, workspace.template("teacher"))
 
 
+def _read_as(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The reading prompt for fingerprints: without the day of the run."""
+    return describe_prompt(tokenizer, workspace.template("teacher"))
+
+
 def read_teacher(
     workspace: Workspace, names: Sequence[str], progress: Progress | None = None
 ) -> dict[str, Mapping[str, Any]]:
@@ -97,7 +102,7 @@ def read_teacher(
     sizes = model_sizes(model, signals)
     if recipe.attention.layers == "every":
         sizes.layers.require_every("teacher")
-    made_from = _made_from(workspace, model, tokenizer, prompt, max_length)
+    made_from = _made_from(workspace, model, tokenizer, max_length)
     _, texts = workspace.read_texts(TRAIN)
     with ExitStack() as opened:
         writers = _open_writers(workspace, signals, sizes, made_from, opened)
@@ -130,7 +135,6 @@ def _made_from(
     workspace: Workspace,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompt: PromptTemplate,
     max_length: int,
 ) -> dict[str, Any]:
     """What decides all signals and is known once the teacher is loaded, for fingerprints."""
@@ -145,7 +149,7 @@ def _made_from(
         "precision": str(model.dtype).removeprefix("torch."),
         "tokenizer": tokenizer_hash(tokenizer),
         "max_length": max_length,
-        READ_AS: str(prompt),
+        READ_AS: _read_as(workspace, tokenizer),
     }
 
 
@@ -220,7 +224,7 @@ def check_signal(workspace: Workspace, name: str) -> SignalCheck:
     tokenizer: PreTrainedTokenizerBase = load_tokenizer(workspace.recipe, reader_of(workspace))
     prompt = reading_prompt(workspace, tokenizer)
     rules = signal_rules(workspace, signal)
-    wanted = fingerprint(**rules, tokenizer=tokenizer_hash(tokenizer), **{READ_AS: str(prompt)})
+    wanted = fingerprint(**rules, tokenizer=tokenizer_hash(tokenizer), **{READ_AS: _read_as(workspace, tokenizer)})
     other = differences({part: found.get(part, "nothing") for part in wanted}, wanted)
     problems = [f"the store was made from something else: {line.strip()}" for line in other]
     longest = found.get("max_length", "")

@@ -8,6 +8,7 @@ from molsaki.attention import expected_layers
 from molsaki.counts import plural
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.student_chats import render_student
 from molsaki.methods import METHODS, Task, terms_of
 from molsaki.models.estimates import Machine, show_bytes, training_seconds, writing_seconds
 from molsaki.stages.findings import (
@@ -75,9 +76,9 @@ def _explain_lengths(workspace: Workspace, model: ModelOutline, context: int) ->
     """The lengths of the `explain` sequences in tokens, and how many are cut. Rationales may not exist yet."""
     if workspace.run.stage_done(GENERATE) is None:
         longest = workspace.recipe.rationales.max_new_tokens
-        prompt = workspace.template("explain")
+        prompt = render_student(model.tokenizer, workspace.template("explain"))
         prompts = [prompt.prompt(problem.text) for problem in workspace.read_problems(TRAIN)]
-        lengths = [length + longest for length in count_tokens(model.tokenizer, prompts)]
+        lengths = [length + longest for length in count_tokens(model.tokenizer, prompts, prompt.special_tokens)]
         over = sum(length > context for length in lengths)
         text = f"up to {over} of {len(lengths)} rationales of {longest} tokens would be cut; {context} tokens fit"
         return lengths, [Finding("training", text, "warning" if over else "plain")]

@@ -14,8 +14,10 @@ from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import Recipe
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import require_offsets
-from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.prompts import CHATS, PromptTemplate
+from molsaki.encoding.student_chats import departures
 from molsaki.errors import MolsakiError, TokenizerError
+from molsaki.methods import terms_of
 from molsaki.models.load import load_tokenizer, quiet_libraries
 from molsaki.models.outline import outline_model
 from molsaki.stages.signals import needed_signals, read_so_far, unread_rows
@@ -99,6 +101,7 @@ def _try_model(recipe: Recipe, role: Role, spec: ModelSpec) -> Iterator[str]:
         require_offsets(tokenizer, end=role == "student")
     _require_round_trip(tokenizer, spec.name)
     if role == "student":
+        yield from _student_chats(recipe, tokenizer)
         return
     for name, template in _prompts(recipe).items():
         render_template(tokenizer, template)
@@ -107,6 +110,18 @@ def _try_model(recipe: Recipe, role: Role, spec: ModelSpec) -> Iterator[str]:
                 f"prompts.teacher is plain text, so the chat template of {spec.name} is not used; a prompt with [user] "
                 "and [assistant] turns would use it"
             )
+
+
+def _student_chats(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the student's chat template writes otherwise than students learn it; raises where it is unsuitable."""
+    used = {task for method in recipe.methods for task in terms_of(method.name, method.settings).tasks}
+    found: dict[str, list[str]] = {}
+    for task in CHATS:
+        if task in used | {"predict", "explain"}:
+            thinking = recipe.rationales.learn != "summary" and task != "predict"
+            for sentence in departures(tokenizer, recipe.prompts.template(task), thinking=thinking):
+                found.setdefault(sentence, []).append(f"prompts.{task}")
+    return [f"{' and '.join(keys)}: {sentence}" for sentence, keys in found.items()]
 
 
 def _try_server(recipe: Recipe, spec: ServerSpec) -> Iterator[str]:

@@ -121,7 +121,7 @@ def _get_rationales(workspace: Workspace, progress: Progress | None) -> Generati
     return generate_rationales(
         open_writer(recipe),
         problems,
-        recipe_questions(recipe),
+        recipe_questions(recipe, workspace.run.date),
         log=log,
         completions=workspace.completion_log,
         max_new_tokens=settings.max_new_tokens,

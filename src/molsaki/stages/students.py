@@ -331,7 +331,7 @@ def _card(workspace: Workspace, job: Job, examples: int, layers: ReadLayers | No
         "task": recipe.data.task,
         "steps": training.steps,
         "batch": training.batch_size,
-        "prompt": workspace.template(method.answers_with).prompt("{question}"),
+        "prompt": workspace.template(method.answers_with).ask("{question}"),
     }
     settings = method.Settings(**spec.settings).model_dump()
     return model_card(facts, {"method": settings, "training": training.model_dump(mode="json")})

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,8 +225,9 @@ class Workspace:
         return Text(row.problem.id, row.problem.text, row.rationale, keys, self.recipe.rationales.steps)
 
     def template(self, name: str) -> PromptTemplate:
-        """The template of one of the recipe's prompts."""
-        return self.recipe.prompts.template(name)
+        """The template of one of the recipe's prompts. A chat is asked on the day on which the run was created."""
+        template = self.recipe.prompts.template(name)
+        return replace(template, date=self.run.date) if template.is_chat else template
 
     # ---- students ----
 

@@ -111,6 +111,18 @@ class RunDirectory:
             )
         return run
 
+    @property
+    def date(self) -> datetime.date:
+        """The day on which the run was created: what a chat template prints as today's date.
+
+        Raises:
+            ArtefactError: the manifest has no such date.
+        """
+        try:
+            return datetime.datetime.fromisoformat(self.manifest["created"]).date()
+        except (KeyError, TypeError, ValueError):
+            _refuse(self.folder, "the manifest of a run with its date of creation", "one without")
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the directory against other processes while the context is open.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from molsaki.config.model_spec import ServerSpec, WriterSpec
 from molsaki.config.recipe import Recipe
+from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import RecipeError
 from molsaki.records import Problem
 from molsaki.teacher.local import LocalWriter
@@ -63,9 +66,18 @@ def open_model(recipe: Recipe, spec: WriterSpec, batch_size: int, *, to_show: bo
     return LocalWriter(model, tokenizer, batch_size)
 
 
-def recipe_questions(recipe: Recipe) -> Questions:
-    """The prompts and settings of a recipe's teacher."""
-    settings, template = recipe.rationales, recipe.prompts.template
+def recipe_questions(recipe: Recipe, date: datetime.date | None = None) -> Questions:
+    """The prompts and settings of a recipe's teacher.
+
+    Args:
+        recipe: the recipe.
+        date: the date that a chat template prints; None for today's.
+    """
+    settings = recipe.rationales
+
+    def template(name: str) -> PromptTemplate:
+        return replace(recipe.prompts.template(name), date=date)
+
     return Questions(
         rationale=template("teacher"),
         second_pass=template("second_pass") if settings.second_pass else None,

@@ -19,6 +19,7 @@ from torch import Tensor
 from molsaki.answers.sentences import state_answer
 from molsaki.encoding.encode import EncodedText, encode_student, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.student_chats import row_problem
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import AttentionChoice, Task
 from molsaki.records import Problem, RowReport
@@ -83,7 +84,8 @@ def encode_examples(
         tokenizer: the student's; a fast one, with an end-of-text token.
         problems: what to learn from.
         texts: question and rationale by problem id.
-        templates: the prompt of each task: `predict` and `explain`, and `reason` for a method with that task.
+        templates: the prompt of each task: `predict` and `explain`, and `reason` for a method with that task. A chat
+            is rendered with the tokenizer's chat template; a problem whose text that template changes is left out.
         max_length: the student's context in tokens. A rationale is cut there; a problem whose label does not fit is
             left out.
         attention: the teacher's attention in the view of `choice`; None for a method that does not read it.
@@ -94,7 +96,8 @@ def encode_examples(
         The examples, and a report that counts what was left out or cut, with reasons.
 
     Raises:
-        TokenizerError: the tokenizer is slow, or has no end-of-text token.
+        TokenizerError: the tokenizer is slow, or has no end-of-text token; or its chat template is unsuitable (see
+            `molsaki.encoding.student_chats.render_student`).
         InputError: a problem has no text, there is no template for `predict` or `explain`, or the problems do not know
             the sources that `choice` needs.
         ArtefactError: the teacher's attention was read on another text or other spans.
@@ -106,6 +109,9 @@ def encode_examples(
     examples = []
     for problem in problems:
         text = texts[problem.id]
+        if problem_found := _chat_problem(tokenizer, problem, text, templates):
+            report.skip(problem.id, problem_found)
+            continue
         sequences = _encode_tasks(tokenizer, problem, text, templates, max_length)
         explain = sequences["explain"]
         if sequences["predict"].cut_tokens or explain.completion_token >= len(explain.input_ids):
@@ -134,27 +140,29 @@ def encode_labels(
 ) -> list[Example]:
     """Encode problems without rationales, for the label's loss on a validation split.
 
-    Problems that do not fit are left out with a warning.
+    Problems that do not fit, or that a chat template changes, are left out with a warning.
 
     Raises:
         TokenizerError: the tokenizer is slow, or has no end-of-text token.
         InputError: no problem fits.
     """
     require_offsets(tokenizer)
-    encoded = [encode_student(tokenizer, template, row.text, row.label, max_length) for row in problems]
-    examples = [
-        Example(problem.id, {"predict": text})
-        for problem, text in zip(problems, encoded, strict=True)
-        if not text.cut_tokens
+    encoded = [
+        (row, encode_student(tokenizer, template, row.text, row.label, max_length))
+        for row in problems
+        if not row_problem(tokenizer, template, row.text, row.label)
     ]
+    examples = [Example(row.id, {"predict": text}) for row, text in encoded if not text.cut_tokens]
     if problems and not examples:
         raise InputError(
-            f"Expected validation problems of at most {max_length} tokens with their answers; all {len(problems)} are "
-            "longer. There is no validation loss; raise training.max_length, or choose another student."
+            f"Expected validation problems of at most {max_length} tokens with their answers, which the chat template "
+            f"leaves as they are; none of the {len(problems)} is one. There is no validation loss; raise "
+            "training.max_length, or choose another student."
         )
     if len(examples) < len(problems):
         logger.warning(
-            "%d of %d validation problems do not fit into %d tokens and are left out of the validation loss",
+            "%d of %d validation problems do not fit into %d tokens, or are changed by the chat template, and are left "
+            "out of the validation loss",
             len(problems) - len(examples),
             len(problems),
             max_length,
@@ -186,16 +194,30 @@ def _encode_tasks(
     templates: Mapping[Task, PromptTemplate],
     max_length: int,
 ) -> dict[Task, EncodedText]:
-    completions: dict[Task, str] = {
+    return {
+        task: encode_student(tokenizer, templates[task], problem.text, completion, max_length)
+        for task, completion in _completions(problem, text).items()
+        if task in templates
+    }
+
+
+def _completions(problem: Problem, text: Text) -> dict[Task, str]:
+    return {
         "predict": problem.label,
         "explain": text.rationale,
         "reason": state_answer(text.rationale, problem.label),
     }
-    return {
-        task: encode_student(tokenizer, templates[task], problem.text, completion, max_length)
-        for task, completion in completions.items()
-        if task in templates
-    }
+
+
+def _chat_problem(
+    tokenizer: PreTrainedTokenizerBase, problem: Problem, text: Text, templates: Mapping[Task, PromptTemplate]
+) -> str:
+    """Why a problem cannot be learned in a chat; empty if it can."""
+    completions = _completions(problem, text).items()
+    found = (
+        row_problem(tokenizer, templates[task], problem.text, some) for task, some in completions if task in templates
+    )
+    return next(filter(None, found), "")
 
 
 def _sources(problem: Problem) -> tuple[tuple[tuple[int, int], ...], ...]:

@@ -13,6 +13,7 @@ from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set
 
 from molsaki.attention import find_model
 from molsaki.config.recipe import TrainingSettings
+from molsaki.encoding.encode import NO_CHARACTERS
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.methods import Method, MethodSettings, StudentShape, Terms
 from molsaki.methods.layers import router_collapsed_at
@@ -104,7 +105,7 @@ def train_student(
     set_seed(seed)
     stored = next((e.teacher_LSK.shape[0] for e in examples if e.teacher_LSK is not None), 0)
     made = make_method(method, settings, student, teacher_layers or stored)
-    _settle_tokens(student, tokenizer, max_new_tokens)
+    _settle_tokens(student, tokenizer, max_new_tokens, _learned_ends(examples))
     if training.compile:
         compile_layers(student)
     working = output.with_name(f"{output.name}.training")
@@ -292,12 +293,21 @@ def _require_vocabulary(student: PreTrainedModel | PeftModel, examples: Sequence
         )
 
 
+def _learned_ends(examples: Sequence[Example]) -> set[int]:
+    """The tokens that end the answers: the tokenizer's end-of-text token, or the end of a chat's turn."""
+    texts = (text for example in examples for text in example.sequences.values())
+    return {text.input_ids[-1] for text in texts if not text.cut_tokens and text.offsets[-1] == NO_CHARACTERS}
+
+
 def _settle_tokens(
-    student: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+    student: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    learned: set[int],
 ) -> None:
     """Give the student the tokenizer's special tokens, and settings that decode greedily and stop."""
     ends = tokenizer.eos_token_id
-    tokens = {
+    tokens: dict[str, Any] = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": ends,
         "pad_token_id": tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends,
@@ -306,6 +316,8 @@ def _settle_tokens(
     config: Any = model.config.get_text_config()
     for name, token in tokens.items():
         setattr(config, name, token)
+    if more := sorted(learned - {ends}):
+        tokens["eos_token_id"] = [ends, *more]
     model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=max_new_tokens, **tokens)
 
 

@@ -1,0 +1,90 @@
+"""Text that cannot write the control tokens of a chat.
+
+A question may contain `<|im_end|>`, which a tokenizer turns into the token that ends a turn. Such text is cut inside
+each of these strings and tokenized piece by piece, so that it becomes ordinary tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from molsaki.answers.thinking import is_thinking_tag
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Tokens = tuple[list[int], list[tuple[int, int]]]
+"""Token ids and the (start, end) characters of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTokens:
+    """The tokens that text must not become: their strings by id.
+
+    Attributes:
+        of_questions: special tokens, and added tokens that the chat template writes, such as `<think>`.
+        of_answers: special tokens that are no thinking tags, since a student writes its own thinking.
+    """
+
+    of_questions: Mapping[int, str]
+    of_answers: Mapping[int, str]
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> ControlTokens:
+    """The control tokens of a tokenizer and its chat template."""
+    return _control_tokens(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=16)
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> ControlTokens:
+    added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if token.content.strip()}
+    special = {i: token.content for i, token in added.items() if token.special}
+    written = {i: token.content for i, token in added.items() if token.content in chat_template}
+    answers = {i: content for i, content in special.items() if not is_thinking_tag(content)}
+    return ControlTokens(special | written, answers)
+
+
+def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str, start: int = 0) -> Tokens:
+    """Tokenize a text as it is, without the tokenizer's special tokens around it.
+
+    Args:
+        tokenizer: a fast one.
+        text: the text.
+        start: the index of its first character in the text that offsets count in.
+    """
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return encoded["input_ids"], [(left + start, right + start) for left, right in encoded["offset_mapping"]]
+
+
+def tokenize_plainly(
+    tokenizer: PreTrainedTokenizerBase, text: str, controls: Mapping[int, str], start: int = 0
+) -> Tokens:
+    """As `tokenize_text`, but no part of the text becomes a control token of two or more characters.
+
+    Args:
+        tokenizer: a fast one.
+        text: the text.
+        controls: the control tokens.
+        start: the index of its first character in the text that offsets count in.
+    """
+    cuts = sorted({place + 1 for content in set(controls.values()) for place in _places(text, content)})
+    ids: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    for left, right in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        more, places = tokenize_text(tokenizer, text[left:right], start + left)
+        ids += more
+        offsets += places
+    return ids, offsets
+
+
+def _places(text: str, content: str) -> list[int]:
+    """Where a string of two or more characters starts in a text, overlapping ones too."""
+    places: list[int] = []
+    place = text.find(content) if len(content) > 1 else -1
+    while place >= 0:
+        places.append(place)
+        place = text.find(content, place + 1)
+    return places
