@@ -224,6 +224,14 @@ def test_boxes(said: str, value: float | None) -> None:
         ("1.5M", None),
         ("$1.5m", None),
         ("5 K", None),
+        ("5 bil", None),
+        ("5 mio. people", None),
+        ("$5 bln", None),
+        ("5 basis points", None),
+        ("5 bps", None),
+        ("5C2", None),
+        ("5A3", None),
+        ("5m3", 5),
         ("3 score", None),
         ("half a million", None),
         ("3 hundredths", None),
@@ -581,6 +589,70 @@ def test_a_line_that_ends_in_an_infinitive_takes_no_answer_back() -> None:
 )
 def test_an_answer_that_is_said_twice_in_a_row_is_cut_whole(text: str) -> None:
     assert checked(text, "30").rationale == "5*6 = 30."
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Wait, that's wrong. It is 28.",
+        "Hmm, wait.",
+        "But wait, one is missing.",
+        "Actually, it is 28.",
+        "No, that is 28.",
+        "No, 28.",
+        "Oops, 28.",
+        "Sorry, 28.",
+        "I made a mistake: 28.",
+        "That is not correct.",
+        "However, this is wrong.",
+        "Let me re-check: 4*7 = 28.",
+        "Scratch that.",
+    ],
+)
+@pytest.mark.parametrize("answer", ["The answer is 30.", "So $\\boxed{30}$.", "The answer is 30.\n"])
+def test_a_sentence_may_take_an_answer_back(sentence: str, answer: str) -> None:
+    assert checked(f"Five crates. {answer} {sentence}", "30").reason == "ambiguous"
+    assert checked(f"Five crates. {answer} {sentence} So 5*6 = 30. The answer is 30.", "30").reason == "right"
+
+
+@pytest.mark.parametrize(
+    "sentence", ["That's correct.", "It is a whole number.", "I hope that helps!", "No crate is left.", "Let me know!"]
+)
+def test_a_sentence_behind_an_answer_need_not_take_it_back(sentence: str) -> None:
+    assert checked(f"5*6 = 30. The answer is 30. {sentence}", "30").reason == "right"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer should be 30.",
+        "So the answer must be $30.",
+        "Thus the final answer equals 30.",
+        "The answer has to be (30).",
+        "The answer comes out to 30 plums.",
+        "The answer turns out to be **30**.",
+    ],
+)
+def test_other_verbs_state_an_answer_where_there_is_no_other(text: str) -> None:
+    result = checked(f"5*6 = 30. {text}", "30")
+    assert (result.reason, result.rationale) == ("right", "5*6 = 30.")
+    assert checked(f"5*6 = 30. {text} So it is. The answer is 31.", "31").reason == "right"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer must be 2 digits.",
+        "The answer must be a 2-digit number.",
+        "If the answer must be 30, stop.",
+        "The answer should be 30?",
+        "The answer must be 30 or more.",
+        "The answer should not be 30.",
+        "The wrong answer must be 30.",
+    ],
+)
+def test_what_an_answer_should_be_like_is_no_answer(text: str) -> None:
+    assert parse_answer(f"5*6 = 30. {text}").status != "ok"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ _PART_OR_MANY = re.compile(
     re.IGNORECASE,
 )
 _LETTER_AMOUNT = re.compile(
-    r"\d\s{0,2}-?(?:[kKMBT]|[mbt]n)\b|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b"
+    r"\d\s{0,2}-?(?:[kKMBT]|[mbt]n|(?i:bil|bln|mil|mill|mio|mln|mrd|bps?|basis points?))\b"
+    r"|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b"
 )  # 1.5M, $1.5m
 _NUMBER_WORD = (
     r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
@@ -69,7 +70,7 @@ _SHORT_UNIT = (
 _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
 _WORD = rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}))[^\W\d_]{{2,}}(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES})"
-_LETTER = rf"[mgshlLVWJNCFA](?:[23](?!\w)|(?!\w){_POWER})"
+_LETTER = rf"(?:m[23](?!\w)|[mgshlLVWJNCFA](?!\w){_POWER})"
 _MORE = rf"(?:\s?[ /·-]\s?(?:{_WORD}|{_LETTER})){{0,12}}"
 _UNIT = re.compile(rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|-{_WORD}|{_SHORT_UNIT}{_POWER}|[^\W\d_]{{4,}}{_POWER}){_MORE}")
 _LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")

@@ -47,7 +47,8 @@ class ParsedAnswer:
         status: `ok`; `none`, there is no answer sentence; `cut`, the text ends inside it, or inside the thinking;
             `ambiguous`, it names several different answers, or a letter with other text than its choice;
             `unparsable`, anything else.
-        revised: another answer sentence names another answer than this one, so that the rationale may not lead to it.
+        revised: another answer sentence names another answer than this one, or a sentence behind it takes it back
+            ("Wait, that's wrong"), so that the rationale may not lead to it.
     """
 
     rationale: str
@@ -60,6 +61,16 @@ class ParsedAnswer:
 
 PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
 """An answer that ends in a percent sign or word."""
+_TAKEN_BACK = re.compile(
+    r"(?:[.!?…][\"')*\]$}]{0,3}\s{1,3}|\n|\s[—–]\s(?=no\b|wait\b))\W{0,4}"
+    r"(?:(?:but|however|oh|hmm+|oops|no|sorry|actually)\b,?\s)?"
+    r"(?:(?:wait|hold on|oops|correction|scratch that|sorry)\b|(?:actually|no),? (?:that|this|it|the|i|\d)"
+    r"|(?:this|that|it)(?:['’]s| is| was| seems) (?:wrong|incorrect|not (?:right|correct)|a mistake|an error)"
+    r"|i (?:(?:think i |have )?made) (?:a|an) (?:mistake|error)"
+    r"|let me (?:re-?check|re-?consider|re-?do|re-?calculate|correct|try again))",
+    re.IGNORECASE,
+)
+"""A sentence behind an answer that takes it back: "Wait, that's wrong."."""
 _COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
@@ -94,7 +105,8 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     chosen = _chosen(read)
     reading = read[chosen][1]
     rationale = trimmed(kept[: read[_first_of(read, chosen, kept, choices)][0].start])
-    return _parsed(rationale, reading, _revised(read, chosen, choices))
+    taken_back = _TAKEN_BACK.search(kept, read[chosen][0].region) is not None
+    return _parsed(rationale, reading, taken_back or _revised(read, chosen, choices))
 
 
 def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:

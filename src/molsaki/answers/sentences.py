@@ -50,7 +50,10 @@ _MARKER = re.compile(
     r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)\b[\"'*]{0,2}(?i:"
     r"(?:\s(?:to|for)\s(?:the|this|that|your|our)\s(?:\w{1,15}\s){0,2}?(?:question|problem|exercise|puzzle|riddle))?"
     r"(?:,?\s(?:therefore|then|thus|hence),?)?"
-    r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}\n))?))"
+    r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}\n)"
+    r"|\s{1,3}(?P<modal>(?:should|must|has to|ought to|turns out to) be|equals|comes (?:out )?to)\b"
+    r"(?=:?\s{1,3}[*$(\[\\]{0,4}(?:[-−]?[$£€]?\d(?![\d ,]{0,9}[ -]digit)|boxed|[a-z][)\]*]))"
+    r")?))"
 )
 _OWNED = re.compile(
     r"\b(?:the|my|our|your)\s{1,3}(?:(?:final|correct|right|exact|numerical|simplified|required|desired)\s{1,3}){0,2}\*{0,2}\Z",
@@ -204,6 +207,8 @@ def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) 
         if _SUPPOSED.search(text, max(0, match.start() - _WINDOW), match.start()):
             return None, False
         return AnswerSentence(match.start(), match.end(), match.end("letter")), False
+    if match["modal"]:
+        return _modal_sentence(text, match), False
     start = _stated_start(text, match)
     if start is None:
         return _weak_sentence(text, match), False
@@ -259,6 +264,17 @@ def _boxed(text: str, match: re.Match[str]) -> AnswerSentence:
         return AnswerSentence(start, begin, min(len(text), match.end() + MAX_REGION))
     first, end = box_span(text, begin, content[2])
     return AnswerSentence(start, max(start, first), end)
+
+
+def _modal_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
+    """A sentence such as "The answer must be 5", which counts only where there is no other."""
+    first = max(0, match.start() - _WINDOW)
+    owned = _OWNED.search(text, first, match.start())
+    if owned is None or _SUPPOSED.search(text, first, owned.start()):
+        return None
+    lead = _LEAD.search(text, first, owned.start())
+    found = _sentence(text, lead.start() if lead else owned.start(), match.end())
+    return None if _QUESTION.match(text, found.region, found.end + 1) else found
 
 
 def _weak_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
