@@ -64,11 +64,13 @@ def _config(
     )
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, write: Writer, steps: int) -> Iterator[dict[str, Any]]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast, write: Writer, steps: int, seed: int = SEED
+) -> Iterator[dict[str, Any]]:
     """Yield `steps` padded batches of texts from `write`, each text with the end-of-text token."""
     import torch
 
-    rng = random.Random(SEED)
+    rng = random.Random(seed)
     made = 0
     while made < steps:
         rows = [_row(tokenizer, write(rng), rng) for _ in range(BATCH * POOL_BATCHES)]
@@ -103,17 +105,20 @@ def make_model(
     steps: int,
     rate: float,
     out: Path,
+    seed: int = SEED,
 ) -> None:
-    """Train one model and save it with its tokenizer and manifest in `out/name`."""
+    """Train one model and save it with its tokenizer and manifest in `out/name`, with another seed `out/name-seed`."""
     import torch
     from torch.utils.data import IterableDataset
     from transformers import LlamaForCausalLM, Trainer, TrainingArguments, set_seed
 
     class Texts(IterableDataset):  # type: ignore[type-arg]
         def __iter__(self) -> Iterator[dict[str, Any]]:
-            return batches(tokenizer, write, steps)
+            return batches(tokenizer, write, steps, seed)
 
-    set_seed(SEED)
+    command = f"python tools/make_pocket_weights.py {name}" + (f" --seed {seed}" if seed != SEED else "")
+    name += f"-{seed}" if seed != SEED else ""
+    set_seed(seed)
     model = LlamaForCausalLM(config)
     trainer = Trainer(
         model=model,
@@ -132,7 +137,7 @@ def make_model(
             save_only_model=True,
             save_total_limit=2,
             report_to="none",
-            seed=SEED,
+            seed=seed,
             use_cpu=not torch.cuda.is_available(),
             dataloader_pin_memory=False,
         ),
@@ -146,11 +151,11 @@ def make_model(
     tokenizer.save_pretrained(target)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     manifest = {
-        "made_by": f"python tools/make_pocket_weights.py {name}",
+        "made_by": command,
         "steps": steps,
         "batch": BATCH,
         "learning_rate": rate,
-        "seed": SEED,
+        "seed": seed,
         "parameters": sum(p.numel() for p in model.parameters()),
         "last_loss": history[-1]["loss"] if history else None,
         "text_hash": text_hash(write),
@@ -170,13 +175,18 @@ def main() -> None:
     parser.add_argument("what", choices=("teacher", "student"))
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where to write (default: in the package)")
     parser.add_argument("--steps", type=int, default=None, help="training steps (default: as for the shipped weights)")
+    parser.add_argument("--seed", type=int, default=SEED, help=f"of weights and texts (default: {SEED}, as shipped)")
     given = parser.parse_args()
     if given.what == "teacher":
         steps = given.steps or TEACHER_STEPS
-        make_model("teacher", teacher_tokenizer(), teacher_config(), lessons, steps, TEACHER_RATE, given.out)
+        make_model(
+            "teacher", teacher_tokenizer(), teacher_config(), lessons, steps, TEACHER_RATE, given.out, given.seed
+        )
     else:
         steps = given.steps or STUDENT_STEPS
-        make_model("student", student_tokenizer(), student_config(), world_text, steps, STUDENT_RATE, given.out)
+        make_model(
+            "student", student_tokenizer(), student_config(), world_text, steps, STUDENT_RATE, given.out, given.seed
+        )
 
 
 if __name__ == "__main__":

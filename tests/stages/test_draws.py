@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from commands import SMALL, files, recipe, run
+from safetensors.torch import load_file, save_file
 
 from molsaki.config.load import override
+from molsaki.data.pocket import STUDENT
 from molsaki.errors import ArtefactError, RecipeError
 from molsaki.stages.check import prepare_values
 from molsaki.stages.workspace import Workspace
@@ -143,3 +146,36 @@ def test_seeds_draw_from_the_problems_of_a_file_and_share_its_tests(tmp_path: Pa
 def test_draws_without_effect_or_independence_are_refused(settings: list[str], key: str) -> None:
     with pytest.raises(RecipeError, match=key):
         prepare_values(override(SMALL, settings))
+
+
+def test_each_seed_starts_from_the_base_student_of_its_own(tmp_path: Path) -> None:
+    """One base model for all seeds would make a result that of this model."""
+    torch.manual_seed(1)
+    for seed in (1, 2):
+        base = shutil.copytree(STUDENT, tmp_path / f"bases/student-{seed}")
+        weights = load_file(base / "model.safetensors")
+        save_file(
+            {name: tensor + 0.01 * seed for name, tensor in weights.items()},
+            base / "model.safetensors",
+            {"format": "pt"},
+        )
+    path = recipe(
+        tmp_path,
+        *INDEPENDENT,
+        "methods=[label-only]",
+        "training.learning_rate=1e-9",
+        "student.name=" + json.dumps(f"{tmp_path}/bases/student-{{seed}}"),
+    )
+    shown = run(path, tmp_path / "run")
+    assert shown.code == 0, shown.error
+    for seed in (1, 2):
+        before = load_file(tmp_path / f"bases/student-{seed}/model.safetensors")
+        after = load_file(tmp_path / f"run/students/label-only-{seed}/model.safetensors")
+        torch.testing.assert_close(after["model.norm.weight"], before["model.norm.weight"], atol=1e-4, rtol=0)
+        card = (tmp_path / f"run/students/label-only-{seed}/README.md").read_text(encoding="utf-8")
+        assert f"bases/student-{seed}" in card
+
+
+def test_a_teacher_of_each_seed_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"teacher\.reader\.name: .*{seed}"):
+        prepare_values(override(SMALL, ["teacher.reader={name: 'reader-{seed}'}"]))

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from molsaki.config.load import LONGEST_SHOWN, list_errors
-from molsaki.config.model_spec import POCKET_MODELS, ModelSpec
+from molsaki.config.model_spec import POCKET_MODELS, SEED, ModelSpec
 from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
 from molsaki.data import EXPORTED, SOURCES, is_generated
 from molsaki.data.mapping import Columns, completion_columns
@@ -110,7 +110,12 @@ def _check_models(recipe: Recipe) -> list[str]:
         "teacher.reader": recipe.teacher.reader,
         "student": recipe.student,
     }
-    return [
+    drawn = [
+        f"{key}.name: expected a name without {SEED}, since all seeds have one teacher; got {model.name!r}"
+        for key, model in models.items()
+        if key != "student" and isinstance(model, ModelSpec) and SEED in model.name
+    ]
+    return drawn + [
         f"{key}.name: expected one of {', '.join(POCKET_MODELS)}; got {model.name!r}"
         for key, model in models.items()
         if isinstance(model, ModelSpec) and model.name.startswith("pocket:") and model.name not in POCKET_MODELS

@@ -23,6 +23,8 @@ from molsaki.errors import InputError
 
 POCKET_MODELS = ("pocket:teacher", "pocket:student")
 
+SEED = "{seed}"
+"""Stands for the seed in the name of a student's base model."""
 
 SentField = Literal["max_tokens", "temperature", "seed", "stop"]
 """The fields of a request that a recipe can rename or leave out."""
@@ -44,7 +46,8 @@ class ModelSpec(RecipePart):
     """A model: a directory, a hub name, `pocket:teacher` or `pocket:student`.
 
     Attributes:
-        name: where the model is.
+        name: where the model is. In a student's, `{seed}` stands for the seed, so that each seed starts from a base
+            model of its own.
         tokenizer: where its tokenizer is, if not with it.
         revision: the hub's revision; a name without one means the newest at the time, which the manifest keeps.
         dtype: precision of the weights in memory.
@@ -77,6 +80,10 @@ class ModelSpec(RecipePart):
         if refused := sorted(value.keys() & _CONVERSATION):
             raise ValueError(f"expected settings of the chat template; {', '.join(refused)} is given by the prompt")
         return value
+
+    def for_seed(self, seed: int) -> Self:
+        """The base model of the students of a seed."""
+        return self.model_copy(update={"name": self.name.replace(SEED, str(seed))})
 
 
 class LoraSettings(RecipePart):

@@ -402,6 +402,10 @@ class Recipe(RecipePart):
             return self.training
         return TrainingSettings.model_validate({**self.training.model_dump(), **method.training})
 
+    def student_of(self, seed: int) -> ModelSpec:
+        """The base model of the students of a seed."""
+        return self.student.for_seed(seed)
+
     @property
     def has_validation(self) -> bool:
         """Whether there are validation problems."""

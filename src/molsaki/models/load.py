@@ -182,13 +182,13 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
     Args:
         recipe: the recipe.
         tokenizer: the student's.
-        seed: of the adapter's initial values.
+        seed: of the student: of its base model, if each seed has its own, and of the adapter's initial values.
 
     Raises:
         InputError: as `load_model`; or an adapter is to be added to what is an adapter already, or there is no module
             of a name in `target_modules`.
     """
-    spec = recipe.student
+    spec = recipe.student_of(seed)
     if spec.lora is None:
         return load_placed_model(recipe, spec, tokenizer)
     require_no_adapter(recipe, spec)

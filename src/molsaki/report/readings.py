@@ -191,8 +191,9 @@ def _read_student(workspace: Workspace, readings: Readings, say: Say, pair: tupl
     recipe = workspace.recipe
     if pair is None:
         say("reading the attention of the student before training")
-        tokenizer = load_tokenizer(recipe, recipe.student)
-        model = load_placed_model(recipe, recipe.student, tokenizer)
+        base = recipe.student_of(recipe.seeds[0])
+        tokenizer = load_tokenizer(recipe, base)
+        model = load_placed_model(recipe, base, tokenizer)
         folder = workspace.run.path(FOLDER, "attention", "before")
     else:
         say(f"reading the attention of {pair[0]}, seed {pair[1]}")

@@ -28,7 +28,7 @@ from molsaki.training import encode_examples
 def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
     """How many students there are, how long their sequences are, and what training and testing one costs."""
     recipe, settings = workspace.recipe, workspace.recipe.training
-    model = ModelOutline.load(recipe, recipe.student)
+    model = ModelOutline.load(recipe, recipe.student_of(recipe.seeds[0]))
     require_offsets(model.tokenizer)
     context = model.context(settings.max_length)
     lengths, findings = _explain_lengths(workspace, model, context)

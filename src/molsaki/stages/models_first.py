@@ -61,7 +61,7 @@ def try_models(recipe: Recipe, roles: Collection[Role] = ROLES) -> tuple[list[st
     quiet_libraries()
     problems: list[str] = []
     notes: list[str] = []
-    for role, spec in _models(recipe, roles).items():
+    for role, spec in _models(recipe, roles):
         try:
             notes += _try_server(recipe, spec) if isinstance(spec, ServerSpec) else _try_model(recipe, role, spec)
         except (MolsakiError, OSError) as error:
@@ -85,13 +85,15 @@ def roles_left(workspace: Workspace) -> list[Role]:
 _KEYS: Mapping[Role, str] = {"writer": "teacher.writer", "reader": "teacher.reader", "student": "student"}
 
 
-def _models(recipe: Recipe, roles: Collection[Role]) -> dict[Role, ModelSpec | ServerSpec]:
-    named: dict[Role, ModelSpec | ServerSpec | None] = {
-        "writer": recipe.teacher.writer if recipe.rationales.source == "teacher" else None,
-        "reader": recipe.teacher.attending if needed_signals(recipe) else None,
-        "student": recipe.student,
-    }
-    return {role: spec for role, spec in named.items() if spec is not None and role in roles}
+def _models(recipe: Recipe, roles: Collection[Role]) -> list[tuple[Role, ModelSpec | ServerSpec]]:
+    # Each seed may have a base student of its own.
+    students = dict.fromkeys(recipe.student_of(seed).name for seed in recipe.seeds)
+    named: list[tuple[Role, ModelSpec | ServerSpec | None]] = [
+        ("writer", recipe.teacher.writer if recipe.rationales.source == "teacher" else None),
+        ("reader", recipe.teacher.attending if needed_signals(recipe) else None),
+        *(("student", recipe.student.model_copy(update={"name": name})) for name in students),
+    ]
+    return [(role, spec) for role, spec in named if spec is not None and role in roles]
 
 
 def _try_model(recipe: Recipe, role: Role, spec: ModelSpec) -> Iterator[str]:

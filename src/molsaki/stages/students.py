@@ -233,7 +233,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
     spec = workspace.method(job.label)
     method = METHODS[spec.name]
     settings, training = method.Settings(**spec.settings), recipe.training_of(spec)
-    tokenizer = load_tokenizer(recipe, recipe.student)
+    tokenizer = load_tokenizer(recipe, recipe.student_of(job.seed))
     student = load_student(recipe, tokenizer, job.seed)
     max_length = context_length(tokenizer, student.config, training.max_length)
     terms = method.terms_of(settings)
@@ -322,7 +322,7 @@ def _card(workspace: Workspace, job: Job, examples: int, layers: ReadLayers | No
         "seed": job.seed,
         "method": method.name,
         "summary": method.summary,
-        "student": recipe.student.name,
+        "student": recipe.student_of(job.seed).name,
         "student_layers": "" if layers is None or layers.is_whole else f"; compared in {_without(layers)}",
         "writer": _model_name(recipe.teacher.writer, recipe.rationales.path or recipe.rationales.source),
         "reader": _reader_name(recipe) if method_signals(spec) else "not read",

@@ -54,6 +54,7 @@ class Workspace:
         self.run = run
         self.recipe = recipe
         self._test_problems: dict[tuple[str, int | None], list[Problem]] = {}
+        self._drawn: dict[str, dict[str, list[Problem]]] = {}
 
     @classmethod
     def open(cls, folder: Path) -> Workspace:
@@ -69,6 +70,7 @@ class Workspace:
         """Write the problems of a set."""
         write_whole(self._problem_file(name), _json_lines(problems))
         self._test_problems.clear()
+        self._drawn.clear()
 
     def read_problems(self, name: str) -> list[Problem]:
         """Read the problems of a set.
@@ -161,11 +163,13 @@ class Workspace:
         Raises:
             ArtefactError: as `read_problems`, or the seed drew nothing.
         """
-        problems = self.read_problems(name)
         if seed is None or not self.is_drawn(name):
-            return problems
-        ids = set(read_json(self._draws_file, "the draws of each seed").get(name, {}).get(str(seed), ()))
-        drawn = [problem for problem in problems if problem.id in ids]
+            return self.read_problems(name)
+        if name not in self._drawn:  # a file with the problems of all seeds takes long to read
+            by_id = {problem.id: problem for problem in self.read_problems(name)}
+            draws = read_json(self._draws_file, "the draws of each seed").get(name, {})
+            self._drawn[name] = {own: [by_id[i] for i in ids if i in by_id] for own, ids in draws.items()}
+        drawn = list(self._drawn[name].get(str(seed), ()))
         if not drawn:
             raise ArtefactError(
                 f"Expected problems of {name!r} that seed {seed} drew in {self._draws_file}; there are none. Run "
