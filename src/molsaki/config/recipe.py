@@ -402,7 +402,7 @@ class Recipe(RecipePart):
             return self.training
         return TrainingSettings.model_validate({**self.training.model_dump(), **method.training})
 
-    def student_of(self, seed: int) -> ModelSpec:
+    def student_of(self, seed: int) -> StudentSpec:
         """The base model of the students of a seed."""
         return self.student.for_seed(seed)
 
