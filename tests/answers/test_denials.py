@@ -88,6 +88,10 @@ def test_a_choice_that_is_set_against_another_is_read(sure: str, contrast: str, 
         ("(A) or (B) because they differ", WET, None),
         ("(A) sand because it is dry", WET, None),
         ("water - sand is dry", WET, "water"),
+        ("water/sand", WET, None),
+        ("water & sand", WET, None),
+        ("a water-free place", WET, None),
+        ("water-free sand", WET, "sand"),
     ],
 )
 def test_choices_beside_denials(said: str, choices: tuple[str, ...], choice: str | None) -> None:

@@ -35,7 +35,8 @@ _DEGREES = re.compile(r"\s?[°′″](?:\s?[CFK]\b)?")
 _AMOUNT = (
     r"(?i:half|halves|quarters|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths|"
     r"tens|hundreds?|thousands?|millions?|billions?|trillions?|dozens?|twice|double|triple|squared|cubed|factorial|"
-    r"below|negative)\b"
+    r"below|negative|doubled|tripled|halved|grand|twos|threes|fours|fives|sixes|sevens|eights|nines|twenties|fifties|"
+    r"out\s{1,3}of)\b"
 )
 """Words that change a number before or after them."""
 _PART_OR_MANY = re.compile(
@@ -78,6 +79,8 @@ _OPERATION = re.compile(r"[\d)%]\s{0,3}(?:\*\*|[-+*/^x×÷−–])\s{0,3}[$£€
 _RANGE = re.compile(
     r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)%?(?:-| ?[–—] ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)(?P<part>/\d{1,9})?%?"
 )
+_JOINED = re.compile(r"\d-[a-zA-Z]{1,9}-\d|(?<![\w.])0[xX][\da-fA-F]")
+"""`3-to-1`, `5-by-7`, and numbers of another base."""
 _DATE = re.compile(
     r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])(?!\d)|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})"
 )
@@ -116,7 +119,7 @@ def is_unclear(answer: str) -> bool:
     dash = _RANGE.fullmatch(answer)
     if dash and (dash["part"] or float(dash["low"]) < float(dash["high"])):
         return True
-    return any(pattern.search(answer) for pattern in (_DATE, _LETTER_AMOUNT, _PART_OR_MANY))
+    return any(pattern.search(answer) for pattern in (_DATE, _JOINED, _LETTER_AMOUNT, _PART_OR_MANY))
 
 
 def has_other_amount(answer: str) -> bool:

@@ -52,7 +52,7 @@ _BARE_LETTER = re.compile(
 _LETTER_AND_TEXT = re.compile(r"([B-HJ-Z])\s{1,3}(?=\S)")
 _LETTERS = re.compile(r"[(\[]?[A-Z][)\]]?(?:\s?(?:,|&|/|and|or)\s?[(\[]?[A-Z][)\]]?){1,25}\W{0,3}")
 _BULLET = re.compile(r"\A[-•>]\s{1,3}(?=\S)")
-_JOINED = re.compile(r"[\s,]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
+_JOINED = re.compile(r"[\s,/&]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
 _REASON = re.compile(r"[\s,;:.-]{0,4}(?:because|since|as|which)\b", re.IGNORECASE)
 _NO_NAME = r"(?!\s(?!(?:because|since|as|so|it|they|he|she|we|i|you|this|that)\b)\w)"
@@ -331,4 +331,4 @@ def _alike(after: str, choice: str) -> bool:
 def _mention(said: str, text: str) -> re.Match[str] | None:
     """The first place where a choice's text stands in another text; `no` only where it is an answer (`no one`)."""
     behind = _NO_NAME if text == "no" else ""
-    return re.search(rf"(?<!\w)(?<!\d[.,/-]){re.escape(text)}(?!\w|[.,/-]\d){behind}", said)
+    return re.search(rf"(?<!\w)(?<!\d[.,/-]){re.escape(text)}(?!\w|[.,/-]\d|-(?:free|less|like|proof)\b){behind}", said)
