@@ -7,15 +7,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from commands import Shown, molsaki, recipe, run
+from huggingface_hub import ModelCard
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from molsaki.config.model_spec import StudentSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT
-from molsaki.errors import InputError, RecipeError
+from molsaki.errors import ArtefactError, InputError, RecipeError
 from molsaki.models.load import load_student, load_tokenizer, model_at
 from molsaki.stages import check
 from molsaki.stages.check import prepare_recipe
+from molsaki.stages.export import export_student
 
 LORA = ("methods=[molsaki]", "baseline=null", "student.lora={r: 4, dropout: 0.1}")
 FEW = (
@@ -110,3 +114,35 @@ def test_the_base_of_an_adapter_is_looked_for_in_the_folder_of_models(
 def test_doctor_counts_the_parameters_of_the_adapter(tmp_path: Path) -> None:
     shown = molsaki("doctor", str(recipe(tmp_path, *LORA)))
     assert "parameters of the adapter are trained" in shown.text
+
+
+def test_an_export_is_the_merged_student_with_a_card_of_its_scores(runs: tuple[Path, Shown], tmp_path: Path) -> None:
+    folder, _ = runs
+    student, out = folder / "run" / "students" / "molsaki-1", tmp_path / "exported"
+    shown = molsaki("export", student, out, "--license", "apache-2.0")
+    assert shown.code == 0, shown.error
+    expected, exported = model_at(str(student)).state_dict(), AutoModelForCausalLM.from_pretrained(out).state_dict()
+    assert all(torch.equal(value, exported[name]) for name, value in expected.items())
+    data = ModelCard.load(out / "README.md").data
+    assert (data.license, data.library_name) == ("apache-2.0", "transformers")
+    scores = {row["split"]: row for row in json.loads((folder / "run" / "scores.json").read_text())}
+    assert {result.dataset_name for result in data.eval_results} == scores.keys()
+    for result in data.eval_results:
+        row = scores[result.dataset_name]
+        assert result.metric_value == round(row["accuracy"], 4)
+        assert result.metric_args["interval"] == [round(row["interval"][end], 4) for end in ("low", "high")]
+        assert result.metric_args["n"] == row["n"]
+    assert AutoTokenizer.from_pretrained(out).eos_token_id == GenerationConfig.from_pretrained(out).eos_token_id
+
+
+def test_only_a_student_of_a_run_is_exported_and_nothing_is_overwritten(
+    runs: tuple[Path, Shown], tmp_path: Path
+) -> None:
+    folder, _ = runs
+    student = folder / "run" / "students" / "molsaki-1"
+    with pytest.raises(ArtefactError, match="export"):
+        export_student(student, tmp_path)
+    for other in (STUDENT, folder / "run", tmp_path / "missing"):
+        with pytest.raises(InputError, match="student"):
+            export_student(other, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

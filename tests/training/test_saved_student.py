@@ -6,12 +6,15 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from small_world import END, MODELS, TEMPLATES, make_examples, make_problems, make_tokenizer, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from molsaki.encoding.prompts import Prompt, PromptTemplate
+from molsaki.evaluation.intervals import wilson_interval
+from molsaki.evaluation.score import Score
 from molsaki.models.decode import decode_batches
-from molsaki.training.card import model_card
+from molsaki.training.card import ScoredSet, model_card
 
 FACTS = {
     "label": "molsaki",
@@ -19,6 +22,7 @@ FACTS = {
     "method": "molsaki",
     "summary": "answer: and\nrationale",
     "student": "small",
+    "trained": "all weights",
     "writer": "`teacher`",
     "reader": "`teacher`",
     "examples": 8,
@@ -109,12 +113,26 @@ def test_its_generation_settings_are_greedy_and_stop(saved):
 def test_its_card_has_front_matter_that_is_yaml_and_code_that_runs(saved):
     _, _, folder = saved
     _, front, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
-    assert yaml.safe_load(front)["pipeline_tag"] == "text-generation"
+    fields = yaml.safe_load(front)
+    assert fields["pipeline_tag"] == "text-generation"
+    assert "base_model" not in fields, "a directory is no name of the hub"
+    assert "license" not in fields
     assert "answer: and rationale" in text
     line = next(line for line in text.splitlines() if line.startswith("    prompt = "))
     names = {}
     exec(line.strip(), names)  # noqa: S102 - a line of our own card
     assert names["prompt"] == "predict: …\n"
+
+
+def test_its_front_matter_is_what_the_hub_reads():
+    """Base, license and scores with intervals survive huggingface_hub's own reading."""
+    scored = ScoredSet("svamp", "someone/svamp", "test", Score(3, 6, 1, 0, 0, wilson_interval(3, 10)))
+    facts = {**FACTS, "student": "HuggingFaceTB/SmolLM2-135M-Instruct", "label": "a: b\n---\nlicense: mit"}
+    data = ModelCard(model_card(facts, {}, [scored], adapter=True, license_name="apache-2.0")).data
+    assert (data.base_model, data.license, data.library_name) == (facts["student"], "apache-2.0", "peft")
+    (result,) = data.eval_results
+    assert (result.dataset_type, result.dataset_split, result.metric_value) == ("someone/svamp", "test", 0.3)
+    assert result.metric_args == {"n": 10, "level": 0.95, "interval": [0.1078, 0.6032]}
 
 
 def test_a_prompt_with_braces_of_its_own_gives_a_card_that_runs():

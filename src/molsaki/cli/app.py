@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from molsaki._version import __version__
-from molsaki.cli import bench, doctor, import_, look, recipes, report, signals, stages, study
+from molsaki.cli import bench, doctor, export, import_, look, recipes, report, signals, stages, study
 from molsaki.cli.options import with_models
 
 app = typer.Typer(
@@ -48,7 +48,7 @@ def options(
 
 for stage in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
     app.command()(with_models(stage))
-for tool in (study.study, report.report, look.look, doctor.doctor):
+for tool in (study.study, report.report, look.look, doctor.doctor, export.export):
     app.command()(with_models(tool))
 app.command()(bench.bench)
 app.command("import")(import_.import_rationales)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.attention import ReadLayers
-from molsaki.config.model_spec import ModelSpec, ServerSpec
-from molsaki.config.recipe import MethodSpec, Recipe
+from molsaki.config.recipe import Recipe
 from molsaki.distributed import on_main_process, process_count, process_number, wait
 from molsaki.encoding.encode import context_length
 from molsaki.encoding.prompts import PromptTemplate
@@ -30,21 +29,19 @@ from molsaki.records import Problem
 from molsaki.stages.fit import choose_workers
 from molsaki.stages.signals import (
     make_signal,
-    method_signals,
     needed_signals,
     open_next_tokens,
     open_store,
     read_so_far,
     unread_rows,
-    view_of,
 )
+from molsaki.stages.student_cards import student_card
 from molsaki.stages.workers import heard_by, run_in_workers, say, visible_gpus
 from molsaki.stages.workspace import GENERATE, VALIDATION, Workspace
 from molsaki.store.attention_rows import ATTENTION, layer_numbers
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.whole_files import disk_is_full, refuse_write
 from molsaki.training import encode_examples, encode_labels, train_student
-from molsaki.training.card import model_card
 from molsaki.training.next_tokens import ComparedTokens, add_next_tokens
 
 if TYPE_CHECKING:
@@ -275,7 +272,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
         validation=encode_labels(tokenizer, validation_problems, templates["predict"], max_length) or None,
         validate=validate if validation_problems else None,
         max_new_tokens=recipe.evaluation.bound_for(test_prompt),
-        card=lambda: _card(workspace, job, len(examples), layers),
+        card=lambda: student_card(workspace, job.label, job.seed, len(examples), layers),
         finish=_merge(recipe),
         notes=notes,
         teacher_layers=() if store is None else _stored_layers(recipe, store),
@@ -312,51 +309,6 @@ def _stored_layers(recipe: Recipe, store: SignalStore) -> tuple[int, ...]:
     numbers = layer_numbers(store.fingerprint) or ()
     apart = recipe.attention.layers != "mixed" and store.schema[ATTENTION].shape[0] == len(numbers)
     return numbers if apart else ()
-
-
-def _card(workspace: Workspace, job: Job, examples: int, layers: ReadLayers | None) -> str:
-    recipe, spec = workspace.recipe, workspace.method(job.label)
-    method, training = METHODS[spec.name], recipe.training_of(spec)
-    facts = {
-        "label": job.label,
-        "seed": job.seed,
-        "method": method.name,
-        "summary": method.summary,
-        "student": recipe.student_of(job.seed).name,
-        "student_layers": "" if layers is None or layers.is_whole else f"; compared in {_without(layers)}",
-        "writer": _model_name(recipe.teacher.writer, recipe.rationales.path or recipe.rationales.source),
-        "reader": _reader_name(recipe) if method_signals(spec) else "not read",
-        "reader_layers": _teacher_layers(workspace, spec),
-        "examples": examples,
-        "task": recipe.data.task,
-        "steps": training.steps,
-        "batch": training.batch_size,
-        "prompt": workspace.template(method.answers_with).ask("{question}"),
-    }
-    settings = method.Settings(**spec.settings).model_dump()
-    return model_card(facts, {"method": settings, "training": training.model_dump(mode="json")})
-
-
-def _without(layers: ReadLayers) -> str:
-    return f"{layers}, without {', '.join(layers.others)}"
-
-
-def _teacher_layers(workspace: Workspace, spec: MethodSpec) -> str:
-    """The layers that a method's attention was read of, if the teacher has others; empty otherwise."""
-    view = view_of(spec)
-    entry = {} if view is None else read_so_far(workspace).get(view, {})
-    left_out = entry.get("layers_left_out")
-    return f"; read in {entry['row']}, without {', '.join(left_out)}" if left_out else ""
-
-
-def _model_name(spec: ModelSpec | ServerSpec | None, default: str) -> str:
-    return default if spec is None else f"`{spec.name}`"
-
-
-def _reader_name(recipe: Recipe) -> str:
-    if recipe.signals is not None:
-        return f"exported signals, `{recipe.signals}`"
-    return _model_name(recipe.teacher.attending, "none")
 
 
 def _untested_sets(workspace: Workspace, job: Job) -> list[str]:

@@ -1,0 +1,74 @@
+"""`molsaki export`: a student as a model directory of its own, to be given away or converted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from molsaki.errors import ArtefactError, InputError
+from molsaki.methods import terms_of
+from molsaki.models.checkpoint import find_adapter
+from molsaki.models.load import model_at, quiet_libraries, tokenizer_at
+from molsaki.models.shapes import shapes_of
+from molsaki.stages.student_cards import student_card
+from molsaki.stages.workspace import Workspace
+from molsaki.store.whole_files import write_whole
+
+
+def export_student(student: Path, out: Path, *, license_name: str | None = None) -> Path:
+    """Write a student whole: weights in safetensors, tokenizer with its chat template, generation settings, model card.
+
+    An adapter is merged into its base, in the precision that the recipe names.
+
+    Args:
+        student: the student's directory in its run, such as `runs/NAME/students/molsaki-1`.
+        out: the directory to write; must not exist.
+        license_name: the license for the card, as the hub writes it, such as `apache-2.0`.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ArtefactError: `out` exists.
+        InputError: `student` is no student of a run, or cannot be loaded.
+    """
+    quiet_libraries()
+    if out.exists():
+        raise ArtefactError(
+            f"Expected no file or folder at {out} yet; there is something. It is left as it is and nothing was "
+            "exported; choose another place, or move it away."
+        )
+    workspace, label, seed = _run_of(student)
+    # What is given away is not packed, so the base of a quantised student is loaded whole.
+    recipe = workspace.recipe
+    dtype = recipe.student_of(seed).dtype if find_adapter(str(student)) is not None else "auto"
+    model, tokenizer = model_at(str(student), dtype=dtype), tokenizer_at(str(student))
+    examples = int(workspace.read_metrics(label, seed).get("examples", 0))
+    spec = workspace.method(label)
+    compares = terms_of(spec.name, spec.settings).attention is not None
+    layers = shapes_of(model).layers if compares else None
+    card = student_card(workspace, label, seed, examples, layers, exported=True, license_name=license_name)
+    working = out.with_name(f"{out.name}.saving")
+    if working.exists():
+        shutil.rmtree(working)
+    model.config.use_cache = True
+    model.save_pretrained(working)
+    tokenizer.save_pretrained(working)
+    write_whole(working / "README.md", card)
+    working.replace(out)
+    return out
+
+
+def _run_of(student: Path) -> tuple[Workspace, str, int]:
+    """The run that a student's directory is in, with the student's method and seed."""
+    run = student.resolve().parent.parent
+    if student.is_dir() and (run / "recipe.yaml").is_file():
+        workspace = Workspace.open(run)
+        for method in workspace.recipe.methods:
+            for seed in workspace.recipe.seeds:
+                if workspace.student(method.label, seed).resolve() == student.resolve():
+                    return workspace, method.label, seed
+    raise InputError(
+        f"Expected the directory of a trained student in its run, such as runs/NAME/students/molsaki-1; got {student}. "
+        "Its card needs the run's recipe and scores, so nothing was exported."
+    )
