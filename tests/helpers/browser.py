@@ -50,8 +50,8 @@ def large_page(problems: int) -> str:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
-    """Open a page in the browser. There must be no request, no error and no message."""
+def opened(browser: Any, path: Path, *, all_parts: bool = True, **options: Any) -> Iterator[Any]:
+    """Open a page in the browser, with all of its sections open. There must be no request, no error and no message."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
     events: list[str] = []
@@ -63,6 +63,8 @@ def opened(browser: Any, path: Path, **options: Any) -> Iterator[Any]:
     page.on("dialog", lambda dialog: (events.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     page.goto(path.as_uri())
     page.wait_for_selector("html[data-ready=yes]")
+    if all_parts:
+        page.evaluate("document.querySelectorAll('details.part').forEach((part) => { part.open = true; })")
     yield page
     context.close()
     assert not events

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import HOSTILE, keep, large_page, opened
+from browser import HOSTILE, SCREENSHOTS, keep, large_page, opened
 from commands import Shown
+
+from molsaki.report.page import render
 
 WITHOUT_NUMBERS = """e => {
     const copy = e.cloneNode(true);
@@ -44,6 +46,29 @@ def test_the_page_opens_with_the_result(browser: Any, world: tuple[Path, Shown])
         )
         assert unnamed == 0, "every control has a name"
         keep(page, "report")
+
+
+SCREENS = [(1280, 800), (390, 844)]
+
+
+@pytest.mark.parametrize(("width", "height"), SCREENS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_first_screen_has_a_sentence_a_table_and_a_picture(
+    browser: Any, world: tuple[Path, Shown], width: int, height: int, scheme: str
+) -> None:
+    view = {"viewport": {"width": width, "height": height}, "color_scheme": scheme}
+    with opened(browser, world[0] / "report.html", all_parts=False, **view) as page:
+        assert page.locator("#result strong").count() == 1
+        assert page.locator("#result > .scroll table").count() == page.locator("#result figure").count() == 1
+        assert page.locator("#result table").first.is_visible()
+        top = page.locator("#result figure svg").bounding_box()["y"]
+        assert top < height, "the picture begins on the first screen"
+        assert not page.locator("#list").is_visible(), "the sections below are closed"
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=str(SCREENSHOTS / f"first-screen-{width}-{scheme}.png"))
+        page.evaluate("location.hash = '#problems'")
+        page.wait_for_selector("#list")
+        assert page.locator("#list").is_visible(), "a link opens its section"
 
 
 def test_search_step_and_filter(browser: Any, world: tuple[Path, Shown]) -> None:
@@ -97,8 +122,7 @@ def test_both_colour_schemes_and_the_button(browser: Any, world: tuple[Path, Sho
 def test_a_phone_needs_no_sideways_scrolling(browser: Any, world: tuple[Path, Shown]) -> None:
     with opened(browser, world[0] / "report.html", viewport={"width": 360, "height": 740}) as page:
         assert not scrolls_sideways(page)
-        for i in range(page.locator("details").count()):
-            page.locator("details > summary").nth(i).click()
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         for i in range(12):
             page.locator("#list button").nth(i).click()
             assert not scrolls_sideways(page), texts(page, "#problem-title")
@@ -165,3 +189,32 @@ def test_ten_thousand_problems_are_shown_in_pages(browser: Any, tmp_path: Path) 
         assert page.locator("#count").text_content() == "5000 of 10000 problems"
         page.click("#next")
         assert page.locator("#page").text_content() == "page 2 of 100"
+
+
+def test_the_browser_opens_at_a_problem_that_tells_methods_apart(browser: Any, tmp_path: Path) -> None:
+    data = {
+        "sets": ["test"], "students": [["dss", 1], ["molsaki", 1]], "methods": ["dss", "molsaki"], "baseline": "dss",
+        "problems": [
+            [0, f"problem-{i}", f"Question {i}?", "1", "1", [["1", 1, ""], ["2", int(i != 2), ""]], -1]
+            for i in range(4)
+        ],
+        "looks": [], "models": [], "before": [], "teacher": [],
+    }  # fmt: skip
+    path = tmp_path / "page.html"
+    path.write_text(render("look.html.jinja", {"model": "two"}, data), encoding="utf-8")
+    with opened(browser, path) as page:
+        assert page.locator("#problem-title").text_content() == "problem-2"
+
+
+def test_the_page_of_one_text_has_no_filters(browser: Any, tmp_path: Path) -> None:
+    data = {
+        "sets": ["your question"], "students": [], "methods": [], "baseline": None,
+        "problems": [[0, "your question", "What is 1 + 2?", "", "", [], -1]],
+        "looks": [], "models": [], "before": [], "teacher": [],
+    }  # fmt: skip
+    path = tmp_path / "page.html"
+    path.write_text(render("look.html.jinja", {"model": "one"}, data), encoding="utf-8")
+    with opened(browser, path) as page:
+        assert page.locator("#question").is_visible()
+        for part in ("#filters", "#list-box", "#pairs", "#count"):
+            assert not page.locator(part).is_visible(), part

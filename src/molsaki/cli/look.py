@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from molsaki.report.look import LookResult
 
 STEP_WIDTH = 32
-KEY_WIDTH = 8
-"""Columns of a terminal for the text of a step, and for a key."""
+LONGEST_KEY = 12
+BORDER = 3
+"""Columns of a terminal for the text of a step, for a key, and around each cell."""
 
 
 def look(
@@ -50,13 +51,32 @@ def _show(console: Console, result: LookResult) -> None:
     console.line(f"rationale: {result.look.text.rationale}")
     if result.answer:
         console.line(f"answer: {result.answer}")
-    # Wide tables are split, so that no number is cut off.
-    n_keys = result.look.spans.n_keys
-    width = max(1, (console.rich.width - STEP_WIDTH - 2 * KEY_WIDTH) // KEY_WIDTH)
-    for first in range(0, n_keys, width):
-        console.rich.print(_table(result, range(first, min(first + width, n_keys))))
+    for keys in _split_keys(result, console.rich.width):
+        console.rich.print(_table(result, keys))
     if result.page is not None:
         console.line(f"page: {result.page}")
+
+
+def _key_name(result: LookResult, key: int) -> str:
+    from molsaki.cli.terminal import visible
+
+    text = result.look.text
+    return visible(result.look.spans.keys[key].of(text.question, text.rationale)[:LONGEST_KEY])
+
+
+def _split_keys(result: LookResult, width: int) -> list[list[int]]:
+    """The keys of each table: as many as fit into the terminal, so that no number is cut off."""
+    free = width - 1 - STEP_WIDTH - len("all keys") - 2 * BORDER
+    tables: list[list[int]] = [[]]
+    left = free
+    for key in range(result.look.spans.n_keys):
+        needed = max(len(_key_name(result, key)), len("100.0")) + BORDER
+        if needed > left and tables[-1]:
+            tables.append([])
+            left = free
+        tables[-1].append(key)
+        left -= needed
+    return tables
 
 
 def _table(result: LookResult, keys: Sequence[int]) -> Table:
@@ -71,7 +91,7 @@ def _table(result: LookResult, keys: Sequence[int]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("step", max_width=STEP_WIDTH)
     for key in keys:
-        table.add_column(Text(visible(spans.keys[key].of(text.question, text.rationale)[:12])), justify="right")
+        table.add_column(Text(_key_name(result, key)), justify="right")
     table.add_column("all keys", justify="right")
     for span, shares, facts in zip(spans.steps, result.shares, result.facts, strict=True):
         largest = max((share for share in shares if share is not None), default=0.0) or 1.0

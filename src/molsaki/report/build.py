@@ -83,7 +83,8 @@ def write_report(
     with exclusive_lock(folder, "the report of this run"):
         context, data = _collect(workspace, rows, problems, say)
         say("drawing the figures")
-        drawings = _draw_all(context["charts"], folder / "figures")
+        methods = [method.label for method in workspace.recipe.methods]
+        drawings = _draw_all(context["charts"], folder / "figures", methods)
         context["figures"] = {chart.name: _figure(chart, drawings) for chart in context["charts"]}
         page = workspace.run.path("report.html")
         text = render("report.html.jinja", context, data)
@@ -145,7 +146,7 @@ def _shows_weights(name: str) -> bool:
     return "weights" in name or "router" in name
 
 
-def _draw_all(charts: list[Chart], folder: Path) -> dict[str, str]:
+def _draw_all(charts: list[Chart], folder: Path, methods: list[str]) -> dict[str, str]:
     """Draw all charts into files, replace those of an earlier report, and return the drawings for the page by name."""
     try:
         if folder.is_dir():
@@ -154,7 +155,7 @@ def _draw_all(charts: list[Chart], folder: Path) -> dict[str, str]:
         refuse_write(folder, error, "Some figures of an earlier report were deleted.")
     drawings = {}
     for chart in charts:
-        svg, png = draw(chart)
+        svg, png = draw(chart, methods)
         write_whole(folder / f"{chart.name}.svg", svg)
         write_whole(folder / f"{chart.name}.png", png)
         drawings[chart.name] = for_page(svg, chart)

@@ -7,6 +7,7 @@ colour-blind readers can tell apart. Lines also differ in dashes and markers, fo
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import re
 import warnings
@@ -123,8 +124,13 @@ def _cell(series: Series, x: float) -> str:
     return f"{shown} [{series.low[i]:.3g}, {series.high[i]:.3g}]" if series.low else shown
 
 
-def draw(chart: Chart) -> tuple[str, bytes]:
-    """Draw a chart as SVG and as PNG."""
+def draw(chart: Chart, methods: Sequence[str] = ()) -> tuple[str, bytes]:
+    """Draw a chart as SVG and as PNG.
+
+    Args:
+        chart: the chart.
+        methods: names that have the same colour, dashes and marker in every chart; other series take the next ones.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -137,8 +143,9 @@ def draw(chart: Chart) -> tuple[str, bytes]:
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
+        looks = _looks([series.name for series in chart.series], methods)
         for i, series in enumerate(chart.series):
-            _draw_series(axes, chart, i, series)
+            _draw_series(axes, chart, i, looks[i], series)
         if chart.ticks:
             axes.set_xticks(range(len(chart.ticks)), [_short(tick, 24) for tick in chart.ticks])
             axes.set_xlim(-0.5, len(chart.ticks) - 0.5)
@@ -172,12 +179,19 @@ def for_page(svg: str, chart: Chart) -> str:
     )
 
 
-def _draw_series(axes: Any, chart: Chart, i: int, series: Series) -> None:
-    colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+def _looks(names: Sequence[str], methods: Sequence[str]) -> list[int]:
+    """The number of the colour, dashes and marker of each series: a method's own, or the next one behind them."""
+    own = [next((i for i, method in enumerate(methods) if name in (method, f"after {method}")), None) for name in names]
+    others = itertools.count(len(methods) if any(i is not None for i in own) else 0)
+    return [next(others) if i is None else i for i in own]
+
+
+def _draw_series(axes: Any, chart: Chart, i: int, look: int, series: Series) -> None:
+    colour, marker = COLOURS[look % len(COLOURS)], MARKERS[look % len(MARKERS)]
     name = _short(series.name, LONGEST_NAME)
     if chart.kind == "lines":
         markers = {"marker": marker, "markersize": 4} if len(series.x) <= 12 else {}
-        dashes = DASHES[i % len(DASHES)]
+        dashes = DASHES[look % len(DASHES)]
         axes.plot(series.x, series.y, color=colour, linestyle=dashes, linewidth=1.6, label=name, **markers)
         if series.low:
             axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
 from molsaki.evaluation.crossed import PairedDifference
 from molsaki.evaluation.intervals import MeanAccuracy
@@ -53,10 +54,16 @@ def find_result(workspace: Workspace) -> Result:
     first = workspace.test_names[0]
     result.sentences = [
         describe_difference(label, baseline, first, cells[first])
-        for (label, baseline), cells in compared.items()
+        for (label, baseline), cells in sorted(compared.items(), key=lambda item: _comes_before(recipe, *item[0]))
         if first in cells
     ]
     return result
+
+
+def _comes_before(recipe: Recipe, label: str, baseline: str) -> bool:
+    """Whether the recipe lists a method before the baseline. The gain of a method behind it is said first."""
+    labels = [method.label for method in recipe.methods]
+    return labels.index(label) < labels.index(baseline)
 
 
 def _unfinished(workspace: Workspace) -> list[str]:

@@ -20,6 +20,16 @@
     if (event.key === "Escape" && document.activeElement.classList.contains("term")) document.activeElement.blur();
   });
 
+  // ---- sections ----
+  const openPart = () => {
+    const part = location.hash ? byId(location.hash.slice(1)) : null;
+    if (part && part.querySelector("details.part")) part.querySelector("details.part").open = true;
+  };
+  addEventListener("hashchange", openPart);
+  document.querySelectorAll("nav a").forEach((link) => link.addEventListener("click", () => setTimeout(openPart)));
+  addEventListener("beforeprint", () => document.querySelectorAll("details.part").forEach((part) => { part.open = true; }));
+  openPart();
+
   const problems = data.problems.map((row) => ({
     set: row[0], id: row[1], question: row[2], answer: row[3], label: row[4], given: row[5], look: row[6],
     haystack: [row[1], row[2], row[3], row[4]].concat(row[5].map((one) => (one ? one[0] : ""))).join("\n").toLowerCase(),
@@ -243,7 +253,15 @@
     if (current && current.look >= 0) paint();
   });
 
+  // A page of one text has nothing to choose.
+  if (!data.students.length && problems.length === 1) {
+    ["filters", "pairs", "count", "list-box"].forEach((id) => { byId(id).hidden = true; });
+    byId("browser").querySelector(".browser").style.gridTemplateColumns = "minmax(0, 1fr)";
+  }
   filter();
-  show(problems.find((one) => one.look >= 0) || problems[0]);
+  // A problem that some methods get right and others wrong, with attention if there is one.
+  const parts = (one) => new Set(data.methods.map((_, i) => isRight(one, i, "")).filter((is) => is !== null)).size > 1;
+  const tellsApart = problems.filter(parts);
+  show(tellsApart.find((one) => one.look >= 0) || tellsApart[0] || problems.find((one) => one.look >= 0) || problems[0]);
   root.dataset.ready = "yes";
 })();
