@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from molsaki.report import build
 from molsaki.report.build import write_report
-from molsaki.report.charts import Chart, Series, draw, for_page
+from molsaki.report.charts import COLOURS, Chart, Series, draw, for_page
 from molsaki.report.look import look_at
 from molsaki.report.page import embed_json, render
 from molsaki.report.readings import read_models
@@ -36,7 +36,7 @@ def run(world: tuple[Path, Shown], tmp_path: Path) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the drawing of figures, which takes longer than the rest."""
-    monkeypatch.setattr(build, "_draw_all", lambda charts, _: {chart.name: "" for chart in charts})
+    monkeypatch.setattr(build, "_draw_all", lambda charts, _, __: {chart.name: "" for chart in charts})
 
 
 def page_data(folder: Path) -> dict:
@@ -298,3 +298,11 @@ def test_the_page_and_the_results_say_what_each_term_did(world: tuple[Path, Show
     text = (world[0] / "report.html").read_text(encoding="utf-8")
     for name in ("molsaki: attention", "molsaki: label", "dss: rationale"):
         assert f"{name}</th>" in text or f">{name}<" in text
+
+
+def test_a_method_has_one_colour_in_every_figure() -> None:
+    lines = [Series(name, (0.0, 1.0), (1.0, 2.0)) for name in ("teacher", "after molsaki", "dss")]
+    for chosen in (lines, lines[1:2], lines[1:]):
+        svg, _ = draw(Chart("c", "t", "n", "x", "y", chosen), ["dss", "molsaki"])
+        assert COLOURS[1].lower() in svg.lower(), "molsaki's, whatever else is drawn"
+        assert (COLOURS[0].lower() in svg.lower()) is (len(chosen) > 1), "that of dss alone"
