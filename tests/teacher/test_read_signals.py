@@ -245,3 +245,14 @@ def test_killed_at_any_place_between_signals_it_goes_on_to_the_same_rows(teacher
     expected, _ = read_all(teacher, tmp_path / "b", texts, batch_tokens=170)
     assert_same(stores, expected, texts)
     assert all(store.check().ok for store in stores.values())
+
+
+def test_long_texts_in_chunks_have_the_rows_of_one_pass(teacher, tmp_path):
+    texts = make_texts(4)
+    whole, _ = read_all(teacher, tmp_path / "whole", texts, make_signals())
+    chunks, _ = read_all(teacher, tmp_path / "chunks", texts, make_signals(), chunk=16)
+    for name, store in whole.items():
+        for row_id, text_hash in store.text_hashes().items():
+            expected, got = store.get(row_id, text_hash), chunks[name].get(row_id, text_hash)
+            for part, tensor in expected.items():
+                torch.testing.assert_close(got[part], tensor, atol=1e-5, rtol=1e-4)

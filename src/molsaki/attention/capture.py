@@ -66,6 +66,7 @@ class Capture:
         layers: the results by module. Emptied after the forward pass: replays refer to this object, and the graph
             refers to the replays, so results kept here would form a reference cycle with the graph.
         masks: the cached forms of the layers' masks.
+        past: the number of tokens in the model's cache before the tokens of this pass.
     """
 
     model: PreTrainedModel
@@ -75,6 +76,7 @@ class Capture:
     grad_enabled: bool = field(default_factory=torch.is_grad_enabled)
     layers: dict[nn.Module, LayerCapture] = field(default_factory=dict)
     masks: MaskCache = field(default_factory=MaskCache)
+    past: int = 0
 
     def __post_init__(self) -> None:
         self.names = {module: name for name, module in self.model.named_modules()}
@@ -85,7 +87,8 @@ class Capture:
         name = self.names[call.module]
         # (B, T) of the queries and of the keys.
         tokens = tuple(call.query.shape[::2]), tuple(call.key.shape[::2])
-        if getattr(call.module, "is_cross_attention", False) or tokens[0] != tokens[1]:
+        own = call.query.shape[0], call.query.shape[2] + self.past
+        if getattr(call.module, "is_cross_attention", False) or tokens[1] != own:
             raise UnreadableModelError(
                 f"Expected {name} to attend to its own input tokens; its queries and keys have "
                 f"[examples, tokens] {tokens}: cross-attention or a cache. Steps and keys are spans of one text; "

@@ -98,7 +98,7 @@ class _FlashAttention(torch.autograd.Function):
         scale: float,
         window: int | None,
     ) -> tuple[Tensor, Tensor]:
-        parts = list(_parts(query_BHTD, bias_BHTT, is_causal, window))
+        parts = list(_parts(query_BHTD, key_BGTD.shape[2], bias_BHTT, is_causal, window))
         done = [
             torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 query_BHTD[:, :, part.rows],
@@ -148,7 +148,7 @@ class _FlashAttention(torch.autograd.Function):
             )
             return grads
 
-        parts = list(_parts(query, bias, ctx.is_causal, ctx.window))
+        parts = list(_parts(query, key.shape[2], bias, ctx.is_causal, ctx.window))
         if len(parts) == 1:
             return *of(parts[0]), None, None, None, None
         query_grad = torch.empty_like(query)
@@ -177,11 +177,13 @@ class _Part:
     is_causal: bool
 
 
-def _parts(query_BHTD: Tensor, bias_BHTT: Tensor | None, is_causal: bool, window: int | None) -> Iterator[_Part]:
-    """One part without a window; with one, a part for every `_ROWS` rows."""
+def _parts(
+    query_BHTD: Tensor, keys: int, bias_BHTT: Tensor | None, is_causal: bool, window: int | None
+) -> Iterator[_Part]:
+    """One part without a window; with one, a part for every `_ROWS` rows. `keys` is T except for a part of a text."""
     T = query_BHTD.shape[2]
     if window is None or window >= T:
-        yield _Part(slice(0, T), slice(0, T), bias_BHTT, is_causal)
+        yield _Part(slice(0, T), slice(0, keys), bias_BHTT, is_causal)
         return
     # The band [_ROWS, _ROWS + window − 1] is the same for every part: with columns counted from window − 1 before the
     # part's first row, row i attends to the columns i … i + window − 1.

@@ -245,8 +245,7 @@ def _second_pass(call: AttentionCall, request: SpanRequest) -> Tensor:
     With V[j, k] = 1 if token j belongs to key k, the output softmax(QKᵀ) V is the weight of each token on each key.
     """
     spans, heads = request.spans, request.heads
-    R, T = spans.step_RT.shape
-    D = call.key.shape[-1]
+    R, (T, D) = spans.step_RT.shape[0], call.key.shape[2:]
     again = replace(
         call,
         query=spans.take(call.query),

@@ -253,8 +253,16 @@ def _read(
     model_inputs: dict[str, Any],
 ) -> list[AttentionReading]:
     _refuse_inputs(input_ids, model_inputs, kernel)
-    readable = find_model(model)
-    capture = Capture(readable, requests, kernel, values)
+    return read_pass(
+        model, input_ids, attention_mask, Capture(find_model(model), requests, kernel, values), model_inputs
+    )
+
+
+def read_pass(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, capture: Capture, model_inputs: dict[str, Any]
+) -> list[AttentionReading]:
+    """Run one forward pass under a capture; a reading for each of its requests."""
+    readable = capture.model
     with capturing(capture):
         try:
             outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
@@ -270,9 +278,9 @@ def _read(
             ) from error
         finally:
             capture.layers.clear()
-    kept = [answer.values for answer in answers if answer.values is not None] if values else None
+    kept = [answer.values for answer in answers if answer.values is not None] if capture.want_values else None
     readings = []
-    for i, request in enumerate(requests):
+    for i, request in enumerate(capture.requests):
         layers = [answer.attention[i].to(answers[0].attention[i].device) for answer in answers]
         # [R, S, K] of each layer become [R, L, S, K]; [R, H_l, S, K] become [R, Σ_l H_l, S, K].
         attention_RLSK = torch.cat(layers, dim=1) if request.heads else torch.stack(layers, dim=1)

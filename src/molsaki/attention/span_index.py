@@ -59,6 +59,18 @@ class SpanIndex:
         rows = self.rows.to(device) if isinstance(self.rows, Tensor) else self.rows
         return replace(self, rows=rows, **tensors)
 
+    def part(self, first: int, end: int) -> SpanIndex:
+        """The steps of the tokens from `first` to `end`, on the keys before `end`, the only ones that they see."""
+        # Positions are in order, and their padding of 0 has the key K; so the key tokens before `end` come first.
+        before_RJ = (self.key_position_RJ < end) & (self.key_RJ < self.keys)
+        most = max(1, int(before_RJ.sum(1).max()))
+        return replace(
+            self,
+            step_RT=self.step_RT[:, first:end],
+            key_position_RJ=self.key_position_RJ.masked_fill(~before_RJ, 0)[:, :most],
+            key_RJ=self.key_RJ.masked_fill(~before_RJ, self.keys)[:, :most],
+        )
+
     def take(self, batch: Tensor) -> Tensor:
         """Select the examples: [B, ...] to [R, ...]. A tensor of one row that all examples share stays as it is."""
         if self.rows is None or (batch.shape[0] == 1 and self.examples != 1):

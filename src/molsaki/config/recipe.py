@@ -167,6 +167,8 @@ class AttentionSettings(RecipePart):
         layer_change: G of the stored mixture; it must equal the setting of the methods.
         max_length: longer sequences are cut and counted; by default the model's context length.
         batch_tokens: tokens in a batch, including padding; a longer sequence forms its own batch.
+        chunk_tokens: tokens of a long sequence that go through the model at once, with those before in its cache; by
+            default as many as one layer needs 1 GiB for.
     """
 
     dtype: Literal["float32", "float16"] = "float32"
@@ -175,6 +177,7 @@ class AttentionSettings(RecipePart):
     layer_change: Literal["sum", "mean"] = "sum"
     max_length: Count | None = None
     batch_tokens: Count = 8192
+    chunk_tokens: Count | None = None
 
 
 class LogitSettings(RecipePart):

@@ -116,6 +116,7 @@ def read_teacher(
             sizes=sizes,
             max_length=max_length,
             batch_tokens=recipe.attention.batch_tokens,
+            chunk=recipe.attention.chunk_tokens,
             progress=progress,
         )
     read = {

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from molsaki.attention import SpanRequest, expected_layers, find_model, read_many_spans
+from molsaki.attention.chunks import chunk_tokens, read_in_chunks, reads_in_chunks
 from molsaki.distributed import on_main_process, process_count, process_number
 from molsaki.encoding.encode import encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
@@ -93,6 +94,7 @@ def read_signals(
     sizes: ModelSizes,
     max_length: int,
     batch_tokens: int = 8192,
+    chunk: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, RowReport]:
     """Read all signals on all texts that their stores lack. Every process of the job must call it.
@@ -107,6 +109,7 @@ def read_signals(
         sizes: from `model_sizes`.
         max_length: longer sequences are cut; steps and keys beyond are marked as missing and counted.
         batch_tokens: the number of tokens of a batch, padding included; a longer sequence is read alone.
+        chunk: the number of tokens of a long text that are read at once; by default what a layer needs 1 GiB for.
         progress: called with the number of finished texts and the number of all texts.
 
     Returns:
@@ -129,7 +132,7 @@ def read_signals(
         for start in range(0, len(batches), process_count()):
             round_ = batches[start : start + process_count()]
             mine = round_[process_number()] if process_number() < len(round_) else []
-            store.add(round_, read_rows(model, tokenizer, mine, signals))
+            store.add(round_, read_rows(model, tokenizer, mine, signals, chunk))
             finished += sum(map(len, round_))
             if progress is not None:
                 progress(finished, len(texts))
@@ -150,14 +153,18 @@ def read_rows(
     tokenizer: PreTrainedTokenizerBase,
     batch: Sequence[PreparedSignals],
     signals: Sequence[Signal[Any]],
+    chunk: int | None = None,
 ) -> list[dict[str, Row]]:
     """Read all signals of some texts in one forward pass, without gradients.
+
+    Long texts go through the model in chunks, with the keys and values of the tokens before in its cache.
 
     Args:
         model: the teacher, in evaluation mode.
         tokenizer: its tokenizer.
         batch: the texts.
         signals: the signals to read.
+        chunk: as for `read_signals`.
 
     Returns:
         For each text the row of each signal that it has, by the signal's name.
@@ -173,7 +180,9 @@ def read_rows(
     spans = {name: request.spans for name, request in requests.items() if request.spans is not None}
     with torch.inference_mode():
         # The logits are the largest output by far: compute them only from the first position that a signal needs.
-        attention, logits = _forward(model, input_ids, attention_mask, spans, width - min(starts, default=width - 1))
+        attention, logits = _forward(
+            model, input_ids, attention_mask, spans, width - min(starts, default=width - 1), chunk
+        )
         for signal in signals:
             output = PassOutput(attention.get(signal.name), logits, width - logits.shape[1])
             read = signal.read(items[signal.name], output)
@@ -184,16 +193,26 @@ def read_rows(
 
 
 def _forward(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, spans: Mapping[str, SpanRequest], last: int
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    spans: Mapping[str, SpanRequest],
+    last: int,
+    chunk: int | None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Attention on each set of spans, and at least the `last` logits. Without spans the model runs unchanged."""
     options = last_logits(find_model(model), last)
     if not spans:
         outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)
         return {}, outputs.logits
-    readings = read_many_spans(model, input_ids, attention_mask, list(spans.values()), **options)
-    attention = {name: reading.attention for name, reading in zip(spans, readings, strict=True)}
-    return attention, readings[0].outputs.logits
+    requests, size = list(spans.values()), input_ids.shape
+    chunk = chunk_tokens(model, size[0], size[1], requests) if chunk is None else chunk
+    if chunk < size[1] and reads_in_chunks(model):
+        readings, logits = read_in_chunks(model, input_ids, attention_mask, requests, chunk, **options)
+    else:
+        readings = read_many_spans(model, input_ids, attention_mask, requests, **options)
+        logits = readings[0].outputs.logits
+    return {name: reading.attention for name, reading in zip(spans, readings, strict=True)}, logits
 
 
 def _find_lacking(
