@@ -1,0 +1,65 @@
+"""Problems, prompts and scores of molsaki's tasks for lm-eval: those of `molsaki evaluate`.
+
+The task files beside this one name its functions. lm-eval loads this file by its path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from molsaki.answers.parse import is_right, parse_label
+from molsaki.config.recipe import DATA_ROOTS
+from molsaki.data import load_problems
+from molsaki.encoding.prompts import PREDICT, PromptTemplate
+from molsaki.records import Problem
+
+
+def svamp(data: str | None = None, **_: Any) -> dict[str, Any]:
+    """The 200 test problems of SVAMP as Distilling step-by-step splits it.
+
+    Args:
+        data: the data folder, by default MOLSAKI_DATA or as in a recipe. lm-eval passes it from `--metadata`.
+    """
+    return _problems("svamp-dss", _root(data) / "svamp" / "dss", "test")
+
+
+def singleeq(data: str | None = None, **_: Any) -> dict[str, Any]:
+    """SingleEq; see `svamp` for the argument."""
+    return _problems("singleeq", _root(data) / "singleeq")
+
+
+def asdiv(data: str | None = None, **_: Any) -> dict[str, Any]:
+    """ASDiv; see `svamp` for the argument."""
+    return _problems("asdiv", _root(data) / "asdiv")
+
+
+def prompt(doc: Mapping[str, Any]) -> str:
+    """The prompt of a problem, as a student was trained on it: the recipes' default `predict` prompt."""
+    return PromptTemplate.parse(PREDICT).prompt(_problem(doc).text)
+
+
+def score_output(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """1 for a right answer, else 0."""
+    problem = _problem(doc)
+    return {"accuracy": float(is_right(parse_label(results[0], problem.choices), problem))}
+
+
+def _problems(source: str, path: Path, split: str | None = None) -> dict[str, Any]:
+    from datasets import Dataset
+
+    found = load_problems(source, path=path, split=split).problems
+    rows = [{"id": one.id, "label": one.label, "problem": json.dumps(one.to_dict())} for one in found]
+    return {"test": Dataset.from_list(rows)}
+
+
+def _problem(doc: Mapping[str, Any]) -> Problem:
+    return Problem.from_dict(json.loads(doc["problem"]))
+
+
+def _root(data: str | None) -> Path:
+    named = data or os.environ.get("MOLSAKI_DATA")
+    return Path(named) if named else next((Path(root) for root in DATA_ROOTS if Path(root).is_dir()), Path("data"))
