@@ -257,3 +257,25 @@ def test_next_tokens_that_cannot_be_are_noticed() -> None:
         changed = {**good, name: good[name].clone()}
         changed[name][place] = value
         assert any(problem in wrong for wrong in signal.check(item, changed)), problem
+
+
+def test_a_refused_store_can_be_read_in_another_form_and_its_error_is_in_the_manifest(
+    world: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path, out = world[0], tmp_path / "run"
+    shutil.copytree(world[1], out)
+    shutil.rmtree(out / "attention")
+    (out / "stages/attend.json").unlink()
+    small = ("--set", "attention.max_row_mb=0.00001")
+    refused = molsaki("attend", path, "--out", out, *small)
+    assert refused.code == 2
+    assert "attention.max_row_mb" in refused.error
+    form = (*small[:1], "attention.max_row_mb=1", "--set", "attention.top=1", "--set", "attention.dtype=float16")
+    read = molsaki("attend", path, "--out", out, *form)
+    assert read.code == 0, read.error
+    stored = json.loads((out / "stages/attend.json").read_text())["signals"]["steps"]["stored"]
+    assert 0 < stored["mean_error"] <= stored["max_error"]
+    assert stored["largest_row_bytes"] <= stored["bytes"]
+    assert molsaki("attend", path, "--out", out, *form, "--check").code == 0
+    other = molsaki("attend", path, "--out", out, "--set", "attention.max_row_mb=2")
+    assert "attention.top" in other.error, "a form cannot change once rows are stored"

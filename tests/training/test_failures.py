@@ -28,6 +28,7 @@ from molsaki.store.attention_rows import attention_schema, pack_attention
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.signal_writer import SignalWriter
 from molsaki.training import Collator, DistillationTrainer, encode_examples, encode_labels, make_method
+from molsaki.training.example import TeacherRow
 from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, NOTHING_LEFT, TOO_LONG
 
 
@@ -83,7 +84,7 @@ def test_a_teacher_row_with_nan_is_not_stored(tmp_path):
 
 
 def test_a_teacher_row_with_nan_in_training_names_the_example(tmp_path, examples):
-    spoilt = replace(examples[2], teacher_LSK=torch.full_like(examples[2].teacher_LSK, float("nan")))
+    spoilt = replace(examples[2], teacher=TeacherRow.of(torch.full_like(examples[2].teacher_LSK, float("nan"))))
     with pytest.raises(InputError, match="example 0 of the batch has a NaN"):
         train(tmp_path / "s", [spoilt], batch_size=1)
 

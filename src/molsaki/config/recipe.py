@@ -160,6 +160,8 @@ class AttentionSettings(RecipePart):
 
     Attributes:
         dtype: precision on disk; float16 halves the size.
+        top: store only this number of keys of each step and layer, those with the most attention, and the rest as one
+            number; by default all keys.
         layers: "all" stores every layer; of a hybrid model those with softmax attention, the others are named. "every"
             also refuses a teacher or student with layers that have none. "mixed" stores only the layers' mixture
             (Eq. 4), which is as many times smaller as the model has layers, for methods that use this mixture.
@@ -169,15 +171,20 @@ class AttentionSettings(RecipePart):
         batch_tokens: tokens in a batch, including padding; a longer sequence forms its own batch.
         chunk_tokens: tokens of a long sequence that go through the model at once, with those before in its cache; by
             default as many as one layer needs 1 GiB for.
+        max_row_mb: refuse to read if a row of a store would be larger than this number of megabytes.
+        max_store_gb: refuse to read if a store would be larger than this number of gigabytes.
     """
 
     dtype: Literal["float32", "float16"] = "float32"
+    top: Annotated[int, Field(ge=1, le=4096)] | None = None
     layers: Literal["all", "every", "mixed"] = "all"
     temperature: Annotated[float, Field(gt=0)] = 0.1
     layer_change: Literal["sum", "mean"] = "sum"
     max_length: Count | None = None
     batch_tokens: Count = 8192
     chunk_tokens: Count | None = None
+    max_row_mb: Annotated[float, Field(gt=0)] = 20.0
+    max_store_gb: Annotated[float, Field(gt=0)] = 50.0
 
 
 class LogitSettings(RecipePart):

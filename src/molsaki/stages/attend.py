@@ -13,11 +13,13 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import RecipeError
 from molsaki.stages.workspace import ATTEND, TRAIN, Workspace
 from molsaki.store.fingerprints import differences, fingerprint
+from molsaki.teacher.store_sizes import StoreLimits
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from molsaki.config.recipe import Recipe
     from molsaki.store.shards import StoredRow
     from molsaki.store.signal_writer import SignalWriter
     from molsaki.store.verify import RowCheck, StoreReport
@@ -117,6 +119,7 @@ def read_teacher(
             max_length=max_length,
             batch_tokens=recipe.attention.batch_tokens,
             chunk=recipe.attention.chunk_tokens,
+            limits=store_limits(recipe),
             progress=progress,
         )
     read = {
@@ -130,6 +133,11 @@ def read_teacher(
         for signal in signals
     }
     return _finish(workspace, read)
+
+
+def store_limits(recipe: Recipe) -> StoreLimits:
+    """The largest rows and stores that a recipe allows."""
+    return StoreLimits(recipe.attention.max_row_mb, recipe.attention.max_store_gb)
 
 
 def _made_from(
@@ -193,12 +201,30 @@ def _finish(workspace: Workspace, read: Mapping[str, Mapping[str, Any]]) -> dict
     from molsaki.stages.signals import SIGNALS, read_so_far
 
     def finish() -> dict[str, Mapping[str, Any]]:
-        together = {**read_so_far(workspace), **read}
+        stored = {name: {**entry, "stored": _stored(workspace, name)} for name, entry in read.items()}
+        together = {**read_so_far(workspace), **stored}
         ordered = {name: together[name] for name in SIGNALS if name in together}
         workspace.run.finish_stage(ATTEND, {"signals": ordered})
         return ordered
 
     return on_main_process(finish)
+
+
+def _stored(workspace: Workspace, name: str) -> dict[str, Any]:
+    """The size of a store, and the error of its attention against the full rows."""
+    from molsaki.spans.views import VIEWS
+    from molsaki.store.attention_rows import stored_error
+    from molsaki.store.schema import row_bytes
+    from molsaki.store.signal_reader import SignalStore
+    from molsaki.teacher.signals import folder_of
+
+    store = SignalStore(workspace.run.path(folder_of(name)))
+    each = [row_bytes(store.schema, store.sizes(row_id)) for row_id in store.ids()]
+    size = {"bytes": sum(each), "largest_row_bytes": max(each, default=0)}
+    if name not in VIEWS:
+        return size
+    largest, mean = stored_error(store)
+    return {**size, "max_error": largest, "mean_error": mean}
 
 
 def check_signal(workspace: Workspace, name: str) -> SignalCheck:

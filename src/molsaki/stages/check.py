@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 MAY_DIFFER = {"methods", "seeds", "baseline", "description"}
 """Keys of a recipe that may change in an existing run, because no artefact depends on them."""
 
+LIMITS = {"max_row_mb", "max_store_gb"}
+"""Keys of `attention` that may change at any time; its other keys may change until the first row is stored."""
+
 
 def prepare_recipe(name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None) -> Recipe:
     """Read a recipe, apply the options, and check everything that needs no model.
@@ -87,13 +90,23 @@ def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> 
     """Open or create the run directory of a recipe. Methods and seeds may be added to an existing run."""
 
     def merge(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        merged = merge_recipes(existing, requested)
+        merged = merge_recipes(_with_reading(folder, existing, requested), requested)
         if merged is not None and merged != existing:
             require_temperatures(folder, parse_recipe(merged))
         return merged
 
     run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, merge)
     return Workspace(run, parse_run_recipe(run.recipe))
+
+
+def _with_reading(folder: Path, existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's recipe with those of the requested settings of `attention` that no stored row depends on."""
+    have, want = existing.get("attention"), requested.get("attention")
+    if not isinstance(have, dict) or not isinstance(want, dict):
+        return existing
+    stored = next(folder.glob("attention/*/shard-*.jsonl"), None) is not None
+    changed = {name: want[name] for name in want if name in LIMITS or not stored}
+    return {**existing, "attention": {**have, **changed}}
 
 
 def merge_recipes(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ from molsaki.models.load import pick_device, quiet_libraries
 from molsaki.records import Problem
 from molsaki.spans.views import VIEWS
 from molsaki.stages import pipeline
-from molsaki.stages.attend import reading_prompt
+from molsaki.stages.attend import reading_prompt, store_limits
 from molsaki.stages.check import open_workspace
 from molsaki.stages.doctor_students import check_students
 from molsaki.stages.findings import (
@@ -51,6 +51,7 @@ from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store.exported_rows import Export
 from molsaki.store.schema import row_bytes
 from molsaki.teacher.served import check_server
+from molsaki.teacher.store_sizes import over_limits
 
 if TYPE_CHECKING:
     from molsaki.teacher.signals import ModelSizes, Signal
@@ -224,9 +225,13 @@ def _unwritten_texts(
     problems, longest = workspace.read_problems(TRAIN), workspace.recipe.rationales.max_new_tokens
     for signal in signals:
         expected, of = signal.expected_sizes(longest)
-        size = show_bytes(row_bytes(signal.schema(sizes), expected) * len(problems))
+        schema = signal.schema(sizes)
+        size = show_bytes(row_bytes(schema, expected) * len(problems))
         text = f"the store has about {size}, {signal.describe(sizes)}, if rationales have {of}"
         yield Finding(signal.title, text)
+        rows = {problem.id: expected for problem in problems}
+        if problem := over_limits(signal.title, schema, rows, store_limits(workspace.recipe)):
+            yield Finding(signal.title, problem, "warning")
     return sum(count_tokens(model.tokenizer, [problem.text for problem in problems])) + len(problems) * longest
 
 
@@ -257,9 +262,11 @@ def _read_texts(
         for note, n in report.notes.items():
             if note != CUT:
                 yield Finding(signal.title, f"{n} {note}")
-        items = [item.items[signal.name] for item in prepared if signal.name in item.items]
-        size = show_bytes(sum(row_bytes(schema, signal.sizes(item)) for item in items))
+        rows = {x.text.id: signal.sizes(x.items[signal.name]) for x in prepared if signal.name in x.items}
+        size = show_bytes(sum(row_bytes(schema, some) for some in rows.values()))
         yield Finding(signal.title, f"the store has {size}, {signal.describe(sizes)}")
+        if problem := over_limits(signal.title, schema, rows, store_limits(workspace.recipe)):
+            yield Finding(signal.title, problem, "error")
     return sum(lengths)
 
 

@@ -27,7 +27,7 @@ from molsaki.spans.views import VIEWS
 from molsaki.stages.signals import NEXT_TOKENS, open_store, read_so_far, reader_of
 from molsaki.stages.signals_card import signals_card
 from molsaki.stages.workspace import TRAIN, Workspace
-from molsaki.store.attention_rows import ATTENTION, attention_row, attention_schema, pack_attention
+from molsaki.store.attention_rows import ATTENTION, TOP_KEYS, attention_row, attention_schema, pack_attention
 from molsaki.store.exported_files import CARD, MANIFEST, ROWS, STORES, TOKENIZER, list_files, write_file_list
 from molsaki.store.exported_rows import NO_SIGNAL, ExportedRow, ExportManifest, KeysRule, write_rows
 from molsaki.store.fingerprints import versions
@@ -161,7 +161,9 @@ def _copy_store(
     settings = workspace.recipe.attention
     mix = LayerMix(settings.temperature, settings.layer_change == "mean") if form.mixed else None
     fingerprint, schema = dict(store.fingerprint), store.schema
-    changed = name in VIEWS and (form.half or (mix is not None and settings.layers != "mixed"))
+    # A compact row stays compact: the full row that it stands for is larger.
+    half = form.half and TOP_KEYS not in schema
+    changed = name in VIEWS and (half or (mix is not None and settings.layers != "mixed"))
     if changed:
         layers, dtype = schema[ATTENTION].shape[0], "float16" if form.half else schema[ATTENTION].dtype
         assert isinstance(layers, int)

@@ -70,7 +70,7 @@ def make_signal(workspace: Workspace, name: str) -> Signal[Any]:
         kept, wanted = _kept_temperatures(workspace.run.folder), _wanted_temperatures(recipe)
         return NextTokenSignal(recipe.logits.top, kept if set(wanted) <= set(kept) else wanted)
     mix = LayerMix(settings.temperature, settings.layer_change == "mean") if settings.layers == "mixed" else None
-    return AttentionSignal(VIEWS[name], recipe.keys, settings.dtype, mix)
+    return AttentionSignal(VIEWS[name], recipe.keys, settings.dtype, mix, settings.top)
 
 
 def signal_rules(workspace: Workspace, signal: Signal[Any]) -> dict[str, str]:

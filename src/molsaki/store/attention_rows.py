@@ -1,11 +1,16 @@
 """Stepwise attention of a teacher as rows of a store.
 
-Legend: L layers (or the heads of all of them), S steps, K keys.
+A row has one of two forms. The full form has all L × S × K numbers. The compact form has, for each layer and step, the
+N keys with the most attention and the sum of the rest, which reading divides equally among the other keys that the step
+can see. A key that starts after a step ends has exactly 0 there, so it costs nothing. A row that is not exact carries
+its error against the full row in float32, measured when it is written.
+
+Legend: L layers (or the heads of all of them), S steps, K keys, N kept keys of a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +24,19 @@ ATTENTION, MISSING_STEPS, MISSING_KEYS, STEP_TOKENS = "attention", "missing_step
 """The tensors of a row."""
 LAYERS = "layers with attention"
 """The part of a store's fingerprint with the layers of its rows, if a model has others."""
-STEPS, KEYS = "steps", "keys"
-"""The sizes S and K of a row; beside them are the numbers of missing steps and keys."""
+TOP_KEYS, REST, FIRST_STEP = "top_keys", "rest", "first_step"
+"""The further tensors of a compact row: the keys of `attention` [L, S, N], the sums of all others [L, S], and for each
+key the first step that can see it [K]; S for none."""
+ERROR = "error"
+"""The tensor of a row that is not exact: its largest and its mean absolute error."""
+STEPS, KEYS, KEPT = "steps", "keys", "kept"
+"""The sizes S, K and N of a row; beside them are the numbers of missing steps and keys."""
+LARGEST_KEY = (1 << 15) - 1
+"""The largest index of a key in a compact row, which stores it in 16 bits."""
+
+
+ERROR_SCHEMA = {ERROR: TensorSpec("float32", (2,))}
+"""The part of a schema with the error of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +94,18 @@ def layer_numbers(fingerprint: Mapping[str, str]) -> tuple[int, ...] | None:
     return tuple(map(int, numbers))
 
 
+def compact_schema(layers: int, dtype: str) -> dict[str, TensorSpec]:
+    """The schema of a compact row; arguments as in `attention_schema`."""
+    return {
+        **attention_schema(layers, dtype),
+        ATTENTION: TensorSpec(dtype, (layers, STEPS, KEPT)),
+        TOP_KEYS: TensorSpec("int16", (layers, STEPS, KEPT), below=KEYS),
+        REST: TensorSpec(dtype, (layers, STEPS)),
+        FIRST_STEP: TensorSpec("int32", (KEYS,), below=1 << 31),
+        **ERROR_SCHEMA,
+    }
+
+
 def pack_attention(
     attention_LSK: Tensor,
     step_tokens: Sequence[int],
@@ -88,6 +116,79 @@ def pack_attention(
     numbers = {MISSING_STEPS: missing_steps, MISSING_KEYS: missing_keys, STEP_TOKENS: step_tokens}
     whole = {name: torch.tensor(tuple(values), dtype=torch.int32) for name, values in numbers.items()}
     return {ATTENTION: attention_LSK, **whole}
+
+
+def compact(row: Mapping[str, Tensor], visible_SK: Tensor, top: int, dtype: str) -> dict[str, Tensor]:
+    """Convert a full row to the compact form, with its error.
+
+    Args:
+        row: from `pack_attention`.
+        visible_SK: True where a step can see a key. A key that a step sees is seen by all later ones.
+        top: N; all keys of a row that has fewer.
+        dtype: of the stored attention.
+    """
+    attention_LSK = row[ATTENTION]
+    top_LSN = attention_LSK.topk(min(top, attention_LSK.shape[2]), dim=2)
+    rest_LS = (attention_LSK.sum(2) - top_LSN.values.sum(2)).clamp_min(0)
+    # The number of steps before the first one that sees the key.
+    first_K = (~visible_SK).sum(0)
+    packed = {
+        **row,
+        ATTENTION: top_LSN.values,
+        TOP_KEYS: top_LSN.indices.int(),
+        REST: rest_LS,
+        FIRST_STEP: first_K.int(),
+    }
+    stored = {**packed, **{name: round_to(packed[name], dtype) for name in (ATTENTION, REST)}}
+    return {**packed, ERROR: _error(attention_LSK, layers_of(stored))}
+
+
+def with_error(row: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """Add the error of a full row that is stored in `dtype`."""
+    return {**row, ERROR: _error(row[ATTENTION], iter(round_to(row[ATTENTION], dtype)))}
+
+
+def round_to(attention: Tensor, dtype: str) -> Tensor:
+    """Numbers in float32 as they are read back from a store of `dtype`."""
+    kind: torch.dtype = getattr(torch, dtype)
+    return attention.to(kind).float()
+
+
+def layers_of(row: Mapping[str, Tensor]) -> Iterator[Tensor]:
+    """The attention [S, K] of each layer, from the tensors of a row in either form, one layer at a time."""
+    if TOP_KEYS not in row:
+        yield from row[ATTENTION].float()
+        return
+    steps_S1 = torch.arange(row[ATTENTION].shape[1])[:, None]
+    visible_SK = steps_S1 >= row[FIRST_STEP][None, :]
+    # One layer at a time: a view of words has billions of numbers in all layers together.
+    for values_SN, keys_SN, rest_S in zip(row[ATTENTION].float(), row[TOP_KEYS].long(), row[REST].float(), strict=True):
+        others_SK = visible_SK.scatter(1, keys_SN, False)
+        share_S = rest_S / others_SK.sum(1).clamp_min(1)
+        yield (others_SK * share_S[:, None]).scatter(1, keys_SN, values_SN)
+
+
+def _error(attention_LSK: Tensor, stored: Iterable[Tensor]) -> Tensor:
+    """The largest and the mean absolute difference between a full row and the layers that are read back."""
+    apart = [(full_SK - read_SK).abs() for full_SK, read_SK in zip(attention_LSK, stored, strict=True)]
+    return torch.stack([torch.stack([d.max() for d in apart]).max(), torch.stack([d.mean() for d in apart]).mean()])
+
+
+def stored_error(store: SignalStore) -> tuple[float, float]:
+    """The largest and the mean absolute error of a store's attention against the full rows; 0 and 0 if it is exact.
+
+    Only the errors are read, which were measured when the rows were written.
+
+    Raises:
+        ArtefactError: an error is NaN, or a shard cannot be read.
+    """
+    largest = summed = numbers = 0.0
+    for row_id, text_hash in store.text_hashes().items() if ERROR in store.schema else ():
+        most, mean = store.get(row_id, text_hash, [ERROR])[ERROR].tolist()
+        sizes = store.sizes(row_id)
+        count = sizes[STEPS] * sizes[KEYS]
+        largest, summed, numbers = max(largest, most), summed + mean * count, numbers + count
+    return largest, summed / max(1.0, numbers)
 
 
 def attention_row(store: SignalStore, row_id: str, text_hash: str) -> AttentionRow:
@@ -103,5 +204,41 @@ def attention_row(store: SignalStore, row_id: str, text_hash: str) -> AttentionR
         ArtefactError: the row belongs to another text, or its numbers are damaged.
     """
     row = store.get(row_id, text_hash)
+    attention_LSK = torch.stack(list(layers_of(row))) if TOP_KEYS in row else row[ATTENTION]
+    return AttentionRow(attention_LSK, *_numbers(row))
+
+
+@dataclass(frozen=True, slots=True)
+class RowSpans:
+    """The steps and keys of a row, without its attention.
+
+    Attributes:
+        steps: S.
+        keys: K.
+        missing_steps, missing_keys, step_tokens: as in `AttentionRow`.
+        hash: the hash of the row's tensors.
+    """
+
+    steps: int
+    keys: int
+    missing_steps: tuple[int, ...]
+    missing_keys: tuple[int, ...]
+    step_tokens: tuple[int, ...]
+    hash: str
+
+
+def row_spans(store: SignalStore, row_id: str, text_hash: str) -> RowSpans:
+    """Read the steps and keys of a row and not its attention, which stays on the disk.
+
+    Raises:
+        MissingRowError: the store has no row of this id.
+        ArtefactError: the row belongs to another text, or these numbers are out of bounds.
+    """
+    row = store.get(row_id, text_hash, [MISSING_STEPS, MISSING_KEYS, STEP_TOKENS])
+    sizes = store.sizes(row_id)
+    return RowSpans(sizes[STEPS], sizes[KEYS], *_numbers(row), store.row_hash(row_id))
+
+
+def _numbers(row: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     steps, keys, tokens = (tuple(row[name].tolist()) for name in (MISSING_STEPS, MISSING_KEYS, STEP_TOKENS))
-    return AttentionRow(row[ATTENTION], steps, keys, tokens)
+    return steps, keys, tokens

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-BYTES_OF = {"float32": 4, "float16": 2, "int32": 4}
+BYTES_OF = {"float32": 4, "float16": 2, "int32": 4, "int16": 2}
 """The types of stored tensors and their bytes for each number."""
 _MOST = 1 << 31
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -82,12 +82,21 @@ class SignalStore:
         _, row, _ = self._find(row_id)
         return dict(row.sizes)
 
-    def get(self, row_id: str, text_hash: str) -> dict[str, Tensor]:
+    def row_hash(self, row_id: str) -> str:
+        """The hash of a row's tensors, without reading them.
+
+        Raises:
+            MissingRowError: the store has no row of this id.
+        """
+        return self._find(row_id)[1].hash
+
+    def get(self, row_id: str, text_hash: str, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Copies of the tensors of one row: floating-point numbers in float32, integers in int64.
 
         Args:
             row_id: the id of the row.
             text_hash: the hash of the text that the row will be used with.
+            names: read only these tensors. Their bounds are checked, but the row's hash needs all of them.
 
         Raises:
             MissingRowError: the store has no row of this id; it is an `ArtefactError` and a `LookupError`.
@@ -101,8 +110,9 @@ class SignalStore:
                 f"writes the store on this data, into a new folder."
             )
         shard = self._shards[place]
-        tensors = row_tensors(row, starts, self._tensors_of(place, shard), self.schema)
-        if problems := row_problems(row, tensors, self.schema):
+        schema = self.schema if names is None else {name: self.schema[name] for name in names}
+        tensors = row_tensors(row, starts, self._tensors_of(place, shard), schema)
+        if problems := row_problems(row, tensors, schema, whole=names is None):
             _refuse_row(shard.path, row, "; ".join(problems))
         kinds = {True: torch.float32, False: torch.int64}
         return {name: tensor.to(kinds[tensor.is_floating_point()], copy=True) for name, tensor in tensors.items()}

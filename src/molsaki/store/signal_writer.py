@@ -174,7 +174,8 @@ class SignalWriter:
             )
         self._open.enter_context(exclusive_lock(self.folder, "the store"))
         remove_unfinished(self.folder)
-        if not (self.folder / STORE_NAME).exists():
+        # A store without a row is of no teacher yet: its header may be that of a reading that was refused.
+        if not (self.folder / STORE_NAME).exists() or not shard_numbers(self.folder):
             write_header(self.folder, self._header)
         header = read_header(self.folder)
         require_same(_all_of(header), _all_of(self._header), what)

@@ -22,6 +22,7 @@ from molsaki.attention.span_index import make_span_index
 from molsaki.encoding.encode import EncodedText
 from molsaki.encoding.padding import pad
 from molsaki.methods.layers import mix_layers, teacher_layer_weights
+from molsaki.methods.losses import visible_keys
 from molsaki.models.inputs import pad_texts
 from molsaki.models.logits import last_logits
 from molsaki.records import RowReport
@@ -97,14 +98,20 @@ class AttentionSignal(Signal[PreparedText]):
         keys: the recipe's kind of keys.
         dtype: the type of stored attention, `"float32"` or `"float16"`.
         mix: store only the layers' mixture; None stores every layer.
+        top: store only this number of keys of each step, and the rest as one number; None stores all keys.
     """
 
     def __init__(
-        self, view: View = STEPS, keys: str = "numbers", dtype: str = "float32", mix: LayerMix | None = None
+        self,
+        view: View = STEPS,
+        keys: str = "numbers",
+        dtype: str = "float32",
+        mix: LayerMix | None = None,
+        top: int | None = None,
     ) -> None:
         self.view = view
         self.name, self.title = view.name, view.title
-        self._keys, self._dtype, self._mix = keys, dtype, mix
+        self._keys, self._dtype, self._mix, self._top = keys, dtype, mix, top
 
     def rules(self) -> dict[str, str]:
         """The rules for steps and keys, and which layers are stored."""
@@ -112,12 +119,17 @@ class AttentionSignal(Signal[PreparedText]):
         if self._mix is not None:
             change = "mean" if self._mix.normalise else "sum"
             layers = f"mixed by Eq. 4, temperature {self._mix.temperature:g}, {change} change"
-        return {**self.view.rules(self._keys), "layers": layers}
+        form = {} if self._top is None else {"form": f"the {self._top} largest of each row, the rest as one number"}
+        return {**self.view.rules(self._keys), "layers": layers, **form}
 
     def schema(self, model: ModelSizes) -> dict[str, TensorSpec]:
         """Attention of every layer, head or mixture; missing steps and keys; tokens of each step."""
         layers = model.heads if self.view.heads else len(model.layers.numbers)
-        return rows.attention_schema(1 if self._mix is not None else layers, self._dtype)
+        layers = 1 if self._mix is not None else layers
+        if self._top is not None:
+            return rows.compact_schema(layers, self._dtype)
+        schema = rows.attention_schema(layers, self._dtype)
+        return schema if self._dtype == "float32" else {**schema, **rows.ERROR_SCHEMA}
 
     def read_from(self, model: ModelSizes) -> dict[str, str]:
         """The layers that are read, if they are not all."""
@@ -125,9 +137,10 @@ class AttentionSignal(Signal[PreparedText]):
 
     def describe(self, model: ModelSizes) -> str:
         """The number of layers or heads of a row."""
+        top = "" if self._top is None else f", the {self._top} largest of each row"
         if self._mix is not None:
-            return f"{model.layers} mixed"
-        return f"{model.heads} heads of {model.layers}" if self.view.heads else str(model.layers)
+            return f"{model.layers} mixed{top}"
+        return (f"{model.heads} heads of {model.layers}" if self.view.heads else str(model.layers)) + top
 
     def prepare(
         self,
@@ -142,7 +155,12 @@ class AttentionSignal(Signal[PreparedText]):
     def sizes(self, item: PreparedText) -> dict[str, int]:
         """The numbers of steps and keys, and of missing steps and keys."""
         tokens = item.tokens
-        return _sizes(tokens.n_steps, tokens.n_keys, len(tokens.missing_steps), len(tokens.missing_keys))
+        return self._sizes(tokens.n_steps, tokens.n_keys, len(tokens.missing_steps), len(tokens.missing_keys))
+
+    def _sizes(self, steps: int, keys: int, missing_steps: int = 0, missing_keys: int = 0) -> dict[str, int]:
+        kept = {} if self._top is None else {rows.KEPT: min(self._top, keys)}
+        missing = {rows.MISSING_STEPS: missing_steps, rows.MISSING_KEYS: missing_keys}
+        return {rows.STEPS: steps, rows.KEYS: keys, **missing, **kept}
 
     def expected_sizes(self, tokens: int) -> tuple[dict[str, int], str]:  # noqa: ARG002 - steps hardly depend on it
         """The sizes of PaLM's rationales for SVAMP, or of 60 words and a question of 60 words."""
@@ -150,8 +168,8 @@ class AttentionSignal(Signal[PreparedText]):
         steps = words if self.view.rows == "words" else _EXPECTED_STEPS
         keys = all_words if self.view.columns == "words" else _EXPECTED_KEYS
         if self.view == WORDS:
-            return _sizes(steps, keys), f"{steps} words and questions {keys - steps}"
-        return _sizes(steps, keys), f"{steps} {self.view.rows} and {keys} {self.view.columns}"
+            return self._sizes(steps, keys), f"{steps} words and questions {keys - steps}"
+        return self._sizes(steps, keys), f"{steps} {self.view.rows} and {keys} {self.view.columns}"
 
     def request(self, items: Sequence[PreparedText | None], attention_mask_BT: Tensor) -> PassRequest:
         """The steps and keys of the texts that have the signal."""
@@ -182,7 +200,10 @@ class AttentionSignal(Signal[PreparedText]):
         """The attention of the layers or their mixture, and the missing steps and keys."""
         tokens = item.tokens
         attention_LSK = read if self._mix is None else self._mix.mix(read, tokens)
-        return rows.pack_attention(attention_LSK, tokens.tokens_of_steps, tokens.missing_steps, tokens.missing_keys)
+        row = rows.pack_attention(attention_LSK, tokens.tokens_of_steps, tokens.missing_steps, tokens.missing_keys)
+        if self._top is not None:
+            return rows.compact(row, _visible(tokens), self._top, self._dtype)
+        return row if self._dtype == "float32" else rows.with_error(row, self._dtype)
 
     def check(self, item: PreparedText, row: Mapping[str, Tensor]) -> list[str]:
         """What is impossible for attention on this text.
@@ -190,40 +211,55 @@ class AttentionSignal(Signal[PreparedText]):
         Attention is never negative, and 0 where the teacher has no token. A step's sum over keys is at most its number
         of tokens, in every layer or head, since the weights of each token add up to at most 1.
         """
-        tokens, attention_LSK = item.tokens, row[rows.ATTENTION].float()
+        tokens = item.tokens
         expected = {
             rows.MISSING_STEPS: tokens.missing_steps,
             rows.MISSING_KEYS: tokens.missing_keys,
             rows.STEP_TOKENS: tokens.tokens_of_steps,
         }
+        if rows.TOP_KEYS in row:
+            expected[rows.FIRST_STEP] = tuple((~_visible(tokens)).sum(0).tolist())
         wrong = [
             f"its {name} are {row[name].tolist()}, those of its text {list(values)}"
             for name, values in expected.items()
             if row[name].tolist() != list(values)
         ]
-        if float(attention_LSK.min()) < 0:
-            wrong.append(f"it has a negative weight, {float(attention_LSK.min()):.3g}")
-        without = attention_LSK[:, list(tokens.missing_steps)], attention_LSK[:, :, list(tokens.missing_keys)]
-        if any(bool(part.any()) for part in without):
-            wrong.append("it has weights where the teacher has no token")
-        if too_much := _too_much(attention_LSK, tokens.tokens_of_steps):
-            wrong.append(too_much)
+        # One layer at a time; the first problem of a layer stands for those of the others.
+        for layer, attention_SK in enumerate(rows.layers_of(row)):
+            if problems := _impossible(layer, attention_SK, tokens):
+                return [*wrong, *problems]
         return wrong
 
 
-def _too_much(attention_LSK: Tensor, step_tokens: Sequence[int]) -> str:
-    """The layer and step whose sum over keys exceeds its number of tokens the most; empty if none does."""
-    sums_LS, counts_S = attention_LSK.sum(2), torch.tensor(step_tokens)
-    excess_LS = sums_LS - counts_S * (1 + ROUNDING)
-    if float(excess_LS.max()) <= 0:
+def _impossible(layer: int, attention_SK: Tensor, tokens: Alignment) -> list[str]:
+    """What is impossible in a layer's attention."""
+    wrong = []
+    if float(attention_SK.min()) < 0:
+        wrong.append(f"it has a negative weight, {float(attention_SK.min()):.3g}")
+    without = attention_SK[list(tokens.missing_steps)], attention_SK[:, list(tokens.missing_keys)]
+    if any(bool(part.any()) for part in without):
+        wrong.append("it has weights where the teacher has no token")
+    if too_much := _too_much(layer, attention_SK, tokens.tokens_of_steps):
+        wrong.append(too_much)
+    return wrong
+
+
+def _too_much(layer: int, attention_SK: Tensor, step_tokens: Sequence[int]) -> str:
+    """The step whose sum over keys exceeds its number of tokens the most; empty if none does."""
+    sums_S = attention_SK.sum(1)
+    excess_S = sums_S - torch.tensor(step_tokens) * (1 + ROUNDING)
+    step = int(excess_S.argmax())
+    if float(excess_S[step]) <= 0:
         return ""
-    layer, step = divmod(int(excess_LS.argmax()), len(step_tokens))
-    total = float(sums_LS[layer, step])
+    total = float(sums_S[step])
     return f"layer {layer}, step {step} has a sum of {total:.4g}, more than its {step_tokens[step]} tokens can have"
 
 
-def _sizes(steps: int, keys: int, missing_steps: int = 0, missing_keys: int = 0) -> dict[str, int]:
-    return {rows.STEPS: steps, rows.KEYS: keys, rows.MISSING_STEPS: missing_steps, rows.MISSING_KEYS: missing_keys}
+def _visible(tokens: Alignment) -> Tensor:
+    """Which keys each step can see, a bool tensor [S, K]. A missing step sees what the step before it sees."""
+    step_of_token, key_of_token = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])
+    visible_SK = visible_keys(step_of_token, key_of_token, tokens.n_steps, tokens.n_keys)[0]
+    return visible_SK.long().cummax(0).values.bool()
 
 
 def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View = STEPS) -> PreparedText | None:

@@ -33,6 +33,7 @@ from molsaki.spans.views import VIEWS
 from molsaki.store.signal_writer import SignalWriter
 from molsaki.teacher.shared_stores import SharedStores
 from molsaki.teacher.signals import ModelSizes, PassOutput, PreparedSignals, Row, Signal
+from molsaki.teacher.store_sizes import StoreLimits, require_room
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -95,6 +96,7 @@ def read_signals(
     max_length: int,
     batch_tokens: int = 8192,
     chunk: int | None = None,
+    limits: StoreLimits | None = None,
     progress: Progress | None = None,
 ) -> dict[str, RowReport]:
     """Read all signals on all texts that their stores lack. Every process of the job must call it.
@@ -110,6 +112,7 @@ def read_signals(
         max_length: longer sequences are cut; steps and keys beyond are marked as missing and counted.
         batch_tokens: the number of tokens of a batch, padding included; a longer sequence is read alone.
         chunk: the number of tokens of a long text that are read at once; by default what a layer needs 1 GiB for.
+        limits: of the stores' sizes, which are checked before anything is read; None for none.
         progress: called with the number of finished texts and the number of all texts.
 
     Returns:
@@ -120,9 +123,12 @@ def read_signals(
         UnreadableModelError: the model's attention cannot be read.
         TokenizerError: the tokenizer returns no offsets.
         ArtefactError: a store has a row of one of these ids for other text, or the processes have different texts.
+        InputError: a row or a store would be larger than its limit.
     """
     assert batch_tokens > 0
     prepared, reports = prepare_texts(tokenizer, texts, template, max_length, signals)
+    if limits is not None:
+        require_room(prepared, signals, sizes, limits)
     lacking = _find_lacking(prepared, texts, writers)
     whole = batches_of(prepared, batch_tokens)
     batches = [some for batch in whole if (some := [item for item in batch if lacking[item.text.id]])]

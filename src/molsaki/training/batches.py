@@ -159,7 +159,7 @@ class Collator:
         """
         # Examples with attention come first, so that their rows are a slice of the batch, which needs no copy.
         if self.terms.attention is not None:
-            examples = sorted(examples, key=lambda example: example.teacher_LSK is None)
+            examples = sorted(examples, key=lambda example: example.teacher is None)
         tasks = self.terms.tasks
         together = [(task,) for task in tasks] if self.separate else [tasks]
         rows = [[(t, e) for t in some for e in examples if t in e.sequences] for some in together]
@@ -194,7 +194,7 @@ def _count(term: Term, passes: Sequence[ForwardPass], examples: Sequence[Example
     """The number of items of a batch that a term is a mean over."""
     match term.needs:
         case AttentionChoice():
-            return sum(example.teacher_LSK is not None for example in examples)
+            return sum(example.teacher is not None for example in examples)
         case PooledOutputs():
             return sum(all(task in example.sequences for task in term.tasks) for example in examples)
         case NextTokens():
@@ -234,9 +234,9 @@ def _next_token_targets(rows: Sequence[tuple[Task, Example]], tokens: Sequence[i
 def _attention_targets(rows: Sequence[tuple[Task, Example]]) -> AttentionTargets | None:
     """The inputs of the attention loss of a pass; None if none of its rows has the teacher's attention."""
     targets = [
-        RowTargets(row, example.problem_id, example.tokens, example.teacher_LSK)
+        RowTargets(row, example.problem_id, example.tokens, example.teacher.load())
         for row, (task, example) in enumerate(rows)
-        if task == "explain" and example.teacher_LSK is not None and example.tokens is not None
+        if task == "explain" and example.teacher is not None and example.tokens is not None
     ]
     return attention_targets([len(example.sequences[task].input_ids) for task, example in rows], targets)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,9 +28,10 @@ from molsaki.spans.align import Alignment
 from molsaki.spans.find import Spans
 from molsaki.spans.sources import source_columns
 from molsaki.spans.text import Text
-from molsaki.store.attention_rows import attention_row
+from molsaki.store.attention_rows import RowSpans, attention_row, row_spans
 from molsaki.store.signal_reader import SignalStore
 from molsaki.training.example import Example as Example
+from molsaki.training.example import TeacherRow
 from molsaki.training.targets import chosen_keys, chosen_steps, oracle_target, shuffle_targets, uniform_target
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ def encode_examples(
         if shared is None:
             examples.append(Example(problem.id, sequences))
         else:
-            examples.append(Example(problem.id, sequences, shared.tokens, shared.teacher_LSK))
+            examples.append(Example(problem.id, sequences, shared.tokens, shared.teacher))
     if choice.target == "shuffled":
         examples = shuffle_targets(examples, seed)
     return examples, report
@@ -234,7 +236,12 @@ class SharedAttention:
     """The student's tokens and the teacher's attention on the steps and keys that both sides have."""
 
     tokens: Alignment
-    teacher_LSK: Tensor
+    teacher: TeacherRow
+
+    @property
+    def teacher_LSK(self) -> Tensor:
+        """The teacher's attention, read from the disk."""
+        return self.teacher.load()
 
 
 def shared_attention(
@@ -258,7 +265,8 @@ def shared_attention(
         sources: the problem's, for an oracle.
 
     Returns:
-        None if nothing is left to compare.
+        None if nothing is left to compare. The attention itself is read when it is needed, and an error of its numbers
+        is raised then.
 
     Raises:
         ArtefactError: the row was read on another text or other spans.
@@ -268,8 +276,8 @@ def shared_attention(
         return None
     spans = choice.view.spans(text.question, text.rationale, text.keys, text.steps)
     student = align(spans)
-    teacher = attention_row(store, text.id, text.text_hash)
-    _require_shape(store, text, teacher.attention_LSK, student)
+    teacher = row_spans(store, text.id, text.text_hash)
+    _require_shape(store, text, teacher, student)
     # Rows and columns that the teacher has no token for are 0 in its attention, which is no reading.
     steps = sorted(set(range(student.n_steps)).difference(student.missing_steps, teacher.missing_steps))
     keys = sorted(set(range(student.n_keys)).difference(student.missing_keys, teacher.missing_keys))
@@ -287,19 +295,41 @@ def shared_attention(
     if not steps or not keys:
         report.note(NO_SOURCE if sources is not None else NOTHING_CHOSEN)
         return None
-    kept_LSK = teacher.attention_LSK[:, steps][:, :, keys]
-    if choice.step_means:
-        kept_LSK = kept_LSK / torch.tensor(teacher.step_tokens)[steps, None]
     tokens = student.keep(steps, keys)
+    step_tokens = [teacher.step_tokens[step] for step in steps] if choice.step_means else None
+    load = partial(_read_kept, store, text.id, text.text_hash, steps, keys, step_tokens)
+    source = f"{choice.target} {teacher.hash} {steps} {keys} {step_tokens}"
     if choice.target == "uniform":
-        kept_LSK = uniform_target(kept_LSK, tokens)
-    elif choice.target == "oracle":
-        kept_LSK = oracle_target(kept_LSK, [columns[step] for step in steps])
-    return SharedAttention(tokens, kept_LSK)
+        return SharedAttention(tokens, TeacherRow(source, partial(_read_uniform, load, tokens)))
+    if choice.target == "oracle":
+        kept = [columns[step] for step in steps]
+        return SharedAttention(tokens, TeacherRow(f"{source} {kept}", partial(_read_oracle, load, kept)))
+    return SharedAttention(tokens, TeacherRow(source, load))
 
 
-def _require_shape(store: SignalStore, text: Text, teacher_LSK: Tensor, student: Alignment) -> None:
-    stored, expected = tuple(teacher_LSK.shape[1:]), (student.n_steps, student.n_keys)
+def _read_kept(
+    store: SignalStore,
+    row_id: str,
+    text_hash: str,
+    steps: Sequence[int],
+    keys: Sequence[int],
+    step_tokens: Sequence[int] | None,
+) -> Tensor:
+    """The teacher's attention on some steps and keys; divided by the steps' numbers of tokens if they are given."""
+    kept_LSK = attention_row(store, row_id, text_hash).attention_LSK[:, steps][:, :, keys]
+    return kept_LSK if step_tokens is None else kept_LSK / torch.tensor(step_tokens)[:, None]
+
+
+def _read_uniform(load: Callable[[], Tensor], tokens: Alignment) -> Tensor:
+    return uniform_target(load(), tokens)
+
+
+def _read_oracle(load: Callable[[], Tensor], columns: Sequence[Sequence[int]]) -> Tensor:
+    return oracle_target(load(), columns)
+
+
+def _require_shape(store: SignalStore, text: Text, teacher: RowSpans, student: Alignment) -> None:
+    stored, expected = (teacher.steps, teacher.keys), (student.n_steps, student.n_keys)
     if stored != expected:
         raise ArtefactError(
             f"Expected attention on {expected} steps and keys for {text.id!r} in {store.folder}; the row has {stored}. "

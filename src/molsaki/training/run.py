@@ -103,7 +103,7 @@ def train_student(
     _require_inputs(method, method.terms_of(settings), examples, training, output, validation, validate, notes or {})
     _require_vocabulary(student, [*examples, *(validation or ())])
     set_seed(seed)
-    stored = next((e.teacher_LSK.shape[0] for e in examples if e.teacher_LSK is not None), 0)
+    stored = next((e.teacher.load().shape[0] for e in examples if e.teacher is not None), 0)
     made = make_method(method, settings, student, teacher_layers or stored)
     _settle_tokens(student, tokenizer, max_new_tokens, _learned_ends(examples))
     if training.compile:
@@ -256,7 +256,7 @@ def _require_inputs(
         raise InputError(
             f"Expected at least one training example; got none{counted}. There is nothing to learn; {way_out}"
         )
-    if terms.attention is not None and all(example.teacher_LSK is None for example in examples):
+    if terms.attention is not None and all(example.teacher is None for example in examples):
         raise InputError(
             f"Expected the teacher's attention for {method.name}; no example has any{counted}. It would be trained as "
             "if it did not read attention; run `molsaki attend`, or look at its counts."
@@ -351,8 +351,8 @@ def _hash_examples(examples: Sequence[Example]) -> str:
     parts = []
     for example in examples:
         parts += [f"{task} {text.completion_token} {text.input_ids}" for task, text in example.sequences.items()]
-        if example.teacher_LSK is not None:
-            parts.append(f"{list(example.teacher_LSK.shape)} {example.teacher_LSK.sum().item():.6g}")
+        if example.teacher is not None:
+            parts.append(example.teacher.source)
         if example.agreed is not None:
             weights = example.agreed.log_probs_MK.exp().sum().item()
             parts.append(f"{example.agreed.places_M.tolist()} {example.agreed.ids_MK.sum().item()} {weights:.6g}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from molsaki.methods.losses import visible_keys
 from molsaki.spans.align import Alignment
 from molsaki.spans.find import Spans, find_spans
 from molsaki.spans.text import Text
-from molsaki.training.example import Example
+from molsaki.training.example import Example, TeacherRow
 
 
 def chosen_steps(choice: AttentionChoice, spans: Spans, steps: Sequence[int]) -> list[int]:
@@ -100,7 +101,7 @@ def shuffle_targets(examples: Sequence[Example], seed: int) -> list[Example]:
     Raises:
         InputError: fewer than two examples have attention.
     """
-    index = [i for i, example in enumerate(examples) if example.teacher_LSK is not None]
+    index = [i for i, example in enumerate(examples) if example.teacher is not None]
     if len(index) < 2:
         raise InputError(
             f"Expected at least two examples with the teacher's attention for `target: shuffled`; got {len(index)}. "
@@ -108,24 +109,30 @@ def shuffle_targets(examples: Sequence[Example], seed: int) -> list[Example]:
         )
     cycle = [index[i] for i in torch.randperm(len(index), generator=torch.Generator().manual_seed(seed)).tolist()]
     donors = dict(zip(cycle, [*cycle[1:], cycle[0]], strict=True))
-    return [
-        replace(e, teacher_LSK=_rows_of(examples[donors[i]], e)) if i in donors else e for i, e in enumerate(examples)
-    ]
+    return [_with_rows_of(examples[donors[i]], e) if i in donors else e for i, e in enumerate(examples)]
+
+
+def _with_rows_of(donor: Example, example: Example) -> Example:
+    assert donor.teacher is not None
+    assert example.teacher is not None
+    source = f"{example.teacher.source}, rows of {donor.teacher.source}"
+    return replace(example, teacher=TeacherRow(source, partial(_rows_of, donor, example)))
 
 
 def _rows_of(donor: Example, example: Example) -> Tensor:
-    assert donor.teacher_LSK is not None
+    donor_LSK, teacher_LSK = donor.teacher_LSK, example.teacher_LSK
+    assert donor_LSK is not None
     assert donor.tokens is not None
-    assert example.teacher_LSK is not None
+    assert teacher_LSK is not None
     assert example.tokens is not None
     visible_SK, donor_visible_SK = visible_to(example.tokens), visible_to(donor.tokens)
-    weights_LSK = torch.zeros_like(example.teacher_LSK)
+    weights_LSK = torch.zeros_like(teacher_LSK)
     for step, visible_K in enumerate(visible_SK):
         row = step % len(donor_visible_SK)
         keys = visible_K.nonzero().flatten()
-        donor_LK = donor.teacher_LSK[:, row, donor_visible_SK[row]]
+        donor_LK = donor_LSK[:, row, donor_visible_SK[row]]
         if donor_LK.shape[1] == 0:
             donor_LK = donor_LK.new_ones(len(donor_LK), 1)
         weights_LK = donor_LK[:, torch.arange(len(keys)) % donor_LK.shape[1]]
         weights_LSK[:, step, keys] = torch.where(weights_LK.sum(1, keepdim=True) > 0, weights_LK, 1.0)
-    return with_row_sums(example.teacher_LSK, weights_LSK)
+    return with_row_sums(teacher_LSK, weights_LSK)
