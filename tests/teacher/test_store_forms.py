@@ -9,6 +9,7 @@ from teacher_texts import TEMPLATE, load_teacher, make_texts, read_all
 from molsaki.errors import InputError
 from molsaki.spans.views import STEPS, WORDS
 from molsaki.store.attention_rows import ATTENTION, KEPT, REST, TOP_KEYS, attention_row, stored_error
+from molsaki.teacher import read_signals
 from molsaki.teacher.read_attention import AttentionSignal, LayerMix
 from molsaki.teacher.read_signals import prepare_texts
 from molsaki.teacher.store_sizes import StoreLimits
@@ -76,7 +77,7 @@ def test_a_compact_row_that_is_impossible_is_found(teacher, tmp_path):
 
 @pytest.mark.parametrize("limits", [StoreLimits(row_mb=2e-3, store_gb=1), StoreLimits(row_mb=1, store_gb=4e-6)])
 def test_a_store_that_is_too_large_is_refused_before_anything_is_read(limits, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher[0], "forward", lambda *_, **__: pytest.fail("the teacher was read"))
+    monkeypatch.setattr(read_signals, "read_rows", lambda *_: pytest.fail("the teacher was read"))
     with pytest.raises(InputError) as error:
         read_all(teacher, tmp_path, make_texts(4), [AttentionSignal(WORDS)], limits=limits)
     for said in ("attention.top", "attention.max_row_mb", "attention.max_store_gb", "words"):
