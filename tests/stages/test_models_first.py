@@ -40,6 +40,8 @@ def test_a_finished_stage_needs_no_teacher(tmp_path: Path) -> None:
     shutil.rmtree(teacher)
     shown = run(path, tmp_path / "run")
     assert shown.code == 0, shown.error
+    modes = {file.stat().st_mode for file in (tmp_path / "run/students/molsaki-1").glob("[cm]*.*")}
+    assert len(modes) == 1, "weights are as readable as the other files"
 
 
 def test_a_chat_is_refused_for_a_server_that_completes_text(tmp_path: Path) -> None:

@@ -368,6 +368,13 @@ def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _make_readable(folder: Path) -> None:
+    """Give files of weights the permissions of the other files; safetensors makes them readable by their owner only."""
+    mode = (folder / METRICS).stat().st_mode & 0o777
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(mode)
+
+
 def _save_whole(
     trainer: DistillationTrainer,
     working: Path,
@@ -394,6 +401,7 @@ def _save_whole(
         if finish is not None:
             finish(trainer.student, temporary)
         write_json(temporary / METRICS, dict(metrics))
+        _make_readable(temporary)
         if card is not None:
             write_whole(temporary / "README.md", card())
         if (working / TRACKED).is_dir():
