@@ -158,7 +158,7 @@ def test_validation_problems_that_do_not_fit_are_said(caplog):
     kept = encode_labels(make_tokenizer(), [*problems, long], TEMPLATES["predict"], CONTEXT)
     assert len(kept) == 4
     assert "1 of 5 validation problems" in caplog.text
-    with pytest.raises(InputError, match="all 1 are longer"):
+    with pytest.raises(InputError, match=f"at most {CONTEXT} tokens"):
         encode_labels(make_tokenizer(), [long], TEMPLATES["predict"], CONTEXT)
 
 
