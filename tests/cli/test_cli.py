@@ -50,7 +50,9 @@ COMMANDS = {
     "train": ("Train one student for each method and seed.", COMMON | {"--workers"}),
     "evaluate": (
         "Test the students, or with --model any model, and print accuracies with intervals.",
-        COMMON | {"--workers"},
+        COMMON
+        | {"--workers", "--model", "--server", "--protocol", "--api-key-env", "--name", "--prompt"}
+        | {"--samples", "--temperature", "--max-new-tokens"},
     ),
     "study": (
         "Train and test the missing students of a study, and print its tables. Continues where it stopped.",
