@@ -18,7 +18,7 @@ from molsaki.config.recipe import Recipe
 from molsaki.errors import RecipeError
 from molsaki.stages.check import prepare_recipe
 
-NEEDS_NO_FILES = {"pocket", "pocket-commonsense"}
+NEEDS_NO_FILES = {"pocket", "pocket-chains", "pocket-commonsense"}
 SMALL: dict[str, Any] = {
     "name": "small",
     "data": {

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from molsaki.errors import SpanError
 from molsaki.spans.align import NONE, Alignment, align_spans
 from molsaki.spans.find import Span, Spans, find_spans
+from molsaki.spans.views import View
 
 QUESTION = "He had 12 of 1,234?"
 RATIONALE = "So 12. Then 5."
@@ -138,6 +139,34 @@ def test_a_composed_letter_at_the_end_is_no_truncation_where_nothing_was_cut() -
 def test_truncation_from_the_left() -> None:
     side = whole(by_character(QUESTION)[8:], by_character(RATIONALE))  # "2 of 1,234?" of "He had 12 of …"
     assert (side.missing_steps, side.missing_keys) == ((0,), (0,))
+
+
+BEFORE_KEYS = View("before-keys", "keys").spans(QUESTION, RATIONALE, "numbers")
+
+
+@pytest.mark.parametrize("tokenize", [by_word, by_character])
+def test_the_row_of_a_key_is_the_token_that_predicts_it(tokenize) -> None:
+    offsets = tokenize(QUESTION) + tokenize(RATIONALE, len(QUESTION))
+    aligned = align_spans(BEFORE_KEYS, offsets, question_start=0, rationale_start=len(QUESTION))
+    assert (aligned.n_steps, aligned.n_keys) == (2, 4)  # 12 and 5; 12 and 1,234 of the question too
+    for step in range(2):
+        (token,) = (i for i, some in enumerate(aligned.step_of_token) if some == step)
+        assert aligned.key_of_token[token] != 2 + step
+        assert aligned.key_of_token[token + 1] == 2 + step
+
+
+def test_a_key_at_the_very_first_token_has_no_row() -> None:
+    spans = Spans((Span("rationale", 0, 1), Span("rationale", 4, 5)), (Span("rationale", 0, 1),), before=True)
+    aligned = align_spans(spans, [(0, 1), (1, 3), (3, 5)], question_start=0, rationale_start=0)
+    assert aligned.missing_steps == (0,)
+    assert aligned.step_of_token == (NONE, 1, NONE)
+
+
+def test_numbers_side_by_side_have_a_row_each() -> None:
+    spans = View("before-keys", "keys").spans("How many?", "12,34 5", "numbers")
+    aligned = align_spans(spans, by_character("How many?12,34 5"), question_start=0, rationale_start=9)
+    assert aligned.n_steps == len(spans.keys)
+    assert not aligned.missing_steps
 
 
 @pytest.mark.parametrize("truncated", [True, False])

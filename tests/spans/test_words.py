@@ -52,8 +52,8 @@ def test_words_are_disjoint_in_order_and_cover_all_that_is_not_space(question: s
 def test_views_are_all_rows_and_columns_with_and_without_heads() -> None:
     assert list(VIEWS)[:3] == ["steps", "heads", "words"]
     assert [VIEWS[name] for name in ("steps", "heads", "words")] == [STEPS, HEADS, WORDS]
-    assert len({(view.rows, view.columns, view.heads) for view in VIEWS.values()}) == len(VIEWS) == 8
-    assert len({view.title for view in VIEWS.values()}) == 8
+    assert len({(view.rows, view.columns, view.heads) for view in VIEWS.values()}) == len(VIEWS) == 12
+    assert len({view.title for view in VIEWS.values()}) == 12
     assert all(VIEWS[view.name] is view for view in VIEWS.values())
 
 
@@ -62,7 +62,9 @@ def test_a_view_puts_its_rows_and_columns_together() -> None:
     steps, words = find_spans(question, rationale), find_words(question, rationale)
     for view in VIEWS.values():
         spans = view.spans(question, rationale, "numbers")
-        assert spans.steps == (steps if view.rows == "steps" else words).steps
+        numbers = tuple(key for key in steps.keys if key.text == "rationale")
+        assert spans.steps == {"steps": steps.steps, "words": words.steps, "before-keys": numbers}[view.rows]
+        assert spans.before == (view.rows == "before-keys")
         assert spans.keys == (steps if view.columns == "keys" else words).keys
         assert spans.leading_space == (view.rows == "words" or view.columns == "words")
 
@@ -70,7 +72,7 @@ def test_a_view_puts_its_rows_and_columns_together() -> None:
 def test_views_of_other_rows_or_columns_have_other_rules() -> None:
     """Two stores with one fingerprint would be taken for each other."""
     rules = {(view.rows, view.columns): str(view.rules("numbers")) for view in VIEWS.values()}
-    assert len(set(rules.values())) == len(rules) == 4
+    assert len(set(rules.values())) == len(rules) == 6
     assert STEPS.rules("numbers") != STEPS.rules("keywords")
 
 

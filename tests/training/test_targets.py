@@ -40,7 +40,9 @@ def encode(tmp_path, problems, choice=None, seed=0, without=()):
     return encode_examples(make_tokenizer(), problems, make_texts(problems), TEMPLATES, CONTEXT, store, choice, seed)
 
 
-@pytest.mark.parametrize("view", [STEPS, WORDS, STEPS_ON_WORDS, View("steps", "keys", heads=True)], ids=str)
+@pytest.mark.parametrize(
+    "view", [STEPS, WORDS, STEPS_ON_WORDS, View("steps", "keys", heads=True), View("before-keys", "keys")], ids=str
+)
 @pytest.mark.parametrize("target", ["uniform", "shuffled"])
 def test_a_control_keeps_the_teachers_row_sums_and_what_is_visible(tmp_path, problems, view, target):
     """A row with another sum would be sharper or flatter after the softmax, whatever it looks at."""
@@ -112,7 +114,7 @@ def test_examples_without_attention_are_no_donors_and_get_none(tmp_path, problem
         encode(tmp_path / "one", problems[:2], AttentionChoice(target="shuffled"), without=("p1",))
 
 
-@pytest.mark.parametrize("view", [STEPS, WORDS, STEPS_ON_WORDS], ids=str)
+@pytest.mark.parametrize("view", [STEPS, WORDS, STEPS_ON_WORDS, View("before-keys", "keys")], ids=str)
 def test_an_oracle_has_all_weight_on_the_sources_of_each_row(tmp_path, problems, view):
     teacher, _ = encode(tmp_path / "a", problems, AttentionChoice(view))
     oracle, report = encode(tmp_path / "b", problems, AttentionChoice(view, target="oracle"))
@@ -185,6 +187,7 @@ def test_an_example_with_nothing_that_is_compared_is_counted(tmp_path, problems)
         ("molsaki", {"columns": "all-but-keys"}, AttentionChoice(STEPS_ON_WORDS, other_words=True, values=True)),
         ("molsaki", {"steps": "rationale"}, AttentionChoice(rationale_steps=True, values=True)),
         ("molsaki", {"rows": "words"}, AttentionChoice(WORDS, values=True)),
+        ("molsaki", {"rows": "before-keys"}, AttentionChoice(VIEWS["before-keys-on-keys"], values=True)),
         ("molsaki", {"rows": "words", "columns": "keys"}, AttentionChoice(VIEWS["words-on-keys"], values=True)),
         ("molsaki", {"columns": "all", "heads": "each"}, AttentionChoice(VIEWS["steps-on-words-heads"], values=True)),
         (

@@ -70,8 +70,9 @@ class MoLSAKISettings(StepSettings):
         router_norm: RMSNorm "after" the sum over tokens (as run) or "before" it (as written).
         router_pool: "sum" over tokens (paper) or "mean".
         detach_values: no gradient goes from the router to the student's values (as run: true; as written: false).
-        rows: the rows of attention are "steps" (paper), or the "words" of the rationale; then columns are "all" words
-            and `layer_change` is by "rows", unless they are given.
+        rows: the rows of attention are "steps" (paper); the "words" of the rationale, with columns of "all" words and
+            `layer_change` by "rows", unless they are given; or the tokens "before-keys", each of which predicts a key
+            of the rationale.
         heads: what is mixed on both sides: layers, each the "mean" over its heads (paper), or "each" head of every
             layer, the router with one output for each.
     """
@@ -120,8 +121,10 @@ class MoLSAKISettings(StepSettings):
             self.refuse_idle("router_norm", ["router_pool"])
         if self.teacher_weights == self.student_weights == "uniform":  # the mean over all heads either way
             self.refuse_idle("teacher_weights", ["heads"])
-        if self.rows == "words":
+        if self.rows != "steps":
             self.refuse_idle("rows", ["steps"])
+        if self.rows == "before-keys":  # a row is one token
+            self.refuse_idle("rows", ["step_pool"])
         if self.student_weights == "uniform":
             self.refuse_idle("student_weights", _ROUTER_SETTINGS)
         idle = {"change": (), "uniform": ("teacher_temperature", "layer_change"), "learned": ("layer_change",)}

@@ -78,6 +78,9 @@ def align_spans(
     With `Spans.leading_space`, a token that overlaps no span and lies directly before one belongs to that span, if it
     is part of the question or the rationale. The spans of `find_words` leave nothing but white space between them.
 
+    With `Spans.before`, the token of a step is the one directly before the first token of its span, in whatever text:
+    the one that predicts it.
+
     Example:
         >>> import molsaki
         >>> from transformers import AutoTokenizer
@@ -120,9 +123,12 @@ def align_spans(
     _require_order(spans, question_start, rationale_start)
     _require_offsets(offsets)
     starts = {"question": question_start, "rationale": rationale_start}
-    (step_of_token, missing_steps), (key_of_token, missing_keys) = (
-        _align(some, starts, offsets, truncated, spans.leading_space) for some in (spans.steps, spans.keys)
+    step_of_token, missing_steps = _align(
+        spans.steps, starts, offsets, truncated, spans.leading_space and not spans.before
     )
+    if spans.before:
+        step_of_token, missing_steps = _before(step_of_token, spans.n_steps)
+    key_of_token, missing_keys = _align(spans.keys, starts, offsets, truncated, spans.leading_space)
     return Alignment(step_of_token, key_of_token, spans.n_steps, spans.n_keys, missing_steps, missing_keys)
 
 
@@ -155,6 +161,16 @@ def _align(
             ends[span.text] = end
         span_of_token = _add_leading_space(span_of_token, places, begins, offsets)
     return tuple(NONE if span in missing else span for span in span_of_token), tuple(sorted(missing))
+
+
+def _before(span_of_token: Sequence[int], count: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Move each span to the token before its first one; a span at the first token of all is missing."""
+    moved = [NONE] * len(span_of_token)
+    for span in set(range(count)).intersection(span_of_token):
+        first = span_of_token.index(span)
+        if first > 0:
+            moved[first - 1] = span
+    return tuple(moved), tuple(sorted(set(range(count)).difference(moved)))
 
 
 def _assign(places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -53,12 +53,15 @@ class Spans:
     Attributes:
         steps: the question, then every sentence of the rationale.
         keys: the numbers or key words of the question, then those of the rationale.
-        leading_space: whether a token of white space alone, directly before a span, belongs to that span.
+        leading_space: whether a token of white space alone, directly before a span, belongs to that span; not in rows
+            before keys.
+        before: whether the token of a step is the one directly before the step's span, which predicts its first token.
     """
 
     steps: tuple[Span, ...]
     keys: tuple[Span, ...]
     leading_space: bool = False
+    before: bool = False
 
     @property
     def n_steps(self) -> int:

@@ -1,8 +1,9 @@
 """The pocket data sets: generated when they are loaded, the same every time.
 
 The splits of `pocket-math` are `train`, `validation` and `test` (in-domain) and the out-of-domain test sets
-`templates`, `numbers` and `chains`. `pocket-commonsense` has the first three. `train:7` has other problems of the same
-kind, drawn with seed 7. With any seeds, no test problem is a training problem.
+`templates`, `numbers` and `chains`. `chains-train` and `chains-validation` are problems like `chains` to learn from.
+`pocket-commonsense` has the first three. `train:7` has other problems of the same kind, drawn with seed 7. With any
+seeds, no test problem is a training problem.
 """
 
 from __future__ import annotations
@@ -16,22 +17,29 @@ from molsaki.records import LoadedProblems, Problem, RowReport
 
 DEFAULT_ROWS = 300
 POOLS: tuple[Pool, ...] = get_args(Pool)
-OUT_OF_DOMAIN = tuple(name for name in SETTINGS if name != "in-domain")
+IN_DOMAIN = "in-domain"
+SETS: dict[str, tuple[str, Pool]] = {
+    **{pool: (IN_DOMAIN, pool) for pool in POOLS},
+    **{name: (name, "test") for name in SETTINGS if name != IN_DOMAIN},
+    "chains-train": ("chains", "train"),
+    "chains-validation": ("chains", "validation"),
+}
+"""The setting and the pool of each split of `pocket-math`."""
 
 
 def load_pocket_math(split: str, limit: int | None = None) -> LoadedProblems:
     """Generate word problems.
 
     Args:
-        split: train, validation, test, templates, numbers or chains, with an optional `:seed`.
+        split: a name in `SETS`, with an optional `:seed`.
         limit: number of problems.
 
     Raises:
         DataError: the split is unknown.
     """
-    name, seed = _parse(split, (*POOLS, *OUT_OF_DOMAIN))
-    setting, pool = (name, "test") if name in OUT_OF_DOMAIN else ("in-domain", name)
-    return _loaded(list(pocket_math(setting, cast(Pool, pool), limit or DEFAULT_ROWS, seed)))
+    name, seed = _parse(split, tuple(SETS))
+    setting, pool = SETS[name]
+    return _loaded(list(pocket_math(setting, pool, limit or DEFAULT_ROWS, seed)))
 
 
 def load_pocket_commonsense(split: str, limit: int | None = None) -> LoadedProblems:
