@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 from molsaki.encoding.encode import EncodedText
 from molsaki.methods import METHODS, terms_of
 from molsaki.training import Collator, DistillationTrainer, Example, make_method
-from molsaki.training.order import PADDING_ALLOWED, LengthGrouped, plan_passes
+from molsaki.training.order import ShuffledSteps, plan_passes
 
 
 class Tokenizer:
@@ -33,7 +33,7 @@ def make(count, longer):
 
 @given(st.lists(st.integers(1, 300), max_size=200), st.integers(1, 20), st.integers(0, 5), st.integers(0, 3))
 def test_every_example_once_and_the_same_again(lengths, batch_size, seed, epoch):
-    order, again = LengthGrouped(lengths, batch_size, seed), LengthGrouped(lengths, batch_size, seed)
+    order, again = ShuffledSteps(lengths, batch_size, seed), ShuffledSteps(lengths, batch_size, seed)
     order.set_epoch(epoch)
     again.set_epoch(epoch)
     assert sorted(order) == list(range(len(lengths)))
@@ -59,11 +59,20 @@ def test_all_methods_of_a_seed_have_one_order(tmp_path):
     assert orders[0][:24] != orders[0][24:]
 
 
+def test_a_step_is_a_random_sample_sorted_by_length():
+    """Steps of one length have problems of one kind, from which students learn less."""
+    lengths = [10 * (i % 10) for i in range(400)]
+    order = list(ShuffledSteps(lengths, 16, seed=1))
+    steps = [[lengths[i] for i in order[start : start + 16]] for start in range(0, 400, 16)]
+    assert all(step == sorted(step) for step in steps)
+    assert all(len(set(step)) >= 5 for step in steps)
+
+
 def test_another_order_for_every_epoch_and_seed():
     lengths = [10 + i % 7 for i in range(200)]
     orders = []
     for seed, epoch in ((1, 0), (1, 1), (2, 0)):
-        order = LengthGrouped(lengths, 8, seed)
+        order = ShuffledSteps(lengths, 8, seed)
         order.set_epoch(epoch)
         orders.append(list(order))
     assert orders[0] != orders[1]
@@ -72,24 +81,22 @@ def test_another_order_for_every_epoch_and_seed():
 
 def test_labels_and_rationales_run_apart_where_one_pass_would_be_padding():
     examples = make(400, longer=60)
-    order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
+    order = list(ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
     plan = plan_passes(examples, ("predict", "explain"), 16, order)
     assert plan.separate
-    assert plan.padding < PADDING_ALLOWED
     assert not plan_passes(examples, ("predict",), 16, order).separate
 
 
 def test_one_pass_where_both_tasks_are_about_as_long():
     examples = make(400, longer=4)
-    order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
+    order = list(ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
     plan = plan_passes(examples, ("predict", "explain"), 16, order)
     assert not plan.separate
-    assert plan.padding < PADDING_ALLOWED
 
 
 def test_the_padding_that_is_told_is_that_of_the_batches():
     examples = make(70, longer=60)
-    order = list(LengthGrouped([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
+    order = list(ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
     plan = plan_passes(examples, ("predict", "explain"), 16, order)
     collate = Collator(Tokenizer(), terms_of("dss", {}), plan.separate)
     batches = [collate([examples[i] for i in order[start : start + 16]]) for start in range(0, 70, 16)]

@@ -1,9 +1,10 @@
 """The order of examples, and which of their rows run together, so that there is little padding.
 
-A token of padding costs as much as a token of text. A step is made of examples of similar length: a shuffled pool of a
-few steps' examples is sorted by length and cut into steps, and the steps are shuffled. The order differs from epoch to
-epoch and depends on seed and epoch alone, as resuming from a checkpoint needs. A step has the same examples however it
-is divided into accumulated batches and processes.
+The examples of a step are a random sample. Steps of examples of similar length would have less padding, but such
+examples are of one kind, and students learn less from them: 12 points less on the demo's problems
+(docs/experiments/order.md). Only within a step are examples sorted by length, so that accumulated batches have little
+padding. The order differs from epoch to epoch and depends on seed and epoch alone, as resuming from a checkpoint needs.
+A step has the same examples however it is divided into accumulated batches and processes.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ from torch.utils.data import Sampler
 from molsaki.methods import Task
 from molsaki.training.examples import Example
 
-POOL_STEPS = 8
-"""Number of steps whose examples are sorted by length together: enough for little padding, few enough to mix."""
 PADDING_ALLOWED = 0.10
-"""The largest share of padding at which the rows of all tasks run in one pass."""
+"""The share of a pass that may be padding which a pass for each task would not have."""
 
 
-class LengthGrouped(Sampler[int]):
-    """Examples of similar length next to each other, in a new order for every epoch.
+class ShuffledSteps(Sampler[int]):
+    """Random steps, new ones for every epoch, with the examples of a step in the order of their length.
 
     Args:
         lengths: of every example, in tokens.
@@ -48,17 +47,8 @@ class LengthGrouped(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         shuffled = torch.randperm(len(self.lengths), generator=generator).tolist()
-        pool = POOL_STEPS * self.step_size
-        steps: list[list[int]] = []
-        for start in range(0, len(shuffled), pool):
-            some = sorted(shuffled[start : start + pool], key=self.lengths.__getitem__)
-            steps += [some[i : i + self.step_size] for i in range(0, len(some), self.step_size)]
-        # A step that is not full comes last, since it would shift all others.
-        rest = [steps.pop()] if steps and len(steps[-1]) < self.step_size else []
-        for index in torch.randperm(len(steps), generator=generator).tolist():
-            yield from steps[index]
-        for step in rest:
-            yield from step
+        for start in range(0, len(shuffled), self.step_size):
+            yield from sorted(shuffled[start : start + self.step_size], key=self.lengths.__getitem__)
 
 
 def example_lengths(examples: Sequence[Example]) -> list[int]:
@@ -88,7 +78,7 @@ class Passes:
 
 
 def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batch_size: int, order: Sequence[int]) -> Passes:
-    """One pass for all tasks if at most a tenth of it is padding, else one pass for each task.
+    """One pass for all tasks, or a pass for each if that saves more than a tenth of the tokens that run.
 
     This is decided once for all batches and processes: under FSDP a process that runs one pass more than the others
     would wait for them forever.
@@ -101,9 +91,11 @@ def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batch_size: 
     """
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     together = _padding(examples, batches, [tuple(tasks)])
-    if len(tasks) == 1 or together <= PADDING_ALLOWED:
+    apart = _padding(examples, batches, [(task,) for task in tasks])
+    # Both run the same tokens of text, so the ratio of all tokens is that of the shares that are no padding.
+    if (1 - together) >= (1 - PADDING_ALLOWED) * (1 - apart):
         return Passes(False, together)
-    return Passes(True, _padding(examples, batches, [(task,) for task in tasks]))
+    return Passes(True, apart)
 
 
 def _padding(

@@ -2,7 +2,7 @@
 
 `DistillationTrainer` changes four things and leaves the rest (schedule, clipping, mixed precision, accumulation,
 checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimiser
-step so that accumulation changes nothing; examples of similar length are batched together; each term of the loss is
+step so that accumulation changes nothing; the order depends on seed and epoch alone; each term of the loss is
 logged; the plain student is saved, or its adapter alone.
 """
 
@@ -36,7 +36,7 @@ from molsaki.training.examples import Example
 from molsaki.training.gradients import GradientMeter
 from molsaki.training.means import TermMeans
 from molsaki.training.model import DistillationModel
-from molsaki.training.order import LengthGrouped, example_lengths, plan_passes
+from molsaki.training.order import ShuffledSteps, example_lengths, plan_passes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -149,7 +149,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         tasks = method.terms.tasks
         _require_tasks(examples, tasks)
-        self._order = LengthGrouped(example_lengths(examples), step_size, args.seed)
+        self._order = ShuffledSteps(example_lengths(examples), step_size, args.seed)
         self.passes = plan_passes(examples, tasks, args.train_batch_size, list(self._order))
         super().__init__(
             model=DistillationModel(model, method),
@@ -180,7 +180,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         return unwrapped
 
     def _get_train_sampler(self, train_dataset: Dataset[Example] | None = None) -> Sampler[int]:  # noqa: ARG002
-        """Batches of similar length, in an order that depends on seed and epoch alone."""
+        """Random steps, in an order that depends on seed and epoch alone."""
         return self._order
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
