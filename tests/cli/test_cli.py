@@ -58,6 +58,10 @@ COMMANDS = {
         "Train and test the missing students of a study, and print its tables. Continues where it stopped.",
         COMMON | {"--workers", "--part", "--prepare", "--tables", "--list"},
     ),
+    "export": (
+        "Write a student as a whole model with a model card; an adapter is merged into its base.",
+        {"--license", "--models", "--help"},
+    ),
     "report": (
         "Write a run as report.html, one page that needs no network, and its figures as PNG and SVG.",
         {"--rows", "--problems", "--models", "--help"},
@@ -73,7 +77,7 @@ COMMANDS = {
     "signals": ("Export a teacher's signals, share them and check them.", {"--help"}),
     "signals export": (
         "Export a run's signals to a folder that stands by itself. The run is not changed.",
-        {"--signal", "--rows", "--hashes", "--mixed", "--half", "--licence", "--models", "--help"},
+        {"--signal", "--rows", "--hashes", "--mixed", "--half", "--license", "--models", "--help"},
     ),
     "signals verify": (
         "Open every file of exported signals, and check every row and number.",

@@ -345,7 +345,7 @@ def test_a_stranger_file_is_named_and_not_opened(spoilt: Path) -> None:
 
 
 def test_the_commands_export_and_verify(read: Path, tmp_path: Path) -> None:
-    shown = molsaki("signals", "export", read, tmp_path / "out", "--signal", "steps", "--licence", "mit")
+    shown = molsaki("signals", "export", read, tmp_path / "out", "--signal", "steps", "--license", "mit")
     assert shown.code == 0, shown.error
     assert "bytes a row" in shown.text
     good: Shown = molsaki("signals", "verify", tmp_path / "out", "--tokenizer", "pocket:teacher")

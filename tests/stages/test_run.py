@@ -257,7 +257,7 @@ def test_no_training_examples_is_an_error(tmp_path: Path) -> None:
     path = own_data(tmp_path, [json.dumps({**row, "why": ""}) for row in ROWS])
     shown = run(path, tmp_path / "run")
     assert shown.code == 2
-    assert "training example" in shown.error
+    assert "rationale" in shown.error
 
 
 def test_a_training_problem_in_a_test_set_is_left_out(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class ExportForm:
         hashed: leave the texts out, and keep their hashes.
         mixed: store the teacher's layers as their mixture (Eq. 4), with the settings of the recipe's `attention`.
         half: store attention in float16.
-        licence: the licence of the card, as the hub names it.
+        license: the license of the card, as the hub names it.
     """
 
     signals: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class ExportForm:
     hashed: bool = False
     mixed: bool = False
     half: bool = False
-    licence: str = "unknown"
+    license: str = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def export_signals(run: Path, folder: Path, form: ExportForm) -> ExportReport:
     manifest = _manifest(workspace, stores, rows, form, report)
     write_whole(folder / ROWS, write_rows(rows))
     write_json(folder / MANIFEST, manifest.to_dict())
-    write_whole(folder / CARD, signals_card(manifest, _layers(folder, names), form.licence))
+    write_whole(folder / CARD, signals_card(manifest, _layers(folder, names), form.license))
     write_file_list(folder)
     size = sum(list_files(folder)[0].values())
     return ExportReport(report, tuple(names), size, time.perf_counter() - began)

@@ -49,16 +49,16 @@ The teacher was read in this template, as a JSON string:
 """
 
 
-def signals_card(manifest: ExportManifest, layers: Mapping[str, str], licence: str) -> str:
+def signals_card(manifest: ExportManifest, layers: Mapping[str, str], license: str) -> str:
     """The card, in Markdown.
 
     Args:
         manifest: of the export.
         layers: what each signal stores, in words.
-        licence: the licence as the hub names it.
+        license: the license as the hub names it.
     """
     data = DatasetCardData(
-        license=licence,
+        license=license,
         task_categories=["text-generation"],
         tags=["distillation", "attention", "reasoning", "molsaki"],
         pretty_name=_line(f"{manifest.task}: attention of {manifest.teacher['name']}"),
@@ -71,7 +71,7 @@ def signals_card(manifest: ExportManifest, layers: Mapping[str, str], licence: s
         task=_line(manifest.task),
         teacher=_line(manifest.teacher["name"]),
         rows=manifest.rows,
-        texts="only hashes, since their licence forbids more" if manifest.hashed else f"in `{ROWS}`",
+        texts="only hashes, since their license forbids more" if manifest.hashed else f"in `{ROWS}`",
         keys=manifest.keys,
         steps=manifest.steps,
         span_rules=manifest.span_rules,
