@@ -30,7 +30,7 @@ def export(
     hashes: Annotated[bool, typer.Option("--hashes", help="Leave the texts out, and keep their hashes.")] = False,
     mixed: Annotated[bool, typer.Option("--mixed", help="Store the mixture of the teacher's layers (Eq. 4).")] = False,
     half: Annotated[bool, typer.Option("--half", help="Store attention in float16.")] = False,
-    license: Annotated[
+    card_license: Annotated[
         str, typer.Option("--license", help="The license on the card, as the hub names it.")
     ] = "unknown",
     models: Models = None,
@@ -41,7 +41,7 @@ def export(
     from molsaki.models.folder import models_in
     from molsaki.stages.export_signals import ExportForm, export_signals
 
-    form = ExportForm(tuple(signal or ()), rows, hashes, mixed, half, license)
+    form = ExportForm(tuple(signal or ()), rows, hashes, mixed, half, card_license)
     with models_in(models):
         report = export_signals(run, folder, form)
     console, kept = Console(), report.rows.kept

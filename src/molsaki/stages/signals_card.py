@@ -49,16 +49,16 @@ The teacher was read in this template, as a JSON string:
 """
 
 
-def signals_card(manifest: ExportManifest, layers: Mapping[str, str], license: str) -> str:
+def signals_card(manifest: ExportManifest, layers: Mapping[str, str], card_license: str) -> str:
     """The card, in Markdown.
 
     Args:
         manifest: of the export.
         layers: what each signal stores, in words.
-        license: the license as the hub names it.
+        card_license: the license as the hub names it.
     """
     data = DatasetCardData(
-        license=license,
+        license=card_license,
         task_categories=["text-generation"],
         tags=["distillation", "attention", "reasoning", "molsaki"],
         pretty_name=_line(f"{manifest.task}: attention of {manifest.teacher['name']}"),
