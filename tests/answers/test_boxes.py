@@ -144,3 +144,16 @@ def test_long_text_around_a_box_takes_little_time(part):
     boxes_of(part * 20_000 + "\\boxed{5}" + part * 20_000)
     parse_answer(part * 20_000 + "\\boxed{5}" + part * 20_000)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    "text", ["So the answer is 42 \\boxed{42}", "The answer is 42 $\\boxed{42}$. The answer is 42."]
+)
+def test_a_number_that_is_stated_again_in_a_box_is_no_product(text: str) -> None:
+    found = parse_answer(text)
+    assert (found.status, found.answer_text, found.rationale) == ("ok", "42", "")
+
+
+@pytest.mark.parametrize("text", ["The answer is 2 \\boxed{3}", "The answer is 2\\boxed{2}"])
+def test_another_number_before_a_box_is_part_of_the_value(text: str) -> None:
+    assert parse_answer(text).status == "unparsable"

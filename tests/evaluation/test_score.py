@@ -47,7 +47,7 @@ def decoded(monkeypatch):
     """Let the model write what is in CASES, the last problems first."""
     script = {PREDICT.prompt(problem.text): text for problem, text, _ in CASES.values()}
 
-    def decode(model, tokenizer, prompts, *, max_new_tokens, batch_size, progress=None):
+    def decode(model, tokenizer, prompts, *, max_new_tokens, batch_size, **_):
         for index in reversed(range(len(prompts))):
             text = script[prompts[index]]
             if text is None:

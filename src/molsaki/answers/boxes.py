@@ -28,6 +28,7 @@ _PART_OF_MORE = re.compile(
     r"(?:[\d±∓√]|\\(?:pm|mp|sqrt(?:\[\w{1,3}\])?|[dtc]?frac|nicefrac|sfrac|log|ln|sin|cos|tan)\s?[{(]?|\}\s?\{|[/^_]\s?\{?)"
     r"\s?\Z"
 )
+_STATED_BEFORE = re.compile(r"(?<![\d.,/*^×·+−-])(?<![/*^×·+−-] )([\d.,]{0,20}\d)\$?\s{1,3}\$?\Z")
 _WORDS = (
     r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|half|halve|third|quarter|fourth|fifth|sixth|"
     r"seventh|eighth|ninth|tenth|hundredth|thousandth|ten)s?"
@@ -121,6 +122,9 @@ def _before(text: str, start: int, end: int) -> tuple[str, int]:
     if dash is not None:
         left = before[: dash.start()]
         return _sign(left, dash), first + max(0, len(left.rstrip()) - MAX_WORD)
+    stated = _STATED_BEFORE.search(before)
+    if stated is not None and stated[1] in re.findall(r"[\d.,]*\d", text[start:end]):  # "the answer is 42 \boxed{42}"
+        return "", start
     part = _PART_OF_MORE.search(before)
     if part is None or (part[0].startswith("/") and text[end : end + 8].lstrip(" $}").startswith("=")):
         return "", start
