@@ -13,6 +13,9 @@ Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. A step s is a sentence of
 The paper's text and the code that its authors released differ in a few places. "As run" (the default, shown above) is
 the released code, which made the paper's numbers; "as written" is the text. docs/paper_index.md lists the differences.
 
+A key is a number or key word, not the K of queries, keys and values; V_l are the value states of layer l. L_pre is the
+cross-entropy of the answer and L_exp that of the rationale; the superscripts t and s are teacher and student.
+
 Legend: B examples, L layers (or the heads of all layers), S steps, K keys, T tokens of the student's input.
 """
 
@@ -139,7 +142,7 @@ class MoLSAKI(Method[MoLSAKISettings]):
     the rationale and all words, and G_l = (1/|w|) Σ_w Σ_v |P_l[w, v+1] − P_l[w, v]| with P_l[w, :] = A_l[w, :] / Σ_v
     A_l[w, v], since the sums of words' rows differ more than those of layers. With `heads: each` the heads of all
     layers take the place of the layers: A^t = Σ_l Σ_h p^t_lh · A^t_lh with p^t over all L·H of them, and A^s likewise.
-    That is no setting of the paper, which has means over heads.
+    The paper has no such setting; it has means over heads.
 
     Raises:
         InputError: the teacher's weights are learned, and the number of its layers is not known.

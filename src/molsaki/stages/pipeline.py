@@ -1,14 +1,18 @@
-"""A run, stage by stage. This file is the table of contents of the project.
+"""A run, stage by stage. This file is the table of contents of a run.
+
+The functions of the stages are here, and their work is in the modules of the same names (`stages/generate.py`, …). The
+commands have the same names too, but for `students`, which `molsaki train` and `molsaki evaluate` run.
 
     load_data   data sets → problems                                              data/*.jsonl
     generate    problems + teacher → rationales that reach the right answer       rationales.jsonl
-    attend      rationales + teacher → the teacher's attention and next tokens    attention/
+    attend      rationales + teacher → its signals: attention and next tokens     attention/
     students    rationales + attention → one student per method and seed,         students/*
                 students + test sets → predictions                                predictions/*
-    results     predictions → accuracies                                          results.json
+    results     predictions → accuracies                                          results.json, scores.json
 
-`report/build.py` makes the HTML page of a finished run; the page's first table is in `report/results.py`. Signals are
-what a teacher's forward pass gives the methods to compare: its attention, and its next-token distributions.
+`report/build.py` makes the HTML page of a finished run, report.html; its first table is in `report/results.py`. Signals
+are what a teacher's forward pass gives the methods to compare. A method is a file of `methods/`, listed in
+`methods/__init__.py`; a data set is a file of `data/`, listed in `data/__init__.py`.
 
 Every stage reads and writes files of the run directory. It can be interrupted at any moment; the next call continues
 where it stopped. If several processes work on one job (`accelerate launch`), all of them take part in `attend` and
