@@ -17,7 +17,7 @@ from molsaki.errors import ArtefactError, InputError
 trl = pytest.importorskip("trl", reason="trl is not installed")
 datasets = pytest.importorskip("datasets")
 
-from molsaki.integrations.rows import NO_QUESTION, NO_RATIONALE  # noqa: E402
+from molsaki.integrations.rows import NO_QUESTION, NO_RATIONALE, NO_TEXT  # noqa: E402
 from molsaki.integrations.trainer import ROUTER_WEIGHTS  # noqa: E402
 from molsaki.integrations.trl import AttentionSFTTrainer  # noqa: E402
 
@@ -138,6 +138,17 @@ def test_a_row_with_another_text_is_counted_and_trains_without_attention(signals
     assert trainer.attention_report[NO_QUESTION] == 1
     assert trainer.attention_report[NO_RATIONALE] == 1
     assert len(batch["input_ids"]) == 8
+
+
+def test_rows_that_lose_the_attention_loss_are_said_once(signals, tmp_path, caplog):
+    quiet = make_trainer(tmp_path / "a", signals, max_steps=2)
+    for text in list(signals.texts):
+        if text != "p0":
+            del signals.texts[text]
+    quiet.train()
+    warnings = [record.message for record in caplog.records if "no attention loss" in record.message]
+    assert len(warnings) == 1
+    assert NO_TEXT in warnings[0]
 
 
 def test_a_rationale_that_is_cut_keeps_its_whole_steps(signals, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import molsaki, recipe, run
+from commands import molsaki, recipe
 from servers import Server
 
 from molsaki.data import load_problems
@@ -41,8 +41,12 @@ def scored(folder: Path, name: str) -> list[dict[str, Any]]:
     return json.loads((folder / "evaluations" / name / "scores.json").read_text())
 
 
+def evaluate(path: Path, out: Path, *more: str | Path):
+    return molsaki("evaluate", path, "--out", out, *more)
+
+
 def ask(path: Path, out: Path, server: Server, *more: str):
-    return run(path, out, "--model", "m", "--server", server.url, *more, command="evaluate")
+    return evaluate(path, out, "--model", "m", "--server", server.url, *more)
 
 
 def test_a_served_model_is_scored_as_a_student_is(path: Path, tmp_path: Path) -> None:
@@ -98,20 +102,38 @@ def test_thinking_that_is_cut_off_is_counted(path: Path, tmp_path: Path) -> None
 
 
 def test_a_local_model_answers_the_recipes_sets(path: Path, tmp_path: Path) -> None:
-    shown = run(path, tmp_path / "out", "--model", "pocket:teacher", "--prompt", "teacher", command="evaluate")
+    shown = evaluate(path, tmp_path / "out", "--model", "pocket:teacher", "--prompt", "teacher")
     assert shown.code == 0, shown.text
     assert scored(tmp_path / "out", "pocket-teacher")[0]["problems"] == ROWS
 
 
-@pytest.mark.parametrize("option", ["--server", "--protocol", "--api-key-env", "--name"])
-def test_options_of_a_model_without_one_are_refused(path: Path, tmp_path: Path, option: str) -> None:
-    shown = run(path, tmp_path / "out", option, "chat", command="evaluate")
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(
+            ("--server", "x"),
+            ("--protocol", "chat"),
+            ("--api-key-env", "KEY"),
+            ("--name", "x"),
+            ("--prompt", "teacher"),
+        ),
+        *(("--samples", "2"), ("--temperature", "0"), ("--max-new-tokens", "9")),
+    ],
+)
+def test_options_of_a_model_without_one_are_refused(path: Path, tmp_path: Path, option: str, value: str) -> None:
+    shown = evaluate(path, tmp_path / "out", option, value)
     assert shown.code == 2
     assert option in shown.error
 
 
+def test_workers_which_train_no_model_that_is_scored_are_refused(path: Path, tmp_path: Path) -> None:
+    shown = evaluate(path, tmp_path / "out", "--model", "pocket:student", "--workers", "2")
+    assert shown.code == 2
+    assert "--workers" in shown.error
+
+
 def test_several_greedy_samples_are_refused(path: Path, tmp_path: Path) -> None:
-    shown = run(path, tmp_path / "out", "--model", "pocket:student", "--samples", "2", command="evaluate")
+    shown = evaluate(path, tmp_path / "out", "--model", "pocket:student", "--samples", "2")
     assert shown.code == 2
     assert "--temperature" in shown.error
 
@@ -119,9 +141,7 @@ def test_several_greedy_samples_are_refused(path: Path, tmp_path: Path) -> None:
 def test_a_prompt_that_is_none_is_refused_without_its_text(path: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("a key", encoding="utf-8")
     for name in ("secret.txt", "nothing.txt"):
-        shown = run(
-            path, tmp_path / "out", "--model", "pocket:student", "--prompt", tmp_path / name, command="evaluate"
-        )
+        shown = evaluate(path, tmp_path / "out", "--model", "pocket:student", "--prompt", tmp_path / name)
         assert shown.code == 2
         assert "a key" not in shown.text + shown.error
     assert molsaki("evaluate", "--help").code == 0

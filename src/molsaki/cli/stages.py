@@ -143,13 +143,23 @@ def evaluate(
         str | None, typer.Option("--api-key-env", help="The environment variable with the server's key.")
     ] = None,
     prompt: Annotated[
-        str, typer.Option("--prompt", help="A prompt of the recipe (predict, reason, teacher, …) or a file.")
-    ] = "predict",
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Completions per problem, for pass@k.")] = 1,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, max=2, help="Of sampling; 0 is greedy.")] = 0.0,
+        str | None,
+        typer.Option(
+            "--prompt", help="Of --model: a prompt of the recipe (teacher, reason, …) or a file (default: predict)."
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option("--samples", min=1, help="Completions per problem of --model, for pass@k (default 1)."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", min=0, max=2, help="Of the samples of --model (default: 0, which is greedy)."),
+    ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", min=1, help="Of a completion, thinking included.")
-    ] = 512,
+        int | None,
+        typer.Option("--max-new-tokens", min=1, help="Of a completion of --model, thinking included (default: 512)."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="The folder of the evaluation of --model (default: the model's name).")
     ] = None,
@@ -161,10 +171,21 @@ def evaluate(
     with open_run(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
         if model is None:
-            _refuse_without_model(server=server, protocol=protocol, api_key_env=api_key_env, name=name)
+            _refuse_options(
+                "--model",
+                server=server,
+                protocol=protocol,
+                api_key_env=api_key_env,
+                name=name,
+                prompt=prompt,
+                samples=samples,
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+            )
             _students(console, workspace, workers, train=False)
             _results(console, workspace)
             return
+        _refuse_options("no --model", workers=workers)
         _score_model(
             console,
             workspace,
@@ -173,20 +194,21 @@ def evaluate(
             protocol=protocol,
             api_key_env=api_key_env,
             name=name,
-            prompt=prompt,
-            samples=samples,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
+            prompt=prompt or "predict",
+            samples=samples or 1,
+            temperature=temperature or 0.0,
+            max_new_tokens=max_new_tokens or 512,
         )
 
 
-def _refuse_without_model(**given: str | None) -> None:
+def _refuse_options(needed: str, **given: object) -> None:
+    """Raise `InputError` for options that would have no effect."""
     from molsaki.errors import InputError
 
     for name, value in given.items():
         if value is not None:
             option = "--" + name.replace("_", "-")
-            raise InputError(f"Expected --model with {option}; got {option} alone. Nothing was evaluated.")
+            raise InputError(f"Expected {needed} with {option}, which has no effect otherwise. Nothing was evaluated.")
 
 
 def _score_model(

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch.utils.data import get_worker_info
+
 from molsaki.encoding.token_bytes import text_of_tokens, token_bytes
 from molsaki.errors import InputError
 from molsaki.methods.base import AttentionChoice
@@ -56,6 +58,7 @@ class RowCollator:
         self.signals = signals
         self.report = RowReport()
         self._bytes_of = token_bytes(tokenizer)
+        self._warned = False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The other collator's batch, and `attention` if a row has the teacher's attention.
@@ -64,6 +67,9 @@ class RowCollator:
             InputError: a row has no id, or the batch is not padded on the right.
             ArtefactError: the teacher's attention on a row is damaged, or was read on another text.
         """
+        if not self._warned and get_worker_info() is not None:
+            self._warned = True
+            logger.warning("Rows that a DataLoader's workers leave out are not in this trainer's attention_report.")
         batch = self.collate([{name: value for name, value in row.items() if name != ID} for row in rows])
         targets = [self._target(place, row) for place, row in enumerate(rows)]
         lengths = [len(row["input_ids"]) for row in rows]

@@ -92,10 +92,15 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         self._rows_of_step = 0
         self._loss_sum: Tensor | None = None
         self._logged_step = 0
+        self._said = False
 
     @property
     def attention_report(self) -> dict[str, int]:
-        """Counts of rows that take no part in the attention loss, or only in part, by reason."""
+        """Counts of rows that take no part in the attention loss, or only in part, by reason.
+
+        A row counts each time that it is in a batch. Workers of a DataLoader have counts of their own, which are not
+        here; a warning says so.
+        """
         return dict(self._rows.report.notes)
 
     # ---- the loss ----
@@ -164,8 +169,17 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
     def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
         """The parent's, with the mean of L_att over the steps since the last log, and the router's weights."""
         if "loss" in logs and self.beta:
+            self._say_left_out()
             logs = {**logs, "attention_loss": self._mean_loss(), **self.attention_loss.method.log_metrics()}
         super().log(logs, *given, **named)
+
+    def _say_left_out(self) -> None:
+        """Warn once of rows that train without the attention loss."""
+        if self._said or not self.attention_report:
+            return
+        self._said = True
+        counts = "; ".join(f"{n}: {reason}" for reason, n in self.attention_report.items())
+        logger.warning("Of the rows of the first batches, some have no attention loss, or not all of it (%s).", counts)
 
     def _mean_loss(self) -> float:
         steps = max(self.state.global_step - self._logged_step, 1)

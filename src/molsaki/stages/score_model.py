@@ -268,6 +268,7 @@ def _ask(
     requests = [Request(settings.prompt.ask(problem.text), sample) for _, problem, sample in waiting]
     failures: Counter[str] = Counter()
     done = len(found.found)
+    total = done + len(waiting)
     batches = writer.complete(requests, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature)
     for batch in batches:
         failures.update(one.failure for one in batch if one.failure)
@@ -275,7 +276,7 @@ def _ask(
         found.add(arrived)
         done += len(arrived)
         if progress is not None:
-            progress(done, done + len(found.missing()))
+            progress(done, total)
     if failures:
         reasons = ", ".join(f"{n} {reason}" for reason, n in failures.most_common())
         raise StageError(
