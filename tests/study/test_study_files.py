@@ -16,7 +16,19 @@ from molsaki.errors import RecipeError
 from molsaki.study.files import STUDIES, Cell, Group, Study, find_study, read_study, study_names, study_recipe
 
 NEEDS_NO_FILES = {
-    f"pocket-{name}" for name in ("longer", "methods", "pairs", "peers", "replication", "tuned", "variants", "words")
+    f"pocket-{name}"
+    for name in (
+        "chains",
+        "controls",
+        "longer",
+        "methods",
+        "pairs",
+        "peers",
+        "replication",
+        "tuned",
+        "variants",
+        "words",
+    )
 }
 STUDY: dict[str, Any] = {
     "name": "little",
@@ -240,7 +252,14 @@ def test_every_shipped_study_has_valid_recipes(name: str, tiny: bool, request: p
         assert published <= {*recipe.data.tests, "mean of sets"}, "other sets are in no table"
 
 
-MAIN_TABLES = ("pocket-methods", "pocket-replication", "pocket-tuned", "smollm2-methods", "smollm2-svamp")
+MAIN_TABLES = (
+    "pocket-methods",
+    "pocket-replication",
+    "pocket-controls",
+    "pocket-tuned",
+    "smollm2-methods",
+    "smollm2-svamp",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in study_names() if name.startswith("paper-") or name in MAIN_TABLES])
