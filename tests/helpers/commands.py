@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {
     "methods": ["label-only", "dss", "molsaki"],
     "baseline": "dss",
     "training": {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "log_every": 3},
-    "evaluation": {"max_new_tokens": 12},
+    "evaluation": {"max_new_tokens": 12, "untrained": False, "teacher_rows": 0},
 }
 
 

@@ -108,9 +108,11 @@ class Console:
             rows: the rows of results.json.
         """
         from molsaki.report.results import accuracy_table, difference_table
+        from molsaki.stages.references import reference_means
         from molsaki.stages.results import differences, failures, means
 
-        self.table(accuracy_table(workspace, means(workspace, rows)), numbers=True)
+        table = accuracy_table(workspace, means(workspace, rows), reference_means(workspace))
+        self.table(table, numbers=True)
         for label, counts in failures(workspace).items():
             if counts:
                 self.line(f"answers of {label}: " + ", ".join(f"{n} {failure}" for failure, n in counts.items()))

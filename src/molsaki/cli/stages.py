@@ -316,4 +316,8 @@ def _results(console: Console, workspace: Workspace) -> None:
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
 
+    with console.progress("untrained student and teacher") as progress:
+        notes = on_main_process(lambda: pipeline.references(workspace, progress))
+    for note in notes:
+        console.say(f"warning: {note}")
     on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))

@@ -304,6 +304,9 @@ class EvaluationSettings(RecipePart):
         batch_size: prompts in a batch.
         rows: test on at most this many problems of each set, chosen by a hash of their text; all by default.
         explain: also generate and keep rationales, with the `explain` prompt.
+        untrained: also test the student before its training, as the students are tested.
+        teacher_rows: let the teacher answer this many problems of each set too, chosen by a hash of their text; 0 for
+            none. By default 100 for a local teacher, and 0 for a server, whose answers may cost money.
         on: test on the "tests", or on the "validation" problems to choose settings by; the test sets are then not used.
     """
 
@@ -312,6 +315,8 @@ class EvaluationSettings(RecipePart):
     batch_size: Count = 128
     rows: Count | dict[Name, Count] | None = None
     explain: bool = False
+    untrained: bool = True
+    teacher_rows: Annotated[int, Field(ge=0)] | None = None
     on: Literal["tests", "validation"] = "tests"
 
     def rows_of(self, name: str) -> int | None:

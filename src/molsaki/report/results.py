@@ -11,6 +11,7 @@ from molsaki.evaluation.crossed import PairedDifference
 from molsaki.evaluation.intervals import MeanAccuracy
 from molsaki.evaluation.score import Score, result_row, score
 from molsaki.report.tables import Table, show_accuracy, show_difference, show_interval
+from molsaki.stages.references import TEACHER, read_references, reference_means
 from molsaki.stages.results import differences, means
 from molsaki.stages.workspace import Workspace
 
@@ -47,7 +48,7 @@ def find_result(workspace: Workspace) -> Result:
     rows = [result_row(recipe.data.task, test, label, seed, one) for (label, seed, test), one in scores.items()]
     result = Result(means(workspace, rows), unfinished=_unfinished(workspace))
     compared = differences(workspace)
-    result.tables.append(accuracy_table(workspace, result.means))
+    result.tables.append(accuracy_table(workspace, result.means, reference_means(workspace)))
     if compared:
         result.tables.append(difference_table(workspace, compared))
     result.tables.append(_failure_table(workspace, scores))
@@ -80,20 +81,37 @@ def _unfinished(workspace: Workspace) -> list[str]:
     return lines
 
 
-def accuracy_table(workspace: Workspace, table: Mapping[str, Mapping[str, MeanAccuracy]]) -> Table:
-    """Methods down, test sets across."""
+def accuracy_table(
+    workspace: Workspace,
+    table: Mapping[str, Mapping[str, MeanAccuracy]],
+    references: Mapping[str, Mapping[str, MeanAccuracy]],
+) -> Table:
+    """Models down, test sets across: the untrained student, the methods, the teacher."""
     seeds = len(workspace.recipe.seeds)
 
-    def show(cell: MeanAccuracy | None) -> str:
-        partial = "" if cell is None or cell.seeds == seeds else f" ({plural(cell.seeds, 'seed')})"
-        return show_accuracy(cell) + partial
+    def show(label: str, cell: MeanAccuracy | None) -> str:
+        partial = cell is not None and cell.seeds != seeds and label in table
+        return show_accuracy(cell) + (f" ({plural(cell.seeds, 'seed')})" if cell is not None and partial else "")
 
     over = "over seeds, over problems if they agree" if seeds > 1 else "over problems"
+    first = {label: cells for label, cells in references.items() if label != TEACHER}
+    last = {TEACHER: references[TEACHER]} if TEACHER in references else {}
     return Table(
-        f"Accuracy in %, mean of {plural(seeds, 'seed')} [95 % interval {over}]",
+        f"Accuracy in %, mean of {plural(seeds, 'seed')} [95 % interval {over}]{_sampled(workspace)}",
         ["method", *workspace.test_names],
-        [[label, *(show(cells.get(test)) for test in workspace.test_names)] for label, cells in table.items()],
+        [
+            [label, *(show(label, cells.get(test)) for test in workspace.test_names)]
+            for label, cells in {**first, **table, **last}.items()
+        ],
     )
+
+
+def _sampled(workspace: Workspace) -> str:
+    """Says on how many problems of each set the teacher was tested, where it was not tested on all."""
+    sizes = {one.test: one.score.n for one in read_references(workspace) if one.model == TEACHER}
+    if all(n == len(workspace.read_tests(test)) for test, n in sizes.items()):
+        return ""
+    return f"; the {TEACHER} on a sample of {plural(max(sizes.values()), 'problem')} of each set"
 
 
 def difference_table(workspace: Workspace, table: Mapping[tuple[str, str], Mapping[str, PairedDifference]]) -> Table:
@@ -114,6 +132,11 @@ def _failure_table(workspace: Workspace, scores: Mapping[tuple[str, int, str], S
         own = [one for (label, _, _), one in scores.items() if label == method.label]
         counts = [sum(getattr(one, name) for one in own) for name in FAILURES]
         rows.append([method.label, *map(str, [sum(one.n for one in own), *counts])])
+    found = read_references(workspace)
+    for model in dict.fromkeys(one.model for one in found):
+        own = [one.score for one in found if one.model == model]
+        counts = [sum(getattr(one, name) for one in own) for name in FAILURES]
+        rows.append([model, *map(str, [sum(one.n for one in own), *counts])])
     caption = "Answers that could not be parsed, over all sets and seeds"
     return Table(caption, ["method", "answers", "unparsable", "cut off", "question too long"], rows)
 

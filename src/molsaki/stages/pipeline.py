@@ -8,6 +8,7 @@ commands have the same names too, but for `students`, which `molsaki train` and 
     attend      rationales + teacher → its signals: attention and next tokens     attention/
     students    rationales + attention → one student per method and seed,         students/*
                 students + test sets → predictions                                predictions/*
+    references  untrained student and teacher → accuracies to compare with        references.json
     results     predictions → accuracies                                          results.json, scores.json
 
 `report/build.py` makes the HTML page of a finished run, report.html; its first table is in `report/results.py`. Signals
@@ -280,6 +281,17 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
 
 
 # ---- results ----
+
+
+def references(workspace: Workspace, progress: Progress | None = None) -> list[str]:
+    """Score the student before its training, and the teacher, as `evaluation` of the recipe asks.
+
+    Returns:
+        For each of the two that could not be scored, a sentence that says why.
+    """
+    from molsaki.stages.references import score_references
+
+    return score_references(workspace, progress)
 
 
 def results(workspace: Workspace) -> list[dict[str, Any]]:

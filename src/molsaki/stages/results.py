@@ -8,6 +8,7 @@ from typing import Any
 from molsaki.evaluation.crossed import PairedDifference
 from molsaki.evaluation.intervals import MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import compare
+from molsaki.stages.references import read_references
 from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import read_json
 from molsaki.training.gradients import GRADIENT
@@ -33,7 +34,7 @@ def means(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def failures(workspace: Workspace) -> dict[str, dict[str, int]]:
-    """Counts of the answers of each method that could not be parsed, over all sets and seeds."""
+    """Counts of the answers of each model that could not be parsed, over all sets and seeds."""
     scores = read_json(workspace.run.path("scores.json"), "the scores of a run")
     names = {"unparsable": "unparsable", "cut": "cut off", "too_long": "question too long"}
     table: dict[str, dict[str, int]] = {}
@@ -41,6 +42,11 @@ def failures(workspace: Workspace) -> dict[str, dict[str, int]]:
         own = [row for row in scores if row["method"] == method.label]
         counts = {shown: sum(row[name] for row in own) for name, shown in names.items()}
         table[method.label] = {shown: n for shown, n in counts.items() if n}
+    for one in read_references(workspace):
+        counts = table.setdefault(one.model, {})
+        for name, shown in names.items():
+            if n := getattr(one.score, name):
+                counts[shown] = counts.get(shown, 0) + n
     return table
 
 

@@ -32,7 +32,7 @@ from molsaki.models.decode import Completion
 from molsaki.models.fingerprint import hash_files
 from molsaki.models.folder import find_model
 from molsaki.records import Problem
-from molsaki.stages.workspace import Workspace
+from molsaki.stages.workspace import Workspace, sample_problems
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.row_log import RowLog
 from molsaki.store.whole_files import read_json, write_json
@@ -119,6 +119,7 @@ def score_model(
     spec: ModelSpec | ServerSpec,
     settings: ScoreSettings,
     progress: Progress | None = None,
+    rows: int | None = None,
 ) -> list[ModelScore]:
     """Let a model answer the test sets of a run, and score it.
 
@@ -128,6 +129,7 @@ def score_model(
         spec: the model.
         settings: how it answers.
         progress: called with the numbers of completions so far and of all.
+        rows: problems of each set, chosen by a hash of their text; all by default.
 
     Raises:
         ArtefactError: the folder has completions of another model, of other settings or of other problems.
@@ -136,7 +138,7 @@ def score_model(
     folder = workspace.run.path(EVALUATIONS, name)
     _require_settings(folder / "settings.json", spec, settings)
     log = RowLog(folder / "completions.jsonl")
-    tests = {test: workspace.read_tests(test) for test in workspace.test_names}
+    tests = {test: sample_problems(workspace.read_tests(test), rows) for test in workspace.test_names}
     found = _Completions(tests, settings, log)
     waiting = found.missing()
     if waiting:

@@ -21,6 +21,7 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, InputError, MolsakiError
 from molsaki.evaluation.score import Prediction, in_order, predict, score
 from molsaki.methods import METHODS, Task
+from molsaki.models.decode import Progress
 from molsaki.models.load import load_student, load_tokenizer, quiet_libraries, student_at, tokenizer_at
 from molsaki.models.merging import write_merged
 from molsaki.models.progress import ProgressLines
@@ -254,7 +255,7 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
         lines = ProgressLines(say, f"{_name(job)}, {VALIDATION}", "problems")
-        predictions = _predict(recipe, model, tokenizer, validation_problems, test_prompt, lines)
+        predictions = predict_all(recipe, model, tokenizer, validation_problems, test_prompt, lines)
         return {"accuracy": score(predictions).accuracy}
 
     notes = {**report.skipped, **report.notes}
@@ -330,10 +331,10 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
                 logger.warning("%s does not match the %d problems of its set and is replaced", path, len(problems))
             if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
                 lines = ProgressLines(say, f"{_name(job)}, rationales for {name}", "problems")
-                explanations = _predict(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
+                explanations = predict_all(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
                 workspace.write_explanations(job.label, job.seed, name, explanations)
             lines = ProgressLines(say, f"{_name(job)}, {name}", "problems")
-            predictions = _predict(recipe, model, tokenizer, problems, prompt, lines)
+            predictions = predict_all(recipe, model, tokenizer, problems, prompt, lines)
             workspace.write_predictions(job.label, job.seed, name, predictions)
     accuracy = {
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
@@ -341,14 +342,15 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     return tuple(untested), accuracy
 
 
-def _predict(
+def predict_all(
     recipe: Recipe,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
     template: PromptTemplate,
-    lines: ProgressLines,
+    progress: Progress | None,
 ) -> list[Prediction]:
+    """The predictions of a model with the settings of a recipe, in the order of the problems."""
     batches = predict(
         model,
         tokenizer,
@@ -356,6 +358,6 @@ def _predict(
         template,
         max_new_tokens=recipe.evaluation.bound_for(template),
         batch_size=recipe.evaluation.batch_size,
-        progress=lines,
+        progress=progress,
     )
     return in_order((prediction for batch in batches for prediction in batch), problems)

@@ -12,6 +12,7 @@ predictions/<label>-<seed>/<set>.jsonl
 predictions/<label>-<seed>/explanations/<set>.jsonl
 results.json                          one row for each task, set, method and seed
 scores.json                           the same with intervals and counts of failures
+references.json                       the same for the student before its training, and the teacher
 report.html  report/                  the report, its figures, and what was generated and read for it
 stages/<stage>.json                   the manifest of each finished stage: counts, reasons, fingerprints
 """
@@ -129,11 +130,7 @@ class Workspace:
         if seed is None and self.is_drawn(name):
             problems = [problem for seed in self.recipe.seeds for problem in self.read_tests(name, seed)]
         else:
-            problems, rows = self.read_drawn(name, seed), self.recipe.evaluation.rows_of(name)
-            if rows is not None and rows < len(problems):
-                chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
-                ids = {problem.id for problem in chosen}
-                problems = [problem for problem in problems if problem.id in ids]
+            problems = sample_problems(self.read_drawn(name, seed), self.recipe.evaluation.rows_of(name))
         self._test_problems[name, seed] = problems  # the predictions of every student are compared with them
         return list(problems)
 
@@ -300,6 +297,15 @@ class Workspace:
     def stage(self, name: str) -> Mapping[str, Any]:
         """The manifest of a stage; empty if it has not finished."""
         return self.run.stage_done(name) or {}
+
+
+def sample_problems(problems: Sequence[Problem], rows: int | None) -> list[Problem]:
+    """At most this many problems, chosen by a hash of their text, in their order; all of them for None."""
+    if rows is None or rows >= len(problems):
+        return list(problems)
+    chosen = sorted(problems, key=lambda problem: hash_text("test", problem.text))[:rows]
+    ids = {problem.id for problem in chosen}
+    return [problem for problem in problems if problem.id in ids]
 
 
 def _json_lines(rows: Iterable[Problem | Prediction]) -> str:
