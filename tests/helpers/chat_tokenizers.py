@@ -21,6 +21,11 @@ NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no syst
 DROPS_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
 ESCAPES = CHATML.replace("m['content']", "m['content'] | e")
 NO_GENERATION_PROMPT = "{% for m in messages %}" + TURN + "{% endfor %}"
+# As Llama 2's and Mistral's: the answer follows the user's turn, so that there is nothing to open.
+INST = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ ' ' + m['content'] | trim + '<|im_end|>' }}"
+    "{% else %}{{ '[INST] ' + m['content'] + ' [/INST]' }}{% endif %}{% endfor %}"
+)
 NO_END = CHATML.replace("<|im_end|>", "")
 # As Qwen3's: an answer is written behind a thought, empty or not; without thinking, the generation prompt has it too.
 THINKS = (

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _STAND_IN = "QUESTION-f3b1c09e"
+_ANSWER = "{answer}"
+_ADDED = "{#- generation prompt added by molsaki #}"
 _WRITTEN = "COMPLETION-7d40aa52"
 _ANY_DATE = datetime.date(2000, 1, 1)
 _DIRECTIVES = tuple(f"%{letter}" for letter in ("-d", "-m", *"aAbBcdDeFHIjmMpSTuUwWxXyYZ"))
@@ -42,7 +44,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     Raises:
         TokenizerError: as `render_template`.
     """
-    return _render(tokenizer, prompt) if prompt.messages else prompt.text
+    return prompt.text if prompt.template is None else _render(tokenizer, prompt.template, prompt.question)[0]
 
 
 def render_template(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> PromptTemplate:
@@ -52,16 +54,22 @@ def render_template(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
         TokenizerError: the tokenizer has no chat template, or one that fails, that has no generation prompt (the start
             of the assistant's turn), or that changes the question.
     """
-    return _rendered(tokenizer, str(tokenizer.chat_template), template) if template.is_chat else template
+    if not template.is_chat:
+        return template
+    # The answer is filled in afterwards, so that no answer has a rendering of its own.
+    rendered = _rendered(tokenizer, str(tokenizer.chat_template), dataclasses.replace(template, answer=None))
+    return dataclasses.replace(rendered, answer=template.answer)
 
 
 @lru_cache(maxsize=16)
 def _rendered(tokenizer: PreTrainedTokenizerBase, _: str, template: PromptTemplate) -> PromptTemplate:
-    text = _render(tokenizer, template.ask(_STAND_IN))
+    text, gap = _render(tokenizer, template, _STAND_IN)
     if text.count(_STAND_IN) != 1:
         refuse(tokenizer, "that has the question once, unchanged", f"it {text.count(_STAND_IN)} times")
     before, after = text.split(_STAND_IN)
-    return PromptTemplate(before, after, "", template.slot, special_tokens=False)
+    if after.count(_ANSWER) != template.after.count(_ANSWER):
+        refuse(tokenizer, "that keeps `{answer}`", f"{after[-300:]!r}")
+    return PromptTemplate(before, after, gap, template.slot, special_tokens=False)
 
 
 def describe_prompt(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> str:
@@ -85,7 +93,7 @@ def keeps_completions(tokenizer: PreTrainedTokenizerBase, template: PromptTempla
     if not template.is_chat:
         return True
     finished = render_finished(tokenizer, template, _STAND_IN, _WRITTEN)
-    return finished.startswith(_render(tokenizer, template.ask(_STAND_IN)) + _WRITTEN)
+    return finished.startswith(render_template(tokenizer, template).full(_STAND_IN, _WRITTEN))
 
 
 def render_finished(
@@ -98,7 +106,7 @@ def render_finished(
     """
     prompt = template.ask(question)
     turns = [*prompt.as_messages(), {"role": "assistant", "content": completion}]
-    return _apply(tokenizer, turns, prompt.date, generation_prompt=False)
+    return _apply(tokenizer, turns, template.date, generation_prompt=False)
 
 
 def set_chat_defaults(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any]) -> None:
@@ -133,6 +141,35 @@ def set_chat_defaults(tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str
         tokenizer.chat_template = {name: before + text for name, text in template.items()}
 
 
+def add_generation_prompt(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a chat template without a generation prompt the text that it writes before a finished answer.
+
+    It is written into the template, so that programs ask a student that is saved with the tokenizer as it was trained.
+    A template that has a generation prompt, needs none, or fails is left as it is.
+
+    Args:
+        tokenizer: its chat template is changed.
+    """
+    template = tokenizer.chat_template
+    if not isinstance(template, str):
+        return
+    turns = [{"role": "user", "content": _STAND_IN}]
+    try:
+        asked, plain = (_apply(tokenizer, turns, _ANY_DATE, generation_prompt=given) for given in (True, False))
+        answered = [*turns, {"role": "assistant", "content": _WRITTEN}]
+        before = _apply(tokenizer, answered, _ANY_DATE, generation_prompt=False).partition(_WRITTEN)[0]
+    except TokenizerError:
+        return
+    opening = before.removeprefix(plain)
+    if asked == plain and before != opening and opening.strip():
+        tokenizer.chat_template = f"{template}{_ADDED}{_open_turn(opening)}"
+
+
+def has_added_prompt(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether `add_generation_prompt` changed the tokenizer's chat template."""
+    return _ADDED in str(tokenizer.chat_template)
+
+
 def _as_jinja(value: Any) -> str:
     """A JSON value as a literal of jinja, which reads `none`, `{"a": 1}` and a string's escapes as Python does."""
     if isinstance(value, dict):
@@ -146,11 +183,29 @@ def _as_jinja(value: Any) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    text = _apply(tokenizer, prompt.as_messages(), prompt.date, generation_prompt=True)
-    if text == _apply(tokenizer, prompt.as_messages(), prompt.date, generation_prompt=False):
-        refuse(tokenizer, "with a generation prompt, the start of the assistant's turn", "one without")
-    return text
+def _render(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, question: str) -> tuple[str, str]:
+    """The chat up to the completion, and the blanks between the two.
+
+    A template without a generation prompt is suitable if an answer directly follows the user's turn, blanks aside, as
+    behind the `[/INST]` of Llama 2 and Mistral.
+    """
+    turns = template.ask(question).as_messages()
+    text = _apply(tokenizer, turns, template.date, generation_prompt=True)
+    if text != _apply(tokenizer, turns, template.date, generation_prompt=False):
+        return text, ""
+    finished = render_finished(tokenizer, template, question, _WRITTEN)
+    before, written, _ = finished.partition(_WRITTEN)
+    if not written or before.rstrip() != text.rstrip():
+        way_out = _WAY_OUT
+        if written and before.startswith(text):
+            way_out = f"add {_open_turn(before[len(text) :])} to the end of the chat template"
+        refuse(tokenizer, "with a generation prompt, the start of the assistant's turn", "one without", way_out)
+    kept = before.rstrip(" \t")
+    return kept, before[len(kept) :]
+
+
+def _open_turn(opening: str) -> str:
+    return f"{{%- if add_generation_prompt %}}{{{{- {_as_jinja(opening)} }}}}{{%- endif %}}"
 
 
 def _apply(

@@ -6,12 +6,13 @@ each of these strings and tokenized piece by piece, so that it becomes ordinary 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from molsaki.answers.thinking import is_thinking_tag
+from molsaki.encoding.prompts import PromptTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,6 +79,63 @@ def tokenize_plainly(
         ids += more
         offsets += places
     return ids, offsets
+
+
+@dataclass(frozen=True, slots=True)
+class DataPart:
+    """A part of a rendered chat that is data, such as a question: its characters, and what it must not become.
+
+    Attributes:
+        start, end: its characters in the text of the chat.
+        controls: the control tokens.
+    """
+
+    start: int
+    end: int
+    controls: Mapping[int, str]
+
+    def has_control(self, tokens: Tokens) -> bool:
+        """Whether one of the text's tokens in this part is a control token."""
+        ids, offsets = tokens
+        pairs = zip(ids, offsets, strict=True)
+        return any(i in self.controls and left < self.end and right > self.start for i, (left, right) in pairs)
+
+
+def data_parts(
+    tokenizer: PreTrainedTokenizerBase, rendered: PromptTemplate, question: str, completion: str | None = None
+) -> list[DataPart]:
+    """The data in a rendered chat: the question, the answer if one is given, and the completion if there is one."""
+    controls, start = control_tokens(tokenizer), rendered.question_start
+    parts = [DataPart(start, start + len(question), controls.of_questions)]
+    given = rendered.given_place(question)
+    if given is not None:
+        parts.append(DataPart(*given, controls.of_questions))
+    if completion is not None:
+        start = rendered.completion_start(question)
+        parts.append(DataPart(start, start + len(completion), controls.of_answers))
+    return parts
+
+
+def tokenize_chat(tokenizer: PreTrainedTokenizerBase, text: str, parts: Sequence[DataPart]) -> Tokens:
+    """The tokens of a rendered chat as a whole; a part that would have a control token is tokenized by itself, plainly.
+
+    Args:
+        tokenizer: a fast one.
+        text: the rendered chat.
+        parts: in the order of the text.
+    """
+    whole = tokenize_text(tokenizer, text)
+    hostile = [part for part in parts if part.has_control(whole)]
+    if not hostile:
+        return whole
+    pieces: list[Tokens] = []
+    done = 0
+    for part in hostile:
+        pieces.append(tokenize_text(tokenizer, text[done : part.start], done))
+        pieces.append(tokenize_plainly(tokenizer, text[part.start : part.end], part.controls, part.start))
+        done = part.end
+    pieces.append(tokenize_text(tokenizer, text[done:], done))
+    return [token for ids, _ in pieces for token in ids], [place for _, places in pieces for place in places]
 
 
 def _places(text: str, content: str) -> list[int]:

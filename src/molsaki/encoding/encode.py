@@ -11,11 +11,12 @@ teacher's text is tokenized as a whole, as the teacher would have written it.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molsaki.encoding.chats import render_template
-from molsaki.encoding.control_tokens import control_tokens, tokenize_plainly
+from molsaki.encoding.control_tokens import control_tokens, data_parts, tokenize_chat, tokenize_plainly
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.student_chats import prompt_tokens, render_student
 from molsaki.errors import TokenizerError
@@ -42,6 +43,7 @@ class EncodedText:
         completion_token: index of the completion's first token.
         question_start, completion_start: index of the first character of each in the full text.
         cut_tokens: number of tokens that were cut off at the end.
+        has_control: of a chat that is read, whether the question or the completion has a control token of the chat.
     """
 
     input_ids: tuple[int, ...]
@@ -50,6 +52,7 @@ class EncodedText:
     question_start: int
     completion_start: int
     cut_tokens: int
+    has_control: bool = False
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -138,9 +141,10 @@ def _encode_chat(
     completion: str,
     max_length: int,
 ) -> EncodedText:
-    start = rendered.completion_start(question)
+    start, controls = rendered.completion_start(question), control_tokens(tokenizer).of_answers
     first, first_offsets = prompt_tokens(tokenizer, rendered, question)
-    second, second_offsets = tokenize_plainly(tokenizer, completion, control_tokens(tokenizer).of_answers, start)
+    behind = len(rendered.prompt(question))
+    second, second_offsets = tokenize_plainly(tokenizer, rendered.gap + completion, controls, behind)
     ids, offsets = [*first, *second, end_token], [*first_offsets, *second_offsets, NO_CHARACTERS]
     return _cut(ids, offsets, len(first), rendered.question_start, start, max_length)
 
@@ -155,11 +159,12 @@ def encode_teacher(
     """Tokenize prompt and completion as one text, as the teacher reads it.
 
     A chat is rendered with the tokenizer's chat template first. The special tokens are then part of the text, and none
-    are added.
+    are added. Where that can be avoided, no part of the question or of the completion becomes a control token of the
+    chat.
 
     Args:
         tokenizer: the teacher's.
-        template: the prompt.
+        template: the prompt; a chat, or one from `render_template`, too.
         question: the problem's text.
         completion: the rationale.
         max_length: number of tokens to keep; those behind them are cut off and counted.
@@ -168,16 +173,18 @@ def encode_teacher(
         TokenizerError: the template is a chat that the tokenizer cannot render.
     """
     template = render_template(tokenizer, template)
-    encoded = tokenizer(
-        template.full(question, completion),
-        add_special_tokens=template.special_tokens,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
+    text, hostile = template.full(question, completion), False
+    if template.special_tokens:
+        encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+        ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    else:
+        parts = data_parts(tokenizer, template, question, completion)
+        ids, offsets = tokenize_chat(tokenizer, text, parts)
+        hostile = any(part.has_control((ids, offsets)) for part in parts)
     start = template.completion_start(question)
-    offsets = encoded["offset_mapping"]
     completion_token = next((i for i, (_, right) in enumerate(offsets) if right > start), len(offsets))
-    return _cut(encoded["input_ids"], offsets, completion_token, template.question_start, start, max_length)
+    cut = _cut(ids, offsets, completion_token, template.question_start, start, max_length)
+    return dataclasses.replace(cut, has_control=hostile)
 
 
 def _cut(

@@ -60,13 +60,15 @@ class Prompt:
         text: the text; empty for a chat.
         messages: the turns; empty for a text.
         stop_strings: where a completion ends; see `PromptTemplate.stop_strings`.
-        date: the date that a chat template prints; None for today's. It is not part of the hash.
+        template: of a chat, what the turns were made from. It is not part of the hash.
+        question: of a chat, the question in it.
     """
 
     text: str = ""
     messages: tuple[Message, ...] = ()
     stop_strings: tuple[str, ...] = ()
-    date: datetime.date | None = None
+    template: PromptTemplate | None = None
+    question: str = ""
 
     @property
     def hash(self) -> str:
@@ -98,6 +100,7 @@ class PromptTemplate:
         special_tokens: whether the tokenizer adds its special tokens; a rendered chat has them already.
         end_token: of a chat that is rendered for a student, the id of the token that ends the assistant's turn.
         date: the date that the chat template prints; None for today's.
+        answer: what stands where `after` has `{answer}`; None leaves it as it is.
     """
 
     before: str
@@ -107,6 +110,7 @@ class PromptTemplate:
     special_tokens: bool = True
     end_token: int | None = None
     date: datetime.date | None = None
+    answer: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -169,20 +173,21 @@ class PromptTemplate:
 
     def given(self, answer: str) -> Self:
         """The template with the right answer filled in."""
-        return dataclasses.replace(self, after=self.after.replace(_ANSWER, answer))
+        return dataclasses.replace(self, answer=answer)
 
     def ask(self, question: str) -> Prompt:
         """The prompt with the question filled in, as text or as turns."""
         if not self.is_chat:
             return Prompt(self.prompt(question), stop_strings=self.stop_strings)
         *earlier, (role, opening) = _turns(self.before)
-        rest = self.after.rpartition("[assistant]")[0]
+        rest = self._behind_question.rpartition("[assistant]")[0]
         turns = [*earlier, (role, f"{opening}{question}{rest}")]
-        return Prompt(messages=tuple(Message(name, content.strip("\n")) for name, content in turns), date=self.date)
+        messages = tuple(Message(name, content.strip("\n")) for name, content in turns)
+        return Prompt(messages=messages, template=self, question=question)
 
     def prompt(self, question: str) -> str:
         """The text before the completion; for a chat that is not rendered, the template's own text."""
-        return f"{self.before}{question}{self.after}"
+        return f"{self.before}{question}{self._behind_question}"
 
     def full(self, question: str, completion: str) -> str:
         """Prompt and completion as one text."""
@@ -196,6 +201,17 @@ class PromptTemplate:
     def completion_start(self, question: str) -> int:
         """Index of the completion's first character in `full`."""
         return len(self.prompt(question)) + len(self.gap)
+
+    def given_place(self, question: str) -> tuple[int, int] | None:
+        """The (start, end) characters of the given answer in `full`; None without one."""
+        if self.answer is None:
+            return None
+        start = len(self.before) + len(question) + self.after.index(_ANSWER)
+        return start, start + len(self.answer)
+
+    @property
+    def _behind_question(self) -> str:
+        return self.after if self.answer is None else self.after.replace(_ANSWER, self.answer)
 
     def _require_turns(self) -> None:
         roles = [role for role, _ in _turns(f"[user]\n{self.after}")]

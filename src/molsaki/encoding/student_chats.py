@@ -12,8 +12,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from molsaki.answers.thinking import join_thinking, split_thinking
-from molsaki.encoding.chats import refuse, render_finished, render_prompt, render_template
-from molsaki.encoding.control_tokens import Tokens, control_tokens, tokenize_plainly, tokenize_text
+from molsaki.encoding.chats import has_added_prompt, refuse, render_finished, render_prompt, render_template
+from molsaki.encoding.control_tokens import (
+    Tokens,
+    control_tokens,
+    data_parts,
+    tokenize_chat,
+    tokenize_plainly,
+    tokenize_text,
+)
 from molsaki.encoding.prompts import PromptTemplate
 
 if TYPE_CHECKING:
@@ -21,6 +28,10 @@ if TYPE_CHECKING:
 
 QUESTION_CHANGED = "the chat template changes the question's text"
 ANSWER_CHANGED = "the chat template changes the text of the answer or rationale"
+ADDED_PROMPT = (
+    "the chat template has no generation prompt, the start of the assistant's turn; the text with which it starts a "
+    "finished answer is added to it, and a student is saved with that template"
+)
 CONTROL = "the text becomes a control token of the chat"
 
 _MAY_BE_EQUAL = ". student.chat_template_kwargs: {enable_thinking: false} may make them equal"
@@ -85,8 +96,8 @@ def departures(
     """
     if not template.is_chat:
         return ()
-    opened = render_student(tokenizer, template).prompt(_QUESTION)
-    found = []
+    opened = render_student(tokenizer, template).full(_QUESTION, "")
+    found = [ADDED_PROMPT] if has_added_prompt(tokenizer) else []
     before = render_finished(tokenizer, template, _QUESTION, _ANSWER).rpartition(_ANSWER)[0]
     if before != opened:
         pairs = enumerate(zip(before, opened, strict=False))
@@ -137,15 +148,4 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, rendered: PromptTemplate, 
         rendered: from `render_student`.
         question: the question.
     """
-    ids, offsets = tokenize_text(tokenizer, rendered.prompt(question))
-    controls = control_tokens(tokenizer).of_questions
-    start, end = rendered.question_start, rendered.question_start + len(question)
-    inside = (token for token, (left, right) in zip(ids, offsets, strict=True) if left < end and right > start)
-    if controls.keys().isdisjoint(inside):
-        return ids, offsets
-    pieces = (
-        tokenize_text(tokenizer, rendered.before),
-        tokenize_plainly(tokenizer, question, controls, start),
-        tokenize_text(tokenizer, rendered.after, end),
-    )
-    return [token for some, _ in pieces for token in some], [place for _, some in pieces for place in some]
+    return tokenize_chat(tokenizer, rendered.prompt(question), data_parts(tokenizer, rendered, question))

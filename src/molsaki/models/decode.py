@@ -64,7 +64,6 @@ def decode_batches(
     *,
     max_new_tokens: int,
     batch_size: int,
-    special_tokens: bool = True,
     temperature: float = 0.0,
     seeds: Sequence[int] | None = None,
     stop_strings: Sequence[str] = (),
@@ -83,7 +82,6 @@ def decode_batches(
         prompts: texts, tokenized as `tokenizer(prompt)` does; or token ids.
         max_new_tokens: maximum number of generated tokens, including the end token.
         batch_size: number of prompts in a batch.
-        special_tokens: whether the tokenizer adds its special tokens. A rendered chat already has them.
         temperature: 0 decodes greedily; above 0, tokens are sampled from softmax(logits / temperature).
         seeds: one number per prompt, all 0 by default. The same batch with the same seeds gets the same samples.
         stop_strings: a text ends before the first of these, as at an end token; what follows is dropped.
@@ -100,7 +98,7 @@ def decode_batches(
             "Nothing was generated. Set them in the recipe."
         )
     all_ends = sorted({*end_tokens(model, tokenizer), *ends})
-    ids = _tokenize(tokenizer, prompts, special_tokens)
+    ids = _tokenize(tokenizer, prompts)
     max_length = context_length(tokenizer, model.config)
     done = 0
     for indices, budget in _plan_batches([len(row) for row in ids], max_length, max_new_tokens, batch_size):
@@ -172,15 +170,11 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted({int(tokenizer.eos_token_id)} | (others & special))
 
 
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str] | Sequence[Sequence[int]],
-    special_tokens: bool = True,
-) -> list[list[int]]:
+def _tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str] | Sequence[Sequence[int]]) -> list[list[int]]:
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     ids = [list(prompt) for prompt in prompts if not isinstance(prompt, str)]
     if texts:
-        encoded = tokenizer(texts, add_special_tokens=special_tokens, padding=False, truncation=False, verbose=False)
+        encoded = tokenizer(texts, padding=False, truncation=False, verbose=False)
         ids += encoded["input_ids"]
     empty = next((index for index, row in enumerate(ids) if not row), None)
     if empty is not None:

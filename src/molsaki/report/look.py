@@ -14,7 +14,7 @@ from molsaki.encoding import prompts
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import context_length
 from molsaki.encoding.prompts import PromptTemplate
-from molsaki.encoding.student_chats import render_student
+from molsaki.encoding.student_chats import prompt_tokens, render_student
 from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.models.decode import decode_batches
@@ -117,10 +117,9 @@ def _write_rationale(
     batches = decode_batches(
         model,
         tokenizer,
-        [template.prompt(question)],
+        [template.prompt(question)] if template.special_tokens else [prompt_tokens(tokenizer, template, question)[0]],
         max_new_tokens=max_new_tokens,
         batch_size=1,
-        special_tokens=template.special_tokens,
         ends=() if template.end_token is None else (template.end_token,),
     )
     text = next(batches)[0].text

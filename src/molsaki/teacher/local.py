@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from molsaki.encoding.chats import render_prompt, render_template
+from molsaki.encoding.chats import render_template
+from molsaki.encoding.control_tokens import data_parts, tokenize_chat
 from molsaki.encoding.prompts import Prompt, PromptTemplate
 from molsaki.models.decode import Completion, decode_batches
 from molsaki.teacher.writer import Request
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CONTROL = "questions with a control token of the chat that cannot be split"
 
 
 class LocalWriter:
@@ -37,9 +40,9 @@ class LocalWriter:
 
     def show(self, prompt: Prompt) -> str:
         """The text of the model's input, with the special tokens that the tokenizer adds at the beginning."""
-        text = render_prompt(self.tokenizer, prompt)
-        if prompt.messages:
-            return text
+        if prompt.template is not None:
+            return render_template(self.tokenizer, prompt.template).prompt(prompt.question)
+        text = prompt.text
         special = set(self.tokenizer.all_special_ids)
         before: list[int] = []
         for token in self.tokenizer(text, verbose=False)["input_ids"]:
@@ -53,21 +56,31 @@ class LocalWriter:
     ) -> Iterator[list[Completion]]:
         """Yield completions batch by batch, the longest prompts first; see `decode_batches`."""
         assert self.model is not None, "a writer without a model only shows prompts"
-        # Prompts that are decoded together have the same stop strings, and are all texts or all rendered chats.
-        groups: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
+        groups: dict[tuple[str, ...], list[int]] = {}  # prompts that are decoded together have the same stop strings
         for i, request in enumerate(requests):
-            groups.setdefault((bool(request.prompt.messages), request.prompt.stop_strings), []).append(i)
-        for (chat, stop_strings), places in groups.items():
+            groups.setdefault(request.prompt.stop_strings, []).append(i)
+        for stop_strings, places in groups.items():
             batches = decode_batches(
                 self.model,
                 self.tokenizer,
-                [render_prompt(self.tokenizer, requests[i].prompt) for i in places],
+                [self._tokenize(requests[i].prompt) for i in places],
                 max_new_tokens=max_new_tokens,
                 batch_size=self.batch_size,
-                special_tokens=not chat,
                 temperature=temperature,
                 seeds=[requests[i].seed for i in places],
                 stop_strings=stop_strings,
             )
             for batch in batches:
                 yield [replace(completion, index=places[completion.index]) for completion in batch]
+
+    def _tokenize(self, prompt: Prompt) -> list[int]:
+        """The tokens of a prompt. The data in a chat become no control tokens; where they do, that is counted."""
+        if prompt.template is None:
+            ids: list[int] = self.tokenizer(prompt.text, verbose=False)["input_ids"]
+            return ids
+        rendered = render_template(self.tokenizer, prompt.template)
+        parts = data_parts(self.tokenizer, rendered, prompt.question)
+        tokens = tokenize_chat(self.tokenizer, rendered.prompt(prompt.question), parts)
+        if any(part.has_control(tokens) for part in parts):
+            self.notes[CONTROL] += 1
+        return tokens[0]

@@ -38,6 +38,7 @@ from molsaki.teacher.store_sizes import StoreLimits, require_room
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+CONTROL = "a question or rationale with a control token of the chat that cannot be split"
 Progress = Callable[[int, int], None]
 
 
@@ -77,6 +78,10 @@ def prepare_texts(
     prepared = []
     for text in texts:
         encoded = encode_teacher(tokenizer, template, text.question, text.rationale, max_length)
+        if encoded.has_control:
+            for report in reports.values():
+                report.skip(text.id, CONTROL)
+            continue
         items = {s.name: s.prepare(text, encoded, tokenizer, reports[s.name]) for s in signals}
         present = {name: item for name, item in items.items() if item is not None}
         if present:
