@@ -71,6 +71,34 @@ def test_the_first_screen_has_a_sentence_a_table_and_a_picture(
         assert page.locator("#list").is_visible(), "a link opens its section"
 
 
+BROKEN_WORDS = """most => {
+    const broken = [], walker = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const node = walker.currentNode;
+        if (!node.parentElement.checkVisibility() || node.parentElement.closest('svg, script, pre')) continue;
+        for (const word of node.textContent.matchAll(/[A-Za-z0-9]+/g)) {
+            if (word[0].length > most) continue;
+            const range = document.createRange();
+            range.setStart(node, word.index);
+            range.setEnd(node, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) broken.push(word[0]);
+        }
+    }
+    return broken;
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_no_word_is_broken_in_the_middle(browser: Any, world: tuple[Path, Shown], width: int) -> None:
+    with opened(browser, world[0] / "report.html", viewport={"width": width, "height": 800}) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert page.evaluate(BROKEN_WORDS, 24) == []
+        captions = page.locator("caption span").all()
+        assert captions
+        for caption in captions:
+            assert caption.bounding_box()["width"] <= width, "a caption is not cut off"
+
+
 def test_search_step_and_filter(browser: Any, world: tuple[Path, Shown]) -> None:
     with opened(browser, world[0] / "report.html") as page:
         assert page.locator("#count").text_content() == "12 of 12 problems"
@@ -209,12 +237,14 @@ def test_the_browser_opens_at_a_problem_that_tells_methods_apart(browser: Any, t
 def test_the_page_of_one_text_has_no_filters(browser: Any, tmp_path: Path) -> None:
     data = {
         "sets": ["your question"], "students": [], "methods": [], "baseline": None,
-        "problems": [[0, "your question", "What is 1 + 2?", "", "", [], -1]],
+        "problems": [[0, "your question", "What is 1 + 2?", "3", "", [], -1]], "answer_name": "The model's answer",
         "looks": [], "models": [], "before": [], "teacher": [],
     }  # fmt: skip
     path = tmp_path / "page.html"
     path.write_text(render("look.html.jinja", {"model": "one"}, data), encoding="utf-8")
     with opened(browser, path) as page:
         assert page.locator("#question").is_visible()
+        assert page.locator("#gold").text_content() == "The model's answer: 3", "it may be wrong"
+        assert not page.locator("#problem-set").is_visible(), "the title says it"
         for part in ("#filters", "#list-box", "#pairs", "#count"):
             assert not page.locator(part).is_visible(), part

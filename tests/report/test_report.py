@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import errno
 import html
+import io
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import rich.console
 from browser import HOSTILE
+from chat_tokenizers import chat_tokenizer
 from commands import Shown, molsaki, recipe
 from commands import run as start_run
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
+from small_world import make_llama
 
+from molsaki.cli import look as look_command
+from molsaki.cli.console import Console
 from molsaki.report import build
 from molsaki.report.build import write_report
 from molsaki.report.charts import COLOURS, Chart, Series, draw, for_page
@@ -209,6 +216,29 @@ def test_look_prints_a_table_and_writes_a_page(tmp_path: Path) -> None:
     look = data["looks"][0]
     assert look["rationale"] == rationale
     assert [rationale[start:end] for which, start, end in look["keys"] if which == 1] == ["3", "14"]
+
+
+def test_look_asks_a_chat_model_in_its_chat_template(tmp_path: Path) -> None:
+    tokenizer = chat_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    make_llama(vocab_size=len(tokenizer), max_position_embeddings=400).save_pretrained(tmp_path)
+    found = look_at(str(tmp_path), "What is 3 and 14?", rationale="It is 17.")
+    assert found.prompt == "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{rationale}"
+
+
+def test_the_table_of_look_fits_a_terminal_of_eighty_columns() -> None:
+    question = (
+        "Ada has 1200 apples, 37 pears, 5.25 kilos of figs, 14 plums and 8 bags of 100000000000000 nuts. How many?"
+    )
+    result = look_at("pocket:teacher", question, rationale=f"{'W' * 90} 1200 and 37. Then 14 and 8.")
+    target = rich.console.Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    look_command._show(Console(target), result)
+    lines = target.file.getvalue().splitlines()
+    table = [line for line in lines if line[:1] in "┏┃┡│└"]
+    assert table
+    assert max(map(cell_len, table)) <= 80
+    assert not any("…" in line for line in table if line[0] == "│"), "nothing is cut off"
+    assert "10000000000…" in target.file.getvalue(), "a long key says that it is cut off"
 
 
 def test_look_without_a_key_or_a_model_is_refused(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_student_that_was_no_better_before_its_training_is_a_row(world: tuple[
     ]
     table = [line.split("│")[1].strip() for line in shown.out.splitlines() if line.startswith("│")]
     assert table[-3:] == [UNTRAINED, "label-only", TEACHER]
-    assert "the teacher on a sample of 4 problems of each set" in shown.text
+    assert "the teacher model on a sample of 4 problems of each set" in shown.text
     # The same answers as a model that is scored alone.
     alone = molsaki("evaluate", path, "--out", folder, "--model", "pocket:student", "--max-new-tokens", "12")
     assert alone.code == 0, alone.error
@@ -79,7 +79,7 @@ def test_a_teacher_that_is_gone_costs_its_row_and_not_the_run(world: tuple[Path,
     (tmp_path / "run/evaluations/references/teacher/settings.json").write_text('{"model": "another"}')
     shown = run(world[0], tmp_path / "run")
     assert shown.code == 0, shown.error
-    assert "warning: the tables have no row of the teacher" in shown.text
+    assert "warning: the tables have no row of the teacher model" in shown.text
     assert {row[0] for row in scored(tmp_path / "run")} == {UNTRAINED}
 
 

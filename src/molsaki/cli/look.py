@@ -34,7 +34,9 @@ def look(
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help="A template with {question} and {rationale} (default: the run's, or a teacher's)."),
+        typer.Option(
+            help="A template with {question} and {rationale} (default: the run's, a chat turn, or a teacher's)."
+        ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Maximum number of tokens of the rationale.")] = 256,
     page: Annotated[Path | None, typer.Option("--page", "-o", help="Also write an HTML page to this file.")] = None,
@@ -61,7 +63,8 @@ def _key_name(result: LookResult, key: int) -> str:
     from molsaki.cli.terminal import visible
 
     text = result.look.text
-    return visible(result.look.spans.keys[key].of(text.question, text.rationale)[:LONGEST_KEY])
+    name = visible(result.look.spans.keys[key].of(text.question, text.rationale))
+    return name if len(name) <= LONGEST_KEY else name[: LONGEST_KEY - 1] + "…"
 
 
 def _split_keys(result: LookResult, width: int) -> list[list[int]]:
@@ -89,7 +92,7 @@ def _table(result: LookResult, keys: Sequence[int]) -> Table:
     spans, text = result.look.spans, result.look.text
     title = "% of a token's attention on each key, mean of layers; the most-attended key of a step is underlined"
     table = Table(title=title, title_justify="left")
-    table.add_column("step", max_width=STEP_WIDTH)
+    table.add_column("step", max_width=STEP_WIDTH, overflow="fold")
     for key in keys:
         table.add_column(Text(_key_name(result, key)), justify="right")
     table.add_column("all keys", justify="right")

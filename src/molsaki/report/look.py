@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molsaki.analysis import StepFacts, TextAttention, read_text_attention, step_facts, student_encoder, teacher_encoder
 from molsaki.answers.parse import parse_answer
@@ -24,7 +24,11 @@ from molsaki.report.page import render
 from molsaki.spans.text import Text
 from molsaki.store.whole_files import write_whole
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 TEXT_ID = "your question"
+QUESTION_TURN = "[user]\n{question}\n[assistant]\n{rationale}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ def look_at(
         question: the text of the question.
         rationale: a rationale to read; None to let the model write one.
         keywords: the keys; all numbers by default.
-        prompt: a prompt template; by default that of the student's run, or the teacher's for other models.
+        prompt: a prompt template; by default that of the student's run. Other models get the question as a turn of
+            their chat template, or in the teacher's prompt if they have none.
         max_new_tokens: maximum number of tokens that the model writes.
         page: the path of an HTML page to write.
 
@@ -76,14 +81,14 @@ def look_at(
         UnreadableModelError: the attention of the model cannot be read.
     """
     quiet_libraries()
-    template = PromptTemplate.parse(prompt) if prompt else _default_prompt(model)
+    location = model_location(ModelSpec(name=model))
+    tokenizer = tokenizer_at(location)
+    template = PromptTemplate.parse(prompt) if prompt else _default_prompt(model, tokenizer)
     if template.slot not in ("rationale", "reasoning"):
         raise InputError(
             f"Expected a prompt that ends in {{rationale}} or {{reasoning}}; got {str(template)!r}. The attention of a "
             "rationale is read. End the prompt with one of these slots."
         )
-    location = model_location(ModelSpec(name=model))
-    tokenizer = tokenizer_at(location)
     template = (render_student if _is_student(model) else render_template)(tokenizer, template)
     loaded = model_at(location).to(pick_device()).eval()
     answer = ""
@@ -127,9 +132,11 @@ def _write_rationale(
     return parsed.answer_text, parsed.rationale.strip() or text.strip()
 
 
-def _default_prompt(model: str) -> PromptTemplate:
-    if not _is_student(model) or model == "pocket:student":
-        return PromptTemplate.parse(prompts.EXPLAIN if _is_student(model) else prompts.TEACHER)
+def _default_prompt(model: str, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
+    if model == "pocket:student":
+        return PromptTemplate.parse(prompts.EXPLAIN)
+    if not _is_student(model):
+        return PromptTemplate.parse(QUESTION_TURN if tokenizer.chat_template else prompts.TEACHER)
     from molsaki.stages.workspace import Workspace
 
     folder = Path(model).resolve()

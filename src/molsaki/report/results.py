@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
@@ -11,10 +12,11 @@ from molsaki.evaluation.crossed import PairedDifference
 from molsaki.evaluation.intervals import MeanAccuracy
 from molsaki.evaluation.score import Score, result_row, score
 from molsaki.report.tables import Table, show_accuracy, show_difference, show_interval
-from molsaki.stages.references import TEACHER, read_references, reference_means
+from molsaki.stages.references import TEACHER, UNTRAINED, read_references, reference_means
 from molsaki.stages.results import differences, means
 from molsaki.stages.workspace import Workspace
 
+Cell = TypeVar("Cell")
 FAILURES = ("unparsable", "cut", "too_long")
 
 
@@ -94,14 +96,12 @@ def accuracy_table(
         return show_accuracy(cell) + (f" ({plural(cell.seeds, 'seed')})" if cell is not None and partial else "")
 
     over = "over seeds, over problems if they agree" if seeds > 1 else "over problems"
-    first = {label: cells for label, cells in references.items() if label != TEACHER}
-    last = {TEACHER: references[TEACHER]} if TEACHER in references else {}
     return Table(
         f"Accuracy in %, mean of {plural(seeds, 'seed')} [95 % interval {over}]{_sampled(workspace)}",
         ["method", *workspace.test_names],
         [
             [label, *(show(label, cells.get(test)) for test in workspace.test_names)]
-            for label, cells in {**first, **table, **last}.items()
+            for label, cells in _in_order({**table, **references}).items()
         ],
     )
 
@@ -127,18 +127,24 @@ def difference_table(workspace: Workspace, table: Mapping[tuple[str, str], Mappi
 
 
 def _failure_table(workspace: Workspace, scores: Mapping[tuple[str, int, str], Score]) -> Table:
+    found = {
+        method.label: [one for (label, _, _), one in scores.items() if label == method.label]
+        for method in workspace.recipe.methods
+    }
+    for reference in read_references(workspace):
+        found.setdefault(reference.model, []).append(reference.score)
     rows = []
-    for method in workspace.recipe.methods:
-        own = [one for (label, _, _), one in scores.items() if label == method.label]
-        counts = [sum(getattr(one, name) for one in own) for name in FAILURES]
-        rows.append([method.label, *map(str, [sum(one.n for one in own), *counts])])
-    found = read_references(workspace)
-    for model in dict.fromkeys(one.model for one in found):
-        own = [one.score for one in found if one.model == model]
+    for model, own in _in_order(found).items():
         counts = [sum(getattr(one, name) for one in own) for name in FAILURES]
         rows.append([model, *map(str, [sum(one.n for one in own), *counts])])
     caption = "Answers that could not be parsed, over all sets and seeds"
     return Table(caption, ["method", "answers", "unparsable", "cut off", "question too long"], rows)
+
+
+def _in_order(table: Mapping[str, Cell]) -> dict[str, Cell]:
+    """The untrained student first and the teacher last."""
+    places = {UNTRAINED: -1, TEACHER: 1}
+    return {label: table[label] for label in sorted(table, key=lambda label: places.get(label, 0))}
 
 
 def describe_difference(label: str, baseline: str, test: str, cell: PairedDifference) -> str:

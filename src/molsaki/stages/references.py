@@ -23,8 +23,8 @@ from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import read_json, write_json
 
 Progress = Callable[[int, int], None]
-UNTRAINED, TEACHER = "untrained student", "teacher"
-"""Their names in tables. No label of a method has a blank, so none is equal to the first."""
+UNTRAINED, TEACHER = "untrained student", "teacher model"
+"""Their names in tables. No label of a method has a blank, so none is equal to one of them."""
 FILE = "references.json"
 TEACHER_ROWS = 100
 """Problems of each set that a local teacher answers by default."""
@@ -160,6 +160,6 @@ def _test_teacher(workspace: Workspace, progress: Progress | None) -> Iterator[R
     recipe = workspace.recipe
     assert recipe.teacher.writer is not None
     settings = ScoreSettings(workspace.template("teacher"), max_new_tokens=recipe.rationales.max_new_tokens)
-    folder, rows = f"references/{TEACHER}", teacher_rows(recipe)
-    for one in score_model(workspace, folder, recipe.teacher.writer, settings, progress, rows):
+    rows = teacher_rows(recipe)
+    for one in score_model(workspace, "references/teacher", recipe.teacher.writer, settings, progress, rows):
         yield Reference(TEACHER, one.test, None, Score(**one.outcomes, interval=one.interval))

@@ -137,11 +137,12 @@
       button.setAttribute("aria-current", String(found[page * PAGE + i] === problem)));
     byId("problem-title").textContent = problem.id;
     byId("problem-set").textContent = data.sets[problem.set];
+    byId("problem-set").hidden = data.sets[problem.set] === problem.id;
     byId("question").textContent = problem.question;
     byId("gold").replaceChildren();
     if (problem.answer) {
       const label = problem.label && problem.label !== problem.answer ? ` = ${problem.label}` : "";
-      byId("gold").append("Right answer: ", make("bdi", problem.answer + label));
+      byId("gold").append(`${data.answer_name}: `, make("bdi", problem.answer + label));
     }
     const body = byId("answers").tBodies[0];
     body.replaceChildren(...data.students.map(([label, seed], i) => {
