@@ -6,7 +6,7 @@ Legend: B batch, T tokens, L layers, S steps, K keys.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from molsaki.errors import InputError
 from molsaki_benchmarks.costs import LayerShape
@@ -16,6 +16,25 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 TOKENS_PER_STEP = 40
+Precision = Literal["float32", "bf16"]
+"""Of the arithmetic. In bf16 training is in mixed precision, and a model that is read has weights in bfloat16."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a benchmark computes.
+
+    Attributes:
+        threads: CPU threads for PyTorch.
+        precision: of the arithmetic.
+        device: of model and batch.
+        checkpointing: layers are computed again in the backward pass.
+    """
+
+    threads: int = 2
+    precision: Precision = "float32"
+    device: str = "cpu"
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,18 +73,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A Llama-shaped model with random weights."""
+    """A Llama-shaped model with random weights; its feed-forward part is 2.75 times as wide unless it is given."""
 
     layers: int = 8
     width: int = 512
     heads: int = 8
     key_value_heads: int = 4
     vocabulary: int = 8192
+    feed_forward: int | None = None
 
     @property
     def layer(self) -> LayerShape:
         """The shape of one layer."""
-        return LayerShape(self.width, self.width * self.key_value_heads // self.heads, self.width * 11 // 4, self.heads)
+        inner = self.feed_forward or self.width * 11 // 4
+        return LayerShape(self.width, self.width * self.key_value_heads // self.heads, inner, self.heads)
 
 
 @dataclass(frozen=True)
@@ -92,20 +113,31 @@ def model_sizes(shape: Shape, size: ModelSize) -> dict[str, int]:
     }
 
 
-def make_model(shape: Shape, size: ModelSize, threads: int) -> LlamaForCausalLM:
-    """A Llama-shaped model with SDPA attention and fixed random weights."""
+def make_model(shape: Shape, size: ModelSize, conditions: Conditions) -> LlamaForCausalLM:
+    """A Llama-shaped model with SDPA attention and fixed random weights in float32."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(conditions.threads)
     torch.manual_seed(0)
     config: Any = LlamaConfig(**model_sizes(shape, size))
     config._attn_implementation = "sdpa"
-    return LlamaForCausalLM(config)
+    with torch.device(conditions.device):
+        model = LlamaForCausalLM(config)
+    if conditions.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
 
 
-def make_batch(shape: Shape, size: ModelSize) -> Batch:
+def make_batch(shape: Shape, size: ModelSize, device: str = "cpu") -> Batch:
     """A batch of the given shape."""
+    import torch
+
+    with torch.device(device):
+        return _make_batch(shape, size)
+
+
+def _make_batch(shape: Shape, size: ModelSize) -> Batch:
     import torch
 
     input_ids = torch.randint(size.vocabulary, (shape.batch, shape.tokens))

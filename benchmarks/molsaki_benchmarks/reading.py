@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from molsaki_benchmarks.models import ModelSize, Shape, make_batch, make_model, read_output_attentions
+from molsaki_benchmarks.models import Conditions, ModelSize, Shape, make_batch, make_model, read_output_attentions
 from molsaki_benchmarks.runner import OUTPUT_ATTENTIONS, PLAIN, Benchmark, print_peak
 
 
-def make_reader(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], Any]:
+def make_reader(shape: Shape, size: ModelSize, conditions: Conditions) -> Callable[[str], Any]:
     """Build a model and a batch; the function reads them in a given way and returns A [B, L, S, K] (plain: None)."""
     import torch
 
     from molsaki.attention import read_attention
 
-    model = make_model(shape, size, threads).eval()
-    batch = make_batch(shape, size)
+    model = make_model(shape, size, conditions).eval()
+    model = model.to(torch.bfloat16) if conditions.precision == "bf16" else model
+    batch = make_batch(shape, size, conditions.device)
 
     def read(way: str) -> Any:
         with torch.inference_mode():

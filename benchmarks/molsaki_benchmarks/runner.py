@@ -24,11 +24,14 @@ from typing import Any
 from molsaki.errors import InputError
 from molsaki.models.memory import peak_bytes
 from molsaki_benchmarks.costs import reading_cost
-from molsaki_benchmarks.models import ModelSize, Shape
+from molsaki_benchmarks.models import Conditions, ModelSize, Shape
 
 MEGABYTE = 2**20
 PROCESSES = 3
 """How many processes measure the memory of a way; allocators differ by a few per cent between processes."""
+LONG, SHORT = 8192, 1024
+"""Texts of more tokens than the first take minutes: a way's time is then taken in the process that measures its memory,
+which runs the way once, after a text of as many tokens as the second."""
 PLAIN, OUTPUT_ATTENTIONS = "plain", "output_attentions"
 """The way that the others are compared with, and the one that holds a T × T matrix for each layer and head."""
 
@@ -42,7 +45,8 @@ class Measurement:
         way: the name of the way.
         seconds: wall time of each repeat, in order.
         cpu_seconds: processor time of each repeat, which other load on the machine affects less.
-        peak_bytes: peak memory of a process that runs the way twice; the median of `PROCESSES` processes.
+        peak_bytes: peak memory of a process that runs the way twice; the median of `PROCESSES` processes. Of a long
+            text: of a process that runs it once.
         rest_bytes: what that process held before: interpreter, libraries, model, optimiser.
     """
 
@@ -77,7 +81,7 @@ class Benchmark:
     shapes: tuple[str, ...]
     once: str
     matrices: int
-    make: Callable[[Shape, ModelSize, int], Callable[[str], Any]]
+    make: Callable[[Shape, ModelSize, Conditions], Callable[[str], Any]]
 
     def full_attention_bytes(self, shape: Shape, model: ModelSize) -> int:
         """The least memory that `OUTPUT_ATTENTIONS` takes, in bytes."""
@@ -94,6 +98,7 @@ class BenchResult:
         benchmark: what was measured.
         machine: processor, system and versions.
         model: the model's size.
+        conditions: threads and precision.
         repeats: how often each way was repeated.
         measurements: one for each shape and way.
         left_out: what did not fit into memory, one phrase each.
@@ -102,6 +107,7 @@ class BenchResult:
     benchmark: Benchmark
     machine: dict[str, Any]
     model: ModelSize
+    conditions: Conditions
     repeats: int
     measurements: list[Measurement]
     left_out: tuple[str, ...] = ()
@@ -113,6 +119,7 @@ class BenchResult:
             "measured": self.benchmark.once,
             "machine": self.machine,
             "model": asdict(self.model),
+            "precision": self.conditions.precision,
             "repeats": self.repeats,
             "measurements": rows,
             "left_out": list(self.left_out),
@@ -142,9 +149,9 @@ class BenchResult:
         lines += [f"\nNot run, because memory is too small: {what}." for what in self.left_out]
         model = self.model
         conditions = (
-            f"{self.benchmark.once}, median of {self.repeats}, float32. Llama-shaped model: {model.layers} layers of "
-            f"width {model.width}, {model.heads} heads over {model.key_value_heads} key-value heads, vocabulary "
-            f"{model.vocabulary}."
+            f"{self.benchmark.once}, median of {self.repeats}, {self.conditions.precision}. Llama-shaped model: "
+            f"{model.layers} layers of width {model.width}, {model.heads} heads over {model.key_value_heads} key-value "
+            f"heads, vocabulary {model.vocabulary}."
         )
         counted = [
             f"{shape}: {100 * reading_cost(model.layer, shape.tokens, shape.keys).share:.2f} %"
@@ -161,7 +168,7 @@ def run_bench(
     repeats: int = 5,
     ways: Sequence[str] | None = None,
     model: ModelSize | None = None,
-    threads: int = 2,
+    conditions: Conditions | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> BenchResult:
     """Measure every way on every shape.
@@ -172,7 +179,7 @@ def run_bench(
         repeats: how often each way is repeated, after one warm-up.
         ways: the ways to measure (default: all). `PLAIN` is always measured, since ratios are to it.
         model: the model (default: 8 layers of width 512).
-        threads: CPU threads for PyTorch.
+        conditions: threads and precision (default: two threads, float32).
         progress: called with a line of text before each part.
 
     Raises:
@@ -184,8 +191,8 @@ def run_bench(
             f"Expected ways from {list(benchmark.ways)} and at least one repeat; got {asked} and {repeats} repeats. "
             "Nothing was measured."
         )
-    model = model or ModelSize()
-    measurements = []
+    model, conditions = model or ModelSize(), conditions or Conditions()
+    measurements: list[Measurement] = []
     left_out = []
     for shape in shapes:
         taken = [way for way in benchmark.ways if way in asked or way == PLAIN]
@@ -193,14 +200,11 @@ def run_bench(
             taken.remove(OUTPUT_ATTENTIONS)
             gigabytes = benchmark.full_attention_bytes(shape, model) / 2**30
             left_out.append(f"{shape} by {OUTPUT_ATTENTIONS}, which would hold about {gigabytes:.0f} GiB")
-        progress(f"{shape}: time")
-        seconds = _alternate(benchmark.make(shape, model, threads), taken, repeats)
-        for way in taken:
-            progress(f"{shape}: memory of {way}")
-            peaks = [_peak_in_own_process(benchmark, shape, model, way, threads) for _ in range(PROCESSES)]
-            peak, rest = sorted(peaks)[len(peaks) // 2]
-            measurements.append(Measurement(str(shape), way, *seconds[way], peak, rest))
-    return BenchResult(benchmark, describe_machine(threads), model, repeats, measurements, tuple(left_out))
+        measure = _measure_long if shape.tokens > LONG else _measure
+        measurements += measure(benchmark, shape, model, conditions, taken, repeats, progress)
+    return BenchResult(
+        benchmark, describe_machine(conditions.threads), model, conditions, repeats, measurements, tuple(left_out)
+    )
 
 
 def available_bytes() -> int:
@@ -234,6 +238,58 @@ def describe_machine(threads: int) -> dict[str, Any]:
     }
 
 
+Progress = Callable[[str], None]
+
+
+def _measure(
+    benchmark: Benchmark,
+    shape: Shape,
+    model: ModelSize,
+    conditions: Conditions,
+    ways: Sequence[str],
+    repeats: int,
+    progress: Progress,
+) -> list[Measurement]:
+    """Times of all ways in turn in this process, then the memory of each in processes of its own."""
+    progress(f"{shape}: time")
+    seconds = _alternate(benchmark.make(shape, model, conditions), ways, repeats)
+    measurements = []
+    for way in ways:
+        progress(f"{shape}: memory of {way}")
+        runs = [_run_in_own_process(benchmark, shape, model, conditions, way) for _ in range(PROCESSES)]
+        middle = sorted(runs, key=lambda run: run.peak_bytes)[len(runs) // 2]
+        measurements.append(Measurement(str(shape), way, *seconds[way], middle.peak_bytes, middle.rest_bytes))
+    return measurements
+
+
+def _measure_long(
+    benchmark: Benchmark,
+    shape: Shape,
+    model: ModelSize,
+    conditions: Conditions,
+    ways: Sequence[str],
+    repeats: int,
+    progress: Progress,
+) -> list[Measurement]:
+    """Times and memory of processes of their own, which take turns and run a way once."""
+    runs: dict[str, list[Run]] = {way: [] for way in ways}
+    for repeat in range(repeats):
+        for way in ways:
+            progress(f"{shape}: {way}, {repeat + 1} of {repeats}")
+            runs[way].append(_run_in_own_process(benchmark, shape, model, conditions, way))
+    return [
+        Measurement(
+            str(shape),
+            way,
+            [run.seconds for run in some],
+            [run.cpu_seconds for run in some],
+            int(statistics.median(run.peak_bytes for run in some)),
+            int(statistics.median(run.rest_bytes for run in some)),
+        )
+        for way, some in runs.items()
+    ]
+
+
 def _alternate(
     do: Callable[[str], Any], ways: Sequence[str], repeats: int
 ) -> dict[str, tuple[list[float], list[float]]]:
@@ -248,26 +304,50 @@ def _alternate(
     return seconds
 
 
-def _peak_in_own_process(
-    benchmark: Benchmark, shape: Shape, model: ModelSize, way: str, threads: int
-) -> tuple[int, int]:
-    command = [sys.executable, "-m", benchmark.module, str(shape), "--threads", str(threads)]
-    command += ["--peak-of", way, "--model", json.dumps(asdict(model))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    peak, rest = json.loads(done.stdout.splitlines()[-1])
-    return peak, rest
+@dataclass(frozen=True)
+class Run:
+    """What a process of its own measured of one way.
+
+    Attributes:
+        peak_bytes: its peak memory.
+        rest_bytes: what it held before.
+        seconds: wall time of the last run of the way.
+        cpu_seconds: processor time of that run.
+    """
+
+    peak_bytes: int
+    rest_bytes: int
+    seconds: float
+    cpu_seconds: float
+
+
+def _run_in_own_process(benchmark: Benchmark, shape: Shape, model: ModelSize, conditions: Conditions, way: str) -> Run:
+    command = [sys.executable, "-m", benchmark.module, str(shape), "--peak-of", way]
+    command += ["--model", json.dumps(asdict(model)), "--conditions", json.dumps(asdict(conditions))]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    return Run(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def print_peak(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
-    """Print the peak memory of a process that runs one way twice, and what it held before, in bytes."""
+    """Print as JSON the peak memory of a process that runs one way, and the time of its last run.
+
+    The way runs twice; on a long text once, after a short one.
+    """
     parser = argparse.ArgumentParser(prog=benchmark.module, description=print_peak.__doc__)
     parser.add_argument("shape", type=Shape.parse, metavar="TxB:K")
     parser.add_argument("--peak-of", choices=list(benchmark.ways), required=True)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--model", type=json.loads, default={}, help="sizes of the model, as JSON")
+    parser.add_argument("--conditions", type=json.loads, default={}, help="threads and precision, as JSON")
     options = parser.parse_args(arguments)
-    do = benchmark.make(options.shape, ModelSize(**options.model), options.threads)
+    shape, model, conditions = options.shape, ModelSize(**options.model), Conditions(**options.conditions)
+    if shape.tokens > LONG:
+        before = Shape(SHORT, shape.batch, min(shape.keys, SHORT // 2))
+        benchmark.make(before, model, conditions)(options.peak_of)
+    do = benchmark.make(shape, model, conditions)
     rest = peak_bytes()
+    if shape.tokens <= LONG:
+        do(options.peak_of)
+    started, cpu_started = time.perf_counter(), time.process_time()
     do(options.peak_of)
-    do(options.peak_of)
-    print(json.dumps([peak_bytes(), rest]))
+    run = Run(peak_bytes(), rest, time.perf_counter() - started, time.process_time() - cpu_started)
+    print(json.dumps(asdict(run)))

@@ -9,42 +9,50 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from molsaki_benchmarks.models import ModelSize, Shape, make_batch, make_model, read_output_attentions
+from molsaki_benchmarks.models import Conditions, ModelSize, Shape, make_batch, make_model, read_output_attentions
 from molsaki_benchmarks.runner import OUTPUT_ATTENTIONS, PLAIN, Benchmark, print_peak
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def make_stepper(shape: Shape, size: ModelSize, threads: int) -> Callable[[str], None]:
-    """Build a model, an optimiser and a batch; the function takes one optimiser step in a given way."""
+def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Callable[[str], None]:
+    """Build a model, an optimiser and a batch; the function takes one optimiser step in a given way.
+
+    With bf16 the step runs in mixed precision, as training does: weights and losses in float32.
+    """
     import torch
 
     from molsaki.attention import read_attention
     from molsaki.methods.layers import LayerRouter, mix_layers
     from molsaki.methods.losses import attention_loss
 
-    model = make_model(shape, size, threads).train()
-    router = LayerRouter([size.layer.key_value_width] * size.layers)
+    model = make_model(shape, size, conditions).train()
+    router = LayerRouter([size.layer.key_value_width] * size.layers).to(conditions.device)
     optimiser = torch.optim.AdamW([*model.parameters(), *router.parameters()], lr=1e-5)
-    batch = make_batch(shape, size)
+    batch = make_batch(shape, size, conditions.device)
     ids, mask = batch.input_ids, batch.attention_mask
-    masks = (
-        torch.ones(shape.batch, batch.steps, dtype=torch.bool),
-        torch.ones(shape.batch, shape.keys, dtype=torch.bool),
-    )
-    teacher = torch.rand(shape.batch, batch.steps, shape.keys)
+    with torch.device(conditions.device):
+        masks = (
+            torch.ones(shape.batch, batch.steps, dtype=torch.bool),
+            torch.ones(shape.batch, shape.keys, dtype=torch.bool),
+        )
+        teacher = torch.rand(shape.batch, batch.steps, shape.keys)
 
     def total_loss(way: str) -> Tensor:
+        mixed = torch.autocast(conditions.device, torch.bfloat16, enabled=conditions.precision == "bf16")
         if way == PLAIN:
-            outputs = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)
+            with mixed:
+                outputs = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)
             return cast("Tensor", outputs.loss)
         if way == OUTPUT_ATTENTIONS:
-            attention, outputs = read_output_attentions(model, batch, labels=ids)
-            return cast("Tensor", outputs.loss + attention_loss(teacher, attention.mean(1), *masks))
+            with mixed:
+                attention, outputs = read_output_attentions(model, batch, labels=ids)
+            return cast("Tensor", outputs.loss + attention_loss(teacher, attention.float().mean(1), *masks))
         kernel = "second-pass" if way == "second-pass" else "auto"
         spans = batch.step_of_token, batch.key_of_token
-        reading = read_attention(model, ids, mask, *spans, values=True, kernel=kernel, labels=ids)  # type: ignore[arg-type]
+        with mixed:
+            reading = read_attention(model, ids, mask, *spans, values=True, kernel=kernel, labels=ids)  # type: ignore[arg-type]
         assert reading.values is not None
         student = mix_layers(reading.attention, router(reading.values, mask))
         return cast("Tensor", reading.outputs.loss + attention_loss(teacher, student, *masks))

@@ -11,18 +11,27 @@ from commands import molsaki
 
 from molsaki.errors import InputError
 from molsaki_benchmarks import runner as bench
-from molsaki_benchmarks.models import ModelSize, Shape
+from molsaki_benchmarks.models import Conditions, ModelSize, Shape
 from molsaki_benchmarks.reading import READING
 from molsaki_benchmarks.training import TRAINING
 
 TINY = ModelSize(layers=2, width=32, heads=4, key_value_heads=2, vocabulary=61)
 
 
+ONE_THREAD = Conditions(threads=1)
+
+
+def run(peak, seconds=1.0):
+    return bench.Run(peak_bytes=peak, rest_bytes=100, seconds=seconds, cpu_seconds=seconds)
+
+
 @pytest.mark.parametrize("benchmark", [TRAINING, READING], ids=["training", "reading"])
 def test_every_way_takes_its_turn_and_is_compared_with_plain(benchmark, monkeypatch):
-    monkeypatch.setattr(bench, "_peak_in_own_process", lambda *asked: (200 if asked[3] == "plain" else 210, 100))
+    monkeypatch.setattr(bench, "_run_in_own_process", lambda *asked: run(200 if asked[4] == "plain" else 210))
     lines = []
-    result = bench.run_bench(benchmark, [Shape.parse("50x2:3")], 2, model=TINY, threads=1, progress=lines.append)
+    result = bench.run_bench(
+        benchmark, [Shape.parse("50x2:3")], 2, model=TINY, conditions=ONE_THREAD, progress=lines.append
+    )
     assert [m.way for m in result.measurements] == list(benchmark.ways)
     assert all(len(m.seconds) == len(m.cpu_seconds) == 2 for m in result.measurements)
     assert lines[0] == "50x2:3: time"
@@ -39,14 +48,27 @@ def test_every_way_takes_its_turn_and_is_compared_with_plain(benchmark, monkeypa
 @pytest.mark.parametrize("benchmark", [TRAINING, READING], ids=["training", "reading"])
 def test_the_peak_is_measured_by_a_process_that_does_one_thing(benchmark, capsys):
     model = '{"layers": 2, "width": 32, "heads": 4, "key_value_heads": 2, "vocabulary": 61}'
-    bench.print_peak(benchmark, ["50x1:3", "--threads", "1", "--peak-of", "stepwise", "--model", model])
-    peak, rest = json.loads(capsys.readouterr().out)
-    assert peak >= rest > 0
+    conditions = '{"threads": 1, "precision": "bf16"}'
+    arguments = ["50x1:3", "--peak-of", "stepwise", "--model", model, "--conditions", conditions]
+    bench.print_peak(benchmark, arguments)
+    one = bench.Run(**json.loads(capsys.readouterr().out))
+    assert one.peak_bytes >= one.rest_bytes > 0
+    assert one.seconds > 0
+
+
+def test_a_long_text_is_timed_in_processes_of_its_own_that_take_turns(monkeypatch):
+    asked, figures = [], iter([1.0, 2.0, 3.0, 6.0])
+    monkeypatch.setattr(bench, "LONG", 40)
+    monkeypatch.setattr(bench, "_run_in_own_process", lambda *given: asked.append(given[4]) or run(200, next(figures)))
+    result = bench.run_bench(TRAINING, [Shape(50, 1, 3)], 2, ["stepwise"], TINY, ONE_THREAD)
+    assert asked == ["plain", "stepwise"] * 2
+    assert [m.seconds for m in result.measurements] == [[1.0, 3.0], [2.0, 6.0]]
+    assert result.ratios(result.measurements[1])["time_ratio"] == 2
 
 
 @pytest.mark.parametrize("benchmark", [TRAINING, READING], ids=["training", "reading"])
 def test_that_process_is_started_by_the_name_of_the_benchmarks_module(benchmark):
-    result = bench.run_bench(benchmark, [Shape(50, 1, 3)], 1, [], model=TINY, threads=1)
+    result = bench.run_bench(benchmark, [Shape(50, 1, 3)], 1, [], model=TINY, conditions=ONE_THREAD)
     assert [m.way for m in result.measurements] == ["plain"]
     assert result.measurements[0].peak_bytes >= result.measurements[0].rest_bytes > 2**20
 
@@ -65,9 +87,9 @@ def test_unknown_ways_and_no_repeats_are_refused():
 
 
 def test_attention_matrices_that_do_not_fit_are_left_out_with_a_note(monkeypatch):
-    monkeypatch.setattr(bench, "_peak_in_own_process", lambda *_: (200, 100))
+    monkeypatch.setattr(bench, "_run_in_own_process", lambda *_: run(200))
     monkeypatch.setattr(bench, "available_bytes", lambda: 1000)
-    result = bench.run_bench(TRAINING, [Shape.parse("50x2:3")], 1, model=TINY, threads=1)
+    result = bench.run_bench(TRAINING, [Shape.parse("50x2:3")], 1, model=TINY, conditions=ONE_THREAD)
     assert [m.way for m in result.measurements] == ["plain", "stepwise", "second-pass"]
     assert result.to_dict()["left_out"] == ["50x2:3 by output_attentions, which would hold about 0 GiB"]
     assert "Not run" in result.to_markdown()
@@ -76,7 +98,7 @@ def test_attention_matrices_that_do_not_fit_are_left_out_with_a_note(monkeypatch
 
 
 def test_both_ways_to_read_give_the_same_attention():
-    read = READING.make(Shape(60, 2, 5), TINY, 1)
+    read = READING.make(Shape(60, 2, 5), TINY, ONE_THREAD)
     assert read("plain") is None
     torch.testing.assert_close(read("stepwise"), read("output_attentions"), atol=1e-5, rtol=1e-4)
 
@@ -88,13 +110,15 @@ def test_the_command_prints_the_table_and_writes_its_figures(options, benchmark,
     rows = [bench.Measurement("60x1:4", way, [1.0], [1.0], 2**20, 2**19) for way in benchmark.ways]
     asked = []
 
-    def measured(given, shapes, repeats, ways, progress):
+    def measured(given, shapes, repeats, ways, model, conditions, progress):
         asked.extend(shapes)
+        assert (model.layers, conditions.precision) == (3, "bf16")
         assert (given, ways) == (benchmark, None)
         progress("one turn")
-        return bench.BenchResult(benchmark, {"cpu": "any"}, ModelSize(), repeats, rows)
+        return bench.BenchResult(benchmark, {"cpu": "any"}, model, conditions, repeats, rows)
 
     monkeypatch.setattr(bench, "run_bench", measured)
+    options = (*options, "--precision", "bf16", "--layers", "3")
     shown = molsaki("bench", *options, "--repeats", "1", "--out", tmp_path / "bench.json")
     assert (shown.code, shown.error) == (0, "one turn\n")
     assert [str(shape) for shape in asked] == list(benchmark.shapes)

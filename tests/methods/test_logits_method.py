@@ -16,7 +16,7 @@ from molsaki.encoding.token_bytes import token_bytes
 from molsaki.encoding.token_map import AgreedSpans, AgreedTokens, NextTokens, TokenMap, differing_cuts, rationale_spans
 from molsaki.methods import METHODS, MethodInputs, NextTokenPair, StudentShape
 from molsaki.methods.logits import next_token_divergence
-from molsaki.store.next_tokens import pack_next_tokens, temperature_names, unpack_next_tokens
+from molsaki.store.next_tokens import join_next_tokens, likeliest_tokens, temperature_names, unpack_next_tokens
 from molsaki.training.next_tokens import batch_next_tokens, next_token_pair
 
 POSITIONS, WORDS = 6, 40
@@ -28,7 +28,8 @@ def both(top, temperature, scale=3.0):
     teacher, student = torch.randn(2, POSITIONS, WORDS, generator=generator) * scale
     student.requires_grad_()
     names = temperature_names([temperature])
-    row = pack_next_tokens(teacher, [(i, i + 1) for i in range(POSITIONS)], top, names)
+    parts = [likeliest_tokens(part, top, names) for part in teacher.split(2)]
+    row = join_next_tokens(parts, [(i, i + 1) for i in range(POSITIONS)])
     stored = unpack_next_tokens(row, names, temperature)
     agreed = AgreedTokens(torch.arange(POSITIONS), stored.ids_PC, stored.log_probs_PC)
     pair = next_token_pair(student, student.argmax(1), batch_next_tokens([(0, agreed)]), temperature, 1.0)

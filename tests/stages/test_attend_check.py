@@ -21,6 +21,7 @@ from molsaki.spans.text import Text
 from molsaki.stages.attend import check_signal
 from molsaki.stages.workspace import Workspace
 from molsaki.store.attention_rows import attention_schema, pack_attention
+from molsaki.store.next_tokens import join_next_tokens, likeliest_tokens
 from molsaki.store.run_directory import RunDirectory
 from molsaki.store.schema import size_names
 from molsaki.store.shard_rows import hash_tensors
@@ -244,7 +245,7 @@ def test_next_tokens_that_cannot_be_are_noticed() -> None:
     tokenizer, signal = AutoTokenizer.from_pretrained(FOLDER), NextTokenSignal(4, ("1", "2"))
     (prepared,), _ = prepare_texts(tokenizer, [TEXT], PromptTemplate.parse(TEACHER), 200, [signal])
     item = prepared.items[signal.name]
-    good = signal.pack(item, torch.randn(len(item.spans), 40))
+    good = join_next_tokens([likeliest_tokens(torch.randn(len(item.spans), 40), 4, ("1", "2"))], item.spans)
     assert signal.check(item, good) == []
     assert signal.sizes(item) == {"tokens": len(item.spans)}
     changes = {

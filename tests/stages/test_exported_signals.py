@@ -29,7 +29,7 @@ from molsaki.store import exported_files
 from molsaki.store.attention_rows import attention_row
 from molsaki.store.exported_files import write_file_list
 from molsaki.store.exported_rows import CHANGED, OTHER_RULES, OTHER_SPANS, Export
-from molsaki.teacher.read_attention import LayerMix
+from molsaki.teacher.collect_attention import LayerMix
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,8 @@ from molsaki.spans.text import Text
 from molsaki.spans.views import HEADS, STEPS, WORDS
 from molsaki.spans.words import find_words
 from molsaki.store.attention_rows import attention_row
-from molsaki.teacher.read_attention import NO_KEYS, AttentionSignal, LayerMix
+from molsaki.teacher.collect_attention import LayerMix
+from molsaki.teacher.read_attention import NO_KEYS, AttentionSignal
 from molsaki.teacher.signals import CUT
 
 

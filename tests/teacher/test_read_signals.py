@@ -17,8 +17,9 @@ from tiny_models import make_model
 from molsaki.encoding.token_map import NO_SPAN
 from molsaki.errors import ArtefactError, TokenizerError
 from molsaki.spans.text import Text
-from molsaki.spans.views import STEPS
+from molsaki.spans.views import STEPS, WORDS
 from molsaki.store.next_tokens import LOG_PROBS, LOG_SUMS, next_tokens
+from molsaki.teacher.collect_attention import LayerMix
 from molsaki.teacher.read_attention import NO_KEYS, AttentionSignal
 from molsaki.teacher.read_logits import NOTHING_LEFT, NextTokenSignal
 from molsaki.teacher.read_signals import batches_of, prepare_texts, read_rows
@@ -158,7 +159,7 @@ def test_a_cut_rationale_has_no_end_among_its_next_tokens(teacher, tmp_path):
 
 
 def test_a_model_whose_attention_nobody_asks_for_runs_as_it_is(teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("molsaki.teacher.read_signals.read_many_spans", None)
+    monkeypatch.setattr("molsaki.attention.chunks.read_many_spans", None)
     stores, _ = read_all(teacher, tmp_path / "a", make_texts(2), [NextTokenSignal(5)])
     assert len(stores["next-tokens"]) == 2
 
@@ -247,10 +248,13 @@ def test_killed_at_any_place_between_signals_it_goes_on_to_the_same_rows(teacher
     assert all(store.check().ok for store in stores.values())
 
 
-def test_long_texts_in_chunks_have_the_rows_of_one_pass(teacher, tmp_path):
-    texts = make_texts(4)
-    whole, _ = read_all(teacher, tmp_path / "whole", texts, make_signals())
-    chunks, _ = read_all(teacher, tmp_path / "chunks", texts, make_signals(), chunk=16)
+@pytest.mark.parametrize("chunk", [5, 16])
+@pytest.mark.parametrize("form", [{}, {"top": 3}, {"top": 2, "mix": LayerMix()}], ids=["full", "compact", "mixed"])
+def test_long_texts_in_chunks_have_the_rows_of_one_pass(form, chunk, teacher, tmp_path):
+    texts, signals = make_texts(4), [AttentionSignal(view, **form) for view in (STEPS, WORDS)]
+    signals.append(NextTokenSignal(5, ("1", "2")))
+    whole, _ = read_all(teacher, tmp_path / "whole", texts, signals)
+    chunks, _ = read_all(teacher, tmp_path / "chunks", texts, signals, chunk=chunk)
     for name, store in whole.items():
         for row_id, text_hash in store.text_hashes().items():
             expected, got = store.get(row_id, text_hash), chunks[name].get(row_id, text_hash)

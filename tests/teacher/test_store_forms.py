@@ -10,7 +10,8 @@ from molsaki.errors import InputError
 from molsaki.spans.views import STEPS, WORDS
 from molsaki.store.attention_rows import ATTENTION, KEPT, REST, TOP_KEYS, attention_row, stored_error
 from molsaki.teacher import read_signals
-from molsaki.teacher.read_attention import AttentionSignal, LayerMix
+from molsaki.teacher.collect_attention import LayerMix
+from molsaki.teacher.read_attention import AttentionSignal
 from molsaki.teacher.read_signals import prepare_texts
 from molsaki.teacher.store_sizes import StoreLimits
 

@@ -3,7 +3,10 @@
 FlexAttention returns the log-sum-exp beside its output, both differentiable. It is compiled for its shapes on the
 first call, takes the mask as a function, and skips blocks of tokens that are masked as a whole.
 
-Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
+The compiler makes a new kernel for every new number in the mask's function, so the length of a window and of what
+precedes a part of a text are tensors there.
+
+Legend: B batch, H heads, G key-value heads, T tokens, P tokens before them, D head dimension.
 """
 
 from __future__ import annotations
@@ -68,46 +71,61 @@ def blocks_of(rule: MaskRule) -> BlockMask:
 
 
 def _from_rule(rule: MaskRule) -> BlockMask:
-    """Find partial and full blocks from the corners of each block, without evaluating the T × T pairs of tokens.
+    """Find partial and full blocks from the corners of each block, without evaluating the pairs of tokens.
 
-    N blocks of queries are the rows and N blocks of keys the columns; `create_block_mask` would evaluate every pair.
+    N blocks of queries are the rows and M blocks of keys the columns; `create_block_mask` would evaluate every pair.
     """
-    T, window, starts = rule.shape[2], rule.window or rule.shape[2], rule.starts_B111
-    first_N = torch.arange(0, T, _BLOCK, device=rule.device)
-    row_N1, column_N = first_N[:, None], first_N
+    T, keys, past, starts = rule.shape[2], rule.shape[3], rule.past, rule.starts_B111
+    window = rule.window or keys
+    row_N1 = torch.arange(0, T, _BLOCK, device=rule.device)[:, None]
+    column_M = torch.arange(0, keys, _BLOCK, device=rule.device)
     start = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=rule.device) if starts is None else starts
-    last_row_N1, last_column_N = (row_N1 + _BLOCK).clamp(max=T) - 1, (column_N + _BLOCK).clamp(max=T) - 1
-    # A token attends to a key at the distance row − column of 0 … window − 1. Within a block the distance takes all
-    # values from row − last_column to last_row − column. So some pair is in reach if that range meets 0 … window − 1
-    # (with columns from the text's start), and all pairs are if it lies inside. Both are [B or 1, 1, N, N]. A block
+    # The positions of a block's first and last query among the P + T, and of its last key.
+    at_N1, last_at_N1 = past + row_N1, past + (row_N1 + _BLOCK).clamp(max=T) - 1
+    last_column_M = (column_M + _BLOCK).clamp(max=keys) - 1
+    # A token attends to a key at the distance position − column of 0 … window − 1. Within a block the distance takes
+    # all values from at − last_column to last_at − column. So some pair is in reach if that range meets 0 … window − 1
+    # (with columns from the text's start), and all pairs are if it lies inside. Both are [B or 1, 1, N, M]. A block
     # that the sequence ends in is never full, since FlexAttention would not mask the rest of it.
-    begun_N = torch.maximum(column_N, start)
-    some = (begun_N <= last_column_N) & (last_row_N1 >= begun_N) & (row_N1 - last_column_N < window)
-    is_full_block = (row_N1 + _BLOCK <= T) & (column_N + _BLOCK <= T)
-    whole = is_full_block & (column_N >= start) & (row_N1 >= last_column_N) & (last_row_N1 - column_N < window)
+    begun_M = torch.maximum(column_M, start)
+    some = (begun_M <= last_column_M) & (last_at_N1 >= begun_M) & (at_N1 - last_column_M < window)
+    is_full_block = (row_N1 + _BLOCK <= T) & (column_M + _BLOCK <= keys)
+    whole = is_full_block & (column_M >= start) & (at_N1 >= last_column_M) & (last_at_N1 - column_M < window)
+    arguments = (*_listed(some & ~whole), *_listed(whole))
+    sees = _pairs(rule)
+    return BlockMask.from_kv_blocks(*arguments, BLOCK_SIZE=_BLOCK, mask_mod=sees, seq_lengths=(T, keys))
+
+
+def _pairs(rule: MaskRule) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Whether query i attends to key j, in the form of FlexAttention's masks."""
+    starts = rule.starts_B111
+    past = torch.tensor(rule.past, device=rule.device)
+    window = torch.tensor(rule.window or rule.shape[3], device=rule.device)
+
+    def causal(_b: Tensor, _h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return j <= i
 
     def sees(b: Tensor, _h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        seen = (j <= i) & (j > i - window)
+        seen = (j <= i + past) & (j > i + past - window)
         return seen if starts is None else seen & (j >= starts[b, 0, 0, 0])
 
-    arguments = (*_listed(some & ~whole), *_listed(whole))
-    return BlockMask.from_kv_blocks(*arguments, BLOCK_SIZE=_BLOCK, mask_mod=sees, seq_lengths=(T, T))
+    return causal if rule.is_causal_rule else sees
 
 
-def _listed(blocks_B1NN: Tensor) -> tuple[Tensor, Tensor]:
-    """Counts [B, 1, N] and indices [B, 1, N, N] of each row's blocks, selected ones first, as in `BlockMask`."""
-    order = torch.argsort(blocks_B1NN.int(), dim=-1, descending=True, stable=True)
-    return blocks_B1NN.sum(-1).int(), order.int().contiguous()
+def _listed(blocks_B1NM: Tensor) -> tuple[Tensor, Tensor]:
+    """Counts [B, 1, N] and indices [B, 1, N, M] of each row's blocks, selected ones first, as in `BlockMask`."""
+    order = torch.argsort(blocks_B1NM.int(), dim=-1, descending=True, stable=True)
+    return blocks_B1NM.sum(-1).int(), order.int().contiguous()
 
 
 def _from_dense(mask: Tensor) -> BlockMask:
     """The block mask of any bool mask, by evaluating every pair of tokens."""
-    B, H, T, _ = mask.shape
+    B, H, T, keys = mask.shape
 
     def sees(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return mask[b if B > 1 else 0, h if H > 1 else 0, i, j]
 
-    return create_block_mask(sees, B if B > 1 else None, H if H > 1 else None, T, T, device=str(mask.device))
+    return create_block_mask(sees, B if B > 1 else None, H if H > 1 else None, T, keys, device=str(mask.device))
 
 
 def attention_with_log_sum_exp(
@@ -117,7 +135,7 @@ def attention_with_log_sum_exp(
 
     Args:
         query_BHTD: queries.
-        key_BGTD: keys; each serves H / G heads and is not repeated.
+        key_BGTD: keys, of P + T tokens; each serves H / G heads and is not repeated.
         value_BGTD: values.
         blocks: the block mask, or None if every token attends to every token.
         scale: factor of the scores.

@@ -12,11 +12,13 @@ c = sign(dO) / ‖dO‖₁ gives all terms of that product the same sign, so not
 gradient (in the last layer of a prompt, for example) gets one that is negligible beside g_i, and the same holds.
 
 With a sliding window, blocks of rows attend only to the columns in their reach, so work and memory grow with
-T × window, and all blocks share one small band as their bias.
+T × window, and all blocks share one small band as their bias. The tokens of a part of a text attend to the P tokens
+before them without a mask and to each other causally, in two calls whose outputs are weighted by their log-sum-exps:
+no pair of tokens is computed for nothing.
 
 Nothing is cast up, copied into another layout or computed twice, so the kernel is as fast as without the log-sum-exp.
 
-Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
+Legend: B batch, H heads, G key-value heads, T tokens, P tokens before them, D head dimension.
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ def attention_with_log_sum_exp(
 
     Args:
         query_BHTD: queries.
-        key_BGTD: keys; each serves H / G heads and is repeated only where the kernel cannot share it.
-        value_BGTD: values, of the same head dimension as the keys.
+        key_BGTD: keys, of P + T tokens; each serves H / G heads and is repeated only where the kernel cannot share it.
+        value_BGTD: their values, of the same head dimension as the keys.
         bias_BHTT: [B or 1, H or 1, T, T] in the queries' type, added to the scores; or None. It gets no gradient.
         is_causal: a token attends to itself and to earlier tokens; only without a bias.
         scale: factor of the scores.
@@ -114,6 +116,8 @@ class _FlashAttention(torch.autograd.Function):
         # The kernel's outputs are laid out as [B, T, H, D] in memory. Concatenate along T in that layout to keep it.
         if len(done) == 1:
             out_BHTD, log_sum_exp_BHT = done[0]
+        elif parts[0].rows == parts[1].rows:
+            out_BHTD, log_sum_exp_BHT = _together(done)
         else:
             out_BHTD = torch.cat([out.transpose(1, 2) for out, _ in done], 1).transpose(1, 2)
             log_sum_exp_BHT = torch.cat([log_sum_exp for _, log_sum_exp in done], 2)
@@ -149,18 +153,16 @@ class _FlashAttention(torch.autograd.Function):
             return grads
 
         parts = list(_parts(query, key.shape[2], bias, ctx.is_causal, ctx.window))
-        if len(parts) == 1:
+        if parts[0].columns == slice(0, key.shape[2]) and len(parts) == 1:
             return *of(parts[0]), None, None, None, None
-        query_grad = torch.empty_like(query)
-        # Each row belongs to one part, but a key gets gradients from every part that reaches it. They are summed in
-        # float32, since bfloat16 would round each sum.
+        # Rows and columns get gradients from every part that has them. They are summed in float32, since bfloat16 would
+        # round each sum.
         wide = torch.promote_types(key.dtype, torch.float32)
-        key_grad, value_grad = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
+        sums = [torch.zeros_like(x, dtype=wide) for x in (query, key, value)]
         for part in parts:
-            query_grad[:, :, part.rows], to_key, to_value = of(part)
-            key_grad[:, :, part.columns] += to_key
-            value_grad[:, :, part.columns] += to_value
-        return query_grad, key_grad.to(key.dtype), value_grad.to(value.dtype), None, None, None, None
+            for total, some, more in zip(sums, (part.rows, part.columns, part.columns), of(part), strict=True):
+                total[:, :, some] += more
+        return *(total.to(key.dtype) for total in sums), None, None, None, None
 
 
 _ROWS = 256
@@ -180,10 +182,18 @@ class _Part:
 def _parts(
     query_BHTD: Tensor, keys: int, bias_BHTT: Tensor | None, is_causal: bool, window: int | None
 ) -> Iterator[_Part]:
-    """One part without a window; with one, a part for every `_ROWS` rows. `keys` is T except for a part of a text."""
+    """One part without a window; with one, a part for every `_ROWS` rows. `keys` is P + T.
+
+    A causal part of a text has two: all tokens before it, and its own. They have the same rows.
+    """
     T = query_BHTD.shape[2]
-    if window is None or window >= T:
-        yield _Part(slice(0, T), slice(0, keys), bias_BHTT, is_causal)
+    past = keys - T
+    if window is None or window >= keys:
+        if is_causal and past > 0:
+            yield _Part(slice(0, T), slice(0, past), None, False)
+            yield _Part(slice(0, T), slice(past, keys), None, True)
+        else:
+            yield _Part(slice(0, T), slice(0, keys), bias_BHTT, is_causal)
         return
     # The band [_ROWS, _ROWS + window − 1] is the same for every part: with columns counted from window − 1 before the
     # part's first row, row i attends to the columns i … i + window − 1.
@@ -191,11 +201,25 @@ def _parts(
     row, column = torch.arange(_ROWS)[:, None], torch.arange(_ROWS + window - 1)
     band.masked_fill_((column < row) | (column >= row + window), -torch.inf)
     for first in range(0, T, _ROWS):
-        end, before = min(first + _ROWS, T), first - window + 1
+        end, before = min(first + _ROWS, T), past + first - window + 1
         # At the beginning of the text `before` is negative: the band loses the columns before token 0.
-        columns = slice(max(0, before), end)
-        bias = band[None, None, : end - first, columns.start - before : end - before]
+        columns = slice(max(0, before), past + end)
+        bias = band[None, None, : end - first, columns.start - before : past + end - before]
         yield _Part(slice(first, end), columns, bias, False)
+
+
+def _together(done: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The attention of rows to all of their columns, from that to two sets of them.
+
+    Each has the share exp(e_1) / (exp(e_1) + exp(e_2)) of the softmax, a sigmoid of the difference.
+    """
+    (first_BHTD, first_BHT), (second_BHTD, second_BHT) = done
+    share_BHT = torch.sigmoid(second_BHT - first_BHT)
+    wide = torch.promote_types(first_BHTD.dtype, torch.float32)
+    # As the kernel lays it out: [B, T, H, D] in memory.
+    parts = [x.transpose(1, 2).to(wide) for x in (first_BHTD, second_BHTD, share_BHT[..., None])]
+    out_BHTD = torch.lerp(*parts).to(first_BHTD.dtype).transpose(1, 2)
+    return out_BHTD, torch.logaddexp(first_BHT, second_BHT)
 
 
 def _carry(log_sum_exp_grad_BHT: Tensor, out_BHTD: Tensor, out_grad_BHTD: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,8 +47,8 @@ class AttentionCall:
     Attributes:
         module: the layer's attention module.
         query: [B, H, T, D].
-        key: [B, G, T, D].
-        value: [B, G, T, D_v].
+        key: [B, G, T, D]; of a part of a text, all tokens up to its end.
+        value: [B, G, T, D_v], likewise.
         mask: [B or 1, H or 1, T, T], bool (True where attended; may be a `MaskRule`) or float (added to the scores);
             or None.
         dropout: probability, 0 outside training.

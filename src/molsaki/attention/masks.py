@@ -96,5 +96,5 @@ def _columns(mask: Tensor, spans: SpanIndex) -> Tensor:
 def _columns_of_rule(rule: MaskRule, spans: SpanIndex) -> Tensor:
     """[R, 1, T, J] from the rule itself, without the T × T mask."""
     key_R11J = spans.key_position_RJ[:, None, None, :]
-    seen_R1TJ = rule.sees(torch.arange(rule.shape[2], device=key_R11J.device)[:, None], key_R11J)
+    seen_R1TJ = rule.sees(rule.position_T.to(key_R11J.device)[:, None], key_R11J)
     return seen_R1TJ if rule.starts_B111 is None else seen_R1TJ & (key_R11J >= spans.take(rule.starts_B111))

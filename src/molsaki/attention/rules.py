@@ -4,7 +4,9 @@ transformers materializes such masks as T × T bools for every example. They car
 attends, and where each text begins. A `MaskRule` passes these two facts to the kernels that can use them. Everywhere
 else it acts as the tensor of transformers, which it materializes when an operation computes with it.
 
-Legend: B batch, H heads, T tokens, J key tokens, D head dimension.
+A rule also serves a part of a text, whose tokens attend to the cached keys of the tokens before them.
+
+Legend: B batch, H heads, T tokens, P tokens before them (0 for a whole text), J key tokens, D head dimension.
 """
 
 from __future__ import annotations
@@ -19,16 +21,18 @@ from transformers.masking_utils import causal_mask_function, sliding_window_caus
 
 
 class MaskRule(Tensor):
-    """A bool mask [B, 1, T, T], True where a token attends: to itself and to earlier tokens of its text and window.
+    """A bool mask [B, 1, T, P + T], True where a token attends: to itself and earlier tokens of its text and window.
 
     Attributes:
         window: the largest number of tokens that a token attends to, itself included; None for all.
         starts: the position of each example's first real token, after padding on the left; None without padding.
+        past: P.
         blocks: FlexAttention's block mask of the rule, or None before it is computed.
     """
 
     window: int | None
     starts: tuple[int, ...] | None
+    past: int
     blocks: Any
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -40,17 +44,21 @@ class MaskRule(Tensor):
         window: int | None,
         starts: tuple[int, ...] | None,
         device: torch.device,
+        past: int = 0,
     ) -> MaskRule:
-        """Create the rule for a batch of shape [examples, tokens]; a window of at least `tokens` becomes None."""
-        shape = (examples, 1, tokens, tokens)
+        """Create the rule for a batch of shape [examples, tokens]; a window over all tokens becomes None."""
+        shape = (examples, 1, tokens, past + tokens)
         rule: MaskRule = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=torch.bool, device=device)
-        rule.window = None if window is None or window >= tokens else window
+        rule.window = None if window is None or window >= past + tokens else window
+        rule.past = past
         rule.starts = starts if starts is not None and any(starts) else None
         rule.blocks = None
         return rule
 
     def __repr__(self) -> str:  # type: ignore[override]
-        return f"MaskRule({self.shape[0]}, {self.shape[2]}, window={self.window}, starts={self.starts})"
+        return (
+            f"MaskRule({self.shape[0]}, {self.shape[2]}, window={self.window}, starts={self.starts}, past={self.past})"
+        )
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
@@ -61,16 +69,21 @@ class MaskRule(Tensor):
     @property
     def is_causal_rule(self) -> bool:
         """Whether the rule is plain causal attention, which the kernels compute without a mask."""
-        return self.window is None and self.starts is None
+        return self.window is None and self.starts is None and self.past == 0
+
+    @cached_property
+    def position_T(self) -> Tensor:
+        """The position of each token among the P + T, on the mask's device."""
+        return torch.arange(self.past, self.shape[3], device=self.device)
 
     @cached_property
     def written_out(self) -> Tensor:
-        """The mask [B, 1, T, T] as transformers computes it."""
-        position_T = torch.arange(self.shape[2], device=self.device)
-        # [T, T], and [B, 1, T, T] with padding: rows are queries, columns are keys.
-        seen = self.sees(position_T[:, None], position_T)
+        """The mask [B, 1, T, P + T] as transformers computes it."""
+        column = torch.arange(self.shape[3], device=self.device)
+        # [T, P + T], and [B, 1, T, P + T] with padding: rows are queries, columns are keys.
+        seen = self.sees(self.position_T[:, None], column)
         if self.starts_B111 is not None:
-            seen = seen & (position_T >= self.starts_B111)
+            seen = seen & (column >= self.starts_B111)
         return seen.expand(self.shape)
 
     @cached_property
@@ -100,10 +113,11 @@ def read_rule(asked: dict[str, Any], padded_on_the_right: bool) -> MaskRule | No
         asked: the keyword arguments of the mask interface.
         padded_on_the_right: all padding is known to be on the right, so its values are not read.
     """
-    tokens = asked.get("q_length")
-    is_square = tokens == asked.get("kv_length") and asked.get("q_offset", 0) == 0 and asked.get("kv_offset", 0) == 0
-    # transformers sets this only for masks that are causal and no more. Packed texts, a cache or image tokens unset it.
-    if not is_square or asked.get("allow_is_causal_skip") is not True:
+    tokens, past = asked["q_length"], asked.get("q_offset", 0)
+    # A static cache has its offset in a tensor, and a window's own cache drops the tokens outside it.
+    is_whole = isinstance(past, int) and past + tokens == asked["kv_length"] and asked.get("kv_offset", 0) == 0
+    # transformers sets this only for masks that are causal and no more. Packed texts or image tokens unset it.
+    if not is_whole or asked.get("allow_is_causal_skip") is not True:
         return None
     function, window = asked.get("mask_function", causal_mask_function), asked.get("local_size")
     expected = causal_mask_function if window is None else sliding_window_causal_mask_function(window)
@@ -113,9 +127,10 @@ def read_rule(asked: dict[str, Any], padded_on_the_right: bool) -> MaskRule | No
     starts = None
     if padding_BT is not None and not padded_on_the_right and not is_on_the_right(padding_BT):
         starts = _read_starts(padding_BT)
-        if starts is None:
+        # Each example's padding would move its tokens by another distance, while the parts of all texts are one.
+        if starts is None or past > 0:
             return None
-    return MaskRule(asked["batch_size"], asked["q_length"], window, starts, torch.device(asked.get("device", "cpu")))
+    return MaskRule(asked["batch_size"], tokens, window, starts, torch.device(asked.get("device", "cpu")), past)
 
 
 def is_on_the_right(padding_BT: Tensor) -> bool:

@@ -59,17 +59,33 @@ class SpanIndex:
         rows = self.rows.to(device) if isinstance(self.rows, Tensor) else self.rows
         return replace(self, rows=rows, **tensors)
 
-    def part(self, first: int, end: int) -> SpanIndex:
-        """The steps of the tokens from `first` to `end`, on the keys before `end`, the only ones that they see."""
+    def part(self, first: int, end: int) -> tuple[SpanIndex, int]:
+        """The steps of the tokens from `first` to `end` on the keys before `end`, the only ones that they see.
+
+        Returns:
+            The part, whose steps and keys are those from the first to the last that it has, and its first step.
+        """
+        step_RT = self.step_RT[:, first:end]
+        none = step_RT == self.steps
+        first_step = min(int(step_RT.min()), self.steps - 1)
+        steps = max(1, int(step_RT.masked_fill(none, -1).max()) + 1 - first_step)
         # Positions are in order, and their padding of 0 has the key K; so the key tokens before `end` come first.
         before_RJ = (self.key_position_RJ < end) & (self.key_RJ < self.keys)
         most = max(1, int(before_RJ.sum(1).max()))
-        return replace(
+        keys = max(1, int(self.key_RJ.masked_fill(~before_RJ, -1).max()) + 1)
+        part = replace(
             self,
-            step_RT=self.step_RT[:, first:end],
+            step_RT=(step_RT - first_step).masked_fill(none, steps),
             key_position_RJ=self.key_position_RJ.masked_fill(~before_RJ, 0)[:, :most],
-            key_RJ=self.key_RJ.masked_fill(~before_RJ, self.keys)[:, :most],
+            key_RJ=self.key_RJ.masked_fill(~before_RJ, keys)[:, :most],
+            steps=steps,
+            keys=keys,
         )
+        return part, first_step
+
+    def first_step_after(self, position: int) -> int:
+        """The first step with a token at or after a position; S if there is none."""
+        return int(self.step_RT[:, position:].min()) if position < self.step_RT.shape[1] else self.steps
 
     def take(self, batch: Tensor) -> Tensor:
         """Select the examples: [B, ...] to [R, ...]. A tensor of one row that all examples share stays as it is."""

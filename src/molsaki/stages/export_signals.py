@@ -35,7 +35,8 @@ from molsaki.store.locks import LOCK_NAME
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.signal_writer import SignalWriter
 from molsaki.store.whole_files import refuse_write, write_json, write_whole
-from molsaki.teacher.read_attention import AttentionSignal, LayerMix
+from molsaki.teacher.collect_attention import LayerMix
+from molsaki.teacher.read_attention import AttentionSignal
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,7 +19,8 @@ from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.next_tokens import TEMPERATURES, temperature_names
 from molsaki.store.shards import STORE_NAME, count_rows, read_header
 from molsaki.store.signal_reader import SignalStore
-from molsaki.teacher.read_attention import AttentionSignal, LayerMix
+from molsaki.teacher.collect_attention import LayerMix
+from molsaki.teacher.read_attention import AttentionSignal
 from molsaki.teacher.read_logits import NEXT_TOKENS as NEXT_TOKENS
 from molsaki.teacher.read_logits import NextTokenSignal
 from molsaki.teacher.signals import Signal, folder_of

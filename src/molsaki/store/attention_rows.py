@@ -10,7 +10,7 @@ Legend: L layers (or the heads of all of them), S steps, K keys, N kept keys of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,39 +113,59 @@ def pack_attention(
     missing_keys: Sequence[int] = (),
 ) -> dict[str, Tensor]:
     """A row's tensors; see `AttentionRow`."""
+    return {ATTENTION: attention_LSK, **pack_numbers(step_tokens, missing_steps, missing_keys)}
+
+
+def pack_numbers(
+    step_tokens: Sequence[int], missing_steps: Sequence[int] = (), missing_keys: Sequence[int] = ()
+) -> dict[str, Tensor]:
+    """A row's tensors without its attention."""
     numbers = {MISSING_STEPS: missing_steps, MISSING_KEYS: missing_keys, STEP_TOKENS: step_tokens}
-    whole = {name: torch.tensor(tuple(values), dtype=torch.int32) for name, values in numbers.items()}
-    return {ATTENTION: attention_LSK, **whole}
+    return {name: torch.tensor(tuple(values), dtype=torch.int32) for name, values in numbers.items()}
 
 
-def compact(row: Mapping[str, Tensor], visible_SK: Tensor, top: int, dtype: str) -> dict[str, Tensor]:
-    """Convert a full row to the compact form, with its error.
+class CompactRow:
+    """Builds a compact row from a full one, some of its steps at a time: the full row need not be held in memory.
 
     Args:
-        row: from `pack_attention`.
-        visible_SK: True where a step can see a key. A key that a step sees is seen by all later ones.
+        first_step_K: for each key the first step that can see it; S for none. Later steps see it too.
         top: N; all keys of a row that has fewer.
         dtype: of the stored attention.
     """
-    attention_LSK = row[ATTENTION]
-    top_LSN = attention_LSK.topk(min(top, attention_LSK.shape[2]), dim=2)
-    rest_LS = (attention_LSK.sum(2) - top_LSN.values.sum(2)).clamp_min(0)
-    # The number of steps before the first one that sees the key.
-    first_K = (~visible_SK).sum(0)
-    packed = {
-        **row,
-        ATTENTION: top_LSN.values,
-        TOP_KEYS: top_LSN.indices.int(),
-        REST: rest_LS,
-        FIRST_STEP: first_K.int(),
-    }
-    stored = {**packed, **{name: round_to(packed[name], dtype) for name in (ATTENTION, REST)}}
-    return {**packed, ERROR: _error(attention_LSK, layers_of(stored))}
+
+    def __init__(self, first_step_K: Tensor, top: int, dtype: str) -> None:
+        self._first_step_K, self._top, self._dtype = first_step_K, top, dtype
+        self._steps = 0
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._largest, self._summed, self._count = torch.zeros(()), torch.zeros((), dtype=torch.float64), 0
+
+    def add(self, attention_LSK: Tensor) -> None:
+        """Add the next steps of the full row, on all keys."""
+        top_LSN = attention_LSK.topk(min(self._top, attention_LSK.shape[2]), dim=2)
+        rest_LS = (attention_LSK.sum(2) - top_LSN.values.sum(2)).clamp_min(0)
+        end = self._steps + attention_LSK.shape[1]
+        visible_SK = torch.arange(self._steps, end)[:, None] >= self._first_step_K
+        self._steps = end
+        self._parts.append((top_LSN.values, top_LSN.indices.int(), rest_LS))
+        values_LSN, stored_LS = (round_to(x, self._dtype) for x in (top_LSN.values, rest_LS))
+        for full_SK, values, keys, rest in zip(attention_LSK, values_LSN, top_LSN.indices, stored_LS, strict=True):
+            apart_SK = (full_SK - _spread(values, keys, rest, visible_SK)).abs()
+            self._largest = torch.maximum(self._largest, apart_SK.max())
+            self._summed += apart_SK.sum(dtype=torch.float64)
+            self._count += apart_SK.numel()
+
+    def finish(self, others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of the row with its error; `others` are those of `pack_attention` beside the attention."""
+        values, keys, rest = (torch.cat(parts, 1) for parts in zip(*self._parts, strict=True))
+        error = torch.stack([self._largest, (self._summed / self._count).float()])
+        first_step = self._first_step_K.int()
+        return {ATTENTION: values, **others, TOP_KEYS: keys, REST: rest, FIRST_STEP: first_step, ERROR: error}
 
 
 def with_error(row: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """Add the error of a full row that is stored in `dtype`."""
-    return {**row, ERROR: _error(row[ATTENTION], iter(round_to(row[ATTENTION], dtype)))}
+    apart_LSK = (row[ATTENTION] - round_to(row[ATTENTION], dtype)).abs()
+    return {**row, ERROR: torch.stack([apart_LSK.max(), apart_LSK.mean()])}
 
 
 def round_to(attention: Tensor, dtype: str) -> Tensor:
@@ -163,15 +183,14 @@ def layers_of(row: Mapping[str, Tensor]) -> Iterator[Tensor]:
     visible_SK = steps_S1 >= row[FIRST_STEP][None, :]
     # One layer at a time: a view of words has billions of numbers in all layers together.
     for values_SN, keys_SN, rest_S in zip(row[ATTENTION].float(), row[TOP_KEYS].long(), row[REST].float(), strict=True):
-        others_SK = visible_SK.scatter(1, keys_SN, False)
-        share_S = rest_S / others_SK.sum(1).clamp_min(1)
-        yield (others_SK * share_S[:, None]).scatter(1, keys_SN, values_SN)
+        yield _spread(values_SN, keys_SN, rest_S, visible_SK)
 
 
-def _error(attention_LSK: Tensor, stored: Iterable[Tensor]) -> Tensor:
-    """The largest and the mean absolute difference between a full row and the layers that are read back."""
-    apart = [(full_SK - read_SK).abs() for full_SK, read_SK in zip(attention_LSK, stored, strict=True)]
-    return torch.stack([torch.stack([d.max() for d in apart]).max(), torch.stack([d.mean() for d in apart]).mean()])
+def _spread(values_SN: Tensor, keys_SN: Tensor, rest_S: Tensor, visible_SK: Tensor) -> Tensor:
+    """A layer's attention [S, K] from a compact row: the rest is divided among the other keys that a step can see."""
+    others_SK = visible_SK.scatter(1, keys_SN, False)
+    share_S = rest_S / others_SK.sum(1).clamp_min(1)
+    return (others_SK * share_S[:, None]).scatter(1, keys_SN, values_SN)
 
 
 def stored_error(store: SignalStore) -> tuple[float, float]:

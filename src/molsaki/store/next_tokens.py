@@ -27,6 +27,8 @@ TOKENS = "tokens"
 TEMPERATURES = "temperatures"
 """The key of a store's fingerprint that lists its temperatures."""
 
+_FEW_LOGITS = 1 << 24
+"""How many logits are computed with at a time."""
 _LEAST = -1e4
 """The log-probability that replaces −inf, which a store does not accept."""
 
@@ -53,17 +55,27 @@ def next_token_schema(top: int, temperatures: Sequence[str], vocabulary: int) ->
     }
 
 
-def pack_next_tokens(
-    logits_PV: Tensor, spans: Sequence[Span], top: int, temperatures: Sequence[str]
-) -> dict[str, Tensor]:
-    """Compute a row's tensors.
+def join_next_tokens(parts: Sequence[Mapping[str, Tensor]], spans: Sequence[Span]) -> dict[str, Tensor]:
+    """A row's tensors from those of its tokens, part by part, and the characters of each token."""
+    log_probs, ids, log_sums = (torch.cat([part[name] for part in parts]) for name in (LOG_PROBS, IDS, LOG_SUMS))
+    return {LOG_PROBS: log_probs, IDS: ids, CHARACTERS: torch.tensor(spans, dtype=torch.int32), LOG_SUMS: log_sums}
+
+
+def likeliest_tokens(logits_PV: Tensor, top: int, temperatures: Sequence[str]) -> dict[str, Tensor]:
+    """The part of a row that some of its tokens have, without their characters.
 
     Args:
-        logits_PV: the logits that predict each token, on any device.
-        spans: the characters of each token.
+        logits_PV: the logits that predict each of these tokens, on any device.
         top: C, at most V.
         temperatures: see `temperature_names`.
     """
+    # A few tokens at a time, since a float32 copy of all logits would be the largest tensor of a reading.
+    some = max(1, _FEW_LOGITS // logits_PV.shape[1])
+    parts = [_likeliest(few_PV, top, temperatures) for few_PV in torch.split(logits_PV, some)]
+    return {name: torch.cat([part[name] for part in parts]) for name in (LOG_PROBS, IDS, LOG_SUMS)}
+
+
+def _likeliest(logits_PV: Tensor, top: int, temperatures: Sequence[str]) -> dict[str, Tensor]:
     log_PV = logits_PV.float().log_softmax(1)
     best = log_PV.topk(top, dim=1)
     # log Σ_v p(v)^(1/τ), [P] for each temperature, over all V tokens before the top C are taken.
@@ -71,8 +83,7 @@ def pack_next_tokens(
     return {
         LOG_PROBS: best.values.clamp(_LEAST, 0.0).cpu(),
         IDS: best.indices.int().cpu(),
-        CHARACTERS: torch.tensor(spans, dtype=torch.int32),
-        LOG_SUMS: (torch.stack(sums, 1) if sums else log_PV.new_zeros(len(spans), 0)).cpu(),
+        LOG_SUMS: (torch.stack(sums, 1) if sums else log_PV.new_zeros(len(log_PV), 0)).cpu(),
     }
 
 

@@ -21,8 +21,6 @@ from molsaki.attention import (
 from molsaki.attention.span_index import make_span_index
 from molsaki.encoding.encode import EncodedText
 from molsaki.encoding.padding import pad
-from molsaki.methods.layers import mix_layers, teacher_layer_weights
-from molsaki.methods.losses import visible_keys
 from molsaki.models.inputs import pad_texts
 from molsaki.models.logits import last_logits
 from molsaki.records import RowReport
@@ -31,7 +29,8 @@ from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, WORDS, View
 from molsaki.store import attention_rows as rows
 from molsaki.store.schema import TensorSpec
-from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
+from molsaki.teacher.collect_attention import AttentionRows, LayerMix, StoredForm, TextRow, first_steps
+from molsaki.teacher.signals import CUT, Collector, ModelSizes, PassRequest, Signal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,29 +64,6 @@ class PreparedText:
     def length(self) -> int:
         """The number of tokens."""
         return len(self.encoded.input_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerMix:
-    """Stores the teacher's layers as their mixture by Eq. 4, with this temperature and this G.
-
-    Attributes:
-        temperature: τ1.
-        normalise: see `molsaki.teacher_layer_weights`.
-    """
-
-    temperature: float = 0.1
-    normalise: bool = False
-
-    def mix(self, attention_LSK: Tensor, tokens: Alignment) -> Tensor:
-        """The mixture [1, S, K]; steps and keys without a token of the teacher are left out of G."""
-        step_mask = torch.ones(1, tokens.n_steps, dtype=torch.bool)
-        key_mask = torch.ones(1, tokens.n_keys, dtype=torch.bool)
-        step_mask[0, list(tokens.missing_steps)] = False
-        key_mask[0, list(tokens.missing_keys)] = False
-        whole = attention_LSK[None]
-        weights = teacher_layer_weights(whole, step_mask, key_mask, self.temperature, normalise=self.normalise)
-        return mix_layers(whole, weights)
 
 
 class AttentionSignal(Signal[PreparedText]):
@@ -189,21 +165,10 @@ class AttentionSignal(Signal[PreparedText]):
         )
         return PassRequest(spans=SpanRequest(spans, self.view.heads))
 
-    def read(self, items: Sequence[PreparedText | None], output: PassOutput) -> list[Tensor | None]:
-        """A [L, S, K] of each text."""
-        if output.attention is None:
-            return [None] * len(items)
-        each = iter(output.attention.float().cpu())  # [R, L, S, K], the texts that have the signal in their order
-        return [None if item is None else next(each)[:, : item.tokens.n_steps, : item.tokens.n_keys] for item in items]
-
-    def pack(self, item: PreparedText, read: Tensor) -> dict[str, Tensor]:
-        """The attention of the layers or their mixture, and the missing steps and keys."""
-        tokens = item.tokens
-        attention_LSK = read if self._mix is None else self._mix.mix(read, tokens)
-        row = rows.pack_attention(attention_LSK, tokens.tokens_of_steps, tokens.missing_steps, tokens.missing_keys)
-        if self._top is not None:
-            return rows.compact(row, _visible(tokens), self._top, self._dtype)
-        return row if self._dtype == "float32" else rows.with_error(row, self._dtype)
+    def collect(self, items: Sequence[PreparedText | None]) -> Collector:
+        """A [L, S, K] of each text in the form that is stored."""
+        form = StoredForm(self._dtype, self._mix, self._top)
+        return AttentionRows([None if item is None else TextRow(item.tokens, form) for item in items])
 
     def check(self, item: PreparedText, row: Mapping[str, Tensor]) -> list[str]:
         """What is impossible for attention on this text.
@@ -218,7 +183,7 @@ class AttentionSignal(Signal[PreparedText]):
             rows.STEP_TOKENS: tokens.tokens_of_steps,
         }
         if rows.TOP_KEYS in row:
-            expected[rows.FIRST_STEP] = tuple((~_visible(tokens)).sum(0).tolist())
+            expected[rows.FIRST_STEP] = tuple(first_steps(tokens).tolist())
         wrong = [
             f"its {name} are {row[name].tolist()}, those of its text {list(values)}"
             for name, values in expected.items()
@@ -253,13 +218,6 @@ def _too_much(layer: int, attention_SK: Tensor, step_tokens: Sequence[int]) -> s
         return ""
     total = float(sums_S[step])
     return f"layer {layer}, step {step} has a sum of {total:.4g}, more than its {step_tokens[step]} tokens can have"
-
-
-def _visible(tokens: Alignment) -> Tensor:
-    """Which keys each step can see, a bool tensor [S, K]. A missing step sees what the step before it sees."""
-    step_of_token, key_of_token = torch.tensor([tokens.step_of_token]), torch.tensor([tokens.key_of_token])
-    visible_SK = visible_keys(step_of_token, key_of_token, tokens.n_steps, tokens.n_keys)[0]
-    return visible_SK.long().cummax(0).values.bool()
 
 
 def prepare_text(text: Text, encoded: EncodedText, report: RowReport, view: View = STEPS) -> PreparedText | None:

@@ -19,7 +19,7 @@ from molsaki.records import RowReport
 from molsaki.spans.text import Text
 from molsaki.store import next_tokens as rows
 from molsaki.store.schema import TensorSpec
-from molsaki.teacher.signals import CUT, ModelSizes, PassOutput, PassRequest, Signal
+from molsaki.teacher.signals import CUT, Collector, ModelSizes, PassOutput, PassRequest, Row, Signal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -107,17 +107,9 @@ class NextTokenSignal(Signal[PreparedRationale]):
         """The logits from where the first rationale of the batch begins."""
         return PassRequest(first_logit=min((item.first for item in items if item is not None), default=None))
 
-    def read(self, items: Sequence[PreparedRationale | None], output: PassOutput) -> list[Tensor | None]:
-        """The logits [P, V] that predict each rationale's tokens and its end."""
-        found: list[Tensor | None] = []
-        for item, logits_NV in zip(items, output.logits, strict=True):
-            start = 0 if item is None else item.first - output.first_logit
-            found.append(None if item is None else logits_NV[start : start + len(item.spans)])
-        return found
-
-    def pack(self, item: PreparedRationale, read: Tensor) -> dict[str, Tensor]:
-        """The likeliest tokens."""
-        return rows.pack_next_tokens(read, item.spans, min(self._top, read.shape[1]), self._temperatures)
+    def collect(self, items: Sequence[PreparedRationale | None]) -> NextTokenRows:
+        """The likeliest tokens, from the logits of each chunk."""
+        return NextTokenRows(items, self._top, self._temperatures)
 
     def check(self, item: PreparedRationale, row: Mapping[str, Tensor]) -> list[str]:
         """What is impossible for next tokens on this text: other characters, invalid probabilities, repeated tokens."""
@@ -132,6 +124,33 @@ class NextTokenSignal(Signal[PreparedRationale]):
         if any(len(set(ids)) < len(ids) for ids in row[rows.IDS].tolist()):
             wrong.append("it has a token twice at one place")
         return wrong
+
+
+class NextTokenRows(Collector):
+    """The likeliest next tokens of the rationales of a batch; arguments as for `NextTokenSignal`."""
+
+    def __init__(self, items: Sequence[PreparedRationale | None], top: int, temperatures: Sequence[str]) -> None:
+        self._items, self._top, self._temperatures = items, top, temperatures
+        self._parts: list[list[dict[str, Tensor]]] = [[] for _ in items]
+
+    def add(self, output: PassOutput) -> None:
+        """The likeliest tokens of the positions of each rationale that the chunk has."""
+        if output.logits is None:
+            return
+        begin = output.end - output.logits.shape[1]
+        for item, parts, logits_NV in zip(self._items, self._parts, output.logits, strict=True):
+            first, end = (0, 0) if item is None else (max(item.first, begin), item.first + len(item.spans))
+            if first < min(end, output.end):
+                some_PV = logits_NV[first - begin : end - begin]
+                top = min(self._top, some_PV.shape[1])
+                parts.append(rows.likeliest_tokens(some_PV, top, self._temperatures))
+
+    def rows(self) -> list[Row | None]:
+        """A row for each rationale."""
+        return [
+            None if item is None else rows.join_next_tokens(parts, item.spans)
+            for item, parts in zip(self._items, self._parts, strict=True)
+        ]
 
 
 @lru_cache(maxsize=2)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from molsaki.attention import SpanRequest, expected_layers, find_model, read_many_spans
+from molsaki.attention import expected_layers, find_model
 from molsaki.attention.chunks import chunk_tokens, read_in_chunks, reads_in_chunks
 from molsaki.distributed import on_main_process, process_count, process_number
 from molsaki.encoding.encode import encode_teacher, require_offsets
@@ -32,7 +32,7 @@ from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
 from molsaki.store.signal_writer import SignalWriter
 from molsaki.teacher.shared_stores import SharedStores
-from molsaki.teacher.signals import ModelSizes, PassOutput, PreparedSignals, Row, Signal
+from molsaki.teacher.signals import ModelSizes, PassOutput, PassRequest, PreparedSignals, Row, Signal
 from molsaki.teacher.store_sizes import StoreLimits, require_room
 
 if TYPE_CHECKING:
@@ -186,44 +186,41 @@ def read_rows(
     input_ids, attention_mask = pad_texts(model, tokenizer, [item.encoded for item in batch])
     items = {signal.name: [text.items.get(signal.name) for text in batch] for signal in signals}
     requests = {signal.name: signal.request(items[signal.name], attention_mask) for signal in signals}
-    width = input_ids.shape[1]
-    starts = [request.first_logit for request in requests.values() if request.first_logit is not None]
-    spans = {name: request.spans for name, request in requests.items() if request.spans is not None}
+    collectors = {signal.name: signal.collect(items[signal.name]) for signal in signals}
     with torch.inference_mode():
-        # The logits are the largest output by far: compute them only from the first position that a signal needs.
-        attention, logits = _forward(
-            model, input_ids, attention_mask, spans, width - min(starts, default=width - 1), chunk
-        )
-        for signal in signals:
-            output = PassOutput(attention.get(signal.name), logits, width - logits.shape[1])
-            read = signal.read(items[signal.name], output)
-            for row, item, found in zip(rows, items[signal.name], read, strict=True):
-                if item is not None and found is not None:
-                    row[signal.name] = signal.pack(item, found)
+        for outputs in _passes(model, input_ids, attention_mask, requests, chunk):
+            for name, output in outputs.items():
+                collectors[name].add(output)
+        for name, collector in collectors.items():
+            for row, found in zip(rows, collector.rows(), strict=True):
+                if found is not None:
+                    row[name] = found
     return rows
 
 
-def _forward(
+def _passes(
     model: PreTrainedModel,
     input_ids: Tensor,
     attention_mask: Tensor,
-    spans: Mapping[str, SpanRequest],
-    last: int,
+    requests: Mapping[str, PassRequest],
     chunk: int | None,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Attention on each set of spans, and at least the `last` logits. Without spans the model runs unchanged."""
-    options = last_logits(find_model(model), last)
-    if not spans:
-        outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **options)
-        return {}, outputs.logits
-    requests, size = list(spans.values()), input_ids.shape
-    chunk = chunk_tokens(model, size[0], size[1], requests) if chunk is None else chunk
-    if chunk < size[1] and reads_in_chunks(model):
-        readings, logits = read_in_chunks(model, input_ids, attention_mask, requests, chunk, **options)
-    else:
-        readings = read_many_spans(model, input_ids, attention_mask, requests, **options)
-        logits = readings[0].outputs.logits
-    return {name: reading.attention for name, reading in zip(spans, readings, strict=True)}, logits
+) -> Iterator[dict[str, PassOutput]]:
+    """What each signal gets of each chunk: its attention, and the logits that any signal needs."""
+    starts = [request.first_logit for request in requests.values() if request.first_logit is not None]
+    spans = {name: request.spans for name, request in requests.items() if request.spans is not None}
+    asked, size = list(spans.values()), input_ids.shape
+    if chunk is None:
+        chunk = chunk_tokens(model, size[0], size[1], asked, logits=bool(starts))
+    if chunk < size[1] and not reads_in_chunks(model):
+        chunk = size[1]
+    keeps_logits = bool(last_logits(find_model(model), 1))
+    first_logit = min(starts, default=None)
+    arguments = (model, input_ids, attention_mask, asked, chunk)
+    for part in read_in_chunks(*arguments, first_logit=first_logit, keeps_logits=keeps_logits):
+        outputs = {name: PassOutput(part.end, None, 0, 0, part.logits) for name in requests}
+        for name, *of_it in zip(spans, part.attention, part.first_steps, part.final_steps, strict=True):
+            outputs[name] = PassOutput(part.end, *of_it, part.logits)
+        yield outputs
 
 
 def _find_lacking(

@@ -1,7 +1,8 @@
 """The interface of a teacher's signals: views of its attention on a rationale, and its next tokens.
 
 A `Signal` defines what it needs from a forward pass and what its rows contain. Reading, storing, resuming after a kill,
-verification and estimates are written once for all signals (`read_signals`, `stages/attend`).
+verification and estimates are written once for all signals (`read_signals`, `stages/attend`). A long text goes through
+the model in chunks; a `Collector` keeps of each chunk what the rows need, so that nothing else grows with the text.
 
 Legend: B batch, R examples of the batch that have the signal, T tokens, L layers, S steps, K keys, V vocabulary.
 """
@@ -82,22 +83,39 @@ class PassRequest:
 
 @dataclass(frozen=True, slots=True)
 class PassOutput:
-    """The outputs of one forward pass for a signal.
+    """What a signal gets of one chunk of tokens of a batch.
 
     Attributes:
-        attention: [R, L, S, K] for the requested spans; None if there were none.
-        logits: [B, N, V], of the last N positions.
-        first_logit: the position of the first of them.
+        end: the position after the chunk's last token.
+        attention: [R, L, S_c, K_c] for the requested spans: the sums of the chunk's tokens for S_c steps and the first
+            K_c keys; None if there were none.
+        first_step: the first of these steps.
+        final_step: the first step that has tokens in later chunks, in any of the texts.
+        logits: [B, N, V], of the last N positions of the chunk; None if none of them is needed.
     """
 
+    end: int
     attention: Tensor | None
-    logits: Tensor
-    first_logit: int
+    first_step: int
+    final_step: int
+    logits: Tensor | None
 
 
 def folder_of(name: str) -> str:
     """The folder of a signal's store, relative to the run directory."""
     return f"attention/{name}"
+
+
+class Collector(ABC):
+    """Collects the rows of one signal for the texts of a batch, chunk by chunk."""
+
+    @abstractmethod
+    def add(self, output: PassOutput) -> None:
+        """Take what the rows need of the next chunk."""
+
+    @abstractmethod
+    def rows(self) -> list[Row | None]:
+        """The row of each text after the last chunk, on the CPU, its numbers in float32; None for texts without it."""
 
 
 class Signal(ABC, Generic[Item]):
@@ -167,12 +185,8 @@ class Signal(ABC, Generic[Item]):
         """
 
     @abstractmethod
-    def read(self, items: Sequence[Item | None], output: PassOutput) -> list[Tensor | None]:
-        """Extract each text's tensor from the outputs, without padding; None for texts that lack this signal."""
-
-    @abstractmethod
-    def pack(self, item: Item, read: Tensor) -> Row:
-        """The tensors of a text's row on the CPU, floating-point ones in float32, from the tensor of `read`."""
+    def collect(self, items: Sequence[Item | None]) -> Collector:
+        """A collector of the rows of a batch; `items` as for `request`."""
 
     @abstractmethod
     def check(self, item: Item, row: Mapping[str, Tensor]) -> list[str]:
