@@ -24,7 +24,7 @@ from molsaki.teacher.read_signals import prepare_texts, read_rows
 GIGABYTE = 2**30
 
 
-def make_text(tokenizer, tokens):
+def make_text(tokens):
     """A rationale of at least so many tokens, one number in every sentence."""
     sentences = [f"In week {i}, Tom gives some of his pens to a friend and buys new ones." for i in range(tokens // 8)]
     return Text("long", "Tom has 12 pens. How many does he have at the end?", " ".join(sentences), "numbers")
@@ -41,7 +41,7 @@ def main():
     tokenizer = AutoTokenizer.from_pretrained(options.folder)
     model = AutoModelForCausalLM.from_pretrained(options.folder, dtype=options.dtype).eval()
     signals = [AttentionSignal(dtype="float16", top=24), NextTokenSignal(32)]
-    text = make_text(tokenizer, options.tokens)
+    text = make_text(options.tokens)
     prepared, _ = prepare_texts(tokenizer, [text], PromptTemplate.parse(TEACHER), options.tokens, signals)
     rest, started, cpu_started = peak_bytes(), time.perf_counter(), time.process_time()
     (row,) = read_rows(model, tokenizer, prepared, signals, options.chunk)
