@@ -218,8 +218,10 @@ def _passes(
     arguments = (model, input_ids, attention_mask, asked, chunk)
     for part in read_in_chunks(*arguments, first_logit=first_logit, keeps_logits=keeps_logits):
         outputs = {name: PassOutput(part.end, None, 0, 0, part.logits) for name in requests}
-        for name, *of_it in zip(spans, part.attention, part.first_steps, part.final_steps, strict=True):
-            outputs[name] = PassOutput(part.end, *of_it, part.logits)
+        for name, attention, first, final in zip(
+            spans, part.attention, part.first_steps, part.final_steps, strict=True
+        ):
+            outputs[name] = PassOutput(part.end, attention, first, final, part.logits)
         yield outputs
 
 
