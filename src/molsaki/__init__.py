@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from molsaki.spans.words import find_words
     from molsaki.stages.load_signals import load_signals
     from molsaki.training import DistillationTrainer, encode_examples, make_method
-    from molsaki.training.loop import Signals, SpanCollator, StepwiseAttentionLoss
+    from molsaki.training.loop import Signals, StepwiseAttentionLoss
+    from molsaki.training.span_collator import SpanCollator
 
 _HOME = {
     "DistillationTrainer": "molsaki.training",
@@ -34,7 +35,7 @@ _HOME = {
     "Problem": "molsaki.records",
     "PromptTemplate": "molsaki.encoding.prompts",
     "Signals": "molsaki.training.loop",
-    "SpanCollator": "molsaki.training.loop",
+    "SpanCollator": "molsaki.training.span_collator",
     "StepwiseAttentionLoss": "molsaki.training.loop",
     "Text": "molsaki.spans.text",
     "align_spans": "molsaki.spans.align",

@@ -127,6 +127,24 @@ def test_chats_have_the_attention_of_plain_text(signals, tmp_path):
     assert all(value > 0 for value in history(trainer, "attention_loss"))
 
 
+@pytest.mark.parametrize("form", ["chat", "messages"])
+def test_a_chat_of_the_plain_loop_has_the_tokens_of_trl(signals, tmp_path, form):
+    trainer = make_trainer(tmp_path, signals, "chat", per_device_train_batch_size=8)
+    rows = [dict(row) for row in make_rows(signals, "chat")]
+    if form == "messages":
+        rows = [{"id": row["id"], "messages": row["prompt"] + row["completion"]} for row in rows]
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = CHAT
+    collate = SpanCollator(tokenizer, signals)
+    ours, theirs = collate(rows), trainer.data_collator([dict(row) for row in trainer.train_dataset])
+    for name in ("input_ids", "attention_mask", "labels"):
+        assert torch.equal(ours[name], theirs[name]), name
+    assert torch.equal(ours["attention"].teacher_BLSK, theirs["attention"].teacher_BLSK)
+    assert torch.equal(ours["attention"].visible_BSK, theirs["attention"].visible_BSK)
+    assert torch.equal(ours["attention"].step_tokens_BS, theirs["attention"].step_tokens_BS)
+    assert not collate.report.notes.keys() - trainer.attention_report.keys()
+
+
 def test_a_row_with_another_text_is_counted_and_trains_without_attention(signals, tmp_path):
     trainer = make_trainer(tmp_path, signals, max_steps=1, per_device_train_batch_size=8)
     rows = [dict(row) for row in trainer.train_dataset]

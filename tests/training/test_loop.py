@@ -11,8 +11,8 @@ from molsaki import Signals, SpanCollator, StepwiseAttentionLoss, encode_example
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import METHODS, AttentionChoice
 from molsaki.training import Collator, make_method
-from molsaki.training.loop import CUT, NO_ROOM, NO_TEXT
 from molsaki.training.model import DistillationModel
+from molsaki.training.span_collator import CUT, NO_ROOM, NO_TEXT
 
 EXPLAIN = TEMPLATES["explain"]
 
@@ -89,7 +89,7 @@ def test_a_row_without_a_teacher_is_counted_and_trains_without(problems, signals
     [
         ({"prompt": "something else"}, "question"),
         ({"completion": "something else"}, "rationale"),
-        ({"prompt": None}, "'prompt'"),
+        ({"prompt": None}, "`prompt`"),
         ({"id": 3}, "'id'"),
     ],
 )

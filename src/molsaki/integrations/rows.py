@@ -20,7 +20,8 @@ from molsaki.spans.align import align_spans
 from molsaki.spans.text import Text
 from molsaki.training.batches import AttentionTargets, RowTargets, attention_targets
 from molsaki.training.examples import shared_attention
-from molsaki.training.loop import NO_TEXT, Signals
+from molsaki.training.loop import Signals
+from molsaki.training.span_collator import NO_TEXT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,0 +1,180 @@
+"""Batches for a training loop of your own, with the tokens of steps and keys and the teacher's attention on them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import get_worker_info
+
+from molsaki.encoding.encode import IGNORED, require_offsets
+from molsaki.encoding.padding import pad
+from molsaki.errors import InputError
+from molsaki.methods.base import AttentionChoice
+from molsaki.records import RowReport
+from molsaki.spans.align import align_spans
+from molsaki.training.batches import RowTargets, attention_targets
+from molsaki.training.conversations import EncodedRow, encode_row
+from molsaki.training.examples import shared_attention
+from molsaki.training.loop import Signals
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+CUT = "completion cut at the maximum length"
+NO_ROOM = "the prompt leaves no room for the completion"
+NO_TEXT = "an id that the signals do not have: takes no part in the attention loss"
+PROMPT_CHANGED = "the chat template renders the end of the prompt otherwise if an answer follows"
+
+
+class SpanCollator:
+    r"""Collates prompts and completions into batches with the tokens of steps and keys.
+
+    A row is a mapping with the `id` of its row in the signals, and the texts `prompt` and `completion`, the same as
+    lists of messages, or a list of `messages`, all as in TRL. The prompt must contain the question of that row and the
+    completion its rationale, exactly once and unchanged, with any text around them. Only the tokens of the completion
+    have labels. A row whose id is not in the signals takes no part in the attention loss, and is counted in `report`.
+
+    Texts are tokenized separately, and the completion ends with the end-of-text token. Messages are rendered with the
+    tokenizer's chat template and have the tokens and labels of TRL's `SFTTrainer`; of `messages`, the last one is the
+    completion.
+
+    Example:
+        >>> import molsaki
+        >>> from transformers import AutoTokenizer
+        >>> from molsaki.data.pocket import STUDENT
+        >>> signals = molsaki.load_signals("runs/pocket")
+        >>> collate = molsaki.SpanCollator(AutoTokenizer.from_pretrained(STUDENT), signals)
+        >>> rows = [
+        ...     {"id": text.id, "prompt": f"Q: {text.question}\nA: ", "completion": text.rationale}
+        ...     for text in signals.texts.values()
+        ... ]
+        >>> batch = collate(rows[:4])
+        >>> sorted(batch)
+        ['attention', 'attention_mask', 'input_ids', 'labels']
+
+    Args:
+        tokenizer: the student's; a fast one, with an end-of-text token.
+        signals: the teacher's attention.
+        max_length: rows are cut after this many tokens; by default the tokenizer's limit. Steps and keys that are cut
+            are left out on both sides.
+        special_tokens: let the tokenizer add its special tokens to a prompt that is a text. False for a chat that you
+            rendered, which has them already.
+
+    Attributes:
+        report: counts of rows that were left out or cut, over all batches so far. Workers of a DataLoader have copies
+            of their own, which a warning says; without workers, it counts every row.
+
+    Raises:
+        TokenizerError: the tokenizer is slow, or has no end-of-text token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        signals: Signals,
+        max_length: int | None = None,
+        *,
+        special_tokens: bool = True,
+    ) -> None:
+        require_offsets(tokenizer)
+        self.tokenizer = tokenizer
+        self.signals = signals
+        self.max_length = min(max_length or tokenizer.model_max_length, tokenizer.model_max_length)
+        self.special_tokens = special_tokens
+        self.report = RowReport()
+        padding = tokenizer.pad_token_id
+        self._padding = padding if padding is not None else tokenizer.eos_token_id
+        self._warned = False
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """A batch of some rows, padded on the right.
+
+        A row whose prompt alone is `max_length` tokens or longer is skipped, and counted in `report`.
+
+        Returns:
+            `input_ids`, `attention_mask` and `labels`, LongTensors [R, T], and `attention`, which
+            `StepwiseAttentionLoss` takes; None if no row has the teacher's attention.
+
+        Raises:
+            InputError: a row lacks a field, the chat template fails, prompt or completion does not hold the text of
+                its id once, or no row has room for a token of its completion.
+            ArtefactError: the teacher's attention on a row is damaged, or was read on another text.
+        """
+        if not self._warned and get_worker_info() is not None:
+            self._warned = True
+            logger.warning("Rows that a DataLoader's workers leave out or cut are not in this collator's report.")
+        encoded = self._encode_all(rows)
+        targets = [self._target(place, row, one) for place, (row, one) in enumerate(encoded)]
+        ids = [one.input_ids[: self.max_length] for _, one in encoded]
+        lengths = [len(some) for some in ids]
+        return {
+            "input_ids": pad(ids, self._padding),
+            "attention_mask": pad([[1] * length for length in lengths], 0),
+            "labels": pad([one.labels[: self.max_length] for _, one in encoded], IGNORED),
+            "attention": attention_targets(lengths, [target for target in targets if target is not None]),
+        }
+
+    def _encode_all(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], EncodedRow]]:
+        """The rows with a label, encoded; the others are counted."""
+        kept = []
+        for row in rows:
+            _require_id(row)
+            encoded = encode_row(self.tokenizer, row, self.special_tokens)
+            if all(label == IGNORED for label in encoded.labels[: self.max_length]):
+                self.report.skip(row["id"], NO_ROOM)
+                continue
+            if len(encoded.input_ids) > self.max_length:
+                self.report.note(CUT)
+            if encoded.prompt_changed:
+                self.report.note(PROMPT_CHANGED)
+            kept.append((row, encoded))
+        if not kept:
+            raise InputError(
+                f"Expected a row whose prompt is shorter than {self.max_length} tokens; none of the {len(rows)} rows "
+                "of this batch is. The loss of no token is not a number; leave such rows out, or raise max_length."
+            )
+        return kept
+
+    def _target(self, place: int, row: Mapping[str, Any], encoded: EncodedRow) -> RowTargets | None:
+        text = self.signals.texts.get(row["id"])
+        if text is None:
+            self.report.note(NO_TEXT)
+            return None
+        starts = {
+            "question_start": _find(encoded.prompt, text.question, row["id"], "prompt", "question"),
+            "rationale_start": len(encoded.prompt)
+            + _find(encoded.completion, text.rationale, row["id"], "completion", "rationale"),
+        }
+        offsets, cut = encoded.offsets[: self.max_length], len(encoded.offsets) > self.max_length
+        shared = shared_attention(
+            self.signals.attention,
+            text,
+            lambda spans: align_spans(spans, offsets, **starts, truncated=cut),
+            AttentionChoice(),
+            self.report,
+        )
+        return None if shared is None else RowTargets(place, row["id"], shared.tokens, shared.teacher_LSK)
+
+
+def _require_id(row: Mapping[str, Any]) -> None:
+    if not isinstance(row.get("id"), str):
+        fields = {str(name): type(value).__name__ for name, value in row.items()}
+        raise InputError(
+            f"Expected a row with the text 'id', its id in the signals; the fields are {fields}. The batch was not "
+            "built; add the field."
+        )
+
+
+def _find(text: str, part: str, row_id: str, where: str, what: str) -> int:
+    """The position of a part that occurs exactly once in a text."""
+    if text.count(part) != 1:
+        raise InputError(
+            f"Expected the {where} of row {row_id!r} to contain its {what} exactly once, unchanged; it contains it "
+            f"{text.count(part)} times. Steps and keys would be found in another text; build the {where} from "
+            "`signals.texts[id]`."
+        )
+    return text.index(part)
