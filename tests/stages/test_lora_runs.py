@@ -146,3 +146,27 @@ def test_only_a_student_of_a_run_is_exported_and_nothing_is_overwritten(
         with pytest.raises(InputError, match="student"):
             export_student(other, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_of_an_earlier_student_are_on_no_card_and_are_replaced(
+    runs: tuple[Path, Shown], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, _ = runs
+    copy = shutil.copytree(folder / "run", tmp_path / "run")
+    student, predictions = copy / "students" / "molsaki-1", copy / "predictions" / "molsaki-1"
+    metrics = json.loads((student / "metrics.json").read_text())
+    (student / "metrics.json").write_text(json.dumps({**metrics, "seconds": metrics["seconds"] + 1}))
+    export_student(student, tmp_path / "stale")
+    assert not ModelCard.load(tmp_path / "stale" / "README.md").data.eval_results
+    assert "earlier student" in caplog.text
+    assert (tmp_path / "stale" / "model.safetensors").stat().st_mode & 0o777 == (
+        tmp_path / "stale" / "README.md"
+    ).stat().st_mode & 0o777
+    before = json.loads((predictions / "student.json").read_text())
+    shown = run(recipe(tmp_path, *LORA, *FEW), copy, command="evaluate")
+    assert shown.code == 0, shown.error
+    after = json.loads((predictions / "student.json").read_text())
+    assert after.keys() == before.keys() == {"in-domain", "chains"}
+    assert all(after[name] != before[name] for name in before)
+    export_student(student, tmp_path / "tested")
+    assert len(ModelCard.load(tmp_path / "tested" / "README.md").data.eval_results) == 2

@@ -55,6 +55,8 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None)
     model.save_pretrained(working)
     tokenizer.save_pretrained(working)
     write_whole(working / "README.md", card)
+    for weights in working.glob("*.safetensors"):  # safetensors makes them readable by their owner only
+        weights.chmod((working / "README.md").stat().st_mode & 0o777)
     working.replace(out)
     return out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from molsaki.attention import ReadLayers
 from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import MethodSpec, Recipe
@@ -10,6 +12,8 @@ from molsaki.methods import METHODS
 from molsaki.stages.signals import method_signals, read_so_far, view_of
 from molsaki.stages.workspace import Workspace
 from molsaki.training.card import ScoredSet, model_card
+
+logger = logging.getLogger(__name__)
 
 
 def student_card(
@@ -65,7 +69,14 @@ def student_card(
 def _tests(workspace: Workspace, label: str, seed: int) -> list[ScoredSet]:
     tests = []
     for name, data in workspace.recipe.data.tests.items():
-        if workspace.has_predictions(label, seed, name):
+        if workspace.predictions(label, seed, name).is_file() and not workspace.predictions_are_of(label, seed, name):
+            logger.warning(
+                "the predictions for %r are of an earlier student, or do not say of which; the card leaves their score "
+                "out. Delete %s and run `molsaki evaluate` to test this one",
+                name,
+                workspace.predictions(label, seed, name),
+            )
+        elif workspace.has_predictions(label, seed, name):
             source = data.source.removeprefix("hub:").partition("@")[0]
             result = score(workspace.read_predictions(label, seed, name))
             tests.append(ScoredSet(name, source, data.split, result))

@@ -328,7 +328,11 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
         for name in untested:
             problems, path = workspace.read_tests(name, job.seed), workspace.predictions(job.label, job.seed, name)
             if path.is_file():
-                logger.warning("%s does not match the %d problems of its set and is replaced", path, len(problems))
+                logger.warning(
+                    "%s is of an earlier student, or not of the %d problems of its set, and is replaced",
+                    path,
+                    len(problems),
+                )
             if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
                 lines = ProgressLines(say, f"{_name(job)}, rationales for {name}", "problems")
                 explanations = predict_all(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
