@@ -153,7 +153,7 @@ def test_scores_of_an_earlier_student_are_on_no_card_and_are_replaced(
 ) -> None:
     folder, _ = runs
     copy = shutil.copytree(folder / "run", tmp_path / "run")
-    student, predictions = copy / "students" / "molsaki-1", copy / "predictions" / "molsaki-1"
+    student, tested = copy / "students" / "molsaki-1", copy / "tested" / "molsaki-1.json"
     metrics = json.loads((student / "metrics.json").read_text())
     (student / "metrics.json").write_text(json.dumps({**metrics, "seconds": metrics["seconds"] + 1}))
     export_student(student, tmp_path / "stale")
@@ -162,10 +162,10 @@ def test_scores_of_an_earlier_student_are_on_no_card_and_are_replaced(
     assert (tmp_path / "stale" / "model.safetensors").stat().st_mode & 0o777 == (
         tmp_path / "stale" / "README.md"
     ).stat().st_mode & 0o777
-    before = json.loads((predictions / "student.json").read_text())
+    before = json.loads(tested.read_text())
     shown = run(recipe(tmp_path, *LORA, *FEW), copy, command="evaluate")
     assert shown.code == 0, shown.error
-    after = json.loads((predictions / "student.json").read_text())
+    after = json.loads(tested.read_text())
     assert after.keys() == before.keys() == {"in-domain", "chains"}
     assert all(after[name] != before[name] for name in before)
     export_student(student, tmp_path / "tested")

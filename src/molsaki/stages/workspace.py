@@ -9,7 +9,7 @@ attention/steps/  …/heads/  …/words/  the teacher's attention, in each view 
 attention/next-tokens/                the teacher's next-token distributions, if a method compares them
 students/<label>-<seed>/              the students, as model directories
 predictions/<label>-<seed>/<set>.jsonl
-predictions/<label>-<seed>/student.json   by set, a hash of the metrics of the student that was tested
+tested/<label>-<seed>.json             by set, a hash of the metrics of the student that was tested
 predictions/<label>-<seed>/explanations/<set>.jsonl
 results.json                          one row for each task, set, method and seed
 scores.json                           the same with intervals and counts of failures
@@ -45,8 +45,6 @@ DATA, GENERATE, ATTEND = "data", "generate", "attend"
 """The names of three stages: loading problems, generating rationales, and reading the teacher on them."""
 METRICS = "metrics.json"
 """The file of a student's directory with the metrics of its training."""
-TESTED = "student.json"
-"""The file beside a student's predictions that says which student they are of."""
 EXPLANATIONS = "explanations"
 """The folder of explanations. It is a folder beside the files of predictions, so no name of a test set can clash."""
 
@@ -254,8 +252,9 @@ class Workspace:
         path, student = self.predictions(label, seed, test), self._student_hash(label, seed)
         if student is not None:
             path.unlink(missing_ok=True)  # those of an earlier student must not stand beside the hash of this one
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path.parent / TESTED, {**self._tested_students(path.parent), test: student})
+            tested = self._tested_file(label, seed)
+            tested.parent.mkdir(exist_ok=True)
+            write_json(tested, {**self._tested_students(label, seed), test: student})
         write_whole(path, _json_lines(predictions))
 
     def predictions_are_of(self, label: str, seed: int, test: str) -> bool | None:
@@ -263,16 +262,18 @@ class Workspace:
 
         A student that was deleted and trained again has the name of the earlier one, and other metrics.
         """
-        student = self._student_hash(label, seed)
-        tested = self._tested_students(self.predictions(label, seed, test).parent).get(test)
+        student, tested = self._student_hash(label, seed), self._tested_students(label, seed).get(test)
         return None if student is None or tested is None else tested == student
 
     def _student_hash(self, label: str, seed: int) -> str | None:
         path = self.student(label, seed) / METRICS
         return hash_text(path.read_text(encoding="utf-8")) if path.is_file() else None
 
-    def _tested_students(self, folder: Path) -> dict[str, str]:
-        path = folder / TESTED
+    def _tested_file(self, label: str, seed: int) -> Path:
+        return self.run.path("tested", f"{label}-{seed}.json")
+
+    def _tested_students(self, label: str, seed: int) -> dict[str, str]:
+        path = self._tested_file(label, seed)
         tested = read_json(path, "the students that were tested") if path.is_file() else {}
         return tested if isinstance(tested, dict) else {}
 
