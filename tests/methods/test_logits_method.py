@@ -17,9 +17,15 @@ from molsaki.encoding.token_map import AgreedSpans, AgreedTokens, NextTokens, To
 from molsaki.methods import METHODS, MethodInputs, NextTokenPair, StudentShape
 from molsaki.methods.logits import next_token_divergence
 from molsaki.store.next_tokens import join_next_tokens, likeliest_tokens, temperature_names, unpack_next_tokens
-from molsaki.training.next_tokens import batch_next_tokens, next_token_pair
+from molsaki.training.next_tokens import batch_next_tokens, compared_ids, kept_and_rest, next_token_pair
 
 POSITIONS, WORDS = 6, 40
+
+
+def compare(logits, targets, agreed, temperature):
+    batched = batch_next_tokens([(0, agreed)])
+    given = kept_and_rest(logits, compared_ids(targets, batched), temperature)
+    return next_token_pair(*given, batched, 1.0)
 
 
 def both(top, temperature, scale=3.0):
@@ -32,7 +38,7 @@ def both(top, temperature, scale=3.0):
     row = join_next_tokens(parts, [(i, i + 1) for i in range(POSITIONS)])
     stored = unpack_next_tokens(row, names, temperature)
     agreed = AgreedTokens(torch.arange(POSITIONS), stored.ids_PC, stored.log_probs_PC)
-    pair = next_token_pair(student, student.argmax(1), batch_next_tokens([(0, agreed)]), temperature, 1.0)
+    pair = compare(student, student.argmax(1), agreed, temperature)
     p = torch.log_softmax(teacher.double() / temperature, 1)
     q = torch.log_softmax(student.double() / temperature, 1)
     return next_token_divergence(pair), p, q, stored, student
@@ -240,7 +246,7 @@ def test_numbers_that_are_cut_differently_are_compared_by_their_probability(temp
     assert numbers <= agreed.compared, "every token of every number is compared"
     ids = torch.tensor(explain.input_ids[explain.completion_token :])
     logits = torch.randn(len(ids), len(student), generator=torch.Generator().manual_seed(3)).mul_(2).requires_grad_()
-    pair = next_token_pair(logits, ids, batch_next_tokens([(0, agreed)]), temperature, 1.0)
+    pair = compare(logits, ids, agreed, temperature)
     got = next_token_divergence(pair)[-3:]
     mine_NV = torch.log_softmax(logits.double() / temperature, 1)
     expected = []
@@ -284,7 +290,7 @@ def test_a_certain_span_has_a_finite_gradient():
     logits.requires_grad_()
     spans = AgreedSpans(torch.tensor([[0, 1, 2]]), torch.tensor([-0.5]))
     agreed = AgreedTokens(torch.zeros(0).long(), torch.zeros(0, 1).long(), torch.zeros(0, 1), spans)
-    pair = next_token_pair(logits, torch.ones(3).long(), batch_next_tokens([(0, agreed)]), 1.0, 1.0)
+    pair = compare(logits, torch.ones(3).long(), agreed, 1.0)
     loss = next_token_divergence(pair).sum()
     loss.backward()
     assert bool(loss.isfinite())

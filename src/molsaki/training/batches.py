@@ -1,6 +1,6 @@
 """Batches of examples: the rows of each forward pass, and everything that can be computed before the pass.
 
-The CPU computes here, while the device is busy, which logits have a loss, which tokens belong to which step and key,
+The CPU computes here, while the device is busy, which positions have a loss, which tokens belong to which step and key,
 the number of items of each term, and whether the teacher's attention is finite. So no training step reads a value from
 the device, which would force a device sync.
 
@@ -78,8 +78,7 @@ class ForwardPass:
 
     Attributes:
         input_ids_RT: token ids, padded on the right.
-        logits_needed: number of positions at the end of a row whose logits are computed; earlier ones have no loss.
-        positions_N: which of the R × logits_needed logits, row after row, predict a token with a loss.
+        positions_N: which of the R × T positions, row after row, predict a token with a loss.
         targets_N: these tokens.
         tokens_of_rows: the number of these tokens in each row.
         tasks: where the rows of each task are.
@@ -88,7 +87,6 @@ class ForwardPass:
     """
 
     input_ids_RT: Tensor
-    logits_needed: int
     positions_N: Tensor
     targets_N: Tensor
     tokens_of_rows: tuple[int, ...]
@@ -169,20 +167,16 @@ class Collator:
 
     def _pass(self, rows: Sequence[tuple[Task, Example]]) -> ForwardPass:
         sequences = [example.sequences[task] for task, example in rows]
-        longest = max(len(sequence.input_ids) for sequence in sequences)
-        # The logits of a position predict the next token, so a completion's first token needs the position before it.
-        needed = longest - min(max(sequence.completion_token - 1, 0) for sequence in sequences)
-        # [R, needed]: the label of the token after each position; the last position has none.
-        following = pad([sequence.labels for sequence in sequences], IGNORED)[:, longest - needed + 1 :]
-        targets = torch.nn.functional.pad(following, (0, 1), value=IGNORED).flatten()
-        has_loss = targets != IGNORED
-        positions = has_loss.nonzero().squeeze(1)
-        tokens = tuple(has_loss.view(len(rows), needed).sum(1).tolist())
+        # [R, T]: the label of the token after each position; the last position has none.
+        following = pad([sequence.labels for sequence in sequences], IGNORED)[:, 1:]
+        targets_RT = torch.nn.functional.pad(following, (0, 1), value=IGNORED)
+        has_loss_RT = targets_RT != IGNORED
+        positions = has_loss_RT.flatten().nonzero().squeeze(1)
+        tokens = tuple(has_loss_RT.sum(1).tolist())
         return ForwardPass(
             input_ids_RT=pad([sequence.input_ids for sequence in sequences], self.padding),
-            logits_needed=needed,
             positions_N=positions,
-            targets_N=targets[positions],
+            targets_N=targets_RT.flatten()[positions],
             tokens_of_rows=tokens,
             tasks=_task_rows([task for task, _ in rows], tokens),
             attention=None if self.terms.attention is None else _attention_targets(rows),

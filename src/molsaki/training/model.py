@@ -3,8 +3,6 @@
 Everything that needs the inside of the student (its attention, its value states) happens in `forward`, as data
 parallelism, FSDP and mixed precision expect; a router's parameters are wrapped, clipped and synchronised with the
 student's.
-
-Legend: R rows, T tokens, N tokens with a loss, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,9 +15,11 @@ from torch import Tensor, nn
 
 from molsaki.attention import AttentionReading, find_model, padded_on_the_right, read_spans
 from molsaki.methods import AttentionPair, Method, MethodInputs, NextTokenPair, OutputPair, Task
+from molsaki.models.head import keep_hidden_states
 from molsaki.models.logits import last_logits
 from molsaki.training.batches import AttentionTargets, Batch, ForwardPass
 from molsaki.training.next_tokens import next_token_pair
+from molsaki.training.token_outputs import TokenOutputs, read_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -103,54 +103,50 @@ class DistillationModel(nn.Module):
         self, parts: _Parts, one: ForwardPass, items_of_task: dict[Task, Tensor], shares: dict[str, Share]
     ) -> None:
         """Run a pass, and add what it gives."""
-        terms = self.method.terms
-        reading, logits_NV = self._run(one)
-        losses_N, pooled_RV = _token_losses(logits_NV, one, terms.pooled_outputs is not None)
+        reading, tokens = self._run(one)
         for rows in one.tasks:
             if rows.task in items_of_task:
-                mean = losses_N[rows.tokens].sum() / items_of_task[rows.task]
+                mean = tokens.losses_N[rows.tokens].sum() / items_of_task[rows.task]
                 parts.losses[rows.task] = parts.losses[rows.task] + mean
-            if pooled_RV is not None:
-                parts.pooled[rows.task] = pooled_RV[rows.rows]
+            if tokens.pooled_RV is not None:
+                parts.pooled[rows.task] = tokens.pooled_RV[rows.rows]
         if reading is not None:
             assert parts.attention is None, "the examples with attention run in one pass"
             assert one.attention is not None
             parts.attention = attention_pair(one.attention, reading, shares["attention"])
-        if terms.next_tokens is not None and one.next_tokens is not None:
+        if one.next_tokens is not None and tokens.kept_NK is not None and tokens.rest_N is not None:
             assert parts.next_tokens is None, "the rationales run in one pass"
-            temperature = terms.next_tokens.temperature
-            parts.next_tokens = next_token_pair(
-                logits_NV, one.targets_N, one.next_tokens, temperature, shares["logits"]
-            )
+            parts.next_tokens = next_token_pair(tokens.kept_NK, tokens.rest_N, one.next_tokens, shares["logits"])
 
-    def _run(self, one: ForwardPass) -> tuple[AttentionReading | None, Tensor]:
-        """One forward pass: the student's attention if a term needs it, and the logits [N, V] with a loss.
-
-        Only the logits with a loss are copied, so that no second [R, T, V] is held.
-        """
-        model = find_model(self.student)
+    def _run(self, one: ForwardPass) -> tuple[AttentionReading | None, TokenOutputs]:
+        """One forward pass: the student's attention if a term needs it, and what the tokens with a loss give."""
+        model, terms = find_model(self.student), self.method.terms
         inputs = {
             "input_ids": one.input_ids_RT,
             "attention_mask": torch.ones_like(one.input_ids_RT),
-            **last_logits(model, one.logits_needed),
+            **last_logits(model, 1),
         }
         reading: AttentionReading | None = None
-        choice = self.method.terms.attention
-        with padded_on_the_right(model):
-            if choice is not None and one.attention is not None:
+        with padded_on_the_right(model), keep_hidden_states(model) as states:
+            if terms.attention is not None and one.attention is not None:
                 reading = read_spans(
                     self.student,
                     spans=one.attention.spans,
-                    values=choice.values,
-                    heads=choice.view.heads,
+                    values=terms.attention.values,
+                    heads=terms.attention.view.heads,
                     **inputs,
                 )
                 outputs = reading.outputs
             else:
                 outputs = self.student(use_cache=False, **inputs)
-        # A model without `logits_to_keep` gives those of all positions.
-        logits = outputs.logits[:, -one.logits_needed :]
-        return reading, logits.flatten(0, 1).index_select(0, one.positions_N).float()
+        return reading, read_tokens(
+            states.logits,
+            states.at(one.positions_N, one.input_ids_RT.shape[1]),
+            one,
+            vocabulary=outputs.logits.shape[-1],
+            pool=terms.pooled_outputs is not None,
+            temperature=None if terms.next_tokens is None else terms.next_tokens.temperature,
+        )
 
 
 def attention_pair(targets: AttentionTargets, reading: AttentionReading, share: Share) -> AttentionPair:
@@ -166,16 +162,3 @@ def attention_pair(targets: AttentionTargets, reading: AttentionReading, share: 
         step_tokens_BS=targets.step_tokens_BS,
         share=share,
     )
-
-
-def _token_losses(logits_NV: Tensor, one: ForwardPass, pool: bool) -> tuple[Tensor, Tensor | None]:
-    """The cross-entropy of every token [N] and, if asked for, each row's largest log-probabilities [R, V].
-
-    What is pooled is kept for the backward pass anyway.
-    """
-    if not pool:
-        return nn.functional.cross_entropy(logits_NV, one.targets_N, reduction="none"), None
-    log_NV = logits_NV.log_softmax(1)
-    # The tokens of a row lie together: split N into rows, and take the maximum over each row's positions.
-    pooled = [row_NV.amax(0) for row_NV in torch.split(log_NV, list(one.tokens_of_rows))]
-    return -log_NV.gather(1, one.targets_N[:, None]).squeeze(1), torch.stack(pooled)

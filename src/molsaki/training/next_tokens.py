@@ -1,7 +1,7 @@
 """The teacher's next tokens on their way to the loss: added to the examples, batched, and compared with the student's.
 
 Legend: N tokens of a pass with a loss, V vocabulary, M positions where both tokenizers agree, there K tokens with a
-probability of their own, W spans that they cut differently, of at most J tokens.
+probability of their own, W spans that they cut differently, of at most J tokens. No token is in both.
 """
 
 from __future__ import annotations
@@ -140,40 +140,55 @@ def _batch_spans(spans: Sequence[tuple[int, AgreedSpans]]) -> dict[str, Tensor]:
     }
 
 
-def next_token_pair(
-    logits_NV: Tensor, targets_N: Tensor, targets: NextTokenTargets, temperature: float, share: float | Tensor
-) -> NextTokenPair:
+def compared_ids(targets_N: Tensor, targets: NextTokenTargets) -> Tensor:
+    """The tokens [N, K] whose probability is compared at each of a pass's N tokens: itself, unless the teacher's are.
+
+    Args:
+        targets_N: the tokens that follow, as the cross-entropy has them.
+        targets: the teacher's side.
+    """
+    ids_NK = targets_N[:, None].repeat(1, targets.ids_MK.shape[1])
+    return ids_NK.index_copy(0, targets.places_M, targets.ids_MK)
+
+
+def kept_and_rest(logits_NV: Tensor, ids_NK: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The student's log-probabilities of some tokens [N, K], and of all others together [N].
+
+    The probability of all others is summed up from the logits, not taken as 1 minus the rest: a small probability would
+    be lost in rounding, and its gradient with it.
+
+    Args:
+        logits_NV: the student's logits, in float32.
+        ids_NK: the tokens, from `compared_ids`.
+        temperature: τ of the student's distribution.
+    """
+    logits_NV = logits_NV / temperature
+    all_N1 = logits_NV.logsumexp(1, keepdim=True)
+    rest_N = logits_NV.scatter(1, ids_NK, _NOTHING).logsumexp(1) - all_N1.squeeze(1)
+    return logits_NV.gather(1, ids_NK) - all_N1, rest_N.clamp_min(_LEAST)
+
+
+def next_token_pair(kept_NK: Tensor, rest_N: Tensor, targets: NextTokenTargets, share: float | Tensor) -> NextTokenPair:
     """The student's log-probabilities beside the teacher's.
 
     A span is a position more, with one token: itself. All else there is what does not begin with its characters.
 
-    The student's probability of all other tokens is summed up from its logits, not taken as 1 minus the rest: a small
-    probability would be lost in rounding, and its gradient with it. This holds one copy of the M × V logits until the
-    backward pass is over, as many as the cross-entropy holds for these tokens.
-
     Args:
-        logits_NV: the student's logits, in float32.
-        targets_N: the tokens that follow, as the cross-entropy has them.
+        kept_NK: from `kept_and_rest`, at each of the pass's N tokens.
+        rest_N: likewise.
         targets: the teacher's side.
-        temperature: τ of the student's distribution.
         share: number of these positions over that of the optimiser step.
     """
-    logits_MV = logits_NV.index_select(0, targets.places_M) / temperature
-    all_M = logits_MV.logsumexp(1)
-    kept_MK = logits_MV.gather(1, targets.ids_MK)
-    rest_M = logits_MV.scatter(1, targets.ids_MK, _NOTHING).logsumexp(1)
     pair = NextTokenPair(
         teacher_MK=targets.teacher_MK,
-        student_MK=kept_MK - all_M[:, None],
-        student_rest_M=(rest_M - all_M).clamp_min(_LEAST),
+        student_MK=kept_NK.index_select(0, targets.places_M),
+        student_rest_M=rest_N.index_select(0, targets.places_M),
         share=share,
     )
-    return _add_spans(pair, logits_NV, targets_N, targets, temperature) if len(targets.span_teacher_W) else pair
+    return _add_spans(pair, kept_NK[:, 0], rest_N, targets) if len(targets.span_teacher_W) else pair
 
 
-def _add_spans(
-    pair: NextTokenPair, logits_NV: Tensor, targets_N: Tensor, targets: NextTokenTargets, temperature: float
-) -> NextTokenPair:
+def _add_spans(pair: NextTokenPair, own_N: Tensor, others_N: Tensor, targets: NextTokenTargets) -> NextTokenPair:
     """The pair with a row for each span: its log-probability, and that of all that begins otherwise.
 
     With p_j the probability of a span's j-th token, the span has P = Π_j p_j, and all else
@@ -181,14 +196,9 @@ def _add_spans(
     """
     real_WJ = targets.span_places_WJ >= 0
     # Padding is read as the first token and masked below: to choose the real ones would force a device sync.
-    places_U = targets.span_places_WJ.clamp_min(0).flatten()
-    logits_UV = logits_NV.index_select(0, places_U) / temperature
-    ids_U1 = targets_N.index_select(0, places_U)[:, None]
-    all_U = logits_UV.logsumexp(1)
-    own_U = logits_UV.gather(1, ids_U1).squeeze(1) - all_U
-    others_U = (logits_UV.scatter(1, ids_U1, _NOTHING).logsumexp(1) - all_U).clamp_min(_LEAST)
-    own_WJ = own_U.view_as(real_WJ).masked_fill(~real_WJ, 0.0)
-    others_WJ = others_U.view_as(real_WJ).masked_fill(~real_WJ, _NOTHING)
+    places_WJ = targets.span_places_WJ.clamp_min(0)
+    own_WJ = own_N[places_WJ].masked_fill(~real_WJ, 0.0)
+    others_WJ = others_N[places_WJ].masked_fill(~real_WJ, _NOTHING)
     before_WJ = own_WJ.cumsum(1) - own_WJ
     student_W, rest_W = own_WJ.sum(1), (before_WJ + others_WJ).logsumexp(1)
     columns = pair.teacher_MK.shape[1] - 1
