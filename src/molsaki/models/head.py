@@ -44,7 +44,7 @@ class HiddenStates:
         parent, _, name = path.rpartition(".")
         holder = self.model.get_submodule(parent)
         layers = getattr(holder, name)
-        setattr(holder, name, _Given(replace(output, last_hidden_state=hidden_ND[None])))
+        setattr(holder, name, _Given(layers, replace(output, last_hidden_state=hidden_ND[None])))
         try:
             token = torch.zeros(1, 1, dtype=torch.long, device=hidden_ND.device)
             logits: Tensor = self.model(input_ids=token, use_cache=False).logits
@@ -85,11 +85,15 @@ def keep_hidden_states(model: PreTrainedModel) -> Iterator[HiddenStates]:
 
 
 class _Given(nn.Module):
-    """Gives an output, in place of the layers that have computed it."""
+    """Gives an output, in place of the layers that have computed it; all else is asked of them."""
 
-    def __init__(self, output: Any) -> None:
+    def __init__(self, layers: nn.Module, output: Any) -> None:
         super().__init__()
+        self.layers = (layers,)  # a tuple, so that they do not become a submodule
         self.output = output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.layers[0], name)
 
     def forward(self, *_inputs: Any, **_named: Any) -> Any:
         return self.output

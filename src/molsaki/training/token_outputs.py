@@ -73,7 +73,8 @@ def read_tokens(
     ids_NK = None if temperature is None or one.next_tokens is None else compared_ids(one.targets_N, one.next_tokens)
     row_of_N = [row for row, count in enumerate(one.tokens_of_rows) for _ in range(count)]
     size = max(1, BLOCK // vocabulary)
-    blocks, rows_P = [], []
+    blocks: list[_Block] = []
+    rows_P: list[int] = []
     for start in range(0, len(row_of_N), size):
         here = slice(start, start + size)
         rows = {row: len(list(same)) for row, same in itertools.groupby(row_of_N[here])}
