@@ -13,7 +13,9 @@ _MIXED_INLINE = re.compile(r"(?<![\d.,/^)])(?<![-+*/x×] )(\d{1,9}) (?:and )?(\d
 _AND_PART = re.compile(r"(?<![\w.,])(\d{1,9}) and (?:a|an|one) (half|quarter|third)\b", re.IGNORECASE)
 _PARTS = {"half": 2, "third": 3, "quarter": 4}
 
-_ONE_OR_MANY = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_ONE_OR_MANY = {"hundred": 100, "dozen": 12} | {
+    word: 1000**power for power, word in enumerate(("thousand", "million", "billion", "trillion", "quadrillion"), 1)
+}
 _SCALES = {"tens": 10, **_ONE_OR_MANY, **{f"{word}s": scale for word, scale in _ONE_OR_MANY.items()}}
 _SCALE = re.compile(rf"(?<=[\d)])\s{{0,2}}-?\b({'|'.join(_SCALES)})\b", re.IGNORECASE)
 
@@ -30,13 +32,14 @@ _OPERATION_WORD = re.compile(
 )
 _OPERATIONS = {"plus": " + ", "minus": " - ", "times": " * ", "multiplied by": " * ", "divided by": " / "}
 _PERCENT = re.compile(r"\s?\b(?:per\s?cent|pct)\b(?!\s?points?)", re.IGNORECASE)
-_DEGREES = re.compile(r"\s?[°′″](?:\s?[CFK]\b)?")
+_DEGREES = re.compile(r"\s?[°′″](?!\s?\d)(?:\s?[CFK]\b)?")
 
 _AMOUNT = (
     r"(?i:half|halves|quarters|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths|"
-    r"tens|hundreds?|thousands?|millions?|billions?|trillions?|dozens?|twice|double|triple|squared|cubed|factorial|"
-    r"below|negative|doubled|tripled|halved|grand|twos|threes|fours|fives|sixes|sevens|eights|nines|twenties|fifties|"
-    r"out\s{1,3}of)\b"
+    r"tens|hundreds?|thousands?|\w{0,12}illions?|dozens?|myriads?|mega|giga|mille?|twice|double|triple|squared|cubed|"
+    r"factorial|below|negative|doubled|tripled|halved|grand|twos|threes|fours|fives|sixes|sevens|eights|nines|twenties|"
+    r"fifties|debt|in\s{1,3}the\s{1,3}red|overdrawn|par|binary|octal|hex(?:adecimal)?|base\s{1,3}(?:\d|two|eight|ten|sixteen)|"
+    r"pi|sqrt|cbrt|theta|infinity|out\s{1,3}of)\b"
 )
 """Words that change a number before or after them."""
 _PART_OR_MANY = re.compile(
@@ -45,7 +48,7 @@ _PART_OR_MANY = re.compile(
 )
 _LETTER_AMOUNT = re.compile(
     r"\d\s{0,2}-?(?:[kKMBT]|[mbt]n|(?i:bil|bln|mil|mill|mio|mln|mrd|bps?|basis points?))\b"
-    r"|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b"
+    r"|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b|%\s?points?\b"
 )  # 1.5M, $1.5m
 _NUMBER_WORD = (
     r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
@@ -55,11 +58,20 @@ _LABELLED = (
     r"(?:steps?|sections?|parts?|problems?|questions?|equations?|eqs?|figures?|lines?|chapters?|examples?|cases?|"
     r"tables?|items?|notes?|options?|choices?)"
 )
+_CHANGING = (
+    rf"\b(?:{_AMOUNT}|(?:quarter|third|times|thrice|more|less|fewer|minus|plus|some|of|and|or|not|over|down|under|"
+    r"between|above|beyond|at (?:least|most)|up to|(?:greater|larger|bigger|smaller|higher|lower) than|"
+    r"except|without|root|log|ln|sin|cos|tan|mod|increase|decrease|loss)\b)"
+)
+_AMOUNT_ASIDE = re.compile(
+    r"(?:in\s{1,3})?(?:negative|minus|below|hundreds?|thousands?|\w{0,12}illions?|dozens?|binary|octal|hex|base)\b",
+    re.I,
+)
+_CHANGES_NEXT = re.compile(rf"(?:{_CHANGING}|\bthan)\W{{0,4}}\Z", re.IGNORECASE)
+_CHANGES_LAST = re.compile(rf"\W{{0,4}}{_CHANGING}", re.IGNORECASE)
 _OTHER_AMOUNT = re.compile(
-    rf"\b{_AMOUNT}|\b(?:quarter|third|times|thrice|more|less|fewer|minus|plus|some|of|and|or|not|over|"
-    r"under|between|above|beyond|(?:greater|larger|bigger|smaller|higher|lower) than|"
-    r"except|without|root|log|ln|sin|cos|tan|mod|increase|decrease|loss)\b"
-    rf"|\b{_NUMBER_WORD}\W{{1,2}}\d|\d\W{{1,2}}{_NUMBER_WORD}\b|\b{_LABELLED}\W{{1,3}}\d|\b(?:an?|the)\s\d+-[a-z]",
+    rf"{_CHANGING}|[^\W\d_]\(\s?[-−]?\d|\b{_NUMBER_WORD}\W{{1,2}}\d|\d\W{{1,2}}{_NUMBER_WORD}\b"
+    rf"|\b{_LABELLED}\W{{1,3}}\d|\b(?:an?|the)\s\d+-[a-z]|(?:\A\s*—\s?|(?<!\S)—)[$£€]?\d",
     re.IGNORECASE,
 )
 
@@ -72,8 +84,10 @@ _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
 _WORD = rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}))[^\W\d_]{{2,}}(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES})"
 _LETTER = rf"(?:m[23](?!\w)|[mgshlLVWJNCFA](?!\w){_POWER})"
-_MORE = rf"(?:\s?[ /·-]\s?(?:{_WORD}|{_LETTER})){{0,12}}"
-_UNIT = re.compile(rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|-{_WORD}|{_SHORT_UNIT}{_POWER}|[^\W\d_]{{4,}}{_POWER}){_MORE}")
+_MORE = rf"(?:\.?\s?[ /·-]\s?(?:{_WORD}|{_LETTER})){{0,12}}"
+_UNIT = re.compile(
+    rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|-(?!a\b){_WORD}|{_SHORT_UNIT}{_POWER}|[^\W\d_]{{4,}}{_POWER}){_MORE}"
+)
 _LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")
 _OPERATION = re.compile(r"[\d)%]\s{0,3}(?:\*\*|[-+*/^x×÷−–])\s{0,3}[$£€(]?[\d.(]")
 _RANGE = re.compile(
@@ -125,6 +139,16 @@ def is_unclear(answer: str) -> bool:
 def has_other_amount(answer: str) -> bool:
     """Whether a word in a sentence could change the value of its only number, or make a name of it (`step 2`)."""
     return _OTHER_AMOUNT.search(answer) is not None or is_unclear(answer)
+
+
+def starts_with_amount(aside: str) -> bool:
+    """Whether the text in parentheses behind a number changes it: `5 (negative)`, `101 (binary)`."""
+    return _AMOUNT_ASIDE.match(aside.strip()) is not None
+
+
+def may_change(before: str, after: str) -> bool:
+    """Whether the word right before a value, or right behind it, could change it: "twice", "more than", "squared"."""
+    return _CHANGES_NEXT.search(before) is not None or _CHANGES_LAST.match(after) is not None
 
 
 def _scaled(answer: str) -> str:

@@ -96,7 +96,7 @@ def boxes_of(region: str) -> list[str]:
             break
         content = box_content(region, match.end())
         position = match.end() if content is None else content[2]
-        if content is not None:
+        if content is not None and region[content[0] : content[1]].strip():  # "put it in \boxed{}"
             found.append(_whole(region, match.start(), content))
     return found
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 
+from molsaki.answers.amounts import may_change
 from molsaki.answers.arithmetic import same_number
 from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import before_contrast, is_denied
@@ -32,8 +33,8 @@ _TYPOGRAPHY = str.maketrans(
         **dict.fromkeys("“”„‟«»", '"'),
         **dict.fromkeys("‐‑‒–—−", "-"),
         "…": "...",
-        **dict.fromkeys("【「〔［", "["),
-        **dict.fromkeys("】」〕］", "]"),
+        **dict.fromkeys("【「『〔［〈《", "["),
+        **dict.fromkeys("】」』〕］〉》", "]"),
     }
 )
 _SIMPLE = re.compile(r"[\w ,.'()-]*", re.ASCII)
@@ -42,21 +43,27 @@ _QUOTE = re.compile(r"(?<=\w)`(?=\w)")
 _EMPHASIS = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)|__|`")
 _STYLED_LETTER = re.compile("[⒜-⒵Ⓐ-ⓩ\U0001d400-\U0001d6a3]")
 _EDGE = " \t\r\n\"'*_.,;:!?"
-_LETTER = re.compile(r"(?<!\w)[(\[{<]{1,2}\s?([A-Za-z])\s?[)\]}>]{1,2}")
+_LETTER = re.compile(r"(?<!\w)\\?[(\[{<]{1,2}\s?([A-Za-z])\s?\\?[)\]}>]{1,2}")
 # The letter itself without case folding, by which "ı" and "ſ" would be letters from A to Z.
 _BARE_LETTER = re.compile(
-    r"(?:(?:option|choice|letter|answer)\s{1,3})?((?-i:[A-Za-z]))"
+    r"(?:that\s)?(?:it(?:'s|\sis)\s)?(?:(?:most\s)?(?:likely|probably|definitely|clearly|certainly|obviously|therefore|thus),?\s)?"
+    r"(?:(?:the\s)?(?:option|choice|letter|answer)\s{1,3})?((?-i:[A-Za-z]))"
     r"[\"'*_]{0,3}(?:[.):,!](?=\s|\Z)|\s{0,4}\Z|\s{1,3}(?=\()|(?<=(?-i:[A-Z]))(?:\s?[-=]\s|\s(?=(?:because|since)\b)))",
     re.IGNORECASE,
 )
 _LETTER_AND_TEXT = re.compile(r"([B-HJ-Z])\s{1,3}(?=\S)")
 _LETTERS = re.compile(r"[(\[]?[A-Z][)\]]?(?:\s?(?:,|&|/|and|or)\s?[(\[]?[A-Z][)\]]?){1,25}\W{0,3}")
-_BULLET = re.compile(r"\A[-•>]\s{1,3}(?=\S)")
-_JOINED = re.compile(r"[\s,/&]{0,3}(?:(?:or|and)\s)?(?:the |an? )?")
+_BULLET = re.compile(r"\A[-•>→:=]\s{0,3}(?=[A-Za-z(\[])")
+_OR_LETTER = re.compile(r"[\s(]{0,4}(?:or|and|nor|/|&)\W{1,3}(?:possibly |maybe |perhaps )?[A-Z]\b(?!')")
+_LAST_LETTER = re.compile(r",\s([A-Z])\W{0,3}\Z")
+_JOINED = re.compile(r"[\s,/&]{0,3}(?:(?:or|and|wait|rather|actually|maybe)\b[,\s]{1,2}){0,2}(?:the |an? )?")
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
 _REASON = re.compile(r"[\s,;:.-]{0,4}(?:because|since|as|which)\b", re.IGNORECASE)
 _NO_NAME = r"(?!\s(?!(?:because|since|as|so|it|they|he|she|we|i|you|this|that)\b)\w)"
-_UNIT_WORD = re.compile(r"[^\W\d_]+")
+_UNIT_WORD = re.compile(r"[^\W\d_]+|[$€£¢]")
+_UNIT_SIGNS = {"$": "dollars", "€": "euros", "£": "pounds", "¢": "cents"}
+_METRIC = re.compile(r"(milli|centi|kilo)?(met(?:er|re)|gram|lit(?:er|re))")
+_TRUTHS = (("yes", "no"), ("true", "false"))
 
 
 def fold(text: str) -> str:
@@ -96,14 +103,31 @@ def right_choices(choices: Sequence[str], answer: str) -> frozenset[int]:
 
 
 def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
-    """Read a choice by its letter, its text or both.
+    """Read a choice by its letter, its text or both; `true` and `false` are read as `yes` and `no`, and vice versa.
 
     Args:
         region: the text after an answer marker, or what is in a box.
         choices: the choices' texts in order.
         at_end: whether the whole text ends with it, so that it may have been cut off.
     """
-    options = _options(tuple(choices))
+    reading = _read_region(region, _options(tuple(choices)), at_end)
+    other = _other_words(choices) if reading.status == "unparsable" else None
+    if other is None:
+        return reading
+    translated = _read_region(region, _options(other), at_end)
+    return replace(translated, text=choices[translated.choice]) if translated.choice is not None else reading
+
+
+def _other_words(choices: Sequence[str]) -> tuple[str, ...] | None:
+    """`true` and `false` for the choices `yes` and `no`, and vice versa; None for any others."""
+    folded = [fold(choice) for choice in choices]
+    for words, others in (_TRUTHS, _TRUTHS[::-1]):
+        if sorted(folded) == sorted(words):
+            return tuple(others[words.index(word)] for word in folded)
+    return None
+
+
+def _read_region(region: str, options: _Options, at_end: bool) -> ParsedValue:
     boxes = boxes_of(region)
     if len({"".join(box.split()) for box in boxes}) > 1:
         return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
@@ -112,7 +136,9 @@ def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValu
     first = _read_sentence(plain[: ending.start()] if ending else plain, options)
     # A choice such as "Mr. Smith" does not end where this sentence seems to.
     reading = _read_named(plain, options) if ending and first.status == "unparsable" else first
-    if reading.status == "unparsable" and has_math(region) and any(map(has_math, choices)):
+    if ending and reading.choice is not None and _other_choice(plain[ending.end() :], reading.choice, options):
+        return replace(reading, choice=None, status="ambiguous")
+    if reading.status == "unparsable" and has_math(region) and any(map(has_math, options.texts)):
         reading = _by_formula(boxes[-1] if boxes else region, options) or reading
     if reading.status == "unparsable" and at_end and not ending and _breaks_off(plain, options):
         return ParsedValue(reading.text, None, None, "cut")
@@ -120,7 +146,7 @@ def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValu
 
 
 def _plain(text: str) -> str:
-    if _SIMPLE.fullmatch(text) and "__" not in text:
+    if _SIMPLE.fullmatch(text) and "__" not in text and text[:1] != "-":
         return text.strip()
     plain = _QUOTE.sub("'", plain_text(without_dollars(text)).translate(_TYPOGRAPHY).strip())
     plain = _EMPHASIS.sub("", _BULLET.sub("", plain))
@@ -157,11 +183,20 @@ def _whole(forms: Sequence[str], options: _Options) -> list[int] | None:
     return None
 
 
+def _other_choice(said: str, index: int, options: _Options) -> bool:
+    """Whether a text, up to the end of its sentence, is another choice: "A. sand"."""
+    ending = SENTENCE_END.search(said)
+    whole = _whole(_forms(said[: ending.start()] if ending else said), options)
+    return bool(whole) and all(options.forms[0][i] != options.forms[0][index] for i in whole or ())
+
+
 def _read_sentence(plain: str, options: _Options) -> ParsedValue:
     """The choice that a sentence names, in all of it or else before its reason."""
     reading = _read_named(plain, options)
     if reading.status != "ok" and (shorter := before_contrast(plain)) is not None:
         before = _read_named(shorter, options)
+        if before.choice is not None and _other_choice(plain[len(shorter) :].lstrip(" -—"), before.choice, options):
+            return reading  # "A - sand"
         return before if before.status == "ok" else reading
     return reading
 
@@ -184,6 +219,8 @@ def _read_named(plain: str, options: _Options) -> ParsedValue:
     if alone := _lone_letter(plain, options):
         after = alone.string[alone.end() :]
         return _by_letter([alone[1]], after, after, said, options)
+    if last := _LAST_LETTER.search(plain):  # "water, A"
+        return _by_letter([last[1]], plain[: last.start()], "", said, options)
     if any(value is not None for value in options.values) and any(map(str.isdigit, plain)):
         return _by_value(plain, options)
     return _by_mention(said, options)
@@ -191,7 +228,7 @@ def _read_named(plain: str, options: _Options) -> ParsedValue:
 
 def _lone_letter(plain: str, options: _Options) -> re.Match[str] | None:
     """A letter without brackets; before a space only where a choice's text follows."""
-    plain = plain.lstrip(" \"'*_")
+    plain = plain.strip(" \"'*_✅✓✔👉→")
     alone = _BARE_LETTER.match(plain)
     if (
         alone is None
@@ -222,6 +259,8 @@ def _by_letter(letters: Sequence[str], rest: str, after: str, said: str, options
 
 def _agrees(rest: str, after: str, index: int, options: _Options) -> bool:
     """Whether the text beside a letter may be its choice."""
+    if _OR_LETTER.match(after):
+        return False
     if _REASON.match(rest):
         return True
     forms = _forms(rest)
@@ -265,15 +304,27 @@ def _of_value(value: float, options: _Options) -> list[int]:
 
 def _of_unit(plain: str, found: Sequence[int], options: _Options) -> list[int]:
     """Of choices with the same value, those with the answer's unit; all of them if the answer has no unit."""
-    said = set(_UNIT_WORD.findall(plain))
+    said = _units(plain)
     if not said:
         return list(found)
-    units = {i: set(_UNIT_WORD.findall(options.forms[0][i])) for i in found}
+    units = {i: _units(options.forms[0][i]) for i in found}
     same = [i for i in found if units[i] <= said]
-    if same:
-        return same
-    first_letters = {word[0].lower() for word in said}
-    return [i for i in found if first_letters & {word[0].lower() for word in units[i]}]
+    return same or [i for i in found if any(_same_unit(a, b) for a in said for b in units[i])]
+
+
+def _units(text: str) -> set[str]:
+    return {_UNIT_SIGNS.get(word, word) for word in _UNIT_WORD.findall(text)}
+
+
+def _same_unit(a: str, b: str) -> bool:
+    """Whether a word is a unit and the other one its plural or short form: `kilometers` and `km`, `hours` and `hr`."""
+    short, long = sorted((a.lower().removesuffix("s"), b.lower().removesuffix("s")), key=len)
+    if short == long:
+        return True
+    metric = _METRIC.fullmatch(long)
+    if metric:
+        return short == (metric[1] or "")[:1] + metric[2][0]
+    return len(short) <= 3 < len(long) and short[0] == long[0] and short != "m"
 
 
 def _by_mention(said: str, options: _Options) -> ParsedValue:
@@ -281,7 +332,7 @@ def _by_mention(said: str, options: _Options) -> ParsedValue:
     named = _named(said, folded)
     indices = [i for i, text in enumerate(folded) if text in named]
     start, end = min((found.span() for text in named if (found := _mention(said, text))), default=(0, 0))
-    if named and said not in named and is_denied(said[:start], said[end:]):
+    if named and said not in named and _is_other(said[:start], said[end:], said[start:end]):
         return ParsedValue(said, None, None, "ambiguous")
     if indices and len({options.forms[0][i] for i in indices}) == 1:
         return _chosen(options, indices[0], exact=False)
@@ -292,6 +343,11 @@ def _by_formula(region: str, options: _Options) -> ParsedValue | None:
     """The one choice that has the value of a formula."""
     found = [i for i, text in enumerate(options.texts) if same_math(text, region)]
     return _chosen(options, found[0]) if len({options.forms[0][i] for i in found}) == 1 else None
+
+
+def _is_other(before: str, after: str, mentioned: str) -> bool:
+    """Whether the words around a mentioned choice deny it or, if it is a formula, change its value."""
+    return is_denied(before, after) or (has_math(mentioned) and may_change(before, after))
 
 
 def _breaks_off(plain: str, options: _Options) -> bool:
@@ -331,4 +387,4 @@ def _alike(after: str, choice: str) -> bool:
 def _mention(said: str, text: str) -> re.Match[str] | None:
     """The first place where a choice's text stands in another text; `no` only where it is an answer (`no one`)."""
     behind = _NO_NAME if text == "no" else ""
-    return re.search(rf"(?<!\w)(?<!\d[.,/-]){re.escape(text)}(?!\w|[.,/-]\d|-(?:free|less|like|proof)\b){behind}", said)
+    return re.search(rf"(?<!\w)(?<!\d[.,:/-]){re.escape(text)}(?!\w|[.,:/-]\d|-\w){behind}", said)

@@ -13,8 +13,8 @@ _BEFORE = re.compile(
     r"n['’]t\b|\b(?:not|never|no|none|nobody|nothing|nowhere|neither|nor|cannot|cant|isnt|hardly|barely|scarcely|rarely|"
     r"seldom|unlikely|impossible|improbable|opposite|contrary|reverse|antonyms?|except|excluding|exclude[sd]?|besides|"
     r"unlike|without|lacks?|lacking|doubt|doubtful|false|wrong|incorrect|untrue|rather than|instead of|other than|"
-    r"different from|far from|(?:any|every|all|some)(?:thing|one|body|where)? (?:but|else)|ruled? out|ruling out|"
-    r"reject(?:s|ed)?|eliminat(?:e|es|ed|ing)|den(?:y|ies|ied))\b",
+    r"different from|far from|outside|(?:any|every|all|some)(?:thing|one|body|where)? (?:but|else)|ruled? out|"
+    r"ruling out|reject(?:s|ed)?|eliminat(?:e|es|ed|ing)|den(?:y|ies|ied))\b",
     re.IGNORECASE,
 )
 _VERB = r"(?:is|are|was|were|be|been|seems?|looks?|would|could|can|may|might|must|should|do|does|did|has|have|had|will)"

@@ -20,6 +20,7 @@ FORMULA = re.compile(
 r"""A formula between dollar signs, `\(…\)` or `\[…\]`. The dollar signs have Pandoc's rule, by which `$5 to $10` is
 none: no space inside next to either, and no digit after the second."""
 _DOLLARS = re.compile(FORMULA.pattern.split(r"|\\\(")[0], re.DOTALL)
+_POWER = re.compile(r"\s{0,2}([-−–+]?\d{1,9})")
 _TOKEN = re.compile(r"\\[a-zA-Z]+\*?|\\.|[{}^_]|[^\\{}^_]+|\\", re.DOTALL)
 _MATH = re.compile(r"\\[a-zA-Z([]|[√π∞]")
 
@@ -36,9 +37,10 @@ _AS_THEY_ARE = _names(
 """Commands whose argument stays as it is."""
 _DROPPED = _names(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits nolimits "
-    "bf it rm sf tt normalfont bfseries"
+    "bf it rm sf tt normalfont bfseries tiny small normalsize large Large LARGE huge Huge"
 )
-_COLOURS = _names("color textcolor colorbox")
+_UNSEEN = _names("color textcolor colorbox phantom hphantom vphantom tag label")
+"""Commands whose argument is not shown."""
 _SIGNS = {
     "*": "times cdot ast",
     "/": "div",
@@ -136,9 +138,8 @@ def to_plain(latex: str) -> str:
         plain = reader.sequence(0)
     except _UnbalancedError:
         return latex
-    if reader.tokens[reader.position :] == ["}"]:  # of a group that was opened before the answer
-        return plain
-    return plain if reader.done else latex
+    # Braces at the end are of groups that were opened before the answer.
+    return latex if "".join(reader.tokens[reader.position :]).strip(" .}$") else plain
 
 
 def _repaired(latex: str) -> str:
@@ -175,7 +176,7 @@ class _Reader:
             if piece == "{":
                 parts.append(_grouped(self._group(depth)))
             elif piece in ("^", "_"):
-                parts.append(_script(piece, self._argument(depth)))
+                parts.append(_script(piece, self._power() or self._argument(depth)))
             elif piece.startswith("\\"):
                 parts.append(self._command(piece[1:].rstrip("*"), depth))
             else:
@@ -192,6 +193,14 @@ class _Reader:
             raise _UnbalancedError
         self.position += 1
         return content
+
+    def _power(self) -> str:
+        """All digits of a power without braces, which LaTeX would end after the first: `2^10`, `10^-3`."""
+        power = _POWER.match("" if self.done else self.tokens[self.position])
+        if power is None:
+            return ""
+        self.tokens[self.position] = power.string[power.end() :]
+        return power[1]
 
     def _argument(self, depth: int) -> str:
         """A command's next argument: a group, a command, or a single character."""
@@ -222,7 +231,7 @@ class _Reader:
             return f"√{self._degree()}({self._argument(depth)})"
         if name in _AS_THEY_ARE:
             return self._argument(depth)
-        if name in _COLOURS:
+        if name in _UNSEEN:
             self._argument(depth)
             return ""
         if name in _DROPPED:

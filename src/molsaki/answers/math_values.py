@@ -16,6 +16,7 @@ import sys
 import threading
 from functools import lru_cache
 
+from molsaki.answers.amounts import has_other_amount
 from molsaki.answers.latex import plain_text, to_plain, without_dollars
 from molsaki.answers.math_process import READY
 from molsaki.answers.numbers import MAX_EXPRESSION, NAME, is_expression
@@ -26,10 +27,17 @@ SECONDS = 3.0
 """The time limits, in seconds, for the start of the process and for one comparison; on a timeout, values differ."""
 
 _RELATION = re.compile(r"[=<>≤≥≠]")
+_SEVERAL = re.compile(r"[,;](?!\d{3})|\\(?:quad|text)|\b(?:and|or)\b")
+"""What separates equations."""
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _UNIT = re.compile(r"(?<=\S)\s{0,3}\\(?:text|mathrm|mbox|textnormal)\s?\{[^{}\d]{1,60}\}(?:\^\{?\d\}?)?\Z")
+_FUNCTION = re.compile(r"\\(?:log|ln|sin|cos|tan|binom)\b")
+_INDEX = re.compile(r"_\((\w+)\)")
 _INDEXED = re.compile(r"\d\s?_")
 _ROOT = re.compile(r"√\s?(?:\(([^()]{1,80})\)|(\d{1,12}(?:\.\d{1,9})?|[a-z]))")
+_BARE_POWER = re.compile(r"\^\(([^()]{1,40})\)|\^([-−]?\d{2,9})")
+_BARE_WORD = re.compile(r"(?<![\\a-zA-Z])(?:sqrt(?=\()|(?:pi|infinity)\b)")
+_SIGNS = {"sqrt": "√", "pi": "π", "infinity": "∞"}
 _COMMANDS = str.maketrans(
     {"π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div ", "∪": r"\cup ", "∩": r"\cap "}
     | {"≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "±": r"\pm ", "−": "-", "–": "-", "θ": r"\theta "}
@@ -49,7 +57,9 @@ def same_math(gold: str, said: str) -> bool:
         return False
     if _canonical(gold) == _canonical(said):
         return True
-    if _INDEXED.search(said) and not _INDEXED.search(gold):  # math-verify drops the base of `1011_2`
+    if _INDEXED.search(said):  # math-verify drops the base of `1011_2`
+        return False
+    if any("…" in plain_text(formula) or "..." in formula for formula in (gold, said)):
         return False
     if max(len(gold), len(said)) > MAX_EXPRESSION or not _has_value(gold) or not _has_value(said):
         return False
@@ -57,26 +67,29 @@ def same_math(gold: str, said: str) -> bool:
 
 
 def _formula(text: str) -> str:
-    """The LaTeX without the dollar signs, the full stop and the unit around it."""
+    """The LaTeX without the dollar signs, the full stop and the unit around it; empty if the unit multiplies it."""
     formula = without_dollars(text).replace("‼", "!").strip().strip("$").rstrip(".").strip()
-    return _UNIT.sub("", formula) or formula
+    formula = _BARE_POWER.sub(lambda match: f"^{{{match[1] or match[2]}}}", formula)
+    unit = _UNIT.search(formula)
+    if unit is None:
+        return formula
+    return "" if has_other_amount(f"1 {plain_text(unit[0]).strip()}") else formula[: unit.start()]
 
 
 def _canonical(formula: str) -> str:
-    plain = "".join(plain_text(formula).split())
+    plain = _INDEX.sub(r"_\1", "".join(plain_text(formula).split()))
     return plain.casefold() if _WORD.search(plain) else plain
 
 
 def _last_side(formula: str) -> str:
     """The value that an equation states; empty if it states none."""
-    first, *others = formula.replace("\\approx", "=").split("=")
-    if not others:
-        return formula
-    if re.search("[<>≤≥≠]", plain_text(formula)):
+    first, *others = formula.replace("\\approx", "=").replace("≈", "=").split("=")
+    if not others or not first.strip():
+        return others[-1].strip() if others else formula
+    if re.search("[<>≤≥≠]", plain_text(formula)) or _SEVERAL.search("=".join([first, *others[:-1]])):
         return ""
-    if not NAME.fullmatch(plain_text(first).strip()) and any(map(str.isalpha, to_plain(first).replace("π", ""))):
-        return ""
-    return others[-1].strip()
+    unknown = any(map(str.isalpha, _FUNCTION.sub("", to_plain(first)).replace("π", "")))
+    return "" if unknown and not NAME.fullmatch(plain_text(first).strip()) else others[-1].strip()
 
 
 def _has_value(formula: str) -> bool:
@@ -84,7 +97,8 @@ def _has_value(formula: str) -> bool:
 
 
 def _as_latex(formula: str) -> str:
-    latex = _ROOT.sub(lambda match: rf"\sqrt{{{match[1] or match[2]}}}", formula)
+    latex = _BARE_WORD.sub(lambda match: _SIGNS[match[0]], formula)
+    latex = _ROOT.sub(lambda match: rf"\sqrt{{{match[1] or match[2]}}}", latex)
     return latex.translate(_COMMANDS).replace("$", "").replace("\n", " ")
 
 

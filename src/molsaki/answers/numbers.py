@@ -11,7 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from molsaki.answers.amounts import has_other_amount, is_unclear, with_amounts, without_units
+from molsaki.answers.amounts import (
+    has_other_amount,
+    is_unclear,
+    may_change,
+    starts_with_amount,
+    with_amounts,
+    without_units,
+)
 from molsaki.answers.arithmetic import solve
 from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import is_denied
@@ -42,13 +49,17 @@ class ParsedValue:
 
 
 SENTENCE_END = re.compile(
-    r"(?:(?<!approx)[.?]|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))"
+    r"(?:(?<!approx)(?<!\b[Rr]s)(?<!\bi\.e)(?<!\be\.g)[.?]|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))"
+    r"(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))"
 )
-NAME = re.compile(r"(?:\\[a-z]+ )?[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?")
-"""What an equation may define: `x`, `Total cost`, `A_1`, `f(x)`."""
+NAME = re.compile(
+    r"[fghP]\([^()=]{1,30}\)|(?:\\(?!sqrt|log|ln|sin|cos|tan|binom|pm|neg)[a-z]{2,12} {0,2})?"
+    r"(?:(?<=[a-z])|[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?)"
+)
+r"""What an equation may define: `x`, `Total cost`, `A_1`, `f(x)`, `f(5)`, `\theta`."""
 _PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?[$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)(?![\w,.]*\d)%?(?!\w)")
-_OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|·‼‰\\{}_?~→]|(?<!\w)-|-(?!\w)")
+_OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|·‼‰\\{}_?~→°]|(?<!\w)-|-(?!\w)")
 _BEFORE = re.compile(
     r"\A(?:(?:[≈~•]|\b(?:about|approx\.?|approximately|around|roughly|exactly|only|just)(?!\w))\s{0,3})?"
     r"(?:(?:US|AU|CA|NZ|HK)D?(?=\$)|(?:USD|EUR|GBP|INR|Rs\.?)\s(?=\d))?",
@@ -65,12 +76,33 @@ _BOLD_END = re.compile(r"(?<=[^\s*])(?:\*{2,3}(?=\s*(?:[^\d\s(]|\(\D|\Z))|\*(?=\
 _ASIDE = re.compile(r"([^()]{1,80}?)\s{1,3}\(([^()]{1,120})\)")
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
 _FUNCTIONS = frozenset(
-    ("sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "arcsin", "arccos", "arctan", "max", "min", "gcd", "lcm")
+    (
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "log",
+        "exp",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "sqrt",
+        "infinity",
+    )
 )
 _PROSE_WORD = re.compile(r"(?<!\\)\b[^\W\d_]{3,}\b")
 _COMMAND = re.compile(r"\\(?:begin|end) \w{1,12}|\\[a-zA-Z]+")
 _SYMBOLIC = re.compile(r"\\[a-zA-Z]{2}|[√π∞]")
 _JOINING = re.compile(r"(?<![\w\\])(?:or|and|is|of|in|to)(?!\w)|[?]")
+_NO_FORMULA = re.compile(r"\(\)|\d\s{1,3}\d|\d\.\d+\.\d|\b0[xXbBoO][\da-fA-F]")
+"""What is no product of numbers: `1 000`, `1.000.000`, `0x1F`."""
+_NOT_ANOTHER = re.compile(r"(?:not|rather than|instead of)\s[^,;.]{1,40}")
 _EDGE = " \t\r\n.,;:*_`"
 
 
@@ -115,8 +147,7 @@ def read_plain(answer: str) -> ParsedValue:
     if value is not None:
         return ParsedValue(answer, value, None, "ok", exact=False)
     values = {_stated(piece) for piece in _PIECES.split(_unwrapped(answer), maxsplit=MAX_PARTS)} - {None}
-    sides = {_stated(side) for side in _unwrapped(answer).split("=", maxsplit=MAX_PARTS)} - {None}
-    if len(values) > 1 or len(sides) > 1:
+    if len(values) > 1 or _disagrees(answer):
         return ParsedValue(answer, None, None, "ambiguous")
     return ParsedValue(answer, None, None, "unparsable")
 
@@ -133,10 +164,14 @@ def is_expression(content: str) -> bool:
     plain = to_plain(content)
     if not 0 < len(content) <= MAX_EXPRESSION or (plain == content and "{" in content.replace("\\{", "")):
         return False
-    if "()" in plain or plain.count("(") + plain.count("[") != plain.count(")") + plain.count("]"):
+    if _NO_FORMULA.search(plain) or plain.count("(") + plain.count("[") != plain.count(")") + plain.count("]"):
         return False
     words = {word.lower() for word in _PROSE_WORD.findall(_COMMAND.sub(" ", plain))}
-    return any(map(str.isalnum, plain)) and words <= _FUNCTIONS and not _JOINING.search(plain)
+    return (
+        any(character.isalnum() or character == "∞" for character in plain)
+        and words <= _FUNCTIONS
+        and not _JOINING.search(plain)
+    )
 
 
 def is_text(content: str) -> bool:
@@ -156,10 +191,11 @@ def without_emphasis(answer: str) -> str:
 def _read_formula(content: str) -> ParsedValue:
     """Read the content of a box: a number, or a LaTeX value, which is kept unchanged."""
     inner = boxes_of(content)
-    content = (inner[-1] if inner else content).strip().strip("$").strip()
-    plain = without_emphasis(plain_text(marked(content)).strip().rstrip("."))
+    content = (inner[-1] if inner else content).strip()
+    plain = without_emphasis(plain_text(marked(without_dollars(content))).strip().rstrip("."))
     reading = read_plain(plain)
-    if not (reading.status == "ok" and reading.exact) and is_expression(content):
+    content = content.strip("$").strip()
+    if not (reading.status == "ok" and reading.exact) and not _disagrees(plain) and is_expression(content):
         return ParsedValue(content, None, None, "ok")
     return reading
 
@@ -187,11 +223,19 @@ def _exact(answer: str) -> float | None:
     return _before_aside(answer)
 
 
+def _disagrees(answer: str) -> bool:
+    """Whether the sides of an equation have different values: `84 / 2 = 41`."""
+    sides = _unwrapped(answer).replace("≈", "=").split("=", maxsplit=MAX_PARTS)
+    return len({_stated(side) for side in sides} - {None}) > 1
+
+
 def _equation(answer: str) -> float | None:
-    """The value of `84 / 2 = 42` or `x = 5`, if its sides agree."""
+    """The value of `84 / 2 = 42`, `x = 5` or `5 = x`, if its sides agree."""
     left, *others = answer.replace("≈", "=").split("=")
     if len(others) > MAX_PARTS:
         return None
+    if len(others) == 1 and NAME.fullmatch(others[0].strip()):
+        left, others = others[0], [left]
     sides = others if NAME.fullmatch(left.strip()) else [left, *others]
     values = [_exact(side.strip()) for side in sides]
     first = values[0] if values else None
@@ -209,8 +253,8 @@ def _before_aside(answer: str) -> float | None:
     aside = _ASIDE.fullmatch(answer)
     if aside is None:
         return None
-    value = _exact(aside[1])
-    if value is None or not any(map(str.isdigit, aside[2])):
+    value = None if starts_with_amount(aside[2]) else _exact(aside[1])
+    if value is None or not any(map(str.isdigit, aside[2])) or _NOT_ANOTHER.fullmatch(aside[2]):
         return value
     return value if _exact(aside[2]) == value else None
 
@@ -268,8 +312,9 @@ def _only_formula(region: str) -> str | None:
     found = FORMULA.findall(region)
     if len(found) == 1:
         content = next(filter(None, found[0]), "").strip()
-        alone = not any(map(str.isdigit, FORMULA.sub(" ", region)))
-        return content if alone and is_expression(content) else None
+        before, after = FORMULA.sub("\0", region).split("\0", 1)
+        changed = any(map(str.isdigit, before + after)) or may_change(before, after) or is_denied(before, after)
+        return None if changed or not is_expression(content) else content
     ending = SENTENCE_END.search(region)
     whole = without_emphasis((region[: ending.start()] if ending else region).strip())
     return whole if not found and _SYMBOLIC.search(whole) and is_expression(whole) else None

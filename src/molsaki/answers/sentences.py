@@ -46,8 +46,8 @@ _MARKER = re.compile(
     r"(?=[-−+$£€(\[*]{0,3}(?:\d[^\n]{0,40}|[A-Za-z][)\]*]{0,3}\.?)\s{0,20}\Z))"
     r"|(?P<correct>(?<=\b[OoCc])(?i:ption|hoice)\s{1,2}"
     r"(?=(?P<letter>[(\[*]{0,3}[A-Za-z][)\]*]{0,3})\sis\s(?:the\s)?(?:correct|right|best)\b))"
-    r"|(?i:(?<=\ba)(?:nswers?|ns(?=\s{0,2}[:=]))"
-    r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)\b[\"'*]{0,2}(?i:"
+    r"|(?i:(?<=(?<![^\W_])a)(?:nswers?|ns(?=\s{0,2}[:=]))"
+    r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)(?![^\W_])[\"'*_]{0,2}(?i:"
     r"(?:\s(?:to|for)\s(?:the|this|that|your|our)\s(?:\w{1,15}\s){0,2}?(?:question|problem|exercise|puzzle|riddle))?"
     r"(?:,?\s(?:therefore|then|thus|hence),?)?"
     r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}\n)"
@@ -77,9 +77,15 @@ _DENIED_BOX = re.compile(
     r"(?:\b(?:not|never|cannot)|n['’]t)\s{1,3}(?:(?:be|equal|to|is|just|simply|the|answer)\s{1,3}){0,3}[\s$*(\\]{0,6}\Z",
     re.IGNORECASE,
 )
+_DENIED_BEHIND = re.compile(
+    r"[\s$})\\*]{1,6}(?:(?:is|was|would be|can(?:no|['’])t be)(?: clearly)? (?:not (?:the|right|correct)|wrong|false|"
+    r"incorrect)|is(?:n['’]t| not) (?:the|right|correct))\b",
+    re.IGNORECASE,
+)
 _WRONG = re.compile(r"\b(?:wrong|incorrect|false|mistaken|worst)\s{1,3}\Z", re.IGNORECASE)
 _SUPPOSED = re.compile(
     r"(?:\b(?:if|whether|suppos(?:e|ing)|assum(?:e|ing)|imagine|unless|when|check|verify)|"
+    r"\b(?:(?<!safe )to|might|may|could|often|people|students|some) (?:think|say|believe|guess|assume|claim)|"
     r"(?:n['’]t|\bnot) (?:think|believe|mean|know|say|true|clear|certain|sure)|\bdoubt)(?: that)? {1,3}\Z",
     re.IGNORECASE,
 )
@@ -103,7 +109,7 @@ _NUMBERED_HEADING = re.compile(
 _BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|\n")
 _PARAGRAPH = re.compile(r"\n[ \t\r]{0,8}\n")
 _LEFT_OVER = re.compile(
-    r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|<(?:final_?)?answer>|[,;])+\Z",
+    r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|(?<=\s)[*_]{1,3}|<(?:final_?)?answer>|[,;])+\Z",
     re.IGNORECASE,
 )
 _CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>", re.IGNORECASE)
@@ -196,8 +202,13 @@ def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) 
     if match["boxed"]:
         # "The answer is $\boxed{72}$" is one sentence.
         same = bool(strong) and not _BREAK.search(text, strong[-1].region, match.start())
+        content = box_content(text, match.end())
+        if content is not None and not text[content[0] : content[1]].strip():  # "put it in \boxed{}"
+            return None, False
         denied = _DENIED_BOX.search(text, max(0, match.start() - _WINDOW), match.start())
-        found = _boxed(text, match)
+        if denied is None and content is not None:
+            denied = _DENIED_BEHIND.match(text, content[2])
+        found = _boxed(text, match, content)
         if same and strong[-1].end < found.end <= strong[-1].region + MAX_REGION:
             strong[-1] = replace(strong[-1], end=found.end)  # of two different boxes none is the answer
         return None if same or denied else found, True
@@ -256,10 +267,9 @@ def _tagged(text: str, match: re.Match[str]) -> tuple[AnswerSentence, bool]:
     return AnswerSentence(match.start(), match.end(), end), "\n" not in text[match.end() : end].strip()
 
 
-def _boxed(text: str, match: re.Match[str]) -> AnswerSentence:
+def _boxed(text: str, match: re.Match[str], content: tuple[int, int, int] | None) -> AnswerSentence:
     start = _sentence_start(text, match.start())
     begin = match.start()
-    content = box_content(text, match.end())
     if content is None:
         return AnswerSentence(start, begin, min(len(text), match.end() + MAX_REGION))
     first, end = box_span(text, begin, content[2])
@@ -299,6 +309,9 @@ def _sentence(text: str, start: int, marker_end: int) -> AnswerSentence:
     end = min(len(text), region + MAX_REGION) if newline < 0 else newline
     tag = _CLOSING_TAG.search(text, region, end)
     end = tag.start() if tag else end
+    mark = text[start - 1 : start] if start else ""
+    if mark and mark in "*_" and text[region:end].rstrip().endswith(mark):  # "*The answer is 42.*"
+        end = region + len(text[region:end].rstrip()) - 1
     box = BOX.search(text, region, end)
     content = box_content(text, box.end()) if box else None
     return AnswerSentence(start, region, end if content is None else max(end, content[2]))

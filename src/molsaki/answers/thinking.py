@@ -49,6 +49,8 @@ _TURN_ENDS = re.compile(
     rf"return|call|user|system|human|start_header_id)\|>|<｜(?:end|user)|</?(?:{_END_NAMES})>|</s>|\[INST\]|\[EOS\]",
     re.IGNORECASE,
 )
+_STRUCK = re.compile(r"(?<=[^\s>])\s{0,3}<(s|del|strike)>[^<\n]{1,200}</\1>", re.IGNORECASE)
+"""Text that is struck out, within a line."""
 _CUT_TOKEN = re.compile(r"(?:<\|\w{0,30}\|?|</s)\Z")
 
 
@@ -117,6 +119,7 @@ def _without_tokens(text: str) -> str:
     """The text up to the end of its turn, without tokens of a chat template."""
     if "<" not in text and "[" not in text:
         return text
+    text = _STRUCK.sub("", text)
     parts: list[str] = []
     position = 0
     for token in _SPECIAL.finditer(text):
