@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import Shown, files, molsaki, recipe, run
 from servers import Server
 
+from molsaki.stages import students
 from molsaki.stages.references import TEACHER, UNTRAINED, read_references, teacher_rows
 from molsaki.stages.workspace import Workspace
 
@@ -107,3 +109,18 @@ def test_a_server_is_not_asked_about_test_problems_by_default(given: str, rows: 
         shown = molsaki("generate", path, "--out", tmp_path / "run")
         assert shown.code in (0, 2), shown.error
     assert teacher_rows(Workspace.open(tmp_path / "run").recipe) == rows
+
+
+def test_models_are_tested_in_the_precision_that_the_recipe_names(tmp_path: Path, monkeypatch: Any) -> None:
+    seen = []
+
+    def spy(model: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(model.dtype)
+        return predict(model, *args, **kwargs)
+
+    predict = students.predict
+    monkeypatch.setattr(students, "predict", spy)
+    path = recipe(tmp_path, "methods=[label-only]", "baseline=null", "training.steps=1", "evaluation.dtype=bfloat16")
+    shown = run(path, tmp_path / "run")
+    assert shown.code == 0, shown.error
+    assert set(seen) == {torch.bfloat16}

@@ -302,6 +302,8 @@ class EvaluationSettings(RecipePart):
         max_new_tokens: maximum number of tokens of a label; longer outputs count as cut off.
         max_rationale_tokens: maximum number of tokens of a rationale.
         batch_size: prompts in a batch.
+        dtype: precision of the students' weights while they are tested; by default as they were saved. bfloat16 halves
+            the memory, and the time where the processor supports it; ties between tokens may then be broken otherwise.
         rows: test on at most this many problems of each set, chosen by a hash of their text; all by default.
         explain: also generate and keep rationales, with the `explain` prompt.
         untrained: also test the student before its training, as the students are tested.
@@ -313,6 +315,7 @@ class EvaluationSettings(RecipePart):
     max_new_tokens: Count = 64
     max_rationale_tokens: Count = 256
     batch_size: Count = 128
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     rows: Count | dict[Name, Count] | None = None
     explain: bool = False
     untrained: bool = True

@@ -18,7 +18,7 @@ from molsaki.evaluation.intervals import Interval, MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import Score, score
 from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
 from molsaki.stages.score_model import ScoreSettings, score_model
-from molsaki.stages.students import predict_all
+from molsaki.stages.students import in_test_precision, predict_all
 from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import read_json, write_json
 
@@ -147,7 +147,7 @@ def _test_untrained(workspace: Workspace, progress: Progress | None) -> Iterator
         if untested:
             spec = recipe.student_of(seed)
             tokenizer = load_tokenizer(recipe, spec)
-            model = load_placed_model(recipe, spec, tokenizer)
+            model = in_test_precision(recipe, load_placed_model(recipe, spec, tokenizer))
             for test in untested:
                 problems = workspace.read_tests(test, seed)
                 predictions = predict_all(recipe, model, tokenizer, problems, prompt, progress)

@@ -323,7 +323,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     untested = _untested_sets(workspace, job)
     if untested:
         tokenizer = tokenizer_at(str(folder))
-        model = student_at(recipe, folder)
+        model = in_test_precision(recipe, student_at(recipe, folder))
         prompt = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
         for name in untested:
             problems, path = workspace.read_tests(name, job.seed), workspace.predictions(job.label, job.seed, name)
@@ -344,6 +344,13 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
     }
     return tuple(untested), accuracy
+
+
+def in_test_precision(recipe: Recipe, model: PreTrainedModel) -> PreTrainedModel:
+    """Convert a model that is only tested to the precision that the recipe's `evaluation` names."""
+    import torch
+
+    return model if recipe.evaluation.dtype is None else model.to(getattr(torch, recipe.evaluation.dtype))
 
 
 def predict_all(
