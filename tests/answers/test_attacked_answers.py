@@ -155,6 +155,9 @@ CHOICES: dict[str, list[tuple[tuple[str, ...], str, str | None]]] = {
     "formulas": [
         (("$\\sqrt{2}$", "$2$"), "twice $\\sqrt2$", None),
         (("$\\sqrt{2}$", "$2$"), "greater than $\\sqrt{2}$", None),
+        (("$\\frac{1}{2}$", "$2$"), "$-\\frac{1}{2}$", None),
+        (("$x$", "$y$"), "$-x$", None),
+        (TENS, "-(-15)", "15"),
     ],
 }
 

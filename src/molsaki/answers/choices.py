@@ -53,7 +53,7 @@ _BARE_LETTER = re.compile(
 )
 _LETTER_AND_TEXT = re.compile(r"([B-HJ-Z])\s{1,3}(?=\S)")
 _LETTERS = re.compile(r"[(\[]?[A-Z][)\]]?(?:\s?(?:,|&|/|and|or)\s?[(\[]?[A-Z][)\]]?){1,25}\W{0,3}")
-_BULLET = re.compile(r"\A[-•>→:=]\s{0,3}(?=[A-Za-z(\[])")
+_BULLET = re.compile(r"\A(?:[-•>→=]\s{1,3}|:\s{0,3})(?=[(\[]?[A-Za-z])")
 _OR_LETTER = re.compile(r"[\s(]{0,4}(?:or|and|nor|/|&)\W{1,3}(?:possibly |maybe |perhaps )?[A-Z]\b(?!')")
 _LAST_LETTER = re.compile(r",\s([A-Z])\W{0,3}\Z")
 _JOINED = re.compile(r"[\s,/&]{0,3}(?:(?:or|and|wait|rather|actually|maybe)\b[,\s]{1,2}){0,2}(?:the |an? )?")
@@ -346,8 +346,8 @@ def _by_formula(region: str, options: _Options) -> ParsedValue | None:
 
 
 def _is_other(before: str, after: str, mentioned: str) -> bool:
-    """Whether the words around a mentioned choice deny it or, if it is a formula, change its value."""
-    return is_denied(before, after) or (has_math(mentioned) and may_change(before, after))
+    """Whether what is around a mentioned choice denies it or changes its value: a sign, or a word beside a formula."""
+    return before.endswith("-") or is_denied(before, after) or (has_math(mentioned) and may_change(before, after))
 
 
 def _breaks_off(plain: str, options: _Options) -> bool:
