@@ -98,4 +98,5 @@ def training_facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_term(line: Mapping[str, Any], end: str) -> dict[str, float]:
-    return {name.removesuffix(end): value for name, value in line.items() if name.endswith(end)}
+    # In one order, also where a training was resumed.
+    return {name.removesuffix(end): value for name, value in sorted(line.items()) if name.endswith(end)}
