@@ -252,10 +252,9 @@ def test_a_program_with_a_running_loop_of_its_own_can_ask() -> None:
     async def cell(server: Server) -> str:
         return str(ask(writer(server))[0].text)
 
-    with Server(lambda *_: " fine") as server:
-        # In a thread of its own, since a browser's driver may keep a loop running in this one.
-        with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(lambda: asyncio.run(cell(server))).result() == " fine"
+    # In a thread of its own, since a browser's driver may keep a loop running in this one.
+    with Server(lambda *_: " fine") as server, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: asyncio.run(cell(server))).result() == " fine"
 
 
 @pytest.mark.parametrize("value", [None, "", "a b", "sk-\n", "schlüssel"])
