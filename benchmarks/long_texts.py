@@ -25,7 +25,7 @@ GIGABYTE = 2**30
 
 
 def make_text(tokens):
-    """A rationale of at least so many tokens, one number in every sentence."""
+    """A rationale of at least the given number of tokens, with one number in every sentence."""
     sentences = [f"In week {i}, Tom gives some of his pens to a friend and buys new ones." for i in range(tokens // 8)]
     return Text("long", "Tom has 12 pens. How many does he have at the end?", " ".join(sentences), "numbers")
 

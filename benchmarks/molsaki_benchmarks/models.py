@@ -27,14 +27,10 @@ class Conditions:
     Attributes:
         threads: CPU threads for PyTorch.
         precision: of the arithmetic.
-        device: of model and batch.
-        checkpointing: layers are computed again in the backward pass.
     """
 
     threads: int = 2
     precision: Precision = "float32"
-    device: str = "cpu"
-    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,22 +118,11 @@ def make_model(shape: Shape, size: ModelSize, conditions: Conditions) -> LlamaFo
     torch.manual_seed(0)
     config: Any = LlamaConfig(**model_sizes(shape, size))
     config._attn_implementation = "sdpa"
-    with torch.device(conditions.device):
-        model = LlamaForCausalLM(config)
-    if conditions.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
+    return LlamaForCausalLM(config)
 
 
-def make_batch(shape: Shape, size: ModelSize, device: str = "cpu") -> Batch:
+def make_batch(shape: Shape, size: ModelSize) -> Batch:
     """A batch of the given shape."""
-    import torch
-
-    with torch.device(device):
-        return _make_batch(shape, size)
-
-
-def _make_batch(shape: Shape, size: ModelSize) -> Batch:
     import torch
 
     input_ids = torch.randint(size.vocabulary, (shape.batch, shape.tokens))

@@ -21,7 +21,7 @@ def make_reader(shape: Shape, size: ModelSize, conditions: Conditions) -> Callab
 
     model = make_model(shape, size, conditions).eval()
     model = model.to(torch.bfloat16) if conditions.precision == "bf16" else model
-    batch = make_batch(shape, size, conditions.device)
+    batch = make_batch(shape, size)
 
     def read(way: str) -> Any:
         with torch.inference_mode():

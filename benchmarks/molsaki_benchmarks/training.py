@@ -28,19 +28,18 @@ def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Calla
     from molsaki.methods.losses import attention_loss
 
     model = make_model(shape, size, conditions).train()
-    router = LayerRouter([size.layer.key_value_width] * size.layers).to(conditions.device)
+    router = LayerRouter([size.layer.key_value_width] * size.layers)
     optimiser = torch.optim.AdamW([*model.parameters(), *router.parameters()], lr=1e-5)
-    batch = make_batch(shape, size, conditions.device)
+    batch = make_batch(shape, size)
     ids, mask = batch.input_ids, batch.attention_mask
-    with torch.device(conditions.device):
-        masks = (
-            torch.ones(shape.batch, batch.steps, dtype=torch.bool),
-            torch.ones(shape.batch, shape.keys, dtype=torch.bool),
-        )
-        teacher = torch.rand(shape.batch, batch.steps, shape.keys)
+    masks = (
+        torch.ones(shape.batch, batch.steps, dtype=torch.bool),
+        torch.ones(shape.batch, shape.keys, dtype=torch.bool),
+    )
+    teacher = torch.rand(shape.batch, batch.steps, shape.keys)
 
     def total_loss(way: str) -> Tensor:
-        mixed = torch.autocast(conditions.device, torch.bfloat16, enabled=conditions.precision == "bf16")
+        mixed = torch.autocast("cpu", torch.bfloat16, enabled=conditions.precision == "bf16")
         if way == PLAIN:
             with mixed:
                 outputs = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)

@@ -57,10 +57,10 @@ def test_messages_are_prompt_and_completion(signals):
 
 def test_variables_of_the_chat_template_reach_it(signals):
     tokenizer = chat_tokenizer(THINKS)
-    plain, told = chats(signals), chats(signals, chat_template_kwargs={"enable_thinking": False})
+    plain, without = chats(signals), chats(signals, chat_template_kwargs={"enable_thinking": False})
     collate = SpanCollator(tokenizer, signals)
     assert "</think>" in learned(tokenizer, collate(plain))
-    assert "</think>" not in learned(tokenizer, collate(told))
+    assert "</think>" not in learned(tokenizer, collate(without))
 
 
 def test_a_prompt_that_an_answer_changes_is_counted(signals):

@@ -67,7 +67,7 @@ def verify(
     found, console = verify_signals(folder, loaded), Console()
     console.line(f"{folder}: {plural(found.files, 'file')}, {plural(found.bytes, 'byte')}")
     for name, report in found.rows.items():
-        console.line(f"{name}: {report.kept} of {plural(report.read, 'row')} can be used")
+        console.line(f"{name}: {report.kept} of {plural(report.read, 'row')} agree with their texts")
         _show_skipped(console, report.skipped)
     problems = [*found.problems, *(problem for store in found.stores.values() for problem in store.problems)]
     for problem in problems:

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import get_worker_info
 
 from molsaki.encoding.token_bytes import text_of_tokens, token_bytes
 from molsaki.errors import InputError
-from molsaki.methods.base import AttentionChoice
 from molsaki.records import RowReport
 from molsaki.spans.align import align_spans
 from molsaki.spans.text import Text
 from molsaki.training.batches import AttentionTargets, RowTargets, attention_targets
-from molsaki.training.examples import shared_attention
 from molsaki.training.loop import Signals
-from molsaki.training.span_collator import NO_TEXT
+from molsaki.training.span_collator import NO_TEXT, row_targets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,15 +107,10 @@ class RowCollator:
         if rationale is None:
             self.report.note(NO_RATIONALE)
             return None
-        starts = {"question_start": question, "rationale_start": behind + rationale}
-        shared = shared_attention(
-            self.signals.attention,
-            text,
-            lambda spans: align_spans(spans, offsets, **starts, truncated=cut),
-            AttentionChoice(),
-            self.report,
+        align = partial(
+            align_spans, offsets=offsets, question_start=question, rationale_start=behind + rationale, truncated=cut
         )
-        return None if shared is None else RowTargets(place, text.id, shared.tokens, shared.teacher_LSK)
+        return row_targets(place, text, self.signals, align, self.report)
 
 
 def _find_once(written: str, part: str) -> int | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import get_worker_info
@@ -13,7 +14,9 @@ from molsaki.encoding.padding import pad
 from molsaki.errors import InputError
 from molsaki.methods.base import AttentionChoice
 from molsaki.records import RowReport
-from molsaki.spans.align import align_spans
+from molsaki.spans.align import Alignment, align_spans
+from molsaki.spans.find import Spans
+from molsaki.spans.text import Text
 from molsaki.training.batches import RowTargets, attention_targets
 from molsaki.training.conversations import EncodedRow, encode_row
 from molsaki.training.examples import shared_attention
@@ -144,20 +147,31 @@ class SpanCollator:
         if text is None:
             self.report.note(NO_TEXT)
             return None
-        starts = {
-            "question_start": _find(encoded.prompt, text.question, row["id"], "prompt", "question"),
-            "rationale_start": len(encoded.prompt)
-            + _find(encoded.completion, text.rationale, row["id"], "completion", "rationale"),
-        }
+        question = _find(encoded.prompt, text.question, row["id"], "prompt", "question")
+        rationale = _find(encoded.completion, text.rationale, row["id"], "completion", "rationale")
+        rationale += len(encoded.prompt)
         offsets, cut = encoded.offsets[: self.max_length], len(encoded.offsets) > self.max_length
-        shared = shared_attention(
-            self.signals.attention,
-            text,
-            lambda spans: align_spans(spans, offsets, **starts, truncated=cut),
-            AttentionChoice(),
-            self.report,
-        )
-        return None if shared is None else RowTargets(place, row["id"], shared.tokens, shared.teacher_LSK)
+        align = partial(align_spans, offsets=offsets, question_start=question, rationale_start=rationale, truncated=cut)
+        return row_targets(place, text, self.signals, align, self.report)
+
+
+def row_targets(
+    place: int, text: Text, signals: Signals, align: Callable[[Spans], Alignment], report: RowReport
+) -> RowTargets | None:
+    """The targets of one row of a batch; None if no step or key of its text is left to compare.
+
+    Args:
+        place: the row's index in the batch.
+        text: its text in the signals.
+        signals: the teacher's attention.
+        align: finds the student's tokens of spans.
+        report: counts what is left out, with reasons.
+
+    Raises:
+        ArtefactError: the row was read on another text or other spans.
+    """
+    shared = shared_attention(signals.attention, text, align, AttentionChoice(), report)
+    return None if shared is None else RowTargets(place, text.id, shared.tokens, shared.teacher_LSK)
 
 
 def _require_id(row: Mapping[str, Any]) -> None:
