@@ -56,3 +56,11 @@ def test_compared_tokens_are_shares_of_each_kind_that_occurs():
     counts = {"numbers": {"compared": 3, "tokens": 4}, "words": {"compared": 0, "tokens": 2}}
     facts = training_facts({"compared_tokens": {**counts, "other": {"compared": 0, "tokens": 0}}})
     assert facts["compared_tokens"] == {"numbers": 0.75, "words": 0.0}
+
+
+def test_a_resumed_training_whose_history_has_sorted_keys_has_its_terms_in_the_same_order():
+    weights = {"label": 0.5, "rationale": 0.5, "attention": 1.0}
+    line = {"step": 1, **{f"{name}_share": 0.1 for name in weights}, **{f"{name}_gradient": 1.0 for name in weights}}
+    for history in ([line], [dict(sorted(line.items()))]):
+        (term,) = training_facts({"history": history, "weights": weights})["terms"]
+        assert list(term["share"]) == list(term["gradient"]) == list(weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from molsaki.evaluation.crossed import PairedDifference
@@ -86,8 +86,10 @@ def training_facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
     logged = [line for line in metrics.get("history", []) if any(name.endswith(SHARE) for name in line)]
     measured = [line for line in logged if any(name.endswith(GRADIENT) for name in line)] or logged
     ends = [measured[0], measured[-1]] if len(measured) > 1 else measured
+    names = metrics.get("weights", {})
     terms = [
-        {"step": line["step"], "share": _by_term(line, SHARE), "gradient": _by_term(line, GRADIENT)} for line in ends
+        {"step": line["step"], "share": _by_term(line, SHARE, names), "gradient": _by_term(line, GRADIENT, names)}
+        for line in ends
     ]
     compared = metrics.get("compared_tokens", {}).items()
     return {
@@ -97,6 +99,8 @@ def training_facts(metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _by_term(line: Mapping[str, Any], end: str) -> dict[str, float]:
-    # In one order, also where a training was resumed.
-    return {name.removesuffix(end): value for name, value in sorted(line.items()) if name.endswith(end)}
+def _by_term(line: Mapping[str, Any], end: str, weights: Iterable[str]) -> dict[str, float]:
+    # In the order of the method's terms: the history of a resumed training has its keys sorted.
+    own = [name for name in weights if name + end in line]
+    others = [name.removesuffix(end) for name in line if name.endswith(end)]
+    return {name: line[name + end] for name in dict.fromkeys([*own, *others])}
