@@ -15,7 +15,7 @@ from molsaki.config.load import override
 from molsaki.errors import RecipeError
 from molsaki.study.files import Study, read_study
 from molsaki.study.fresh import require_fresh_seeds
-from molsaki.study.tuning import choose, confirming_study, find_trials, tuning_study, tuning_table
+from molsaki.study.tuning import choose, chosen_settings, confirming_study, find_trials, tuning_study, tuning_table
 
 STUDY: dict[str, Any] = {
     "name": "tuned",
@@ -120,8 +120,43 @@ def test_the_best_is_chosen_and_the_first_of_equal_ones() -> None:
     study = Study.model_validate(STUDY)
     (choice,) = choose(study, [answers_of("1100", "1010", "1000", "1110")])
     assert [choice.chosen[label].number for label in ("label-only", "half")] == [1, 2]
-    assert choice.settings == {"label-only-tuned": {"training.learning_rate": 1e-3}, "half-tuned": {"alpha": 0.75}}
+    assert chosen_settings(study, choice) == {
+        "label-only-tuned": {"training.learning_rate": 1e-3},
+        "half-tuned": {"alpha": 0.75},
+    }
     assert [row[2] for row in tuning_table(choice).rows] == ["chosen", "", "", "chosen"]
+
+
+def test_a_control_has_the_settings_chosen_for_its_method() -> None:
+    methods = [*STUDY["methods"], {"name": "dss", "label": "control", "alpha": 0.25}]
+    tune = {**STUDY["tune"], "follow": {"control": "half"}}
+    study = Study.model_validate({**STUDY, "methods": methods, "tune": tune})
+    (choice,) = choose(study, [answers_of("1100", "1010", "1000", "1110")])
+    assert chosen_settings(study, choice)["control-tuned"] == {"alpha": 0.75}
+    assert [cell.label for cell in confirming_study(study).cells][-1] == "control-tuned"
+    alone = Study.model_validate({**study.model_dump(), "tune": {**tune, "untuned": False}})
+    assert chosen_settings(alone, choice)["control"] == {"alpha": 0.75}
+    assert confirming_study(alone).cells == study.cells
+
+
+def test_only_the_chosen_settings_are_reported_on_request(tmp_path: Path) -> None:
+    path = study_file(tmp_path, "tune.untuned=false", "methods=[label-only, {name: dss, label: half, alpha: 0.1}]")
+    shown = run(path, tmp_path / "out", "--set", "recipe.evaluation.keep_weights=false")
+    assert shown.code == 0, shown.error
+    recipe = yaml.safe_load((tmp_path / "out/main/recipe.yaml").read_text(encoding="utf-8"))
+    assert [(entry["label"], entry.get("alpha") in {0.25, 0.75}) for entry in recipe["methods"]] == [
+        ("label-only", False),
+        ("half", True),
+    ]
+    folders = list((tmp_path / "out").rglob("students/*"))
+    assert len(folders) == 8
+    assert not list((tmp_path / "out").rglob("*.safetensors"))  # neither of these nor of those to choose by
+    tables = run(path, tmp_path / "out", "--tables")
+    assert "missing" not in tables.text
+    (tmp_path / "out/main/predictions/half-1/in-domain.jsonl").unlink()
+    again = run(path, tmp_path / "out", "--set", "recipe.evaluation.keep_weights=false")
+    assert again.code != 0
+    assert "Delete the directory" in again.error
 
 
 def test_nothing_is_chosen_while_a_student_is_missing() -> None:
@@ -154,6 +189,8 @@ def test_all_combinations_are_tried_at_the_largest_size() -> None:
         (["tune.methods={half: {alpha: [0.1, 0.2]}}"], "'label-only' in tune.methods"),
         (["tune.methods.cot={alpha: [0.1, 0.2]}"], "cot"),
         (["tune.seeds=[2]"], "[2]"),
+        (["tune.follow={half: label-only}"], "tune.follow"),
+        (["tune.follow={cot: half}"], "cot"),
         (["settings={short: {steps: 3}}"], "`settings`"),
     ],
     ids=str,

@@ -123,7 +123,7 @@ class Call:
         """Train the missing students of a study, and print its tables.
 
         Args:
-            study: with a second entry for each method that was tuned.
+            study: with the entries of the methods that were tuned.
             written: the study as its file has it.
             choices: the settings that were chosen, for each recipe.
             train: train what is missing.
@@ -131,8 +131,9 @@ class Call:
         """
         from molsaki.study.fresh import require_fresh_problems
         from molsaki.study.running import open_runs
+        from molsaki.study.tuning import chosen_settings
 
-        tuned = {choice.recipe: choice.settings for choice in choices}
+        tuned = {choice.recipe: chosen_settings(written, choice) for choice in choices}
         with open_runs(study, self.file, self.folder, tuned=tuned, **self.options) as runs:
             self._announce("", study, runs)
             if train:

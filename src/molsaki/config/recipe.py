@@ -310,6 +310,8 @@ class EvaluationSettings(RecipePart):
         teacher_rows: let the teacher answer this many problems of each set too, chosen by a hash of their text; 0 for
             none. By default 100 for a local teacher, and 0 for a server, whose answers may cost money.
         on: test on the "tests", or on the "validation" problems to choose settings by; the test sets are then not used.
+        keep_weights: keep the students' weights after their tests. Without them, a study of many students needs little
+            disk; predictions, metrics, routers and model cards stay, and nothing can be tested later.
     """
 
     max_new_tokens: Count = 64
@@ -321,6 +323,7 @@ class EvaluationSettings(RecipePart):
     untrained: bool = True
     teacher_rows: Annotated[int, Field(ge=0)] | None = None
     on: Literal["tests", "validation"] = "tests"
+    keep_weights: bool = True
 
     def rows_of(self, name: str) -> int | None:
         """How many problems of a test set are tested on at most; None for all."""

@@ -322,6 +322,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     recipe = workspace.recipe
     untested = _untested_sets(workspace, job)
     if untested:
+        _require_weights(folder, untested)
         tokenizer = tokenizer_at(str(folder))
         model = in_test_precision(recipe, student_at(recipe, folder))
         prompt = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
@@ -343,7 +344,28 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     accuracy = {
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
     }
+    if not recipe.evaluation.keep_weights:
+        for weights in _weights(folder):
+            weights.unlink()
     return tuple(untested), accuracy
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files of a student's weights: its model or adapter, and the adapter's base with it merged."""
+    return [path for pattern in ("model*.safetensors", "adapter_model.safetensors") for path in folder.rglob(pattern)]
+
+
+def _require_weights(folder: Path, untested: Sequence[str]) -> None:
+    """Check that a student that is to be tested has its weights.
+
+    Raises:
+        ArtefactError: it has none, as `evaluation.keep_weights: false` leaves it.
+    """
+    if not _weights(folder):
+        raise ArtefactError(
+            f"Expected the weights of the student in {folder}, to test it on {', '.join(untested)}; it has none, as "
+            "after its tests with evaluation.keep_weights: false. Delete the directory to train the student again."
+        )
 
 
 def in_test_precision(recipe: Recipe, model: PreTrainedModel) -> PreTrainedModel:

@@ -57,11 +57,17 @@ class Tuning(RecipePart):
             training's. Every combination is tried. Of equal ones the first is chosen.
         budget: the number of combinations, the same for every method.
         seeds: one student per seed for every combination; none of the study's seeds.
+        follow: further methods by label, such as a control of a method, each with the label of the tuned method whose
+            chosen settings it takes too.
+        untuned: report every method with the study's settings too, beside the chosen ones. Otherwise the methods of
+            the study have the chosen settings.
     """
 
     methods: Annotated[dict[Name, dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]]], Field(min_length=1)]
     budget: Count
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    follow: dict[Name, Name] = Field(default_factory=dict)
+    untuned: bool = True
 
 
 class Study(RecipePart):
@@ -82,7 +88,7 @@ class Study(RecipePart):
         published: published accuracies in percent, by recipe, label and test set.
         attention_rows: number of problems of each test set on which the attention of teacher and students is compared,
             for the largest size and the first setting; 0 for no comparison.
-        tune: settings to choose for some methods; each then has a second entry, `LABEL-tuned`.
+        tune: settings to choose for some methods, on the validation problems.
         chosen_by: names or files of studies by which settings of this one were chosen. None of their seeds and none of
             the problems that their students were scored on may be this study's.
     """
@@ -137,9 +143,13 @@ class Study(RecipePart):
     def _tunes_fairly(self) -> Self:
         if self.tune is None:
             return self
-        unknown = sorted(set(self.tune.methods) - {method.label for method in self.methods})
+        labels, tuned, follow = {method.label for method in self.methods}, set(self.tune.methods), self.tune.follow
+        unknown = sorted((tuned | set(follow)) - labels)
         if unknown:
-            raise ValueError(f"expected methods of this study in tune.methods; got {unknown}")
+            raise ValueError(f"expected methods of this study in tune.methods and tune.follow; got {unknown}")
+        wrong = {label: other for label, other in follow.items() if label in tuned or other not in tuned}
+        if wrong:
+            raise ValueError(f"expected methods that are not tuned, by one that is, in tune.follow; got {wrong}")
         if self.baseline not in self.tune.methods:
             raise ValueError(f"expected the baseline {self.baseline!r} in tune.methods, to be tuned as the others are")
         for label, values in self.tune.methods.items():

@@ -2,7 +2,7 @@
 
 A study with `tune` is two studies. The first trains every combination of settings on seeds of its own and scores them
 on the validation problems. The second has each method twice, with the settings of the study file and with the chosen
-ones, on other seeds and on the test problems.
+ones (or with these alone), on other seeds and on the test problems.
 """
 
 from __future__ import annotations
@@ -62,11 +62,6 @@ class Choice:
     accuracies: Mapping[Trial, MeanAccuracy]
     chosen: Mapping[str, Trial]
 
-    @property
-    def settings(self) -> dict[str, Mapping[str, Any]]:
-        """The chosen settings by the label of their second entry."""
-        return {label + TUNED: trial.settings for label, trial in self.chosen.items()}
-
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         tried = [
@@ -107,10 +102,23 @@ def tuning_study(study: Study) -> Study:
     return Study.model_validate({**study.model_dump(), **changes})
 
 
-def confirming_study(study: Study) -> Study:
-    """The study with a second entry for every method that is tuned, compared with its first and with the baseline's."""
+def chosen_settings(study: Study, choice: Choice) -> dict[str, Mapping[str, Any]]:
+    """The chosen settings in one run, by the label of the entries of `confirming_study` that have them."""
     assert study.tune is not None
-    tuned = [method for method in study.methods if method.label in study.tune.methods]
+    sources = {label: label for label in study.tune.methods} | study.tune.follow
+    suffix = TUNED if study.tune.untuned else ""
+    return {label + suffix: choice.chosen[source].settings for label, source in sources.items()}
+
+
+def confirming_study(study: Study) -> Study:
+    """The study that reports the methods with the chosen settings, and with its own ones if it wants both.
+
+    Of both, the chosen ones have an entry `LABEL-tuned`, compared with the first one and with the baseline's.
+    """
+    assert study.tune is not None
+    if not study.tune.untuned:
+        return Study.model_validate({**study.model_dump(), "tune": None})
+    tuned = [method for method in study.methods if method.label in {*study.tune.methods, *study.tune.follow}]
     entries = [{**method.model_dump(), "label": method.label + TUNED} for method in tuned]
     pairs = [(method.label + TUNED, method.label) for method in tuned]
     pairs += [(f"{one.label}{TUNED}", study.baseline + TUNED) for one in tuned if one.label != study.baseline]
