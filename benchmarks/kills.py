@@ -19,6 +19,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,6 +67,9 @@ def start(recipe: Path, run: Path) -> int:
         app.main()
     except SystemExit as exit_:
         os._exit(int(exit_.code or 0))
+    except BaseException:  # noqa: BLE001 - the child must not go on as its parent
+        traceback.print_exc()
+        os._exit(1)
     os._exit(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -75,6 +76,11 @@ def truncate(folder: Path, name: str = "model.safetensors", keep: float = 0.5) -
     (folder / name).write_bytes(data[: int(len(data) * keep)])
 
 
+def replace(path: Path, make: Callable[[Path], Any]) -> None:
+    path.unlink()
+    make(path)
+
+
 def in_parts(folder: Path) -> None:
     AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, max_shard_size="200KB")
     (folder / "model.safetensors").unlink(missing_ok=True)
@@ -135,6 +141,15 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a configuration of strings": (config_of_strings, "student"),
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "student"),
     "no directory": (shutil.rmtree, "student"),
+    "a pipe for weights": (
+        lambda folder: replace(folder / "model.safetensors", os.mkfifo),
+        "model.safetensors, a pipe",
+    ),
+    "a device for a configuration": (
+        lambda folder: replace(folder / "config.json", lambda path: path.symlink_to("/dev/zero")),
+        "config.json, a pipe or a device",
+    ),
+    "a configuration without end": (lambda folder: os.truncate(folder / "config.json", 1 << 40), "bytes"),
 }
 
 
@@ -158,6 +173,7 @@ TOKENIZERS: dict[str, Callable[[Path], Any]] = {
     "no JSON object": lambda folder: (folder / "tokenizer.json").write_text("[]"),
     "no tokenizer in it": lambda folder: (folder / "tokenizer.json").write_text("{}"),
     "missing": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
+    "a pipe": lambda folder: replace(folder / "tokenizer.json", os.mkfifo),
 }
 
 

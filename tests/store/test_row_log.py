@@ -177,10 +177,12 @@ def test_a_full_disk_leaves_all_earlier_batches(tmp_path: Path, monkeypatch: pyt
     assert list(log.rows()) == ROWS
 
 
-def test_a_device_that_is_always_full_is_a_stage_error(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").symlink_to("/dev/full")
-    with pytest.raises(StageError, match="No space left"):
-        RowLog(tmp_path / "rows.jsonl").append(ROWS)
+def test_a_pipe_and_a_device_are_neither_read_nor_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(DataError, match="a pipe or a device"):
+            RowLog(tmp_path / name)
 
 
 @pytest.mark.parametrize(

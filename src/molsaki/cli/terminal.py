@@ -9,8 +9,9 @@ _REPLACED: dict[int, int | None] = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"},
     ord("\r"): None,
     0x7F: 0x2421,
-    # C1 control characters, and bidirectional embeddings, overrides and isolates, have no pictures.
-    **dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD),
+    # C1 control characters, line separators, and bidirectional marks, embeddings, overrides and isolates have none.
+    **dict.fromkeys([*range(0x80, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A)], 0xFFFD),
+    **dict.fromkeys([0x061C, 0x200E, 0x200F], 0xFFFD),
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn, TextIO
 
 from molsaki.errors import DataError
+from molsaki.store.whole_files import open_regular
 
 MAX_FILE_BYTES = 1 << 30
 """The largest file that is read row by row, in bytes on disk (and, for Parquet, unpacked)."""
@@ -64,17 +65,16 @@ def open_file(path: Path, most: int | None = None) -> BinaryIO:
         DataError: the file is missing, unreadable, empty, too large or no regular file.
     """
     check_file(path, most)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        descriptor = os.open(path, flags)
+        file = open_regular(path)
     except OSError as error:
         _refuse_unreadable(path, error)
     try:
-        _check(path, os.fstat(descriptor), most)
-        return os.fdopen(descriptor, "rb")
+        _check(path, os.fstat(file.fileno()), most)
     except BaseException:
-        os.close(descriptor)
+        file.close()
         raise
+    return file
 
 
 def read_bytes(path: Path, most: int = MAX_WHOLE_BYTES) -> bytes:

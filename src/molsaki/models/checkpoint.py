@@ -7,6 +7,7 @@ both are errors, with the names of the tensors. Weights are read from safetensor
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 SHOWN_NAMES = 5
 SHOWN_CHARACTERS = 300
 """How many names of tensors, and how much of a library's message, an error shows."""
+MAX_TEXT_BYTES = 1 << 28
+"""The largest configuration or tokenizer that is read; those of large vocabularies have 35 MB."""
+_READ = frozenset({".json", ".jinja", ".model", ".safetensors", ".txt"})
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -71,6 +75,7 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
     from transformers.utils.hub import cached_file
 
     if Path(location).is_dir():
+        _require_regular_files(Path(location))
         config = Path(location) / ADAPTER_CONFIG
         if not config.is_file():
             return None
@@ -89,6 +94,22 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
             return None
         config = Path(files[0])
     return _read_adapter(config.parent, location)
+
+
+def _require_regular_files(folder: Path) -> None:
+    """Refuse a directory with a file of a model that is a pipe or a device, or a text without end."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in _READ or path.is_dir():
+            continue
+        try:
+            found = path.stat()
+        except OSError:  # a link to nowhere is missing, which is said where the file is needed
+            continue
+        is_large = path.suffix != ".safetensors" and found.st_size > MAX_TEXT_BYTES
+        if is_large or not stat.S_ISREG(found.st_mode):
+            got = f"{path.name} of {found.st_size} bytes" if is_large else f"{path.name}, a pipe or a device"
+            expected = f"regular files, those of text with at most {MAX_TEXT_BYTES} bytes,"
+            _refuse(str(folder), expected, got, "Put the file back from a copy, or download it again.")
 
 
 def _read_adapter(folder: Path, location: str) -> Adapter:

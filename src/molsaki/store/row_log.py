@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from molsaki.errors import DataError
 from molsaki.store.locks import lock_file
-from molsaki.store.whole_files import encode_json, parse_json, refuse_write, sync_folder, write_all
+from molsaki.store.whole_files import encode_json, open_regular, parse_json, refuse_write, sync_folder, write_all
 
 _CHUNK = 1 << 16
 
@@ -96,7 +96,7 @@ class RowLog:
         if not self.path.exists():
             return
         end = self._whole_bytes()
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             for number, line in enumerate(file, start=1):
                 end -= len(line)
                 if end < 0:
@@ -162,7 +162,7 @@ class RowLog:
             write_all(descriptor, b"\n")
         elif tail:
             if tail.strip(b"\0")[:1] not in (b"", b"{"):
-                self._refuse(f"it ends with {tail[:40]!r}")
+                self._refuse("its last line is none")
             os.ftruncate(descriptor, start)
             os.fsync(descriptor)
             self.cut_rows += 1
@@ -173,11 +173,11 @@ class RowLog:
                 len(tail),
             )
         if start and _read_at(descriptor, 0, 1) != b"{":
-            self._refuse(f"it begins with {_read_at(descriptor, 0, 40)!r}")
+            self._refuse("its first line is none")
 
     def _whole_bytes(self) -> int:
         """The file's size in bytes, at a moment when no process is in the middle of a batch."""
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             lock_file(file.fileno(), self.path, wait=True)
             return os.fstat(file.fileno()).st_size
 
@@ -203,7 +203,7 @@ class RowLog:
 
 
 def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if not file.seek(0, os.SEEK_END):
             return True
         file.seek(-1, os.SEEK_END)

@@ -26,6 +26,7 @@ from molsaki.store.whole_files import (
     LEFTOVER_PREFIX,
     encode_json,
     read_json,
+    read_regular,
     refuse_write,
     remove_unfinished,
     write_json,
@@ -35,6 +36,9 @@ from molsaki.store.whole_files import (
 RECIPE_NAME = "recipe.yaml"
 MANIFEST_NAME = "manifest.json"
 STAGES_NAME = "stages"
+
+MAX_RECIPE_BYTES = 1 << 24
+"""The largest recipe of a run that is read; it has the texts of the prompts, and a study's many entries."""
 
 _KIND = "molsaki run"
 _FORMAT = 1
@@ -282,13 +286,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        recipe = yaml.safe_load((path / RECIPE_NAME).read_bytes())
+        recipe = yaml.safe_load(read_regular(path / RECIPE_NAME, MAX_RECIPE_BYTES))
         known = (manifest.get("recipe_hash"), manifest.get("earlier_recipe_hash"))
         changed = not isinstance(recipe, dict) or hash_json(recipe) not in known
     except FileNotFoundError:
         _refuse(path, f"a run directory with a {RECIPE_NAME}", "one whose making or deletion was interrupted")
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-        _refuse(path / RECIPE_NAME, "the resolved recipe of a run", f"something else: {error}")
+    except OSError as error:
+        _refuse(path / RECIPE_NAME, "the resolved recipe of a run", f"a file that cannot be read: {error}")
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:  # whose message may have the file's text
+        _refuse(path / RECIPE_NAME, "the resolved recipe of a run", f"something else ({type(error).__name__})")
     if changed or not isinstance(recipe, dict):
         _refuse(
             path / RECIPE_NAME,

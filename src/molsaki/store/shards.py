@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from molsaki.errors import ArtefactError
 from molsaki.records import hash_json
 from molsaki.store.schema import Schema, is_size, row_bytes, schema_from_json, schema_to_json, size_names
-from molsaki.store.whole_files import encode_json, parse_json, read_json, write_json, write_whole
+from molsaki.store.whole_files import encode_json, parse_json, read_json, read_regular, write_json, write_whole
 
 STORE_NAME = "store.json"
 
@@ -158,7 +158,7 @@ def read_shard(folder: Path, number: int, header: StoreHeader) -> Shard:
     """
     path, tensors = index_path(folder, number), tensors_path(folder, number)
     try:
-        head, _, data = path.read_bytes().partition(b"\n")
+        head, _, data = read_regular(path).partition(b"\n")
         size = tensors.stat().st_size
     except OSError as error:
         refuse_shard(tensors, f"cannot be read: {error}")
@@ -238,7 +238,7 @@ def _row(line: Mapping[str, Any], names: frozenset[str]) -> StoredRow:
     row = StoredRow(line["id"], line["text_hash"], line["sizes"], line["hash"])
     texts = isinstance(row.id, str) and isinstance(row.text_hash, str) and isinstance(row.hash, str)
     if not texts or not isinstance(row.sizes, dict) or row.sizes.keys() != names:
-        raise ValueError(f"a row of it is {str(dict(line))[:200]}")
+        raise ValueError("a row of it is none")
     if not all(is_size(size) for size in row.sizes.values()):
-        raise ValueError(f"sizes that no tensor has: {str(dict(line))[:200]}")
+        raise ValueError("sizes that no tensor has")
     return row

@@ -14,15 +14,18 @@ import logging
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from molsaki.errors import DataError, StageError
 
 LEFTOVER_PREFIX = ".molsaki-unfinished-"
 """The prefix of a file's temporary name."""
 
+MAX_BYTES = 1 << 30
+"""The largest file that is read as one value."""
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_SPACE_TEXT = re.compile(rf"\(os error ({'|'.join(map(str, _NO_SPACE))})\)|PytorchStreamWriter failed writing")
 
@@ -71,6 +74,36 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, encode_json(value, f"the value for {path}", indent=2) + b"\n")
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        OSError: there is no such file, or it is a folder, a FIFO or a device, which is refused without waiting.
+    """
+    # Without O_NONBLOCK, opening a FIFO waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is a folder, a pipe or a device", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, most: int = MAX_BYTES) -> bytes:
+    """The content of a regular file of bounded size.
+
+    Raises:
+        OSError: as `open_regular`, or the file is larger than `most` bytes.
+    """
+    with open_regular(path) as file:
+        data = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else b""
+        if len(data) > most or file.read(1):
+            raise OSError(errno.EINVAL, f"it has more than {most} bytes", str(path))
+    return data
+
+
 def read_json(path: Path, expected: str) -> Any:
     """The value of a JSON file that a stage wrote.
 
@@ -82,7 +115,7 @@ def read_json(path: Path, expected: str) -> Any:
         DataError: the file is missing, unreadable, cut or malformed; the message names it.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError as error:
         raise DataError(
             f"Expected {expected} at {path}; the file does not exist. Nothing that depends on it can run; check "
