@@ -123,7 +123,7 @@ def test_accumulated_batches_are_one_batch(signals, tmp_path):
 def test_chats_have_the_attention_of_plain_text(signals, tmp_path):
     trainer = make_trainer(tmp_path, signals, "chat", per_device_train_batch_size=8)
     trainer.train()
-    assert not {NO_QUESTION, NO_RATIONALE} & trainer.attention_report.keys()
+    assert not {NO_QUESTION, NO_RATIONALE} & trainer.attention_report.notes.keys()
     assert all(value > 0 for value in history(trainer, "attention_loss"))
 
 
@@ -142,7 +142,7 @@ def test_a_chat_of_the_plain_loop_has_the_tokens_of_trl(signals, tmp_path, form)
     assert torch.equal(ours["attention"].teacher_BLSK, theirs["attention"].teacher_BLSK)
     assert torch.equal(ours["attention"].visible_BSK, theirs["attention"].visible_BSK)
     assert torch.equal(ours["attention"].step_tokens_BS, theirs["attention"].step_tokens_BS)
-    assert not collate.report.notes.keys() - trainer.attention_report.keys()
+    assert not collate.report.notes.keys() - trainer.attention_report.notes.keys()
 
 
 def test_a_row_with_another_text_is_counted_and_trains_without_attention(signals, tmp_path):
@@ -153,8 +153,8 @@ def test_a_row_with_another_text_is_counted_and_trains_without_attention(signals
     question = make_tokenizer()(signals.texts[rows[1]["id"]].question).input_ids
     rows[1] |= {"input_ids": question, "labels": question}
     batch = trainer.data_collator([{k: row[k] for k in ("id", "input_ids", "labels")} for row in rows])
-    assert trainer.attention_report[NO_QUESTION] == 1
-    assert trainer.attention_report[NO_RATIONALE] == 1
+    assert trainer.attention_report.notes[NO_QUESTION] == 1
+    assert trainer.attention_report.notes[NO_RATIONALE] == 1
     assert len(batch["input_ids"]) == 8
 
 

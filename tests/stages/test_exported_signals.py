@@ -28,7 +28,7 @@ from molsaki.stages.verify_signals import OTHER_TOKENS, verify_signals
 from molsaki.store import exported_files
 from molsaki.store.attention_rows import attention_row
 from molsaki.store.exported_files import write_file_list
-from molsaki.store.exported_rows import CHANGED, OTHER_RULES, OTHER_SPANS, Export
+from molsaki.store.exported_rows import CHANGED, DAMAGED, OTHER_RULES, OTHER_SPANS, Export
 from molsaki.teacher.collect_attention import LayerMix
 
 
@@ -133,6 +133,19 @@ def test_a_folder_with_files_is_left_alone(read: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("form", [{"signals": ("stepz",)}, {"signals": ("steps", "heads")}])
+def test_a_signal_that_was_not_read_is_refused_by_name(read: Path, tmp_path: Path, form: dict[str, Any]) -> None:
+    with pytest.raises(ArtefactError, match=form["signals"][-1]):
+        export_signals(read, tmp_path / "out", ExportForm(**form))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["MIT", "", "mit\nx: y"])
+def test_a_license_that_the_hub_cannot_have_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="license"):
+        ExportForm(license=name)
+
+
 def test_the_hub_reads_the_card(exported: Path) -> None:
     card = read_card((exported / "README.md").read_text(encoding="utf-8"))
     assert card.data.license == "unknown"
@@ -164,6 +177,8 @@ def test_with_hashes_no_text_leaves_and_the_users_texts_are_joined(read: Path, t
             assert json.dumps(secret).encode() not in content
             assert secret.encode() not in content
     assert verify_signals(tmp_path / "hashed").ok
+    with pytest.raises(InputError, match="tokenizer"):
+        verify_signals(tmp_path / "hashed", tokenizer_at(str(TEACHER)))
     with pytest.raises(InputError, match="only their hashes"):
         package.load_signals(tmp_path / "hashed")
     mine = [Text(f"mine-{i}", text.question, text.rationale, "numbers") for i, text in enumerate(whole.texts.values())]
@@ -202,7 +217,9 @@ def test_a_damaged_row_is_not_given_out(spoilt: Path) -> None:
         except ArtefactError:
             damaged += 1
     assert damaged == 1
-    assert len([problem for problem in verify_signals(spoilt).stores["steps"].problems if "row" in problem]) == 1
+    found = verify_signals(spoilt)
+    assert len([problem for problem in found.stores["steps"].problems if "row" in problem]) == 1
+    assert (found.rows["steps"].kept, found.rows["steps"].skipped) == (len(signals) - 1, {DAMAGED: 1})
 
 
 @pytest.mark.parametrize(
@@ -348,6 +365,8 @@ def test_the_commands_export_and_verify(read: Path, tmp_path: Path) -> None:
     shown = molsaki("signals", "export", read, tmp_path / "out", "--signal", "steps", "--license", "mit")
     assert shown.code == 0, shown.error
     assert "bytes a row" in shown.text
+    assert "states no license" not in shown.text
+    assert "states no license" in molsaki("signals", "export", read, tmp_path / "bare").text
     good: Shown = molsaki("signals", "verify", tmp_path / "out", "--tokenizer", "pocket:teacher")
     assert good.code == 0, good.error
     rows = rows_of(tmp_path / "out")

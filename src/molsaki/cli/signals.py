@@ -48,6 +48,8 @@ def export(
     size = f"{report.bytes / 1e6:.2f} MB, {report.bytes / kept:.0f} bytes a row"
     console.line(f"{', '.join(report.signals)}: {plural(kept, 'row')}, {size}, {report.seconds:.1f} s: {folder}")
     _show_skipped(console, report.rows.skipped)
+    if form.license == ExportForm().license:
+        console.say("its card states no license; name one with --license before you share it")
 
 
 def verify(
@@ -67,7 +69,7 @@ def verify(
     found, console = verify_signals(folder, loaded), Console()
     console.line(f"{folder}: {plural(found.files, 'file')}, {plural(found.bytes, 'byte')}")
     for name, report in found.rows.items():
-        console.line(f"{name}: {report.kept} of {plural(report.read, 'row')} agree with their texts")
+        console.line(f"{name}: {report.kept} of {plural(report.read, 'row')} can be used")
         _show_skipped(console, report.skipped)
     problems = [*found.problems, *(problem for store in found.stores.values() for problem in store.problems)]
     for problem in problems:

@@ -42,7 +42,8 @@ class RowCollator:
         signals: the teacher's attention.
 
     Attributes:
-        report: counts of rows that take no part in the attention loss, or only in part, with reasons.
+        report: counts of the rows of all batches (`kept`), and of those that take no part in the attention loss, or
+            only in part (`notes`, by reason).
 
     Raises:
         TokenizerError: the bytes of the tokenizer's tokens are not known.
@@ -70,7 +71,7 @@ class RowCollator:
         if not self._warned and get_worker_info() is not None:
             self._warned = True
             logger.warning("Rows that a DataLoader's workers leave out are not in this trainer's attention_report.")
-        batch = self.collate([{name: value for name, value in row.items() if name != ID} for row in rows])
+        batch = self.without_attention(rows)
         targets = [self._target(place, row) for place, row in enumerate(rows)]
         lengths = [len(row["input_ids"]) for row in rows]
         attention = attention_targets(
@@ -81,12 +82,17 @@ class RowCollator:
             batch["attention"] = attention
         return batch
 
+    def without_attention(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The other collator's batch alone. Rows need no id."""
+        return self.collate([{name: value for name, value in row.items() if name != ID} for row in rows])
+
     def _target(self, place: int, row: Mapping[str, Any]) -> RowTargets | None:
         if not isinstance(row.get(ID), str):
             raise InputError(
                 f"Expected the column `{ID}` with the id of each row in the signals; a row has the columns "
                 f"{sorted(row)}. Its attention cannot be found; add the column to the data set."
             )
+        self.report.keep()
         text = self.signals.texts.get(row[ID])
         if text is None:
             self.report.note(NO_TEXT)

@@ -7,7 +7,8 @@ in which the student's stepwise attention is read on the side.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from molsaki.errors import ArtefactError, InputError
 from molsaki.integrations.rows import ID, RowCollator, count_attention
+from molsaki.records import RowReport
 from molsaki.training.batches import AttentionTargets
 from molsaki.training.loop import Signals, StepwiseAttentionLoss
 
@@ -40,9 +42,10 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
 
         class MyAttentionTrainer(AttentionLossMixin, MyTrainer): ...
 
-    The data set needs a column `id` with the id of each row in the signals. Sequences must hold that row's question
-    and rationale once, in any template; others take part in the parent's loss only, and are counted in
-    `attention_report`. During evaluation, the loss is the parent's.
+    The training set needs a column `id` with the id of each row in the signals, and `input_ids` after the parent's
+    preparation. Sequences must hold that row's question and rationale once, in any template; others take part in the
+    parent's loss only, and are counted in `attention_report`. During evaluation, the loss is the parent's, and rows
+    need no id.
 
     The router's parameters are trained by the parent's optimizer in a group of their own, without weight decay and
     without the clipping of the student's gradient, and saved in each checkpoint.
@@ -95,13 +98,40 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         self._said = False
 
     @property
-    def attention_report(self) -> dict[str, int]:
-        """Counts of rows that take no part in the attention loss, or only in part, by reason.
+    def attention_report(self) -> RowReport:
+        """Counts of the rows of training (`kept`), and of those without all of the attention loss (`notes`, by reason).
 
         A row counts each time that it is in a batch. Workers of a DataLoader have counts of their own, which are not
         here; a warning says so.
         """
-        return dict(self._rows.report.notes)
+        return self._rows.report
+
+    # ---- data ----
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """The parent's columns that stay in a data set, and the id."""
+        super()._set_signature_columns_if_needed()
+        if ID not in self._signature_columns:
+            self._signature_columns.append(ID)
+
+    def get_eval_dataloader(self, *given: Any, **named: Any) -> Any:
+        """The parent's, without the teacher's attention."""
+        with self._without_attention():
+            return super().get_eval_dataloader(*given, **named)
+
+    def get_test_dataloader(self, *given: Any, **named: Any) -> Any:
+        """The parent's, without the teacher's attention."""
+        with self._without_attention():
+            return super().get_test_dataloader(*given, **named)
+
+    @contextmanager
+    def _without_attention(self) -> Iterator[None]:
+        """The parent takes the collator of a new data loader from this attribute."""
+        self.data_collator = self._rows.without_attention
+        try:
+            yield
+        finally:
+            self.data_collator = self._rows
 
     # ---- the loss ----
 
@@ -175,11 +205,12 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
 
     def _say_left_out(self) -> None:
         """Warn once of rows that train without the attention loss."""
-        if self._said or not self.attention_report:
+        report = self.attention_report
+        if self._said or not report.notes:
             return
         self._said = True
-        counts = "; ".join(f"{n}: {reason}" for reason, n in self.attention_report.items())
-        logger.warning("Of the rows of the first batches, some have no attention loss, or not all of it (%s).", counts)
+        counts = "; ".join(f"{reason}: {n}" for reason, n in report.notes.items())
+        logger.warning("Of the first %d rows, some have no attention loss, or not all of it (%s).", report.kept, counts)
 
     def _mean_loss(self) -> float:
         steps = max(self.state.global_step - self._logged_step, 1)

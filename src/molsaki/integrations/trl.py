@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from molsaki.errors import InputError
-from molsaki.integrations.rows import ID
 from molsaki.integrations.trainer import AttentionLossMixin
 
 try:
@@ -42,9 +41,3 @@ class AttentionSFTTrainer(AttentionLossMixin, SFTTrainer):  # type: ignore[misc]
                 "of several texts would mix; leave it out, and let TRL pad (group_by_length keeps padding short)."
             )
         super().__init__(model, args, *more, **named)
-
-    def _set_signature_columns_if_needed(self) -> None:
-        """TRL's columns, and the id."""
-        super()._set_signature_columns_if_needed()
-        if ID not in self._signature_columns:
-            self._signature_columns.append(ID)

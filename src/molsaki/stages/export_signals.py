@@ -10,6 +10,7 @@ files.json               size and SHA-256 of every file
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molsaki.encoding.encode import tokenizer_hash
-from molsaki.errors import ArtefactError
+from molsaki.errors import ArtefactError, InputError
 from molsaki.models.load import load_tokenizer
 from molsaki.records import RowReport
 from molsaki.spans.align import Alignment
@@ -55,6 +56,9 @@ class ExportForm:
         mixed: store the teacher's layers as their mixture (Eq. 4), with the settings of the recipe's `attention`.
         half: store attention in float16.
         license: the license of the card, as the hub names it.
+
+    Raises:
+        InputError: the hub cannot have a license of this name.
     """
 
     signals: tuple[str, ...] = ()
@@ -63,6 +67,14 @@ class ExportForm:
     mixed: bool = False
     half: bool = False
     license: str = "unknown"
+
+    def __post_init__(self) -> None:
+        """Refuse a license that the hub cannot name."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
+            raise InputError(
+                f"Expected a license as the hub names it, such as mit or cc-by-4.0; got {self.license!r}. Nothing was "
+                "exported; names have small letters, digits, dots and hyphens."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +108,8 @@ def export_signals(run: Path, folder: Path, form: ExportForm) -> ExportReport:
     """
     began = time.perf_counter()
     workspace = Workspace.open(run)
-    names = form.signals or tuple(read_so_far(workspace))
+    names = _names(workspace, form)
     stores = {name: open_store(workspace, name) for name in names}
-    if not stores:
-        raise ArtefactError(
-            f"Expected a run whose teacher was read; nothing was read in {run}. There is nothing to export; run "
-            "`molsaki attend` with its recipe and directory first."
-        )
     _make_folder(folder)
     report = RowReport()
     rows = _rows(workspace, stores, form, report)
@@ -122,6 +129,19 @@ def export_signals(run: Path, folder: Path, form: ExportForm) -> ExportReport:
     write_file_list(folder)
     size = sum(list_files(folder)[0].values())
     return ExportReport(report, tuple(names), size, time.perf_counter() - began)
+
+
+def _names(workspace: Workspace, form: ExportForm) -> tuple[str, ...]:
+    """The names of the signals to export."""
+    there = tuple(read_so_far(workspace))
+    missing = [name for name in form.signals if name not in there]
+    if missing or not there:
+        wanted = f"the signals {', '.join(missing)}" if missing else "a signal"
+        raise ArtefactError(
+            f"Expected {wanted} in the run {workspace.run.folder}; of its teacher, {', '.join(there) or 'nothing'} was "
+            "read. Nothing was exported; ask for what is there, or read the rest with `molsaki attend`."
+        )
+    return form.signals or there
 
 
 def _make_folder(folder: Path) -> None:

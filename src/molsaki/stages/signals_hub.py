@@ -174,8 +174,8 @@ def _hub(repository: str) -> Iterator[None]:
     except (ArtefactError, DataError):
         raise
     except (OSError, ValueError, httpx2.HTTPError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
         raise DataError(
-            f"Expected the hub to have the data set {repository} and to be reached; got: {first} Nothing else was "
+            f"Expected the hub to have the data set {repository} and to be reached; got: {first}. Nothing else was "
             "done; check the name and the network, and log in with `hf auth login` if it is private or yours."
         ) from error

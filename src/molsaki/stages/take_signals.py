@@ -17,7 +17,7 @@ from molsaki.stages.signals import NEXT_TOKENS, TEACHER_TOKENIZER, make_signal, 
 from molsaki.stages.signals_hub import signals_folder
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store.exported_files import TOKENIZER, list_files, read_file
-from molsaki.store.exported_rows import CHANGED, Export, ExportedRow
+from molsaki.store.exported_rows import CHANGED, DAMAGED, Export, ExportedRow
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.next_tokens import TEMPERATURES
 from molsaki.store.shards import StoredRow
@@ -29,7 +29,6 @@ from molsaki.teacher.read_logits import NextTokenSignal
 from molsaki.teacher.signals import Signal
 
 NOT_AMONG = "not among the exported rows: no row has the hash of its text"
-DAMAGED = "its exported numbers are damaged"
 
 
 def take_signals(workspace: Workspace, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:

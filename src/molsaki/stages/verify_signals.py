@@ -17,7 +17,7 @@ from molsaki.stages.load_signals import usable_rows
 from molsaki.stages.signals_card import read_card
 from molsaki.store import attention_rows
 from molsaki.store.exported_files import CARD, STORES, file_problems, list_files, read_file
-from molsaki.store.exported_rows import CHANGED, NO_SIGNAL, OTHER_SIZES, Export
+from molsaki.store.exported_rows import CHANGED, DAMAGED, NO_SIGNAL, OTHER_SIZES, Export
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.verify import StoreReport, verify_store
 from molsaki.teacher.read_attention import AttentionSignal
@@ -79,6 +79,11 @@ def verify_signals(folder: Path, tokenizer: PreTrainedTokenizerBase | None = Non
         export = Export(folder)
     except InputError as error:
         return SignalsCheck(len(files), sum(files.values()), (*problems, str(error)), rows, stores)
+    if tokenizer is not None and export.manifest.hashed:
+        raise InputError(
+            f"Expected texts, to read them with the teacher's tokenizer; the export {folder} has only their hashes. "
+            "Nothing was checked; verify it without a tokenizer."
+        )
     if export.manifest.rows != len(export.rows):
         problems.append(f"the manifest has {export.manifest.rows} rows, the file of rows {len(export.rows)}")
     for name in export.names():
@@ -100,16 +105,23 @@ def _verify_store(
     store, report = export.store(name), RowReport()
     rows[name] = report
     if export.manifest.hashed:
-        _count_hashed(export, name, store, report)
-        return
-    usable = usable_rows(export, name, store, None, report)
-    if tokenizer is not None:
-        _check_tokens(export, name, store, tokenizer, [text for _, text in usable], report)
+        usable, texts = _count_hashed(export, name, store, report), []
+    else:
+        texts = [text for _, text in usable_rows(export, name, store, None, report)]
+        usable = [text.id for text in texts]
+    refused = {} if tokenizer is None else _other_tokens(export, name, store, tokenizer, texts)
+    refused |= dict.fromkeys(stores[name].damaged, DAMAGED)
+    for row_id in usable:
+        if row_id in refused:
+            report.kept -= 1
+            report.read -= 1
+            report.skip(row_id, refused[row_id])
 
 
-def _count_hashed(export: Export, name: str, store: SignalStore, report: RowReport) -> None:
-    """Compare the rows of a store with the hashes and spans of an export without texts."""
+def _count_hashed(export: Export, name: str, store: SignalStore, report: RowReport) -> list[str]:
+    """Compare the rows of a store with the hashes and spans of an export without texts; the ids of those that agree."""
     hashes, by_steps_and_keys = store.text_hashes(), name in (STEPS.name, HEADS.name)
+    usable = []
     for row in export.rows.values():
         if row.id not in hashes:
             report.skip(row.id, NO_SIGNAL)
@@ -122,17 +134,14 @@ def _count_hashed(export: Export, name: str, store: SignalStore, report: RowRepo
             report.skip(row.id, OTHER_SIZES)
         else:
             report.keep()
+            usable.append(row.id)
+    return usable
 
 
-def _check_tokens(
-    export: Export,
-    name: str,
-    store: SignalStore,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[Text],
-    report: RowReport,
-) -> None:
-    """Move rows from kept to skipped whose text has other tokens of the teacher than it was read with."""
+def _other_tokens(
+    export: Export, name: str, store: SignalStore, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text]
+) -> dict[str, str]:
+    """The rows whose text has other tokens of the teacher than it was read with, with that reason."""
     fingerprint = store.fingerprint
     signal: Signal[Any] = AttentionSignal(VIEWS[name]) if name in VIEWS else NextTokenSignal(1)
     prompt = render_template(tokenizer, PromptTemplate.parse(export.manifest.prompt))
@@ -140,15 +149,12 @@ def _check_tokens(
     max_length = int(longest) if longest.isdecimal() and len(longest) < 10 else 1 << 30
     prepared, _ = prepare_texts(tokenizer, texts, prompt, max_length, [signal])
     items = {one.text.id: one.items.get(signal.name) for one in prepared}
-    for text in texts:
-        item = items.get(text.id)
-        if item is None or store.sizes(text.id) != signal.sizes(item) or _differs(signal, item, store, text):
-            report.kept -= 1
-            report.read -= 1
-            report.skip(text.id, OTHER_TOKENS)
+    return {text.id: OTHER_TOKENS for text in texts if _differs(signal, items.get(text.id), store, text)}
 
 
 def _differs(signal: Signal[Any], item: Any, store: SignalStore, text: Text) -> bool:
+    if item is None or store.sizes(text.id) != signal.sizes(item):
+        return True
     try:
         return bool(signal.check(item, store.get(text.id, text.text_hash)))
     except ArtefactError:  # damaged numbers, which the check of the store names

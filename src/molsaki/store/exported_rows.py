@@ -184,6 +184,7 @@ CHANGED = "its text is not the one that was read (the hashes differ)"
 OTHER_RULES = "its steps and keys were found by other span rules than this version's"
 OTHER_SPANS = "the span rules find other steps or keys in its text"
 NO_SIGNAL = "the teacher was not read on it"
+DAMAGED = "its exported numbers are damaged"
 OTHER_SIZES = "its attention has another number of steps or keys than its text"
 
 

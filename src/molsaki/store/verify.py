@@ -6,7 +6,7 @@ the list of all problems.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class StoreReport:
         bytes: the size in bytes of their tensors.
         unfinished: the files of shards that a kill left unfinished; their rows count as missing.
         problems: one line for each row or shard that cannot be used; empty if the store is valid.
+        damaged: the ids of rows in readable shards that cannot be used.
     """
 
     rows: int
@@ -49,6 +50,7 @@ class StoreReport:
     bytes: int
     unfinished: tuple[str, ...]
     problems: tuple[str, ...]
+    damaged: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
@@ -69,12 +71,15 @@ def verify_store(folder: Path, check_row: RowCheck = lambda _row, _tensors: ()) 
     """
     header = read_header(folder)
     problems: list[str] = []
+    damaged: list[str] = []
     shards: list[Shard] = []
     shard_of: dict[str, Path] = {}
     for number in shard_numbers(folder):
         try:
             shard = read_shard(folder, number, header)
-            problems += _problems_of(shard, header, shard_of, check_row)
+            for row_id, wrong in _problems_of(shard, header, shard_of, check_row):
+                damaged.append(row_id)
+                problems += [f"row {row_id!r} in {shard.path}: {problem}" for problem in wrong]
         except ArtefactError as error:
             problems.append(str(error))
             continue
@@ -85,21 +90,23 @@ def verify_store(folder: Path, check_row: RowCheck = lambda _row, _tensors: ()) 
         bytes=sum(row_bytes(header.schema, row.sizes) for shard in shards for row in shard.rows),
         unfinished=tuple(str(path) for path in unfinished_shards(folder)),
         problems=tuple(problems),
+        damaged=tuple(dict.fromkeys(damaged)),
     )
 
 
-def _problems_of(shard: Shard, header: StoreHeader, shard_of: dict[str, Path], check_row: RowCheck) -> list[str]:
-    """What is wrong with a shard's rows; adds each row's shard to `shard_of`."""
+def _problems_of(
+    shard: Shard, header: StoreHeader, shard_of: dict[str, Path], check_row: RowCheck
+) -> Iterator[tuple[str, list[str]]]:
+    """The ids of a shard's rows that cannot be used, and what is wrong; adds each row's shard to `shard_of`."""
     flat = map_tensors(shard, header.schema)
-    found = []
     for row, starts in zip(shard.rows, shard.starts, strict=True):
         tensors = row_tensors(row, starts, flat, header.schema)
         wrong = list(row_problems(row, tensors, header.schema) or check_row(row, tensors))
         if row.id in shard_of:
             wrong.append(f"its id is in {shard_of[row.id].name} too")
         shard_of.setdefault(row.id, shard.path)
-        found += [f"row {row.id!r} in {shard.path}: {problem}" for problem in wrong]
-    return found
+        if wrong:
+            yield row.id, wrong
 
 
 def row_tensors(

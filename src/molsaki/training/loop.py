@@ -77,7 +77,7 @@ class StepwiseAttentionLoss(nn.Module):
         >>> collate = molsaki.SpanCollator(AutoTokenizer.from_pretrained(STUDENT), signals)
         >>> loss = molsaki.StepwiseAttentionLoss(student, signals)
         >>> text = next(iter(signals.texts.values()))
-        >>> batch = collate([{"id": text.id, "prompt": f"Q: {text.question}\nA: ", "completion": text.rationale}])
+        >>> batch = collate([{"id": text.id, "prompt": f"Q: {text.question}\nA:", "completion": f" {text.rationale}"}])
         >>> outputs, attention_loss = loss(student, **batch)
         >>> (outputs.loss + attention_loss).backward()
 

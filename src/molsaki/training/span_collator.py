@@ -52,7 +52,7 @@ class SpanCollator:
         >>> signals = molsaki.load_signals("runs/pocket")
         >>> collate = molsaki.SpanCollator(AutoTokenizer.from_pretrained(STUDENT), signals)
         >>> rows = [
-        ...     {"id": text.id, "prompt": f"Q: {text.question}\nA: ", "completion": text.rationale}
+        ...     {"id": text.id, "prompt": f"Q: {text.question}\nA:", "completion": f" {text.rationale}"}
         ...     for text in signals.texts.values()
         ... ]
         >>> batch = collate(rows[:4])
@@ -68,7 +68,8 @@ class SpanCollator:
             rendered, which has them already.
 
     Attributes:
-        report: counts of rows that were left out or cut, over all batches so far. Workers of a DataLoader have copies
+        report: counts of the rows of all batches so far (`kept`), of those that were left out (`skipped`), and of those
+            that were cut or have no attention (`notes`), by reason. Workers of a DataLoader have copies
             of their own, which a warning says; without workers, it counts every row.
 
     Raises:
@@ -134,6 +135,7 @@ class SpanCollator:
                 self.report.note(CUT)
             if encoded.prompt_changed:
                 self.report.note(PROMPT_CHANGED)
+            self.report.keep()
             kept.append((row, encoded))
         if not kept:
             raise InputError(
