@@ -10,7 +10,7 @@ from scipy import stats
 
 from molsaki.errors import EvaluationError
 from molsaki.evaluation.crossed import crossed_interval, paired_difference, paired_difference_over_sets
-from molsaki.evaluation.intervals import Interval
+from molsaki.evaluation.intervals import Interval, wilson_interval
 
 SIZES = (40, 7, 90)
 
@@ -141,9 +141,13 @@ def test_exchanging_the_methods_changes_the_sign() -> None:
 def test_degenerate_tables_have_a_defined_result() -> None:
     same = np.ones((3, 20))
     equal = paired_difference(same, same)
-    assert (equal.difference, equal.interval, equal.p_value) == (0.0, Interval(0.0, 0.0), 1.0)
+    z2 = 1.959964**2
+    assert (equal.difference, equal.p_value) == (0.0, 1.0)
+    assert [equal.interval.low, equal.interval.high] == pytest.approx([-z2 / (20 + z2), z2 / (20 + z2)])
     always = paired_difference(same, same * 0)
-    assert (always.interval, always.p_value) == (Interval(1.0, 1.0), 2.0**-2)
+    assert (always.interval.high, always.p_value) == (1.0, 2.0**-2)
+    share = wilson_interval(20, 20)
+    assert always.interval.low == pytest.approx(2 * share.low - 1), "n of n problems are found by one alone"
     assert paired_difference([[1, 1, 1]], [[0, 0, 0]]).p_value == 2.0**-2, "one seed: a sign test over problems"
     single = paired_difference([[1]], [[0]])
     assert (single.difference, single.interval, single.p_value) == (1.0, Interval(-1.0, 1.0), 1.0)

@@ -75,9 +75,15 @@ def paired_difference(a: Table, b: Table, level: float = 0.95) -> PairedDifferen
     S − 1 for the first term. The interval and the p-value are Student's t.
 
     Degenerate tables: With one seed, only the problems vary; with one problem, only the seeds. With one seed and one
-    problem, the interval is [−1, 1] and the p-value is 1. If all differences are equal, the interval has no width.
-    The p-value is then 1 for a difference of 0, and otherwise 2^(1 − n), that of a sign test over n seeds (over n
-    problems if there is one seed).
+    problem, the interval is [−1, 1] and the p-value is 1. If all differences are equal to d, they say nothing of
+    their variation, and the interval is that of finding nothing else in n problems, with z the normal quantile of
+    (1 + level)/2:
+
+        d ± (1 + |d|)·z²/(n + z²),  within [−1, 1]
+
+    For d = 0 this is Tango's score interval (1998, "Equivalence test and confidence interval for the difference in
+    proportions for the paired-sample design", Statistics in Medicine 17). The p-value is then 1 for a difference of 0,
+    and otherwise 2^(1 − n), that of a sign test over n seeds (over n problems if there is one seed).
 
     Args:
         a: [S, P], 1 for a right answer and 0 for a wrong one.
@@ -119,6 +125,8 @@ def paired_difference_over_sets(a: Sequence[Table], b: Sequence[Table], level: f
     variance, seeds = _variance_of_mean(tables), tables[0].shape[0]
     problems = sum(table.shape[1] for table in tables)
     interval = _student_interval(mean, variance, level, (-1.0, 1.0))
+    if variance is not None and variance.value <= _ROUNDING:
+        interval = _interval_of_equal(mean, problems, level)
     return PairedDifference(mean, interval, _p_value(mean, variance, seeds if seeds > 1 else problems), seeds, problems)
 
 
@@ -222,6 +230,15 @@ def _student_interval(mean: float, variance: _Variance | None, level: float, bou
         return Interval(*bounds)
     margin = float(stdtrit(variance.freedom, (1 + level) / 2)) * math.sqrt(variance.value)
     return Interval(max(bounds[0], mean - margin), min(bounds[1], mean + margin))
+
+
+def _interval_of_equal(difference: float, problems: int, level: float) -> Interval:
+    """The interval of a mean of equal differences; see `paired_difference`."""
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + level) / 2))
+    margin = (1 + abs(difference)) * z * z / (problems + z * z)
+    return Interval(max(-1.0, difference - margin), min(1.0, difference + margin))
 
 
 _ROUNDING = 1e-28
