@@ -62,7 +62,7 @@ def both(monkeypatch, tmp_path, tokenizer, name, dtype=None, **changes):
     terms = METHODS[name.removesuffix("-sum")].terms_of(METHODS[name.removesuffix("-sum")].Settings(**CASES[name]))
     batch = Collator(tokenizer, terms)(make_examples(tmp_path, tasks=terms.tasks, choice=terms.attention))
     whole = take_step(make(name, **changes), batch, dtype)
-    monkeypatch.setattr(token_outputs, "BLOCK", VOCABULARY * TOKENS + 5)
+    monkeypatch.setattr(token_outputs, "LOGITS_HELD", VOCABULARY * TOKENS + 5)
     distilled = make(name, **changes)
     with LargestLogits(distilled.parameters()) as largest:
         blocks = take_step(distilled, batch, dtype)

@@ -66,10 +66,15 @@ class Console:
 
     def begin(self, workspace: Workspace) -> None:
         """Print the name of the recipe, its methods and the run directory."""
+        from molsaki.stages.check import precision_choice
+
         recipe = workspace.recipe
         methods = ", ".join(method.label for method in recipe.methods)
         self.rich.print(f"[bold]{escape(recipe.name)}[/]: {escape(methods)} × {plural(len(recipe.seeds), 'seed')}")
         self.line(f"run directory: {workspace.run.folder}")
+        choice = precision_choice(workspace)
+        if choice is not None:
+            self.line(choice.describe())
         if recipe.tiny:
             self.rich.print("[yellow]--tiny: small random models. This tests that the recipe runs, not a method.[/]")
 

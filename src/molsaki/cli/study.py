@@ -144,9 +144,13 @@ class Call:
 
     def _announce(self, what: str, study: Study, runs: dict[str, Workspace]) -> None:
         from molsaki.counts import plural
+        from molsaki.stages.check import precision_choice
 
         students = len(study.cells) * sum(len(workspace.recipe.seeds) for workspace in runs.values())
         self.console.say(f"{what}study {study.name}: {plural(students, 'student')} in {plural(len(runs), 'run')}")
+        choices = [choice for workspace in runs.values() if (choice := precision_choice(workspace))]
+        for sentence in dict.fromkeys(choice.describe() for choice in choices):
+            self.console.say(sentence)
 
     def _train(
         self, study: Study, runs: dict[str, Workspace], prepare: bool, check: Callable[[], None] = lambda: None

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 ADAMW_BYTES = 16
 """Bytes per trained parameter in float32: its weight, its gradient and AdamW's two moments."""
+LOGITS_HELD = 1 << 24
+"""The largest number of logits that a training step holds at a time; 64 MB in float32."""
+LOGIT_BYTES = 32
+"""Bytes per logit that is held: itself and up to seven values of its size that losses and gradients are made of."""
 _PROBE_SIZE = 1024
 
 
@@ -44,8 +48,8 @@ def probe_machine(device: str, dtype: str) -> Machine:
 
     square = torch.ones(_PROBE_SIZE, _PROBE_SIZE, dtype=getattr(torch, dtype), device=device)
     block = torch.ones(1 << 24, dtype=torch.uint8, device=device)
-    product_seconds = _time_call(device, lambda: square @ square)
-    copy_seconds = _time_call(device, lambda: block.clone())
+    product_seconds = time_call(device, lambda: square @ square)
+    copy_seconds = time_call(device, lambda: block.clone())
     if device == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory
     else:
@@ -82,6 +86,9 @@ def reading_memory(outline: Outline, tokens: int) -> int:
 def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> int:
     """Bytes of weights, AdamW state, activations and logits for a batch of `tokens` tokens in float32.
 
+    Logits are held for one block of tokens at a time (`training/token_outputs.py`): themselves, what losses keep of
+    them, and the gradients of both.
+
     Weights that an adapter leaves frozen have no gradient and no state.
 
     A layer keeps 68 bytes of activations per token and hidden unit: twice the 34 bytes of 16-bit precision without
@@ -92,7 +99,7 @@ def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> in
     activations = tokens * text.hidden_size * (layer * text.num_hidden_layers + (68 if checkpointing else 0))
     frozen = 0 if outline.trained == outline.parameters else outline.parameters
     weights = ADAMW_BYTES * outline.trained + outline.weight_bytes * frozen
-    return int(weights + activations + 8 * tokens * text.vocab_size)
+    return int(weights + activations + LOGIT_BYTES * min(tokens * text.vocab_size, LOGITS_HELD))
 
 
 def show_bytes(count: float) -> str:
@@ -113,8 +120,8 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-def _time_call(device: str, call: Callable[[], object]) -> float:
-    """Seconds of the fastest of four calls, after one to warm up."""
+def time_call(device: str, call: Callable[[], object]) -> float:
+    """Seconds of the fastest of four calls on a device, after one to warm up."""
     import torch
 
     best = math.inf

@@ -13,20 +13,25 @@ from molsaki.config.checks import check_consistency, check_names
 from molsaki.config.load import check_values, override, parse_recipe, raise_problems, read_recipe
 from molsaki.config.methods import parse_run_recipe, resolve_methods
 from molsaki.config.model_spec import ModelSpec
+from molsaki.config.precision import asks_precision, in_precision
 from molsaki.config.recipe import Recipe
 from molsaki.config.tiny import make_tiny
 from molsaki.errors import RecipeError
 from molsaki.methods import METHODS
+from molsaki.models.load import pick_device
+from molsaki.models.precision import PrecisionChoice, measure_precision
 from molsaki.models.quantization import quantization_refusal
 from molsaki.stages.signals import require_temperatures
 from molsaki.stages.workspace import Workspace
-from molsaki.store.run_directory import RunDirectory
+from molsaki.store.run_directory import RunDirectory, is_run
 
 logger = logging.getLogger(__name__)
 
 MAY_DIFFER = {"methods", "seeds", "baseline", "description"}
 """Keys of a recipe that may change in an existing run, because no artefact depends on them."""
 
+PRECISION = "precision"
+"""The key of a run's manifest with what was measured for a precision of "auto"."""
 LIMITS = {"max_row_mb", "max_store_gb"}
 """Keys of `attention` that may change at any time; its other keys may change until the first row is stored."""
 
@@ -87,7 +92,13 @@ def _check_quantization(recipe: Recipe) -> list[str]:
 
 
 def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:
-    """Open or create the run directory of a recipe. Methods and seeds may be added to an existing run."""
+    """Open or create the run directory of a recipe. Methods and seeds may be added to an existing run.
+
+    A precision of "auto" is chosen when the run is created, and kept in its recipe and manifest.
+    """
+    choice = _choose_precision(recipe, folder, overwrite)
+    if choice is not None:
+        recipe = in_precision(recipe, bfloat16=choice.is_bfloat16)
 
     def merge(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any] | None:
         merged = merge_recipes(_with_reading(folder, existing, requested), requested)
@@ -95,8 +106,25 @@ def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> 
             require_temperatures(folder, parse_recipe(merged))
         return merged
 
-    run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, merge)
+    facts = {} if choice is None else {PRECISION: choice.to_dict()}
+    run = RunDirectory.open_or_create(folder, recipe.model_dump(mode="json"), overwrite, merge, facts)
     return Workspace(run, parse_run_recipe(run.recipe))
+
+
+def precision_choice(workspace: Workspace) -> PrecisionChoice | None:
+    """What was measured for a precision of "auto" when a run began; None if its recipe had none."""
+    return PrecisionChoice.from_dict(workspace.run.manifest.get(PRECISION))
+
+
+def _choose_precision(recipe: Recipe, folder: Path, overwrite: bool) -> PrecisionChoice | None:
+    """What was measured for "auto" when the run began, or is now. None if the recipe has no "auto"."""
+    if not asks_precision(recipe):
+        return None
+    if not overwrite and is_run(folder):
+        chosen = PrecisionChoice.from_dict(RunDirectory(folder).manifest.get(PRECISION))
+        if chosen is not None:
+            return chosen
+    return measure_precision(pick_device())
 
 
 def _with_reading(folder: Path, existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -32,7 +32,7 @@ from molsaki.records import Problem
 from molsaki.spans.views import VIEWS
 from molsaki.stages import pipeline
 from molsaki.stages.attend import reading_prompt, store_limits
-from molsaki.stages.check import open_workspace
+from molsaki.stages.check import open_workspace, precision_choice
 from molsaki.stages.doctor_students import check_students
 from molsaki.stages.findings import (
     Finding,
@@ -71,7 +71,7 @@ def diagnose(recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> lis
         machine: list[Machine] = []
         checks: Mapping[str, Callable[[], Iterator[Finding]]] = {
             "models": lambda: _models(recipe),
-            "machine": lambda: _machine(recipe, machine),
+            "machine": lambda: _machine(workspace, machine),
             "data": lambda: _data(workspace),
             "rationales": lambda: _rationales(workspace, machine),
             "teacher": lambda: _signals(workspace, machine),
@@ -99,12 +99,15 @@ def _models(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("models", note, "warning")
 
 
-def _machine(recipe: Recipe, found: list[Machine]) -> Iterator[Finding]:
+def _machine(workspace: Workspace, found: list[Machine]) -> Iterator[Finding]:
     machine = probe_machine(pick_device(), "float32")
     found.append(machine)
     text = f"{machine.device}, {show_bytes(machine.memory)} of memory" if machine.memory else machine.device
     yield Finding("machine", f"{text}, {machine.speed / 1e9:.0f} GFLOP/s in float32")
-    if recipe.tiny:
+    choice = precision_choice(workspace)
+    if choice is not None:
+        yield Finding("machine", choice.describe())
+    if workspace.recipe.tiny:
         yield Finding("machine", "--tiny: the figures are for small random models", "warning")
 
 

@@ -75,6 +75,7 @@ class RunDirectory:
         recipe: Mapping[str, Any],
         overwrite: bool = False,
         grow: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any] | None] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> Self:
         """Open the run directory of a recipe, or create it if the path is missing or empty.
 
@@ -85,6 +86,7 @@ class RunDirectory:
                 directory. A directory that is no run is never deleted.
             grow: merges the run's recipe with the given one and returns the recipe that the run belongs to from now
                 on, or None if they cannot be merged. Without it, the two recipes must be equal.
+            facts: more keys for the manifest of a run that is created.
 
         Raises:
             ArtefactError: the directory holds a run of another recipe (each key that differs is named with
@@ -95,7 +97,7 @@ class RunDirectory:
         """
         wanted = json.loads(encode_json(dict(recipe), "the resolved recipe"))
         if _is_to_be_made(path) or overwrite:
-            _create(path, wanted, overwrite)
+            _create(path, wanted, overwrite, facts or {})
         run = cls(path)
         together = None if grow is None else grow(run.recipe, wanted)
         if together is not None:
@@ -195,6 +197,11 @@ class RunDirectory:
         return self.folder / STAGES_NAME / f"{stage}.json"
 
 
+def is_run(path: Path) -> bool:
+    """Whether a directory holds a run whose creation was finished."""
+    return (path / MANIFEST_NAME).is_file() and (path / RECIPE_NAME).is_file()
+
+
 def _is_to_be_made(path: Path) -> bool:
     """Whether a run can be created here: the path is missing, empty, or holds an interrupted creation."""
     try:
@@ -210,7 +217,7 @@ def _is_to_be_made(path: Path) -> bool:
     return names <= {LOCK_NAME, MANIFEST_NAME}
 
 
-def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
+def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool, facts: Mapping[str, Any]) -> None:
     """Create the run, the manifest first: a directory with a manifest and no recipe is an unfinished run."""
     text = _as_yaml(recipe)
     try:
@@ -232,6 +239,7 @@ def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool) -> None:
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "recipe_hash": hash_json(recipe),
             "versions": versions(),
+            **facts,
         }
         write_json(path / MANIFEST_NAME, manifest)
         write_whole(path / RECIPE_NAME, text)

@@ -7,9 +7,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molsaki.config.precision import in_precision
 from molsaki.counts import format_counts, format_reading
 from molsaki.errors import InputError, StageError
-from molsaki.stages.check import open_workspace
+from molsaki.stages.check import open_workspace, precision_choice
 from molsaki.stages.workspace import Workspace
 from molsaki.study.files import Study, study_recipe
 
@@ -54,7 +55,10 @@ def open_runs(
     with ExitStack() as locks:
         runs = {}
         for name, recipe in recipes.items():
-            runs[name] = Workspace(open_workspace(recipe, folder / name).run, recipe)
+            opened = open_workspace(recipe, folder / name)
+            if choice := precision_choice(opened):
+                recipe = in_precision(recipe, bfloat16=choice.is_bfloat16)
+            runs[name] = Workspace(opened.run, recipe)
             locks.enter_context(runs[name].run.lock())
         yield runs
 

@@ -9,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 
 from molsaki.config.recipe import TrainingSettings
+from molsaki.errors import RecipeError
 
 _ARGUMENTS = {field.name for field in dataclasses.fields(TrainingArguments)}
 # transformers 5.23 renamed `gradient_checkpointing` and its kwargs.
@@ -26,7 +27,15 @@ def training_arguments(
         seed: seeds the order of examples, dropout, and the initial values of the method's own parameters.
         show_progress: whether to draw a progress bar.
         validating: whether there is a validation split.
+
+    Raises:
+        RecipeError: the precision is "auto".
     """
+    if training.precision == "auto":
+        raise RecipeError(
+            'Expected a precision of "float32" or "bf16"; got "auto", which is chosen when a run directory is made. '
+            "Nothing was trained; choose one, for example with molsaki.models.precision.measure_precision."
+        )
     evaluating = bool(validating and training.evaluate_every)
     best = training.select == "best"
     save_every = training.evaluate_every if best else training.save_every

@@ -18,11 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from molsaki.models.estimates import LOGITS_HELD
 from molsaki.training.batches import ForwardPass
 from molsaki.training.next_tokens import compared_ids, kept_and_rest
-
-BLOCK = 1 << 24
-"""The largest number of logits that are held at a time; 64 MB in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def read_tokens(
     """
     ids_NK = None if temperature is None or one.next_tokens is None else compared_ids(one.targets_N, one.next_tokens)
     row_of_N = [row for row, count in enumerate(one.tokens_of_rows) for _ in range(count)]
-    size = max(1, BLOCK // vocabulary)
+    size = max(1, LOGITS_HELD // vocabulary)
     blocks: list[_Block] = []
     rows_P: list[int] = []
     for start in range(0, len(row_of_N), size):
