@@ -25,8 +25,10 @@ NAMES = {
 }
 
 
-def write_gguf(path: Path, folder: Path = TEACHER) -> None:
-    """Write weights and tokenizer; float32 stays float32."""
+def write_gguf(
+    path: Path, folder: Path = TEACHER, kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32
+) -> None:
+    """Write weights and tokenizer; matrices are quantised as `kind` says."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     writer = gguf.GGUFWriter(str(path), "llama")
@@ -46,7 +48,11 @@ def write_gguf(path: Path, folder: Path = TEACHER) -> None:
     for name, weights in load_file(folder / "model.safetensors").items():
         if ".q_proj." in name or ".k_proj." in name:
             weights = _interleaved(weights, heads if ".q_proj." in name else kv_heads)
-        writer.add_tensor(_name(name), np.ascontiguousarray(weights, dtype=np.float32))
+        weights = np.ascontiguousarray(weights, dtype=np.float32)
+        if weights.ndim == 1:
+            writer.add_tensor(_name(name), weights)
+        else:
+            writer.add_tensor(_name(name), gguf.quants.quantize(weights, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

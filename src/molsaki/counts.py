@@ -27,3 +27,21 @@ def format_reading(manifest: Mapping[str, Any], detail: str = "") -> str:
     left_out = format_counts(manifest)
     read = f"{manifest['kept']} of {manifest['read']} rationales read{detail}"
     return f"{read}; {left_out}" if left_out else read
+
+
+def format_attention_error(error: Mapping[str, Any] | str) -> str:
+    """The entry of the attend stage's manifest on a quantised reader's attention, as a sentence.
+
+    Args:
+        error: the result of `attention_error` with the original's name and precision, or a sentence already.
+    """
+    if isinstance(error, str):
+        return f"error of the attention: {error}"
+    against = f"attention against that of {error['original']} in {error['precision']}"
+    if not error["numbers"]:
+        return f"{against}: not measured, no text has keys"
+    mean, most, of = (f"{error[name]:.2g}" for name in ("mean_error", "max_error", "mean_attention"))
+    return (
+        f"{against}, on {plural(error['texts'], 'text')}: absolute difference {mean} in the mean and {most} at most, "
+        f"where the mean attention is {of}; the same tokens in {error['same_tokens']} of {error['texts']}"
+    )

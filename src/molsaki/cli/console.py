@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from molsaki.cli.terminal import escape
-from molsaki.counts import format_counts, format_reading, plural
+from molsaki.counts import format_attention_error, format_counts, format_reading, plural
 from molsaki.distributed import is_main
 from molsaki.models.progress import ProgressLines
 
@@ -104,6 +104,8 @@ class Console:
             self.line(f"{entry['title']}: {format_reading(entry, row)}")
             if entry.get("layers_left_out"):
                 self.say(f"layers without attention, not read: {', '.join(entry['layers_left_out'])}")
+            if entry.get("attention_error"):
+                self.say(format_attention_error(entry["attention_error"]))
 
     def results(self, workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print accuracies and differences to the baseline, and how many answers could not be parsed.

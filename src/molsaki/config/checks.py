@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from molsaki.config.load import LONGEST_SHOWN, list_errors
-from molsaki.config.model_spec import POCKET_MODELS, SEED, ModelSpec
+from molsaki.config.model_spec import POCKET_MODELS, SEED, ModelSpec, is_gguf
 from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
 from molsaki.data import EXPORTED, SOURCES, is_generated
 from molsaki.data.mapping import Columns, completion_columns
@@ -105,11 +105,7 @@ def _check_path(key: str, path: Path, usual_name: str = "") -> list[str]:
 
 
 def _check_models(recipe: Recipe) -> list[str]:
-    models = {
-        "teacher.writer": recipe.teacher.writer,
-        "teacher.reader": recipe.teacher.reader,
-        "student": recipe.student,
-    }
+    models = {**recipe.teacher.models, "student": recipe.student}
     drawn = [
         f"{key}.name: expected a name without {SEED}, since all seeds have one teacher; got {model.name!r}"
         for key, model in models.items()
@@ -192,6 +188,7 @@ def check_consistency(recipe: Recipe) -> list[str]:
             f"student.quantize: expected lora with {recipe.student.quantize}, since packed weights have no gradient; "
             "add `lora: {}` to the student"
         )
+    problems += _check_quantised(recipe)
     problems += _check_chat_settings(recipe)
     if recipe.attention.layers == "mixed":
         problems += _check_mixed_layers(recipe)
@@ -199,6 +196,8 @@ def check_consistency(recipe: Recipe) -> list[str]:
         problems.append("teacher.writer: expected a model, since rationales.source is teacher; got none")
     methods = [terms_of(spec.name, spec.settings) for spec in recipe.methods]
     problems += _check_signals(recipe)
+    if recipe.teacher.original is not None and not any(terms.attention for terms in methods):
+        problems.append("teacher.original: expected none, since no method compares attention; leave it out")
     unread = recipe.teacher.attending is None and recipe.signals is None
     if unread and any(terms.attention for terms in methods):
         problems.append("teacher.reader: expected a model, since a method compares attention; got none")
@@ -242,13 +241,37 @@ def _check_draws(recipe: Recipe) -> list[str]:
 
 def _check_signals(recipe: Recipe) -> list[str]:
     """Find a reader beside exported signals, and problems of signals that the recipe does not name."""
-    if recipe.signals is not None and recipe.teacher.reader is not None:
-        got = f"{recipe.teacher.reader.name!r}. Leave one of them out"
-        return [f"teacher.reader: expected none, since `signals` takes its place; got {got}"]
+    named = {"teacher.reader": recipe.teacher.reader, "teacher.original": recipe.teacher.original}
+    beside = [(key, model) for key, model in named.items() if model is not None]
+    if recipe.signals is not None and beside:
+        return [
+            f"{key}: expected none, since `signals` takes its place; got {model.name!r}. Leave one of them out"
+            for key, model in beside
+        ]
     return [
         f"{key}.path: expected the folder of exported signals, here or as the recipe's `signals`; got none"
         for key, spec in recipe.data.specs.items()
         if spec.source == EXPORTED and spec.path is None and recipe.signals is None
+    ]
+
+
+def _check_quantised(recipe: Recipe) -> list[str]:
+    """Find GGUF files that are to be trained or quantised once more, and settings of an original without effect."""
+    problems, original = [], recipe.teacher.original
+    if original is not None and original.chat_template_kwargs:
+        problems.append(
+            "teacher.original.chat_template_kwargs: expected none, since it is read in the reader's prompt; got "
+            f"{original.chat_template_kwargs}"
+        )
+    if is_gguf(recipe.student.name):
+        problems.append(
+            f"student.name: expected a model with its weights in safetensors; got the GGUF file {recipe.student.name}, "
+            "which is read and not trained. Name the model that it was made from"
+        )
+    return problems + [
+        f"{key}.quantize: expected none for a GGUF file, whose weights are dequantised; got {model.quantize}"
+        for key, model in recipe.teacher.models.items()
+        if isinstance(model, ModelSpec) and is_gguf(model.name) and model.quantize is not None
     ]
 
 

@@ -36,6 +36,11 @@ _OURS = frozenset({"model", "messages", "prompt", "stream", "n"})
 """Fields that would change what an answer is."""
 
 
+def is_gguf(name: str) -> bool:
+    """Whether a model's name is that of a GGUF file."""
+    return name.lower().endswith(".gguf")
+
+
 class RecipePart(BaseModel):
     """A part of a recipe: unknown keys are refused, values are fixed once read."""
 
@@ -43,7 +48,7 @@ class RecipePart(BaseModel):
 
 
 class ModelSpec(RecipePart):
-    """A model: a directory, a hub name, `pocket:teacher` or `pocket:student`.
+    """A model: a directory, a hub name, a GGUF file, `pocket:teacher` or `pocket:student`.
 
     Attributes:
         name: where the model is. In a student's, `{seed}` stands for the seed, so that each seed starts from a base

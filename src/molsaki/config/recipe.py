@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from molsaki.config.model_spec import ModelSpec, RecipePart, StudentSpec, WriterSpec
+from molsaki.config.model_spec import ModelSpec, RecipePart, ServerSpec, StudentSpec, WriterSpec
 from molsaki.encoding import prompts
 from molsaki.encoding.prompts import PromptTemplate
 
@@ -94,10 +94,18 @@ class TeacherSettings(RecipePart):
         writer: the model that writes rationales, local (`name`) or served (`base_url`); not needed for imported
             rationales.
         reader: the local model whose attention is read; by default the writer, if it is local.
+        original: the model that a quantised reader was made from. Before the reader is loaded, its attention is read on
+            8 texts, and the difference stands in the manifest.
     """
 
     writer: WriterSpec | None = None
     reader: ModelSpec | None = None
+    original: ModelSpec | None = None
+
+    @property
+    def models(self) -> dict[str, ModelSpec | ServerSpec | None]:
+        """The models by their keys in a recipe."""
+        return {"teacher.writer": self.writer, "teacher.reader": self.reader, "teacher.original": self.original}
 
     @property
     def attending(self) -> ModelSpec | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from molsaki.errors import InputError, MolsakiError
+from molsaki.models.gguf import find_gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -74,6 +75,8 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
     """
     from transformers.utils.hub import cached_file
 
+    if find_gguf(location) is not None:
+        return None
     if Path(location).is_dir():
         _require_regular_files(Path(location))
         config = Path(location) / ADAPTER_CONFIG
@@ -181,8 +184,10 @@ def require_same_tensors(
 
 
 def weight_files(location: str) -> tuple[Path, ...]:
-    """The files that a directory's weights are in, sorted; none for a hub name."""
-    folder = Path(location)
+    """The files that a model's weights are in, sorted; none for a hub name."""
+    folder, file = Path(location), find_gguf(location)
+    if file is not None:
+        return (file,)
     if (folder / WEIGHTS).is_file():
         return (folder / WEIGHTS,)
     if not (folder / INDEX).is_file():

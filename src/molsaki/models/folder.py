@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from molsaki.config.model_spec import is_gguf
+
 VARIABLE = "MOLSAKI_MODELS"
 
 _HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?([\w-][\w.-]*)", re.ASCII)
@@ -37,15 +39,15 @@ def models_in(folder: Path | None) -> Iterator[None]:
 
 
 def find_model(name: str) -> str:
-    """The directory in the folder that has the last part of a model's name; without one, the name as it stands.
+    """The directory or file in the folder that has the last part of a model's name; without one, the name itself.
 
-    A name that is a directory already is that directory.
+    A name that is a directory or file already is that one.
     """
     folder, match = os.environ.get(VARIABLE), _HUB_NAME.fullmatch(name)
-    if not folder or match is None or Path(name).is_dir():
+    if not folder or match is None or Path(name).exists():
         return name
     found = Path(folder) / match[1]
-    if found.is_dir():
+    if found.is_dir() or (is_gguf(name) and found.is_file()):
         return str(found)
     _say_missing(name, folder)
     return name

@@ -14,6 +14,7 @@ from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors, require_whole, weight_files
 from molsaki.models.fingerprint import hash_files, hash_parameters
 from molsaki.models.folder import find_model
+from molsaki.models.gguf import find_gguf, gguf_arguments
 from molsaki.models.quantization import Quantization, quantization_config
 from molsaki.records import hash_text
 
@@ -81,8 +82,13 @@ def tokenizer_at(
         adapter = find_adapter(location, revision)
         if adapter is not None and not (adapter.folder / "tokenizer_config.json").is_file():
             location, revision, trust_remote_code = place_of(adapter.base), adapter.base_revision, False
+        file = find_gguf(location)
+        of_file = {} if file is None else {"gguf_file": file.name}
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            location, revision=revision, trust_remote_code=trust_remote_code
+            location if file is None else file.parent,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            **of_file,
         )
         ids = tokenizer("a word", add_special_tokens=False)["input_ids"]
     if not set(ids) - set(tokenizer.all_special_ids):
@@ -160,9 +166,14 @@ def _load_whole(
     from transformers import AutoModelForCausalLM
 
     require_safetensors(location)
+    file, more = find_gguf(location), {}
+    if file is not None:
+        more = gguf_arguments(file)
+    elif quantize is not None:
+        more = {"quantization_config": quantization_config(quantize, dtype)}
     model: PreTrainedModel
     model, info = AutoModelForCausalLM.from_pretrained(
-        location,
+        location if file is None else file.parent,
         revision=revision,
         dtype=dtype,
         device_map=device_map,
@@ -170,7 +181,7 @@ def _load_whole(
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # so that all of them can be named
         output_loading_info=True,
-        **({} if quantize is None else {"quantization_config": quantization_config(quantize, dtype)}),
+        **more,
     )
     require_whole(location, model, info)
     model.weight_files = weight_files(location)

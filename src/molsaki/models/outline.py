@@ -9,6 +9,7 @@ from molsaki.config.model_spec import ModelSpec, StudentSpec
 from molsaki.config.recipe import Recipe
 from molsaki.models.adapters import add_adapter, trained_parameters
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors
+from molsaki.models.gguf import find_gguf
 from molsaki.models.load import is_tiny, make_tiny, model_location, place_of, require_no_adapter
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ def _on_no_device(spec: ModelSpec) -> PreTrainedModel:
             where, revision = place_of(adapter.base), adapter.base_revision
         require_safetensors(where)
         trusted = spec.trust_remote_code and adapter is None
-        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=trusted)
+        file = find_gguf(where)
+        of_file = {} if file is None else {"gguf_file": file.name}
+        folder = where if file is None else file.parent
+        config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trusted, **of_file)
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
     return model

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from molsaki.counts import format_counts, plural
+from molsaki.counts import format_attention_error, format_counts, plural
 from molsaki.errors import MolsakiError
 from molsaki.methods.layers import COLLAPSED
 from molsaki.report.tables import NONE, Table
@@ -53,6 +53,8 @@ def _show_counts(report: Mapping[str, Any]) -> str:
     counts += [f"{n} {note}" for note, n in report["notes"].items()]
     if report.get("layers_left_out"):
         counts.append(f"layers without attention, not read: {', '.join(report['layers_left_out'])}")
+    if report.get("attention_error"):
+        counts.append(format_attention_error(report["attention_error"]))
     return "; ".join(counts) or NONE
 
 

@@ -81,6 +81,8 @@ def read_teacher(
     """
     from molsaki.encoding.encode import context_length
     from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
+    from molsaki.spans.views import VIEWS
+    from molsaki.stages.compare_original import OriginalComparison
     from molsaki.stages.signals import make_signal, reader_of
     from molsaki.teacher.read_signals import model_sizes, read_signals
 
@@ -98,6 +100,8 @@ def read_teacher(
         )
     tokenizer = load_tokenizer(recipe, spec)
     prompt = reading_prompt(workspace, tokenizer)
+    _, texts = workspace.read_texts(TRAIN)
+    comparison = OriginalComparison(workspace, names, prompt, list(texts.values()))
     model = load_placed_model(recipe, spec, tokenizer, seed=1).eval()
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
     signals = [make_signal(workspace, name) for name in names]
@@ -105,7 +109,7 @@ def read_teacher(
     if recipe.attention.layers == "every":
         sizes.layers.require_every("teacher")
     made_from = _made_from(workspace, model, tokenizer, max_length)
-    _, texts = workspace.read_texts(TRAIN)
+    compared = comparison.entry(spec, model, tokenizer)
     with ExitStack() as opened:
         writers = _open_writers(workspace, signals, sizes, made_from, opened)
         reports = read_signals(
@@ -128,6 +132,7 @@ def read_teacher(
             "row": signal.describe(sizes),
             **reports[signal.name].to_dict(),
             **layers_left_out(signal, sizes),
+            **(compared if signal.name in VIEWS else {}),
             "fingerprint": _fingerprint(workspace, signal, sizes, made_from),
         }
         for signal in signals
@@ -155,7 +160,7 @@ def _made_from(
     return {
         "weights": model_fingerprint(spec, model),
         "revision": str(getattr(model.config, "_commit_hash", None) or spec.revision or "none"),
-        "precision": str(model.dtype).removeprefix("torch."),
+        "precision": str(model.dtype).removeprefix("torch.") + (f", {spec.quantize}" if spec.quantize else ""),
         "tokenizer": tokenizer_hash(tokenizer),
         "max_length": max_length,
         READ_AS: _read_as(workspace, tokenizer),

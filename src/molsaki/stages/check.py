@@ -84,8 +84,7 @@ def prepare_values(
 
 def _check_quantization(recipe: Recipe) -> list[str]:
     """Find models that are to be quantised where that cannot be done."""
-    models = {"teacher.writer": recipe.teacher.writer, "teacher.reader": recipe.teacher.reader}
-    specs = {**models, "student": recipe.student}
+    specs = {**recipe.teacher.models, "student": recipe.student}
     keys = [key for key, spec in specs.items() if isinstance(spec, ModelSpec) and spec.quantize is not None]
     reason = quantization_refusal() if keys else None
     return [] if reason is None else [f"{key}.quantize: expected none, since {reason}" for key in keys]

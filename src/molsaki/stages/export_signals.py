@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molsaki.counts import format_attention_error
 from molsaki.encoding.encode import tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
 from molsaki.models.load import load_tokenizer
@@ -25,6 +26,7 @@ from molsaki.records import RowReport
 from molsaki.spans.align import Alignment
 from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.views import VIEWS
+from molsaki.stages.compare_original import ERROR
 from molsaki.stages.signals import NEXT_TOKENS, open_store, read_so_far, reader_of
 from molsaki.stages.signals_card import signals_card
 from molsaki.stages.workspace import TRAIN, Workspace
@@ -225,6 +227,13 @@ def _save_tokenizer(workspace: Workspace, store: SignalStore, folder: Path) -> N
             shutil.rmtree(path)
 
 
+def _attention_error(workspace: Workspace, stores: Mapping[str, SignalStore]) -> dict[str, str]:
+    """What the run's manifest says of a quantised teacher's error, as a sentence; empty if it says nothing."""
+    read = read_so_far(workspace)
+    found = [error for name in stores if (error := read.get(name, {}).get(ERROR))]
+    return {ERROR: format_attention_error(found[0])} if found else {}
+
+
 def _manifest(
     workspace: Workspace,
     stores: Mapping[str, SignalStore],
@@ -242,7 +251,10 @@ def _manifest(
         keys=keys,
         steps=recipe.rationales.steps,
         span_rules=SPAN_RULES,
-        teacher={name: found.get(part, "none") for name, part in {**parts, "tokenizer": "tokenizer"}.items()},
+        teacher={
+            **{name: found.get(part, "none") for name, part in {**parts, "tokenizer": "tokenizer"}.items()},
+            **_attention_error(workspace, stores),
+        },
         prompt=str(workspace.template("teacher")),
         prompt_as_read=found.get("prompt as read", "none"),
         left_out=dict(report.skipped),

@@ -28,7 +28,7 @@ from molsaki.teacher.served import ServedWriter
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Role = Literal["writer", "reader", "student"]
+Role = Literal["writer", "original", "reader", "student"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 ROUND_TRIP = "Ann has 12 apples and buys 30 more, so she has 12 + 30 = 42. The answer is ( 12 + 30 )."
@@ -74,15 +74,22 @@ def roles_left(workspace: Workspace) -> list[Role]:
     recipe, run = workspace.recipe, workspace.run
     done = read_so_far(workspace)
     students = [workspace.student(method.label, seed) for method in recipe.methods for seed in recipe.seeds]
+    reads = any(name not in done or unread_rows(workspace, name) for name in needed_signals(recipe))
     left: dict[Role, bool] = {
         "writer": run.stage_done(GENERATE) is None or workspace.lost_rationales() > 0,
-        "reader": any(name not in done or unread_rows(workspace, name) for name in needed_signals(recipe)),
+        "original": reads,
+        "reader": reads,
         "student": not all(student.is_dir() for student in students),
     }
     return [role for role, needed in left.items() if needed]
 
 
-_KEYS: Mapping[Role, str] = {"writer": "teacher.writer", "reader": "teacher.reader", "student": "student"}
+_KEYS: Mapping[Role, str] = {
+    "writer": "teacher.writer",
+    "original": "teacher.original",
+    "reader": "teacher.reader",
+    "student": "student",
+}
 
 
 def _models(recipe: Recipe, roles: Collection[Role]) -> list[tuple[Role, ModelSpec | ServerSpec]]:
@@ -90,6 +97,7 @@ def _models(recipe: Recipe, roles: Collection[Role]) -> list[tuple[Role, ModelSp
     students = dict.fromkeys(recipe.student_of(seed).name for seed in recipe.seeds)
     named: list[tuple[Role, ModelSpec | ServerSpec | None]] = [
         ("writer", recipe.teacher.writer if recipe.rationales.source == "teacher" else None),
+        ("original", recipe.teacher.original if needed_signals(recipe) else None),
         ("reader", recipe.teacher.attending if needed_signals(recipe) else None),
         *(("student", recipe.student.model_copy(update={"name": name})) for name in students),
     ]
@@ -102,6 +110,8 @@ def _try_model(recipe: Recipe, role: Role, spec: ModelSpec) -> Iterator[str]:
     if role != "writer":
         require_offsets(tokenizer, end=role == "student")
     _require_round_trip(tokenizer, spec.name)
+    if role == "original":  # it is read in the reader's prompt
+        return
     if role == "student":
         yield from _student_chats(recipe, tokenizer)
         return

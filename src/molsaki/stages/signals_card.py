@@ -22,7 +22,7 @@ can learn from it.
 
 | | |
 | --- | --- |
-| teacher | `{teacher}`, revision {revision}, read in {precision} |
+| teacher | `{teacher}`, revision {revision}, read in {precision}{error} |
 | rows | {rows} |
 | texts | {texts} |
 | keys | {keys} |
@@ -66,6 +66,8 @@ def signals_card(manifest: ExportManifest, layers: Mapping[str, str], card_licen
         configs=[{"config_name": "rows", "data_files": ROWS}],
     )
     facts = {name: _line(manifest.teacher[name]) for name in ("revision", "precision")}
+    error = manifest.teacher.get("attention_error")
+    facts["error"] = f"; {_line(error)}" if error else ""
     return _CARD.format(
         front=data.to_yaml(),
         task=_line(manifest.task),

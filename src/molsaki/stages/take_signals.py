@@ -12,6 +12,7 @@ from molsaki.errors import ArtefactError
 from molsaki.records import RowReport
 from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
+from molsaki.stages.compare_original import ERROR
 from molsaki.stages.load_signals import row_refusal, sizes_fit
 from molsaki.stages.signals import NEXT_TOKENS, TEACHER_TOKENIZER, make_signal, signal_rules
 from molsaki.stages.signals_hub import signals_folder
@@ -64,7 +65,10 @@ def take_signals(workspace: Workspace, names: Sequence[str]) -> dict[str, Mappin
                     target = workspace.run.path(TEACHER_TOKENIZER, file.removeprefix(f"{TOKENIZER}/"))
                     write_whole(target, read_file(export.folder, file))
         row = f"exported signals of {export.manifest.teacher.get('name', 'a teacher')}"
-        read[name] = {"title": signal.title, "row": row, **report.to_dict(), "fingerprint": store.fingerprint}
+        error = export.manifest.teacher.get(ERROR) if name in VIEWS else None
+        compared = {} if error is None else {ERROR: error}
+        entry = {"title": signal.title, "row": row, **report.to_dict(), **compared}
+        read[name] = {**entry, "fingerprint": store.fingerprint}
     return read
 
 
