@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import torch
 from commands import Shown, files, molsaki, recipe, run
 from servers import Server
 
+from molsaki.models.decode import Completion
+from molsaki.report import readings
 from molsaki.stages import students
 from molsaki.stages.references import TEACHER, UNTRAINED, read_references, teacher_rows
 from molsaki.stages.workspace import Workspace
+from molsaki.teacher.writer import Request
 
 BOTH = ("evaluation.untrained=true", "evaluation.teacher_rows=4", "methods=[label-only]", "baseline=null")
 
@@ -72,6 +77,33 @@ def test_a_finished_run_needs_neither_model_again(world: tuple[Path, Path, Shown
         shown = run(world[0], tmp_path / "run")
     assert shown.code == 0, shown.error
     assert files(tmp_path / "run") == before
+
+
+def test_the_report_asks_the_teacher_nothing_that_it_answered_for_its_row(
+    world: tuple[Path, Path, Shown], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace.open(shutil.copytree(world[1], tmp_path / "run"))
+    asked: list[str] = []
+
+    class Silent:
+        def __init__(self) -> None:
+            self.notes: Counter[str] = Counter()
+
+        def require(self, _template: object) -> None:
+            """Anything can be asked."""
+
+        def complete(self, requests: list[Request], **_: object) -> Iterator[list[Completion]]:
+            asked.extend(one.prompt.text for one in requests)
+            return iter(())
+
+    monkeypatch.setattr(readings, "open_writer", lambda _recipe: Silent())
+    found = readings.Readings()
+    readings._sample_texts(workspace, 4, found, lambda _: None)
+    assert asked == []
+    right = {one.test: one.score.correct for one in read_references(workspace) if one.model == TEACHER}
+    assert {name: len(texts) for name, texts in found.texts.items()} == right
+    readings._sample_texts(workspace, 6, found, lambda _: None)
+    assert len(asked) == 2 * len(right), "of six, four are there"
 
 
 def test_a_teacher_that_is_gone_costs_its_row_and_not_the_run(world: tuple[Path, Path, Shown], tmp_path: Path) -> None:

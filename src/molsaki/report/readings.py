@@ -1,8 +1,8 @@
 """Read the attention of the teacher and the students on problems outside training, for the report.
 
-The teacher writes rationales for a sample of the test problems. The teacher, the untrained student and every trained
-student read those that reach the right answer. Rationales and attention are stored in `report/`, so that the next
-report reuses them.
+The teacher writes rationales for a sample of the test problems, unless it has for its row of the tables. The teacher,
+the untrained student and every trained student read those that reach the right answer. Rationales and attention are
+stored in `report/`, so that the next report reuses them.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
 from molsaki.stages.attend import reading_prompt
 from molsaki.stages.generate import generate_rationales
-from molsaki.stages.workspace import TRAIN, Workspace
+from molsaki.stages.references import teacher_completions
+from molsaki.stages.workspace import TRAIN, Workspace, sample_problems
 from molsaki.store.fingerprints import fingerprint
 from molsaki.store.row_log import RowLog
 from molsaki.teacher.opening import open_writer, recipe_questions
 from molsaki.teacher.rationales import read_rationales
+from molsaki.teacher.requests import Key, ProblemRequests, Questions, completion_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -142,10 +144,10 @@ def _sample_texts(workspace: Workspace, rows: int, readings: Readings, say: Say)
     writer: Writer | None = None
     for name in workspace.test_names:
         problems = workspace.read_tests(name)
-        sample = sorted(problems, key=lambda problem: hash_text("report", problem.text))[:rows]
+        sample = sample_problems(problems, rows)  # the first ones of the teacher's row in the tables
         log = RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.jsonl"))
         if not {problem.id for problem in sample} <= log.ids():
-            say(f"{name}: the teacher writes {plural(len(sample), 'rationale')}")
+            say(f"{name}: rationales of the teacher for {plural(len(sample), 'problem')}")
             writer = writer or open_writer(recipe)
             _write_rationales(workspace, writer, name, sample, log)
         texts = {row.problem.id: workspace.text_of(row) for row in read_rationales(log, sample)}
@@ -159,16 +161,29 @@ def _sample_texts(workspace: Workspace, rows: int, readings: Readings, say: Say)
 def _write_rationales(
     workspace: Workspace, writer: Writer, name: str, problems: Sequence[Problem], log: RowLog
 ) -> None:
-    settings = workspace.recipe.rationales
+    settings, questions = workspace.recipe.rationales, recipe_questions(workspace.recipe, workspace.run.date)
+    completions = RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.completions.jsonl"))
+    if questions.samples == 1 and not settings.temperature:
+        _take_answers(workspace, name, problems, questions, completions)
     generate_rationales(
         writer,
         problems,
-        recipe_questions(workspace.recipe, workspace.run.date),
+        questions,
         log=log,
-        completions=RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.completions.jsonl")),
+        completions=completions,
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
     )
+
+
+def _take_answers(
+    workspace: Workspace, name: str, problems: Sequence[Problem], questions: Questions, completions: RowLog
+) -> None:
+    """Add what the teacher answered for its row of the tables, so that it does not write it again."""
+    answers, have = teacher_completions(workspace, name), completions.ids()
+    new = [problem for problem in problems if problem.id in answers and problem.id not in have]
+    key: Key = ("rationale", 0)
+    completions.append(completion_row(ProblemRequests(problem, questions), key, answers[problem.id]) for problem in new)
 
 
 def _read_teacher(workspace: Workspace, readings: Readings, say: Say) -> Attentions:

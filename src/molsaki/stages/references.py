@@ -16,16 +16,20 @@ from molsaki.config.recipe import Recipe
 from molsaki.errors import MolsakiError
 from molsaki.evaluation.intervals import Interval, MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import Score, score
+from molsaki.models.decode import Completion
 from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
-from molsaki.stages.score_model import ScoreSettings, score_model
+from molsaki.stages.score_model import COMPLETIONS, EVALUATIONS, ScoreSettings, read_completion, score_model
 from molsaki.stages.students import in_test_precision, predict_all
 from molsaki.stages.workspace import Workspace
+from molsaki.store.row_log import RowLog
 from molsaki.store.whole_files import read_json, write_json
 
 Progress = Callable[[int, int], None]
 UNTRAINED, TEACHER = "untrained student", "teacher model"
 """Their names in tables. No label of a method has a blank, so none is equal to one of them."""
 FILE = "references.json"
+TEACHER_FOLDER = "references/teacher"
+"""The teacher's folder among the evaluations of a run."""
 TEACHER_ROWS = 100
 """Problems of each set that a local teacher answers by default."""
 
@@ -97,6 +101,17 @@ def read_references(workspace: Workspace) -> list[Reference]:
     return [Reference.from_dict(row) for row in read_json(path, "the scores of a run")] if path.is_file() else []
 
 
+def teacher_completions(workspace: Workspace, test: str) -> dict[str, Completion]:
+    """What the teacher answered to a sample of a test set, by problem id; empty if it answered none.
+
+    It decoded greedily, with the prompt and the number of tokens that rationales are generated with.
+    """
+    log = RowLog(workspace.run.path(EVALUATIONS, TEACHER_FOLDER, COMPLETIONS))
+    texts = {problem.id: problem.text_hash for problem in workspace.read_tests(test)}
+    rows = [row for row in log.rows() if row.get("set") == test and "text_hash" in row]
+    return {row["id"]: read_completion(row) for row in rows if texts.get(row["id"]) == row["text_hash"]}
+
+
 def reference_means(workspace: Workspace) -> dict[str, dict[str, MeanAccuracy]]:
     """The mean accuracy by model and test set."""
     table: dict[str, dict[str, MeanAccuracy]] = {}
@@ -161,5 +176,5 @@ def _test_teacher(workspace: Workspace, progress: Progress | None) -> Iterator[R
     assert recipe.teacher.writer is not None
     settings = ScoreSettings(workspace.template("teacher"), max_new_tokens=recipe.rationales.max_new_tokens)
     rows = teacher_rows(recipe)
-    for one in score_model(workspace, "references/teacher", recipe.teacher.writer, settings, progress, rows):
+    for one in score_model(workspace, TEACHER_FOLDER, recipe.teacher.writer, settings, progress, rows):
         yield Reference(TEACHER, one.test, None, Score(**one.outcomes, interval=one.interval))

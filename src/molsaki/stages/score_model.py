@@ -40,7 +40,7 @@ from molsaki.teacher.opening import open_model
 from molsaki.teacher.writer import Request, Writer
 
 Progress = Callable[[int, int], None]
-EVALUATIONS = "evaluations"
+EVALUATIONS, COMPLETIONS = "evaluations", "completions.jsonl"
 _FIELDS = ("id", "text_hash", "set", "sample", "text", "tokens", "cut", "too_long", "thinking")
 
 
@@ -137,7 +137,7 @@ def score_model(
     """
     folder = workspace.run.path(EVALUATIONS, name)
     _require_settings(folder / "settings.json", spec, settings)
-    log = RowLog(folder / "completions.jsonl")
+    log = RowLog(folder / COMPLETIONS)
     tests = {test: sample_problems(workspace.read_tests(test), rows) for test in workspace.test_names}
     found = _Completions(tests, settings, log)
     waiting = found.missing()
@@ -184,8 +184,7 @@ class _Completions:
                     + (f"a row without {', '.join(lacking)}" if lacking else f"one of another text for {row['id']!r}")
                     + ". They cannot be scored; evaluate under another --name."
                 )
-            kept = {name: row[name] for name in ("text", "tokens", "cut", "too_long", "thinking")}
-            self.found[row["set"], row["id"], row["sample"]] = Completion(0, **kept)
+            self.found[row["set"], row["id"], row["sample"]] = read_completion(row)
 
     def missing(self) -> list[tuple[str, Problem, int]]:
         """What is still to be asked."""
@@ -230,6 +229,11 @@ class _Completions:
             thinking_cut=sum(completion.cut and _only_thinks(completion) for completion in every),
             tokens=sum(completion.tokens for completion in every) / len(every),
         )
+
+
+def read_completion(row: Mapping[str, Any]) -> Completion:
+    """The completion of a row of an evaluation's log."""
+    return Completion(0, **{name: row[name] for name in ("text", "tokens", "cut", "too_long", "thinking")})
 
 
 def pass_at_k(right_P: Sequence[int], samples: int, k: int) -> float:
