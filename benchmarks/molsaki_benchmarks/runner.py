@@ -1,8 +1,8 @@
 """Measure several ways to do the same thing: what the training and reading benchmarks share.
 
 The ways take turns in one process, so that other load on the machine affects all of them, and the medians are compared.
-Peak memory is measured in a process that does nothing else. `training` and `reading` define the ways, `models` the
-model and the batch.
+Peak memory is measured in a process that does nothing else; on CUDA PyTorch knows it (`device`). `training` and
+`reading` define the ways, `models` the model and the batch.
 """
 
 from __future__ import annotations
@@ -16,150 +16,25 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from molsaki.errors import InputError
 from molsaki.models.memory import peak_bytes
-from molsaki_benchmarks.costs import reading_cost
+from molsaki_benchmarks.device import Longest, find_longest, measure_on_device, require_device
+from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, BenchResult, Measurement
 from molsaki_benchmarks.models import Conditions, ModelSize, Shape
 
-MEGABYTE = 2**20
 PROCESSES = 3
 """How many processes measure the memory of a way; allocators differ by a few per cent between processes."""
 LONG, SHORT = 8192, 1024
 """Texts of more tokens than the first take minutes: a way's time is then taken in the process that measures its memory,
 which runs the way once, after a text of as many tokens as the second."""
-PLAIN, OUTPUT_ATTENTIONS = "plain", "output_attentions"
-"""The way that the others are compared with, and the one that holds a T × T matrix for each layer and head."""
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One way on one shape.
-
-    Attributes:
-        shape: `TxB:K`.
-        way: the name of the way.
-        seconds: wall time of each repeat, in order.
-        cpu_seconds: processor time of each repeat, which other load on the machine affects less.
-        peak_bytes: peak memory of a process that runs the way twice; the median of `PROCESSES` processes. Of a long
-            text: of a process that runs it once.
-        rest_bytes: what that process held before: interpreter, libraries, model, optimiser.
-    """
-
-    shape: str
-    way: str
-    seconds: list[float]
-    cpu_seconds: list[float]
-    peak_bytes: int
-    rest_bytes: int
-
-    @property
-    def median_seconds(self) -> float:
-        """The median over the repeats."""
-        return statistics.median(self.seconds)
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A benchmark: ways to do the same thing.
-
-    Attributes:
-        module: the module that defines it; `python -m` with it measures memory in a separate process.
-        ways: the name of each way in tables; `PLAIN` is one of them.
-        shapes: the default shapes, `TxB:K`.
-        once: what one repeat does, for the line under the table.
-        matrices: how many attention matrices per layer `OUTPUT_ATTENTIONS` holds at a time.
-        make: builds the model and the batch, and returns a function that runs one repeat in a given way.
-    """
-
-    module: str
-    ways: Mapping[str, str]
-    shapes: tuple[str, ...]
-    once: str
-    matrices: int
-    make: Callable[[Shape, ModelSize, Conditions], Callable[[str], Any]]
-
-    def full_attention_bytes(self, shape: Shape, model: ModelSize) -> int:
-        """The least memory that `OUTPUT_ATTENTIONS` takes, in bytes."""
-        return (
-            self.matrices * model.layers * shape.batch * reading_cost(model.layer, shape.tokens, 1).full_attention_bytes
-        )
-
-
-@dataclass(frozen=True)
-class BenchResult:
-    """All measurements of one run, with the model and the machine.
-
-    Attributes:
-        benchmark: what was measured.
-        machine: processor, system and versions.
-        model: the model's size.
-        conditions: threads and precision.
-        repeats: how often each way was repeated.
-        measurements: one for each shape and way.
-        left_out: what did not fit into memory, one phrase each.
-    """
-
-    benchmark: Benchmark
-    machine: dict[str, Any]
-    model: ModelSize
-    conditions: Conditions
-    repeats: int
-    measurements: list[Measurement]
-    left_out: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form: raw numbers, medians and ratios."""
-        rows = [{**asdict(m), "median_seconds": m.median_seconds, **self.ratios(m)} for m in self.measurements]
-        return {
-            "measured": self.benchmark.once,
-            "machine": self.machine,
-            "model": asdict(self.model),
-            "precision": self.conditions.precision,
-            "repeats": self.repeats,
-            "measurements": rows,
-            "left_out": list(self.left_out),
-        }
-
-    def ratios(self, measurement: Measurement) -> dict[str, float]:
-        """Time, processor time and peak memory as multiples of the plain way on the same shape."""
-        plain = next(m for m in self.measurements if m.shape == measurement.shape and m.way == PLAIN)
-        return {
-            "time_ratio": measurement.median_seconds / plain.median_seconds,
-            "cpu_time_ratio": statistics.median(measurement.cpu_seconds) / statistics.median(plain.cpu_seconds),
-            "memory_ratio": measurement.peak_bytes / plain.peak_bytes,
-        }
-
-    def to_markdown(self) -> str:
-        """The table, with the model and the machine under it."""
-        lines = [
-            "| tokens x batch : keys | way | seconds | x plain | x plain, processor time | peak MB | x plain |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
-        ]
-        for m in self.measurements:
-            ratios = self.ratios(m)
-            lines.append(
-                f"| {m.shape} | {self.benchmark.ways[m.way]} | {m.median_seconds:.3f} | {ratios['time_ratio']:.2f} | "
-                f"{ratios['cpu_time_ratio']:.2f} | {m.peak_bytes / MEGABYTE:.0f} | {ratios['memory_ratio']:.2f} |"
-            )
-        lines += [f"\nNot run, because memory is too small: {what}." for what in self.left_out]
-        model = self.model
-        conditions = (
-            f"{self.benchmark.once}, median of {self.repeats}, {self.conditions.precision}. Llama-shaped model: "
-            f"{model.layers} layers of width {model.width}, {model.heads} heads over {model.key_value_heads} key-value "
-            f"heads, vocabulary {model.vocabulary}."
-        )
-        counted = [
-            f"{shape}: {100 * reading_cost(model.layer, shape.tokens, shape.keys).share:.2f} %"
-            for shape in dict.fromkeys(Shape.parse(m.shape) for m in self.measurements)
-        ]
-        share = f"Operations of the attention loss beside a training step's own, counted: {', '.join(counted)}."
-        lines += ["", conditions, "", share, "", *(f"- {name}: {value}" for name, value in self.machine.items())]
-        return "\n".join(lines) + "\n"
+Progress = Callable[[str], None]
 
 
 def run_bench(
@@ -170,6 +45,7 @@ def run_bench(
     model: ModelSize | None = None,
     conditions: Conditions | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    save: Callable[[BenchResult], None] = lambda _: None,
 ) -> BenchResult:
     """Measure every way on every shape.
 
@@ -179,32 +55,106 @@ def run_bench(
         repeats: how often each way is repeated, after one warm-up.
         ways: the ways to measure (default: all). `PLAIN` is always measured, since ratios are to it.
         model: the model (default: 8 layers of width 512).
-        conditions: threads and precision (default: two threads, float32).
+        conditions: how it is computed (default: two threads, float32).
         progress: called with a line of text before each part.
+        save: called with the result so far after each shape, so that a killed run leaves what it measured.
 
     Raises:
         InputError: a way is unknown, or `repeats` is below 1.
     """
-    asked = list(benchmark.ways if ways is None else ways)
-    if set(asked) - set(benchmark.ways) or repeats < 1:
-        raise InputError(
-            f"Expected ways from {list(benchmark.ways)} and at least one repeat; got {asked} and {repeats} repeats. "
-            "Nothing was measured."
-        )
     model, conditions = model or ModelSize(), conditions or Conditions()
-    measurements: list[Measurement] = []
-    left_out = []
+    known = benchmark.ways_on(conditions.device)
+    asked = list(known if ways is None else ways)
+    if set(asked) - set(known) or repeats < 1:
+        raise InputError(
+            f"Expected ways from {known} on {conditions.device} and at least one repeat; got {asked} and {repeats} "
+            "repeats. Nothing was measured."
+        )
+    require_device(conditions.device)
+    machine = describe_machine(conditions)
+    result = BenchResult(benchmark, machine, model, conditions, repeats, [], ())
     for shape in shapes:
         taken = [way for way in benchmark.ways if way in asked or way == PLAIN]
-        if OUTPUT_ATTENTIONS in taken and benchmark.full_attention_bytes(shape, model) > available_bytes():
-            taken.remove(OUTPUT_ATTENTIONS)
-            gigabytes = benchmark.full_attention_bytes(shape, model) / 2**30
-            left_out.append(f"{shape} by {OUTPUT_ATTENTIONS}, which would hold about {gigabytes:.0f} GiB")
-        measure = _measure_long if shape.tokens > LONG else _measure
-        measurements += measure(benchmark, shape, model, conditions, taken, repeats, progress)
-    return BenchResult(
-        benchmark, describe_machine(conditions.threads), model, conditions, repeats, measurements, tuple(left_out)
-    )
+        measurements, left_out = _measure_shape(benchmark, shape, model, conditions, taken, repeats, progress)
+        result = replace(
+            result,
+            measurements=[*result.measurements, *measurements],
+            left_out=(*result.left_out, *(f"{shape} by {what}" for what in left_out)),
+        )
+        save(result)
+    return result
+
+
+def run_longest(
+    benchmark: Benchmark,
+    first: Shape,
+    limit: int,
+    ways: Sequence[str] | None,
+    model: ModelSize,
+    conditions: Conditions,
+    progress: Progress,
+    save: Callable[[dict[str, Any]], None],
+) -> list[Longest]:
+    """Find the longest text that each way fits into a GPU's memory.
+
+    Args:
+        benchmark: what is run.
+        first: the first shape; its tokens are doubled.
+        limit: the largest number of tokens that is tried.
+        ways: the ways (default: all).
+        model: the model.
+        conditions: how it is computed.
+        progress: called with a line of text before each length.
+        save: called with the figures so far after each way.
+
+    Raises:
+        InputError: a way is unknown, or the device is the CPU, where a process that takes too much memory is killed.
+    """
+    if conditions.device != "cuda":
+        raise InputError(
+            "Expected a GPU to find the longest text on; got the CPU, where a text that does not fit ends the process. "
+            "Nothing was measured; choose --device cuda."
+        )
+    known = benchmark.ways_on(conditions.device)
+    asked = list(known if ways is None else ways)
+    if set(asked) - set(known):
+        raise InputError(f"Expected ways from {known}; got {asked}. Nothing was measured.")
+    require_device(conditions.device)
+    found: list[Longest] = []
+    for way in asked:
+        found.append(find_longest(benchmark, first, limit, model, conditions, way, progress))
+        save(
+            {
+                "longest": [one.to_dict() for one in found],
+                "limit": limit,
+                "first": str(first),
+                "machine": describe_machine(conditions),
+                "model": asdict(model),
+                **asdict(conditions),
+            }
+        )
+    return found
+
+
+def _measure_shape(
+    benchmark: Benchmark,
+    shape: Shape,
+    model: ModelSize,
+    conditions: Conditions,
+    ways: list[str],
+    repeats: int,
+    progress: Progress,
+) -> tuple[list[Measurement], list[str]]:
+    """The measurements of a shape, and what did not fit."""
+    if conditions.device == "cuda":
+        return measure_on_device(benchmark, shape, model, conditions, ways, repeats, progress)
+    left_out = []
+    if OUTPUT_ATTENTIONS in ways and benchmark.full_attention_bytes(shape, model) > available_bytes():
+        ways = [way for way in ways if way != OUTPUT_ATTENTIONS]
+        gigabytes = benchmark.full_attention_bytes(shape, model) / 2**30
+        left_out.append(f"{OUTPUT_ATTENTIONS}, which would hold about {gigabytes:.0f} GiB")
+    measure = _measure_long if shape.tokens > LONG else _measure
+    return measure(benchmark, shape, model, conditions, ways, repeats, progress), left_out
 
 
 def available_bytes() -> int:
@@ -214,7 +164,7 @@ def available_bytes() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 2**62)
 
 
-def describe_machine(threads: int) -> dict[str, Any]:
+def describe_machine(conditions: Conditions) -> dict[str, Any]:
     """Date, processor, system and versions."""
     import torch
     import transformers
@@ -229,16 +179,14 @@ def describe_machine(threads: int) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "processor": f"{model_name}, {os.cpu_count()} cores",
-        "threads": threads,
+        "threads": conditions.threads,
+        **({"device": torch.cuda.get_device_name()} if conditions.device == "cuda" else {}),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "molsaki": __version__,
     }
-
-
-Progress = Callable[[str], None]
 
 
 def _measure(

@@ -7,54 +7,71 @@ way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark
 from molsaki_benchmarks.models import Conditions, ModelSize, Shape, make_batch, make_model, read_output_attentions
-from molsaki_benchmarks.runner import OUTPUT_ATTENTIONS, PLAIN, Benchmark, print_peak
+from molsaki_benchmarks.runner import print_peak
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from molsaki.attention import Kernel
 
 
 def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Callable[[str], None]:
     """Build a model, an optimiser and a batch; the function takes one optimiser step in a given way.
 
-    With bf16 the step runs in mixed precision, as training does: weights and losses in float32.
+    With bf16 the step runs in mixed precision, as training does: weights and losses in float32. In every way the head
+    runs as it does in training, on some tokens at a time.
     """
     import torch
 
-    from molsaki.attention import read_attention
+    from molsaki.attention import read_spans
+    from molsaki.attention.span_index import make_span_index
     from molsaki.methods.layers import LayerRouter, mix_layers
     from molsaki.methods.losses import attention_loss
+    from molsaki.models.head import keep_hidden_states
+    from molsaki.training.batches import ForwardPass
+    from molsaki.training.token_outputs import read_tokens
 
     model = make_model(shape, size, conditions).train()
-    router = LayerRouter([size.layer.key_value_width] * size.layers)
-    optimiser = torch.optim.AdamW([*model.parameters(), *router.parameters()], lr=1e-5)
-    batch = make_batch(shape, size)
-    ids, mask = batch.input_ids, batch.attention_mask
-    masks = (
-        torch.ones(shape.batch, batch.steps, dtype=torch.bool),
-        torch.ones(shape.batch, shape.keys, dtype=torch.bool),
-    )
-    teacher = torch.rand(shape.batch, batch.steps, shape.keys)
+    batch = make_batch(shape, size, conditions.device)
+    spans = make_span_index(batch.step_of_token, batch.key_of_token, None)
+    ids, (B, T) = batch.input_ids, batch.input_ids.shape
+    with torch.device(conditions.device):
+        router = LayerRouter([size.layer.key_value_width] * size.layers)
+        # Every token but the last of a row predicts the next one.
+        positions_N = torch.arange(B * T).view(B, T)[:, :-1].flatten()
+        one = ForwardPass(ids, positions_N, ids[:, 1:].flatten(), (T - 1,) * B, ())
+        token_mask = torch.ones(B, T, dtype=torch.bool)
+        masks = torch.ones(B, batch.steps, dtype=torch.bool), torch.ones(B, shape.keys, dtype=torch.bool)
+        teacher = torch.rand(B, batch.steps, shape.keys)
+    parameters = [*model.parameters(), *router.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-5, fused=conditions.device == "cuda")
+
+    def read(way: str) -> tuple[Tensor, list[Tensor]] | None:
+        """A pass in one way, and the stepwise attention and values that it gives."""
+        if way == PLAIN:
+            model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            return None
+        if way == OUTPUT_ATTENTIONS:
+            return read_output_attentions(model, batch, logits_to_keep=1)[0].float(), []
+        kernel: Kernel = "auto" if way == "stepwise" else way  # type: ignore[assignment]
+        reading = read_spans(model, ids, None, spans, values=True, kernel=kernel, logits_to_keep=1)
+        return reading.attention, reading.values or []
 
     def total_loss(way: str) -> Tensor:
-        mixed = torch.autocast("cpu", torch.bfloat16, enabled=conditions.precision == "bf16")
-        if way == PLAIN:
-            with mixed:
-                outputs = model(input_ids=ids, attention_mask=mask, labels=ids, use_cache=False)
-            return cast("Tensor", outputs.loss)
-        if way == OUTPUT_ATTENTIONS:
-            with mixed:
-                attention, outputs = read_output_attentions(model, batch, labels=ids)
-            return cast("Tensor", outputs.loss + attention_loss(teacher, attention.float().mean(1), *masks))
-        kernel = "second-pass" if way == "second-pass" else "auto"
-        spans = batch.step_of_token, batch.key_of_token
-        with mixed:
-            reading = read_attention(model, ids, mask, *spans, values=True, kernel=kernel, labels=ids)  # type: ignore[arg-type]
-        assert reading.values is not None
-        student = mix_layers(reading.attention, router(reading.values, mask))
-        return cast("Tensor", reading.outputs.loss + attention_loss(teacher, student, *masks))
+        mixed = torch.autocast(conditions.device, torch.bfloat16, enabled=conditions.precision == "bf16")
+        with keep_hidden_states(model) as states, mixed:
+            found = read(way)
+            tokens = read_tokens(states.logits, states.at(positions_N, T), one, size.vocabulary)
+        loss = tokens.losses_N.mean()
+        if found is None:
+            return loss
+        attention, values = found
+        mixture = mix_layers(attention, router(values, token_mask)) if values else attention.mean(1)
+        return loss + attention_loss(teacher, mixture, *masks)
 
     def step(way: str) -> None:
         total_loss(way).backward()  # type: ignore[no-untyped-call]
@@ -70,12 +87,14 @@ TRAINING = Benchmark(
         PLAIN: "cross-entropy on SDPA",
         "stepwise": "+ attention loss",
         "second-pass": "+ attention loss, second pass",
+        "flex": "+ attention loss, FlexAttention",
         OUTPUT_ATTENTIONS: "+ attention loss by output_attentions",
     },
     shapes=("256x8:24", "2048x1:40", "4096x1:60"),
     once="One optimiser step (forward, backward, AdamW)",
     matrices=2,  # before and after the softmax
     make=make_stepper,
+    gpu_ways=("flex",),
 )
 
 

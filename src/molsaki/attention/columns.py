@@ -1,8 +1,9 @@
 """Sums of attention weights over steps and keys, from the rows' log-sum-exp.
 
 The weight of token i on key token j is exactly exp(q_i·k_j·scale − e_i), where e_i is the log-sum-exp that fused
-attention computes anyway. So the J key tokens need T × J products, and no T × T matrix. The backward pass computes
-the weights again instead of keeping them.
+attention computes anyway. So the J key tokens need T × J products, and no T × T matrix. They are computed for a block
+of tokens at a time, and under the causal rule only for the key tokens before the block's end. The backward pass
+computes the weights again instead of keeping them.
 
 Legend: R examples, H heads, G key-value heads, N = H / G query heads that share one of them, T tokens, J key tokens,
 S steps, K keys, D head dimension; X is 1 for the mean over heads and H for separate heads.
@@ -11,6 +12,7 @@ S steps, K keys, D head dimension; X is 1 for the mean over heads and H for sepa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -56,7 +58,7 @@ def sum_over_spans(
         seen, bias = mask.seen_RHTJ * spans.in_a_step[:, None], mask.bias_RHTJ
     else:
         seen, bias = (spans.seen_causally if is_causal else spans.in_a_step)[:, None], None
-    arguments = (query_RHTD, key_RGTD, log_sum_exp_RHT, seen, bias, spans, scale, heads)
+    arguments = (query_RHTD, key_RGTD, log_sum_exp_RHT, seen, bias, spans, scale, heads, is_causal and mask is None)
     return cast(Tensor, _SumOverSpans.apply(*arguments))  # type: ignore[no-untyped-call]
 
 
@@ -106,30 +108,33 @@ class _SumOverSpans(torch.autograd.Function):
         spans: SpanIndex,
         scale: float,
         heads: bool,
+        is_causal: bool,
     ) -> Tensor:
         ctx.save_for_backward(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ)
-        ctx.spans, ctx.scale, ctx.heads = spans, scale, heads
+        ctx.spans, ctx.scale, ctx.heads, ctx.is_causal = spans, scale, heads, is_causal
         R, H, T, _ = query_RHTD.shape
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
+        tensors = query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ
         if heads:
-            each_RHSK = query_RHTD.new_empty(R, H, spans.steps, spans.keys, dtype=dtype)
+            each_RHSK = query_RHTD.new_zeros(R, H, spans.steps, spans.keys, dtype=dtype)
             with torch.autocast(query_RHTD.device.type, enabled=False):
-                for some in _few_at_a_time(query_RHTD, spans):
-                    few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, some)
-                    each_RHSK[some] = _sum_each_head(few.weights(), spans.step_RT[some], spans.key_RJ[some], spans)
+                for block in _blocks(query_RHTD, spans, is_causal):
+                    weights = _Few(*tensors, spans, scale, block).weights()
+                    each_RHSK[block.examples] += _sum_each_head(weights, *block.spans(spans), spans)
             return each_RHSK
-        # Sum over heads first, one chunk of examples at a time: only [R, T, J] is kept for the sums over spans.
-        mean_RTJ = query_RHTD.new_empty(R, T, spans.key_RJ.shape[1], dtype=dtype)
+        # Sum over heads first, one block at a time: only [R, T, J] is kept for the sums over spans.
+        mean_RTJ = query_RHTD.new_zeros(R, T, spans.key_RJ.shape[1], dtype=dtype)
         with torch.autocast(query_RHTD.device.type, enabled=False):
-            for some in _few_at_a_time(query_RHTD, spans):
-                few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, some)
-                torch.sum(few.weights(), 1, out=mean_RTJ[some])
+            for block in _blocks(query_RHTD, spans, is_causal):
+                weights = _Few(*tensors, spans, scale, block).weights()
+                torch.sum(weights, 1, out=mean_RTJ[block.examples, block.tokens, block.columns])
         return sum_over_keys(sum_over_steps(mean_RTJ, spans), spans) / H
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        query_RHTD, key_RGTD, log_sum_exp_RHT = saved[:3]
         spans: SpanIndex = ctx.spans
         # [R, X, S + 1, K + 1]: `backward` looks up the gradient of each token's step and of each key token's key. The
         # added row and column are for tokens of no step and key tokens of no key; their gradient is 0.
@@ -137,27 +142,58 @@ class _SumOverSpans(torch.autograd.Function):
         grad_RXSK = torch.nn.functional.pad(grad_RXSK, (0, 1, 0, 1))
         grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
         grad_lse = torch.empty_like(log_sum_exp_RHT)
+        # The gradient of the key tokens alone, which is summed over blocks of tokens in the type of the sums.
+        R, G, _, D = key_RGTD.shape
+        J = spans.key_RJ.shape[1]
+        grad_RGJD = key_RGTD.new_zeros(R, G, J, D, dtype=torch.promote_types(key_RGTD.dtype, torch.float32))
         with torch.autocast(query_RHTD.device.type, enabled=False):
-            for some in _few_at_a_time(query_RHTD, spans):
-                few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale, some)
-                few.backward(grad_RXSK[some], grad_query[some], grad_key[some], grad_lse[some])
-        return grad_query, grad_key, grad_lse, None, None, None, None, None
+            for block in _blocks(query_RHTD, spans, ctx.is_causal):
+                few = _Few(*saved, spans, ctx.scale, block)
+                outputs = (x[block.examples, :, block.tokens] for x in (grad_query, grad_lse))
+                few.backward(grad_RXSK[block.examples], *outputs, grad_RGJD[block.examples, :, block.columns])
+        # To the key tokens' positions among the T.
+        index_RGJD = spans.key_position_RJ[:, None, :, None].expand(R, G, J, D)
+        grad_key.scatter_add_(2, index_RGJD, grad_RGJD.to(grad_key.dtype))
+        return grad_query, grad_key, grad_lse, None, None, None, None, None, None
 
 
-_FEW_WEIGHTS = 2**19
-"""How many weights one chunk of short examples has: few enough for the caches of a CPU."""
+_FEW_WEIGHTS = {"cpu": 2**19}
+_MORE_WEIGHTS = 2**23
+"""How many weights a block has: on CPUs few enough for their caches, elsewhere enough to keep the device busy."""
 
 
-def _few_at_a_time(query_RHTD: Tensor, spans: SpanIndex) -> Iterator[slice]:
-    """Slices of the examples: one long example at a time, or several short ones to save calls."""
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some examples, some of their tokens, and the key tokens that those can see."""
+
+    examples: slice
+    tokens: slice
+    columns: slice
+
+    def spans(self, spans: SpanIndex) -> tuple[Tensor, Tensor]:
+        """The step of each token [C, T] and the key of each key token [C, J]."""
+        return spans.step_RT[self.examples, self.tokens], spans.key_RJ[self.examples, self.columns]
+
+
+def _blocks(query_RHTD: Tensor, spans: SpanIndex, is_causal: bool) -> Iterator[_Block]:
+    """Several short examples at a time, to save calls, or the tokens of a long one in parts.
+
+    With `is_causal` a token sees the key tokens at its own position and before, and the others are left out.
+    """
     R, H, T, _ = query_RHTD.shape
-    few = max(1, _FEW_WEIGHTS // (H * T * max(1, spans.key_RJ.shape[1])))
-    for first in range(0, R, few):
-        yield slice(first, min(first + few, R))
+    J = spans.key_RJ.shape[1]
+    most = _FEW_WEIGHTS.get(query_RHTD.device.type, _MORE_WEIGHTS)
+    examples = max(1, most // (H * T * J))
+    tokens = T if examples > 1 else max(1, most // (H * J))
+    for first in range(0, R, examples):
+        for start in range(0, T, tokens):
+            end = min(start + tokens, T)
+            columns = spans.key_tokens_before(end) if is_causal else J
+            yield _Block(slice(first, min(first + examples, R)), slice(start, end), slice(0, columns))
 
 
 class _Few:
-    """The weights of a few examples of one layer. Legend: C these examples, X = C · H."""
+    """The weights of a block of one layer. Legend: C, T, J its examples, tokens and key tokens, X = C · H."""
 
     def __init__(
         self,
@@ -168,20 +204,22 @@ class _Few:
         bias_RHTJ: Tensor | None,
         spans: SpanIndex,
         scale: float,
-        some: slice,
+        block: _Block,
     ) -> None:
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
-        self.spans, self.some, self.scale = spans, some, scale
-        self.seen_CHTJ = seen_RHTJ[some]
-        self.bias_CHTJ = None if bias_RHTJ is None else bias_RHTJ[some]
-        self.log_sum_exp_CHT = log_sum_exp_RHT[some]
-        self.query_XTD = query_RHTD[some].flatten(0, 1).to(dtype)
+        examples, tokens, columns = block.examples, block.tokens, block.columns
+        self.step_CT, self.key_CJ = block.spans(spans)
+        self.scale = scale
+        self.seen_CHTJ = seen_RHTJ[examples, :, tokens, columns]
+        self.bias_CHTJ = None if bias_RHTJ is None else bias_RHTJ[examples, :, tokens, columns]
+        self.log_sum_exp_CHT = log_sum_exp_RHT[examples, :, tokens]
+        self.query_XTD = query_RHTD[examples, :, tokens].flatten(0, 1).to(dtype)
         # Gather the J key tokens before anything is cast or repeated: [C, G, T, D] to [C, G, J, D], scaled, then
         # repeated over the N heads that share them and flattened to [X, J, D] for batched products.
-        key_CGTD = key_RGTD[some]
+        key_CGTD = key_RGTD[examples]
         C, G, _, D = key_CGTD.shape
-        self.index_CGJD = spans.key_position_RJ[some][:, None, :, None].expand(C, G, -1, D)
-        scaled_CGJD = key_CGTD.gather(2, self.index_CGJD).to(dtype) * scale
+        index_CGJD = spans.key_position_RJ[examples, columns][:, None, :, None].expand(C, G, -1, D)
+        scaled_CGJD = key_CGTD.gather(2, index_CGJD).to(dtype) * scale
         self.shared_by = query_RHTD.shape[1] // G
         self.scaled_key_XJD = scaled_CGJD.repeat_interleave(self.shared_by, 1).flatten(0, 1)
 
@@ -199,12 +237,12 @@ class _Few:
         # slower.
         return scores_CHTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_CHTJ)
 
-    def backward(self, grad_CXSK: Tensor, grad_query_CHTD: Tensor, grad_key_CGTD: Tensor, grad_lse_CHT: Tensor) -> None:
-        """Write the gradients of queries and log-sum-exp, and add to the gradient of keys.
+    def backward(self, grad_CXSK: Tensor, grad_query_CHTD: Tensor, grad_lse_CHT: Tensor, grad_CGJD: Tensor) -> None:
+        """Write the gradients of queries and log-sum-exp, and add to that of the key tokens.
 
         The equations are in `_SumOverSpans`.
         """
-        step_CT, key_CJ = self.spans.step_RT[self.some], self.spans.key_RJ[self.some]
+        step_CT, key_CJ = self.step_CT, self.key_CJ
         X, S = grad_CXSK.shape[1:3]
         # g: expand keys to key tokens, then steps to tokens, [C, X, S, K] to [C, X, T, J].
         grad_CXSJ = grad_CXSK.gather(3, key_CJ[:, None, None, :].expand(-1, X, S, -1))
@@ -215,10 +253,9 @@ class _Few:
         grad_XTJ = grad_CHTJ.flatten(0, 1)
         grad_query_CHTD.copy_(torch.bmm(grad_XTJ, self.scaled_key_XJD).view(grad_query_CHTD.shape))
         grad_XJD = torch.bmm(grad_XTJ.transpose(1, 2), self.query_XTD)
-        C, G, _, D = grad_key_CGTD.shape
-        # Sum over the N heads that share a key head, and add to the key tokens' positions among the T.
-        grad_CGJD = grad_XJD.view(C, G, self.shared_by, -1, D).sum(2).mul_(self.scale)
-        grad_key_CGTD.scatter_add_(2, self.index_CGJD, grad_CGJD.to(grad_key_CGTD.dtype))
+        C, G, J, D = grad_CGJD.shape
+        # Sum over the N heads that share a key head.
+        grad_CGJD.add_(grad_XJD.view(C, G, self.shared_by, J, D).sum(2), alpha=self.scale)
 
 
 def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:

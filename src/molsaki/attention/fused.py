@@ -1,7 +1,7 @@
-"""PyTorch's CPU flash attention with its log-sum-exp, both with exact gradients.
+"""PyTorch's flash attention with its log-sum-exp, both with exact gradients.
 
-`scaled_dot_product_attention` discards the log-sum-exp, and the kernel's backward pass takes no gradient for it. The
-gradient can be passed through the output instead. With P the softmax weights, S the scores and dO the gradient of the
+The kernels of `flash` return the log-sum-exp, but their backward passes take no gradient for it. The gradient can be
+passed through the output instead. With P the softmax weights, S the scores and dO the gradient of the
 output O, the kernel computes
 
     dS_ij = P_ij (dO_i·V_j − D_i)    with    D_i = dO_i·O_i ,
@@ -32,8 +32,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-FLASH_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16})
-"""The supported types; float16 lacks the range that O′ needs."""
+from molsaki.attention import flash
 
 # The ratio of an output's gradient (L1 norm) to that of its row's log-sum-exp, below which it is negligible.
 _NEGLIGIBLE = 1e-12
@@ -51,22 +50,23 @@ def attention_with_log_sum_exp(
     scale: float,
     window: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute attention on a CPU, and the log-sum-exp of its rows.
+    """Compute attention and the log-sum-exp of its rows, on a CPU or by a flash kernel of CUDA.
 
     Args:
         query_BHTD: queries.
         key_BGTD: keys, of P + T tokens; each serves H / G heads and is repeated only where the kernel cannot share it.
         value_BGTD: their values, of the same head dimension as the keys.
         bias_BHTT: [B or 1, H or 1, T, T] in the queries' type, added to the scores; or None. It gets no gradient.
+            CPUs only.
         is_causal: a token attends to itself and to earlier tokens; only without a bias.
         scale: factor of the scores.
-        window: the largest number of tokens that a token attends to, itself included; only with `is_causal`.
+        window: the largest number of tokens that a token attends to, itself included; only with `is_causal`. CPUs only.
 
     Returns:
         The output [B, H, T, D] and the log-sum-exp [B, H, T] (float32 for bfloat16).
     """
     shared_by = query_BHTD.shape[1] // key_BGTD.shape[1]
-    if shared_by > 1 and not kernel_shares_keys():
+    if shared_by > 1 and query_BHTD.device.type == "cpu" and not kernel_shares_keys():
         key_BGTD, value_BGTD = (x.repeat_interleave(shared_by, 1) for x in (key_BGTD, value_BGTD))
     arguments = (query_BHTD, key_BGTD, value_BGTD, bias_BHTT, is_causal, scale, window)
     return cast(tuple[Tensor, Tensor], _FlashAttention.apply(*arguments))  # type: ignore[no-untyped-call]
@@ -74,7 +74,7 @@ def attention_with_log_sum_exp(
 
 @lru_cache(maxsize=1)
 def kernel_shares_keys() -> bool:
-    """Whether the kernel of this PyTorch supports fewer key heads than query heads.
+    """Whether the CPU kernel of this PyTorch supports fewer key heads than query heads.
 
     A kernel without that support would read out of bounds, so this does not call it. It calls
     `scaled_dot_product_attention`, which knows, and checks the tensors saved for the backward pass: they are those
@@ -101,28 +101,25 @@ class _FlashAttention(torch.autograd.Function):
         window: int | None,
     ) -> tuple[Tensor, Tensor]:
         parts = list(_parts(query_BHTD, key_BGTD.shape[2], bias_BHTT, is_causal, window))
-        done = [
-            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                query_BHTD[:, :, part.rows],
-                key_BGTD[:, :, part.columns],
-                value_BGTD[:, :, part.columns],
-                0.0,
-                part.is_causal,
-                attn_mask=part.bias,
-                scale=scale,
-            )
-            for part in parts
-        ]
+        done: list[flash.FlashOutput] = []
+        kernels: list[flash.FlashKernel] = []
+        for part in parts:
+            inputs = query_BHTD[:, :, part.rows], key_BGTD[:, :, part.columns], value_BGTD[:, :, part.columns]
+            kernel = flash.find_kernel(*inputs, part.is_causal, scale)
+            assert kernel is not None, "PyTorch has a flash kernel for these tensors"
+            done.append(kernel.forward(*inputs, part.bias, part.is_causal, scale))
+            kernels.append(kernel)
         # The kernel's outputs are laid out as [B, T, H, D] in memory. Concatenate along T in that layout to keep it.
         if len(done) == 1:
-            out_BHTD, log_sum_exp_BHT = done[0]
+            out_BHTD, log_sum_exp_BHT = done[0].out, done[0].log_sum_exp
         elif parts[0].rows == parts[1].rows:
             out_BHTD, log_sum_exp_BHT = _together(done)
         else:
-            out_BHTD = torch.cat([out.transpose(1, 2) for out, _ in done], 1).transpose(1, 2)
-            log_sum_exp_BHT = torch.cat([log_sum_exp for _, log_sum_exp in done], 2)
+            out_BHTD = torch.cat([one.out.transpose(1, 2) for one in done], 1).transpose(1, 2)
+            log_sum_exp_BHT = torch.cat([one.log_sum_exp for one in done], 2)
         ctx.save_for_backward(query_BHTD, key_BGTD, value_BGTD, out_BHTD, log_sum_exp_BHT, bias_BHTT)
         ctx.is_causal, ctx.scale, ctx.window = is_causal, scale, window
+        ctx.kernels, ctx.states = kernels, [one.state for one in done]
         ctx.set_materialize_grads(False)
         return out_BHTD, log_sum_exp_BHT
 
@@ -136,31 +133,21 @@ class _FlashAttention(torch.autograd.Function):
         if log_sum_exp_grad is not None:
             out, out_grad = _carry(log_sum_exp_grad, out, out_grad)
 
-        def of(part: _Part) -> tuple[Tensor, Tensor, Tensor]:
-            grads: tuple[Tensor, Tensor, Tensor]
-            grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                out_grad[:, :, part.rows],
-                query[:, :, part.rows],
-                key[:, :, part.columns],
-                value[:, :, part.columns],
-                out[:, :, part.rows],
-                log_sum_exp[:, :, part.rows],
-                0.0,
-                part.is_causal,
-                attn_mask=part.bias,
-                scale=ctx.scale,
-            )
-            return grads
+        def of(part: _Part, kernel: flash.FlashKernel, state: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
+            output = flash.FlashOutput(out[:, :, part.rows], log_sum_exp[:, :, part.rows], state)
+            inputs = query[:, :, part.rows], key[:, :, part.columns], value[:, :, part.columns]
+            return kernel.backward(out_grad[:, :, part.rows], inputs, output, part.bias, part.is_causal, ctx.scale)
 
         parts = list(_parts(query, key.shape[2], bias, ctx.is_causal, ctx.window))
         if parts[0].columns == slice(0, key.shape[2]) and len(parts) == 1:
-            return *of(parts[0]), None, None, None, None
+            return *of(parts[0], ctx.kernels[0], ctx.states[0]), None, None, None, None
         # Rows and columns get gradients from every part that has them. They are summed in float32, since bfloat16 would
         # round each sum.
         wide = torch.promote_types(key.dtype, torch.float32)
         sums = [torch.zeros_like(x, dtype=wide) for x in (query, key, value)]
-        for part in parts:
-            for total, some, more in zip(sums, (part.rows, part.columns, part.columns), of(part), strict=True):
+        for part, kernel, state in zip(parts, ctx.kernels, ctx.states, strict=True):
+            grads_of_part = of(part, kernel, state)
+            for total, some, more in zip(sums, (part.rows, part.columns, part.columns), grads_of_part, strict=True):
                 total[:, :, some] += more
         return *(total.to(key.dtype) for total in sums), None, None, None, None
 
@@ -208,12 +195,12 @@ def _parts(
         yield _Part(slice(first, end), columns, bias, False)
 
 
-def _together(done: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _together(done: list[flash.FlashOutput]) -> tuple[Tensor, Tensor]:
     """The attention of rows to all of their columns, from that to two sets of them.
 
     Each has the share exp(e_1) / (exp(e_1) + exp(e_2)) of the softmax, a sigmoid of the difference.
     """
-    (first_BHTD, first_BHT), (second_BHTD, second_BHT) = done
+    (first_BHTD, first_BHT), (second_BHTD, second_BHT) = ((one.out, one.log_sum_exp) for one in done)
     share_BHT = torch.sigmoid(second_BHT - first_BHT)
     wide = torch.promote_types(first_BHTD.dtype, torch.float32)
     # As the kernel lays it out: [B, T, H, D] in memory.
@@ -231,7 +218,8 @@ def _carry(log_sum_exp_grad_BHT: Tensor, out_BHTD: Tensor, out_grad_BHTD: Tensor
     negligible_BHT = g_BHT.abs() * _NEGLIGIBLE
     weak_BHT = norm_BHT <= negligible_BHT
     replaced_BHT = weak_BHT & (g_BHT.abs() > _SMALLEST)
-    if bool(replaced_BHT.any()):
+    # Reading the values of an accelerator would force a device sync, so there the rows are always replaced.
+    if g_BHT.device.type != "cpu" or bool(replaced_BHT.any()):
         each_BHT1 = (negligible_BHT / out_BHTD.shape[-1])[..., None].to(out_BHTD.dtype)
         out_grad_BHTD = torch.where(replaced_BHT[..., None], each_BHT1, out_grad_BHTD)
         norm_BHT = torch.where(replaced_BHT, negligible_BHT, norm_BHT)

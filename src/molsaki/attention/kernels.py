@@ -1,7 +1,8 @@
 """Ways to compute one layer's attention together with its sums over steps and keys.
 
-    lse           CPU flash attention with its log-sum-exp; computes T × J weights on top of the attention itself
-    flex          the same on GPUs, with compiled FlexAttention
+    lse           flash attention with its log-sum-exp, on CPUs and, in bfloat16, on CUDA; computes T × J weights on top
+                  of the attention itself
+    flex          the same with compiled FlexAttention, on GPUs: windows, other types
     second-pass   the model's fused attention, then a second call with one-hot key columns as the values; works on
                   any device, with any mask and with dropout; in half precision the weights are rounded
     eager         the whole T × T matrix; for soft caps, and as the reference
@@ -26,9 +27,9 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from molsaki.attention import flex
+from molsaki.attention import flash, flex
 from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spans, sum_over_steps
-from molsaki.attention.fused import FLASH_DTYPES, attention_with_log_sum_exp
+from molsaki.attention.fused import attention_with_log_sum_exp
 from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import MaskRule
 from molsaki.attention.span_index import SpanRequest
@@ -110,8 +111,8 @@ def attend(
 def plain(call: AttentionCall) -> Tensor:
     """Compute the attention output [B, T, H, D_v] alone, for a layer without requests."""
     if isinstance(call.mask, MaskRule):
-        fast = _fast_kernel(call)
-        if _why_not(fast, call) is None:
+        fast, _ = _choose(call)
+        if fast in ("lse", "flex"):
             attention = _flash if fast == "lse" else _flex
             return attention(call, *_autocast(call), call.mask)[0].transpose(1, 2).contiguous()
         call = _written_out(call)
@@ -122,15 +123,16 @@ def plain(call: AttentionCall) -> Tensor:
 
 
 def _choose(call: AttentionCall) -> tuple[Kernel, str]:
-    fast = _fast_kernel(call)
-    reason = _why_not(fast, call)
-    if reason is None:
-        return fast, f"on {call.query.device.type}, {call.query.dtype}"
-    return ("eager" if _why_not("second-pass", call) else "second-pass"), reason
+    reason: str | None = None
+    for fast in _FAST.get(call.query.device.type, ("lse",)):
+        reason = _why_not(fast, call)
+        if reason is None:
+            return fast, f"on {call.query.device.type}, {call.query.dtype}"
+    return ("eager" if _why_not("second-pass", call) else "second-pass"), str(reason)
 
 
-def _fast_kernel(call: AttentionCall) -> Kernel:
-    return "flex" if call.query.device.type in flex.DEVICES else "lse"
+_FAST: dict[str, tuple[Kernel, ...]] = {"cuda": ("lse", "flex"), "xpu": ("flex",)}
+"""The fast kernels of a device, the fastest first; a CPU has one."""
 
 
 def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
@@ -150,25 +152,46 @@ def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
 
 
 def _why_not_flash(call: AttentionCall) -> str | None:
-    if call.query.device.type != "cpu":
-        return f"it runs on CPUs only; these tensors are on {call.query.device.type}"
-    if call.query.dtype not in FLASH_DTYPES:
-        return f"CPU flash attention does not support {call.query.dtype}"
+    device = call.query.device.type
+    if device not in flash.DTYPES:
+        return f"it runs on CPUs and on CUDA; these tensors are on {device}"
+    if _dtype(call) not in flash.DTYPES[device]:
+        return f"flash attention on {device} does not support {_dtype(call)} with gradients of its log-sum-exp"
     if call.value.shape[-1] > call.key.shape[-1]:
         return "the values are wider than the keys"
-    return None
+    if device == "cpu":
+        return None
+    rule = call.mask if isinstance(call.mask, MaskRule) else None
+    if (rule is None and call.mask is not None) or (rule is not None and rule.window is not None):
+        return f"flash attention on {device} takes no mask and no window"
+    return None if _has_flash_kernel(call) else f"PyTorch has no flash kernel for heads of {call.query.shape[-1]}"
 
 
 def _why_not_flex(call: AttentionCall) -> str | None:
     if call.query.device.type not in flex.DEVICES and torch.is_grad_enabled() and call.query.requires_grad:
         return f"FlexAttention has no backward pass on {call.query.device.type}"
-    if call.query.dtype not in flex.FLEX_DTYPES:
-        return f"FlexAttention does not support {call.query.dtype}"
+    if _dtype(call) not in flex.FLEX_DTYPES:
+        return f"FlexAttention does not support {_dtype(call)}"
     if min(call.query.shape[-1], call.value.shape[-1]) < flex.SMALLEST_HEAD:
         return f"the heads are narrower than {flex.SMALLEST_HEAD}"
     if call.mask is not None and call.mask.dtype != torch.bool:
         return "the mask is added to the scores, and FlexAttention supports bool masks only"
     return None
+
+
+def _has_flash_kernel(call: AttentionCall) -> bool:
+    """Whether PyTorch would compute the tokens' attention to each other by a kernel of `flash`."""
+    T, D = call.query.shape[2:]
+    # As `_flash` passes them: in the type of autocast, the values as wide as the keys. Only shapes and types count.
+    query, key = (x[:, :, -T:].to(_dtype(call)) for x in (call.query, call.key))
+    value = key if call.value.shape[-1] < D else call.value[:, :, -T:].to(key.dtype)
+    return flash.find_kernel(query, key, value, call.is_causal or call.mask is not None, call.scale) is not None
+
+
+def _dtype(call: AttentionCall) -> torch.dtype:
+    """The type in which the attention is computed."""
+    device = call.query.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else call.query.dtype
 
 
 @lru_cache(maxsize=64)
@@ -202,7 +225,7 @@ def _by_log_sum_exp(
 def _flash(
     call: AttentionCall, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Output [B, H, T, D_v] and log-sum-exp [B, H, T] on a CPU; the mask is a rule or a bias of the scores."""
+    """Output [B, H, T, D_v] and log-sum-exp [B, H, T]; the mask is a rule or, on a CPU, a bias of the scores."""
     D, D_v = query.shape[-1], value.shape[-1]
     # The kernel requires D_v = D. Zero columns of the values yield zero columns of the output, cut off below.
     if D_v < D:
@@ -331,8 +354,5 @@ def _written_out(call: AttentionCall) -> AttentionCall:
 
 def _autocast(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value, cast under autocast as `scaled_dot_product_attention` casts them."""
-    device = call.query.device.type
-    if not torch.is_autocast_enabled(device):
-        return call.query, call.key, call.value
-    dtype = torch.get_autocast_dtype(device)
+    dtype = _dtype(call)
     return call.query.to(dtype), call.key.to(dtype), call.value.to(dtype)

@@ -5,6 +5,7 @@ Legend: B batch, R examples of the batch that take part, T tokens, J key tokens,
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,6 +30,8 @@ class SpanIndex:
         keys: K.
         examples: B.
         rows: the indices of the examples within the batch; None for all.
+        begins: for each number of key tokens, the first position at which an example has more; on the CPU, so that
+            blocks of tokens leave out later key tokens without a device sync.
     """
 
     step_RT: Tensor
@@ -38,6 +41,7 @@ class SpanIndex:
     keys: int
     examples: int
     rows: slice | Tensor | None
+    begins: tuple[int, ...]
 
     @cached_property
     def in_a_step(self) -> Tensor:
@@ -80,8 +84,13 @@ class SpanIndex:
             key_RJ=self.key_RJ.masked_fill(~before_RJ, keys)[:, :most],
             steps=steps,
             keys=keys,
+            begins=self.begins[:most],
         )
         return part, first_step
+
+    def key_tokens_before(self, end: int) -> int:
+        """The largest number of key tokens that an example has before a position; at least 1."""
+        return max(1, bisect.bisect_left(self.begins, end))
 
     def first_step_after(self, position: int) -> int:
         """The first step with a token at or after a position; S if there is none."""
@@ -153,6 +162,8 @@ def make_span_index(
     # key tokens first, in their order.
     position_RJ = torch.argsort((key_RT < 0).int(), dim=1, stable=True)[:, :most]
     key_RJ = key_RT.gather(1, position_RJ)
+    # Every example's positions are in order, so the smallest of each column are too.
+    begins = position_RJ.masked_fill(key_RJ < 0, step_RT.shape[1]).amin(0).tolist()
     position_RJ = position_RJ.masked_fill(key_RJ < 0, 0)
     return SpanIndex(
         step_RT=step_RT.masked_fill(step_RT < 0, steps),
@@ -162,6 +173,7 @@ def make_span_index(
         keys=keys,
         examples=shape[0],
         rows=selected,
+        begins=tuple(begins),
     )
 
 

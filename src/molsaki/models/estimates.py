@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ADAMW_BYTES = 16
 """Bytes per trained parameter in float32: its weight, its gradient and AdamW's two moments."""
 LOGITS_HELD = 1 << 24
-"""The largest number of logits that a training step holds at a time; 64 MB in float32."""
+"""The largest number of logits that a training step on a CPU holds at a time; 64 MB in float32."""
 LOGIT_BYTES = 32
 """Bytes per logit that is held: itself and up to seven values of its size that losses and gradients are made of."""
 _PROBE_SIZE = 1024

@@ -22,6 +22,9 @@ from molsaki.models.estimates import LOGITS_HELD
 from molsaki.training.batches import ForwardPass
 from molsaki.training.next_tokens import compared_ids, kept_and_rest
 
+LOGITS_HELD_ON_GPU = 1 << 27
+"""The largest number of logits that a step on a GPU holds at a time; 512 MB in float32. A small product would read all
+weights of the head too."""
 
 @dataclass(frozen=True, slots=True)
 class TokenOutputs:
@@ -70,7 +73,8 @@ def read_tokens(
     """
     ids_NK = None if temperature is None or one.next_tokens is None else compared_ids(one.targets_N, one.next_tokens)
     row_of_N = [row for row, count in enumerate(one.tokens_of_rows) for _ in range(count)]
-    size = max(1, LOGITS_HELD // vocabulary)
+    held = LOGITS_HELD if hidden_ND.device.type == "cpu" else LOGITS_HELD_ON_GPU
+    size = max(1, held // vocabulary)
     blocks: list[_Block] = []
     rows_P: list[int] = []
     for start in range(0, len(row_of_N), size):
