@@ -5,14 +5,22 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from molsaki_benchmarks.costs import reading_cost
 from molsaki_benchmarks.models import Conditions, Device, ModelSize, Shape
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 MEGABYTE = 2**20
 PLAIN, OUTPUT_ATTENTIONS = "plain", "output_attentions"
 """The way that the others are compared with, and the one that holds a T × T matrix for each layer and head."""
+
+
+def set_way(model: PreTrainedModel, way: str) -> None:
+    """Give a model the attention of a way; a checkpointed backward pass runs with the same."""
+    model.config._attn_implementation = "eager" if way == OUTPUT_ATTENTIONS else "sdpa"
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,9 @@ def make_batch(shape: Shape, size: ModelSize, device: Device) -> Batch:
 
 
 def read_output_attentions(model: PreTrainedModel, batch: Batch, **inputs: Any) -> tuple[Tensor, Any]:
-    """Stepwise attention [B, L, S, K] computed from `output_attentions`, and the model's outputs."""
+    """Stepwise attention [B, L, S, K] computed from the `output_attentions` of eager attention, and the outputs."""
     import torch
 
-    model.config._attn_implementation = "eager"
     outputs = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -190,7 +189,6 @@ def read_output_attentions(model: PreTrainedModel, batch: Batch, **inputs: Any) 
         output_attentions=True,
         **inputs,
     )
-    model.config._attn_implementation = "sdpa"
     step_columns = torch.nn.functional.one_hot(batch.step_of_token, batch.steps).float().mT
     key_columns = torch.nn.functional.one_hot(batch.key_of_token + 1).float()[..., 1:]
     return torch.stack([step_columns @ w.mean(1).float() @ key_columns for w in outputs.attentions], dim=1), outputs

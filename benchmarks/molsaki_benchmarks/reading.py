@@ -1,7 +1,7 @@
 """What `attend` costs compared with a plain forward pass of the same batch.
 
-As in `attend`: no gradients, logits of the last position only, and a long text in chunks. `molsaki bench --reading` runs
-this; `python -m molsaki_benchmarks.reading TxB:K --peak-of WAY` prints the peak memory of one way.
+As in `attend`: no gradients, logits of the last position only, and a long text in chunks. `molsaki bench --reading`
+runs this; `python -m molsaki_benchmarks.reading TxB:K --peak-of WAY` prints the peak memory of one way.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark
+from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, set_way
 from molsaki_benchmarks.models import Conditions, ModelSize, Shape, make_batch, make_model, read_output_attentions
 from molsaki_benchmarks.runner import print_peak
 
@@ -28,7 +28,7 @@ def make_reader(shape: Shape, size: ModelSize, conditions: Conditions) -> Callab
 
     def attend() -> Any:
         request = SpanRequest(make_span_index(batch.step_of_token, batch.key_of_token, batch.attention_mask))
-        chunk = chunk_tokens(model, *ids.shape, [request])
+        chunk = chunk_tokens(model, shape.batch, shape.tokens, [request])
         attention = torch.zeros(shape.batch, size.layers, batch.steps, shape.keys, device=ids.device)
         for part in read_in_chunks(model, ids, batch.attention_mask, [request], chunk):
             (some,), (first,) = part.attention, part.first_steps
@@ -36,6 +36,7 @@ def make_reader(shape: Shape, size: ModelSize, conditions: Conditions) -> Callab
         return attention
 
     def read(way: str) -> Any:
+        set_way(model, way)
         with torch.inference_mode():
             if way == PLAIN:
                 model(input_ids=ids, attention_mask=batch.attention_mask, use_cache=False, logits_to_keep=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark
+from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, set_way
 from molsaki_benchmarks.models import Conditions, ModelSize, Shape, make_batch, make_model, read_output_attentions
 from molsaki_benchmarks.runner import print_peak
 
@@ -74,6 +74,7 @@ def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Calla
         return loss + attention_loss(teacher, mixture, *masks)
 
     def step(way: str) -> None:
+        set_way(model, way)
         total_loss(way).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad()
