@@ -91,15 +91,21 @@ def run_once(do: Callable[[str], Any], way: str, device: Device) -> _Run:
     """Run a way once and wait until the device has finished."""
     import torch
 
-    synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
-    synchronise()
+    _synchronise(device)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     started, cpu_started = time.perf_counter(), time.process_time()
     do(way)
-    synchronise()
+    _synchronise(device)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     return _Run(seconds, cpu_seconds, torch.cuda.max_memory_allocated() if device == "cuda" else 0)
+
+
+def _synchronise(device: Device) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def allocated(device: Device) -> int:

@@ -161,7 +161,9 @@ def make_model(
             config, attn_implementation="sdpa", dtype=torch.bfloat16 if bf16 else torch.float32
         )
     if conditions.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers 5.23 renamed `gradient_checkpointing_enable`.
+        newer = getattr(model, "activation_checkpointing_enable", None)
+        (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
     return model
 
 

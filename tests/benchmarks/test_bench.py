@@ -10,6 +10,7 @@ import torch
 from commands import molsaki
 
 from molsaki.errors import InputError
+from molsaki_benchmarks import device
 from molsaki_benchmarks import runner as bench
 from molsaki_benchmarks.models import Conditions, ModelSize, Shape
 from molsaki_benchmarks.reading import READING
@@ -32,7 +33,7 @@ def test_every_way_takes_its_turn_and_is_compared_with_plain(benchmark, monkeypa
     result = bench.run_bench(
         benchmark, [Shape.parse("50x2:3")], 2, model=TINY, conditions=ONE_THREAD, progress=lines.append
     )
-    assert [m.way for m in result.measurements] == list(benchmark.ways)
+    assert [m.way for m in result.measurements] == benchmark.ways_on("cpu")
     assert all(len(m.seconds) == len(m.cpu_seconds) == 2 for m in result.measurements)
     assert lines[0] == "50x2:3: time"
     saved = json.loads(json.dumps(result.to_dict()))
@@ -41,7 +42,7 @@ def test_every_way_takes_its_turn_and_is_compared_with_plain(benchmark, monkeypa
     assert saved["measured"] == benchmark.once
     assert {"date", "processor", "torch", "transformers", "molsaki"} <= saved["machine"].keys()
     table = result.to_markdown().splitlines()
-    assert len([line for line in table if line.startswith("| 50x2:3")]) == len(benchmark.ways)
+    assert len([line for line in table if line.startswith("| 50x2:3")]) == len(result.measurements)
     assert all(line.count("|") == table[0].count("|") for line in table if line.startswith("|"))
 
 
@@ -110,15 +111,22 @@ def test_the_command_prints_the_table_and_writes_its_figures(options, benchmark,
     rows = [bench.Measurement("60x1:4", way, [1.0], [1.0], 2**20, 2**19) for way in benchmark.ways]
     asked = []
 
-    def measured(given, shapes, repeats, ways, model, conditions, progress):
+    def measured(given, shapes, repeats, ways, model, conditions, progress, save):
         asked.extend(shapes)
-        assert (model.layers, conditions.precision) == (3, "bf16")
+        assert (model.layers, model.family, conditions.precision, conditions.checkpointing) == (
+            3,
+            "qwen2",
+            "bf16",
+            True,
+        )
         assert (given, ways) == (benchmark, None)
         progress("one turn")
-        return bench.BenchResult(benchmark, {"cpu": "any"}, model, conditions, repeats, rows)
+        result = bench.BenchResult(benchmark, {"cpu": "any"}, model, conditions, repeats, rows)
+        save(result)
+        return result
 
     monkeypatch.setattr(bench, "run_bench", measured)
-    options = (*options, "--precision", "bf16", "--layers", "3")
+    options = (*options, "--precision", "bf16", "--model", "qwen2-1.5b", "--layers", "3", "--checkpointing")
     shown = molsaki("bench", *options, "--repeats", "1", "--out", tmp_path / "bench.json")
     assert (shown.code, shown.error) == (0, "one turn\n")
     assert [str(shape) for shape in asked] == list(benchmark.shapes)
@@ -127,3 +135,60 @@ def test_the_command_prints_the_table_and_writes_its_figures(options, benchmark,
     asked.clear()
     molsaki("bench", *options, "60x1:4")
     assert asked == [Shape(60, 1, 4)]
+
+
+@pytest.mark.parametrize("benchmark", [TRAINING, READING], ids=["training", "reading"])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "bf16-weights"])
+def test_what_runs_on_a_gpu_runs(benchmark, precision):
+    """Here on the CPU, with checkpointing; the device's memory is then 0."""
+    conditions = Conditions(1, precision, "cpu", checkpointing=True)
+    ways = benchmark.ways_on("cpu")
+    done, left_out = device.measure_on_device(benchmark, Shape(90, 2, 5), TINY, conditions, ways, 2, lambda _: None)
+    assert ([m.way for m in done], left_out) == (ways, [])
+    assert all(len(m.seconds) == 2 and m.peak_bytes == 0 for m in done)
+
+
+def too_long(limit):
+    def make(shape, model, conditions):
+        def do(way):
+            if way != "plain" and shape.tokens > limit:
+                raise torch.OutOfMemoryError
+
+        return do
+
+    return bench.Benchmark("none", {"plain": "p", "stepwise": "s"}, (), "", 1, make)
+
+
+def test_what_does_not_fit_on_a_gpu_is_left_out_and_the_rest_is_measured():
+    done, left_out = device.measure_on_device(
+        too_long(50), Shape(100, 1, 3), TINY, ONE_THREAD, ["plain", "stepwise"], 1, lambda _: None
+    )
+    assert ([m.way for m in done], left_out) == (["plain"], ["stepwise"])
+
+
+@pytest.mark.parametrize(
+    ("fits", "limit", "tokens", "next_fits"), [(50, 900, None, False), (250, 900, 200, False), (9999, 900, 800, None)]
+)
+def test_the_longest_text_is_found_by_doubling(fits, limit, tokens, next_fits):
+    nothing = ONE_THREAD, "stepwise", lambda _: None
+    found = device.find_longest(too_long(fits), Shape(100, 1, 3), limit, TINY, *nothing)
+    assert (found.tokens, found.next_fits) == (tokens, next_fits)
+
+
+def test_a_gpu_that_is_not_there_and_the_longest_text_of_a_cpu_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="PyTorch finds none"):
+        bench.run_bench(TRAINING, [Shape(50, 1, 3)], conditions=Conditions(device="cuda"))
+    nothing = (["stepwise"], TINY, ONE_THREAD, lambda _: None, lambda _: None)
+    with pytest.raises(InputError, match="Expected a GPU"):
+        bench.run_longest(TRAINING, Shape(50, 1, 3), 100, *nothing)
+    with pytest.raises(InputError, match="flex"):
+        bench.run_bench(TRAINING, [Shape(50, 1, 3)], ways=["flex"])
+
+
+def test_a_killed_run_keeps_the_shapes_that_it_measured(monkeypatch):
+    monkeypatch.setattr(bench, "_run_in_own_process", lambda *_: run(200))
+    saved = []
+    shapes = [Shape(50, 1, 3), Shape(60, 1, 3)]
+    bench.run_bench(READING, shapes, 1, [], TINY, ONE_THREAD, save=lambda result: saved.append(result.to_dict()))
+    assert [len(figures["measurements"]) for figures in saved] == [1, 2]

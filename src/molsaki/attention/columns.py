@@ -114,27 +114,27 @@ class _SumOverSpans(torch.autograd.Function):
         ctx.spans, ctx.scale, ctx.heads, ctx.is_causal = spans, scale, heads, is_causal
         R, H, T, _ = query_RHTD.shape
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
-        tensors = query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ
+
+        def weights(block: _Block) -> Tensor:
+            return _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, block).weights()
+
         if heads:
             each_RHSK = query_RHTD.new_zeros(R, H, spans.steps, spans.keys, dtype=dtype)
             with torch.autocast(query_RHTD.device.type, enabled=False):
                 for block in _blocks(query_RHTD, spans, is_causal):
-                    weights = _Few(*tensors, spans, scale, block).weights()
-                    each_RHSK[block.examples] += _sum_each_head(weights, *block.spans(spans), spans)
+                    each_RHSK[block.examples] += _sum_each_head(weights(block), *block.spans(spans), spans)
             return each_RHSK
         # Sum over heads first, one block at a time: only [R, T, J] is kept for the sums over spans.
         mean_RTJ = query_RHTD.new_zeros(R, T, spans.key_RJ.shape[1], dtype=dtype)
         with torch.autocast(query_RHTD.device.type, enabled=False):
             for block in _blocks(query_RHTD, spans, is_causal):
-                weights = _Few(*tensors, spans, scale, block).weights()
-                torch.sum(weights, 1, out=mean_RTJ[block.examples, block.tokens, block.columns])
+                torch.sum(weights(block), 1, out=mean_RTJ[block.examples, block.tokens, block.columns])
         return sum_over_keys(sum_over_steps(mean_RTJ, spans), spans) / H
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        query_RHTD, key_RGTD, log_sum_exp_RHT = saved[:3]
+        query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
         spans: SpanIndex = ctx.spans
         # [R, X, S + 1, K + 1]: `backward` looks up the gradient of each token's step and of each key token's key. The
         # added row and column are for tokens of no step and key tokens of no key; their gradient is 0.
@@ -148,9 +148,13 @@ class _SumOverSpans(torch.autograd.Function):
         grad_RGJD = key_RGTD.new_zeros(R, G, J, D, dtype=torch.promote_types(key_RGTD.dtype, torch.float32))
         with torch.autocast(query_RHTD.device.type, enabled=False):
             for block in _blocks(query_RHTD, spans, ctx.is_causal):
-                few = _Few(*saved, spans, ctx.scale, block)
-                outputs = (x[block.examples, :, block.tokens] for x in (grad_query, grad_lse))
-                few.backward(grad_RXSK[block.examples], *outputs, grad_RGJD[block.examples, :, block.columns])
+                few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale, block)
+                few.backward(
+                    grad_RXSK[block.examples],
+                    grad_query[block.examples, :, block.tokens],
+                    grad_lse[block.examples, :, block.tokens],
+                    grad_RGJD[block.examples, :, block.columns],
+                )
         # To the key tokens' positions among the T.
         index_RGJD = spans.key_position_RJ[:, None, :, None].expand(R, G, J, D)
         grad_key.scatter_add_(2, index_RGJD, grad_RGJD.to(grad_key.dtype))

@@ -26,6 +26,7 @@ LOGITS_HELD_ON_GPU = 1 << 27
 """The largest number of logits that a step on a GPU holds at a time; 512 MB in float32. A small product would read all
 weights of the head too."""
 
+
 @dataclass(frozen=True, slots=True)
 class TokenOutputs:
     """What a forward pass of the student gives to its N tokens with a loss, with gradient.
