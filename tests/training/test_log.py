@@ -134,6 +134,16 @@ def test_tensorboard_writes_events_that_stay_with_the_student(tmp_path, examples
     assert len(events.Scalars("train/attention_loss")) == 3
 
 
+def test_weights_and_biases_offline_has_the_parts_of_the_loss(tmp_path, examples, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    train(tmp_path / "s", examples, steps=3, log_every=1, trackers=("wandb",))
+    wandb.finish()
+    (written,) = tmp_path.rglob("run-*.wandb")
+    assert written.read_bytes().count(b"train/attention_loss") >= 3
+
+
 def test_nothing_is_printed_without_progress(tmp_path, examples, capfd, caplog):
     train(tmp_path / "s", examples, steps=3, evaluate_every=2, validation=validation(), save_every=3)
     assert capfd.readouterr() == ("", "")

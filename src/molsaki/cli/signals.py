@@ -47,6 +47,9 @@ def export(
     console, kept = Console(), report.rows.kept
     size = f"{report.bytes / 1e6:.2f} MB, {report.bytes / kept:.0f} bytes a row"
     console.line(f"{', '.join(report.signals)}: {plural(kept, 'row')}, {size}, {report.seconds:.1f} s: {folder}")
+    for name, (largest, mean) in report.errors.items():
+        against = "the mixture of the run's rows" if mixed else "the run's rows"
+        console.say(f"{name}: error at most {largest:.2g}, {mean:.2g} on average, against {against}")
     _show_skipped(console, report.rows.skipped)
     if form.license == ExportForm().license:
         console.say("its card states no license; name one with --license before you share it")

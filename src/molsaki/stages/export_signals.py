@@ -30,7 +30,16 @@ from molsaki.stages.compare_original import ERROR
 from molsaki.stages.signals import NEXT_TOKENS, open_store, read_so_far, reader_of
 from molsaki.stages.signals_card import signals_card
 from molsaki.stages.workspace import TRAIN, Workspace
-from molsaki.store.attention_rows import ATTENTION, TOP_KEYS, attention_row, attention_schema, pack_attention
+from molsaki.store.attention_rows import (
+    ATTENTION,
+    ERROR_SCHEMA,
+    TOP_KEYS,
+    attention_row,
+    attention_schema,
+    pack_attention,
+    stored_error,
+    with_error,
+)
 from molsaki.store.exported_files import CARD, MANIFEST, ROWS, STORES, TOKENIZER, list_files, write_file_list
 from molsaki.store.exported_rows import NO_SIGNAL, ExportedRow, ExportManifest, KeysRule, write_rows
 from molsaki.store.fingerprints import versions
@@ -88,12 +97,15 @@ class ExportReport:
         signals: the names of the signals.
         bytes: the size of all files.
         seconds: how long it took.
+        errors: for each signal that is not stored exactly, the largest and the mean absolute error of its attention
+            against the rows of the run, or against their mixture.
     """
 
     rows: RowReport
     signals: tuple[str, ...]
     bytes: int
     seconds: float
+    errors: Mapping[str, tuple[float, float]]
 
 
 def export_signals(run: Path, folder: Path, form: ExportForm) -> ExportReport:
@@ -130,7 +142,9 @@ def export_signals(run: Path, folder: Path, form: ExportForm) -> ExportReport:
     write_whole(folder / CARD, signals_card(manifest, _layers(folder, names), form.license))
     write_file_list(folder)
     size = sum(list_files(folder)[0].values())
-    return ExportReport(report, tuple(names), size, time.perf_counter() - began)
+    errors = {name: stored_error(SignalStore(folder / STORES / name)) for name in names if name in VIEWS}
+    inexact = {name: error for name, error in errors.items() if any(error)}
+    return ExportReport(report, tuple(names), size, time.perf_counter() - began, inexact)
 
 
 def _names(workspace: Workspace, form: ExportForm) -> tuple[str, ...]:
@@ -187,29 +201,31 @@ def _copy_store(
     # A compact row stays compact: the full row that it stands for is larger.
     half = form.half and TOP_KEYS not in schema
     changed = name in VIEWS and (half or (mix is not None and settings.layers != "mixed"))
+    dtype = "float16" if form.half else schema[ATTENTION].dtype if name in VIEWS else ""
     if changed:
-        layers, dtype = schema[ATTENTION].shape[0], "float16" if form.half else schema[ATTENTION].dtype
+        layers = schema[ATTENTION].shape[0]
         assert isinstance(layers, int)
         if mix is not None:
             fingerprint |= AttentionSignal(VIEWS[name], workspace.recipe.keys, dtype, mix).rules()
-        schema = attention_schema(layers if mix is None else 1, dtype)
+        schema = attention_schema(layers if mix is None else 1, dtype) | ({} if dtype == "float32" else ERROR_SCHEMA)
     with SignalWriter(folder, fingerprint, schema) as writer:
         for row in rows:
-            tensors = _attention(store, row, mix) if changed else store.get(row.id, row.text_hash)
+            tensors = _attention(store, row, mix, dtype) if changed else store.get(row.id, row.text_hash)
             writer.add(row.id, row.text_hash, tensors)
             if writer.is_due:
                 writer.flush()
     (folder / LOCK_NAME).unlink(missing_ok=True)
 
 
-def _attention(store: SignalStore, row: ExportedRow, mix: LayerMix | None) -> dict[str, Tensor]:
+def _attention(store: SignalStore, row: ExportedRow, mix: LayerMix | None, dtype: str) -> dict[str, Tensor]:
     found = attention_row(store, row.id, row.text_hash)
     attention_LSK = found.attention_LSK
     if mix is not None:
         sizes = attention_LSK.shape[1:]
         tokens = Alignment((), (), sizes[0], sizes[1], found.missing_steps, found.missing_keys)
         attention_LSK = mix.mix(attention_LSK, tokens)
-    return pack_attention(attention_LSK, found.step_tokens, found.missing_steps, found.missing_keys)
+    packed = pack_attention(attention_LSK, found.step_tokens, found.missing_steps, found.missing_keys)
+    return packed if dtype == "float32" else with_error(packed, dtype)
 
 
 def _save_tokenizer(workspace: Workspace, store: SignalStore, folder: Path) -> None:
