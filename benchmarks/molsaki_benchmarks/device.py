@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from molsaki.errors import InputError
@@ -163,8 +163,8 @@ def find_longest(
     conditions: Conditions,
     way: str,
     progress: Progress,
-) -> Longest:
-    """Double the tokens of a shape until a way does not fit into memory.
+) -> Iterator[Longest]:
+    """Double the tokens of a shape until a way does not fit into memory; yield what is known after each length.
 
     Args:
         benchmark: what is run.
@@ -178,16 +178,16 @@ def find_longest(
     import torch
 
     tokens, found = first.tokens, Longest(way, None, None, None, None)
-    while tokens <= limit:
+    while tokens <= limit and found.next_fits is None:
         shape = Shape(tokens, first.batch, first.keys)
         progress(f"longest, {way}: {shape}")
         free(conditions.device)
         try:
             run = run_once(benchmark.make(shape, model, conditions), way, conditions.device)
         except torch.OutOfMemoryError:
-            found = Longest(way, found.tokens, found.seconds, found.peak_bytes, next_fits=False)
-            break
-        found = Longest(way, tokens, run.seconds, run.peak_bytes, next_fits=None)
+            found = replace(found, next_fits=False)
+        else:
+            found = Longest(way, tokens, run.seconds, run.peak_bytes, next_fits=None)
+        yield found
         tokens *= 2
     free(conditions.device)
-    return found

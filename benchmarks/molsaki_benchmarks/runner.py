@@ -105,7 +105,7 @@ def run_longest(
         model: the model.
         conditions: how it is computed.
         progress: called with a line of text before each length.
-        save: called with the figures so far after each way.
+        save: called with the figures so far after each length.
 
     Raises:
         InputError: a way is unknown, or the device is the CPU, where a process that takes too much memory is killed.
@@ -120,20 +120,21 @@ def run_longest(
     if set(asked) - set(known):
         raise InputError(f"Expected ways from {known}; got {asked}. Nothing was measured.")
     require_device(conditions.device)
-    found: list[Longest] = []
+    found: dict[str, Longest] = {}
     for way in asked:
-        found.append(find_longest(benchmark, first, limit, model, conditions, way, progress))
-        save(
-            {
-                "longest": [one.to_dict() for one in found],
-                "limit": limit,
-                "first": str(first),
-                "machine": describe_machine(conditions),
-                "model": asdict(model),
-                **asdict(conditions),
-            }
-        )
-    return found
+        for longest in find_longest(benchmark, first, limit, model, conditions, way, progress):
+            found[way] = longest
+            save(
+                {
+                    "longest": [one.to_dict() for one in found.values()],
+                    "limit": limit,
+                    "first": str(first),
+                    "machine": describe_machine(conditions),
+                    "model": asdict(model),
+                    **asdict(conditions),
+                }
+            )
+    return list(found.values())
 
 
 def _measure_shape(

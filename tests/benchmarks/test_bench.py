@@ -171,8 +171,19 @@ def test_what_does_not_fit_on_a_gpu_is_left_out_and_the_rest_is_measured():
 )
 def test_the_longest_text_is_found_by_doubling(fits, limit, tokens, next_fits):
     nothing = ONE_THREAD, "stepwise", lambda _: None
-    found = device.find_longest(too_long(fits), Shape(100, 1, 3), limit, TINY, *nothing)
+    *_, found = device.find_longest(too_long(fits), Shape(100, 1, 3), limit, TINY, *nothing)
     assert (found.tokens, found.next_fits) == (tokens, next_fits)
+
+
+def test_a_killed_search_for_the_longest_text_keeps_what_fitted(monkeypatch):
+    monkeypatch.setattr(bench, "require_device", lambda _: None)
+    monkeypatch.setattr(bench, "find_longest", lambda *given: device.find_longest(*given[:4], ONE_THREAD, *given[5:]))
+    monkeypatch.setattr(bench, "describe_machine", lambda _: {})
+    saved = []
+    options = TINY, Conditions(1, device="cuda"), lambda _: None, saved.append
+    found = bench.run_longest(too_long(250), Shape(100, 1, 3), 900, ["stepwise"], *options)
+    assert [figures["longest"][0]["tokens"] for figures in saved] == [100, 200, 200]
+    assert str(found[0]) == "stepwise: 200 tokens (0.0 GiB, 0.0 s); twice as many do not fit"
 
 
 def test_a_gpu_that_is_not_there_and_the_longest_text_of_a_cpu_are_refused(monkeypatch):
