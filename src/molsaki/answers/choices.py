@@ -56,7 +56,11 @@ _LETTERS = re.compile(r"[(\[]?[A-Z][)\]]?(?:\s?(?:,|&|/|and|or)\s?[(\[]?[A-Z][)\
 _BULLET = re.compile(r"\A(?:[-•>→=]\s{1,3}|:\s{0,3})(?=[(\[]?[A-Za-z])")
 _OR_LETTER = re.compile(r"[\s(]{0,4}(?:or|and|nor|/|&)\W{1,3}(?:possibly |maybe |perhaps )?[A-Z]\b(?!')")
 _LAST_LETTER = re.compile(r",\s([A-Z])\W{0,3}\Z")
-_JOINED = re.compile(r"[\s,/&]{0,3}(?:(?:or|and|wait|rather|actually|maybe)\b[,\s]{1,2}){0,2}(?:the |an? )?")
+_JOINED = re.compile(
+    r"[\s,;/&-]{0,3}(?:(?:or|and|well|hmm+|wait|rather|actually|maybe|perhaps)\b[,\s]{1,2}){0,3}(?:the |an? )?"
+)
+_TURN = re.compile(r"\b(?:but(?! not\b)|however|although|though|actually|wait)\b")
+"""Words behind which a sentence may end in another choice than before: "yes, but it is no"."""
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
 _REASON = re.compile(r"[\s,;:.-]{0,4}(?:because|since|as|which)\b", re.IGNORECASE)
 _NO_NAME = r"(?!\s(?!(?:because|since|as|so|it|they|he|she|we|i|you|this|that)\b)\w)"
@@ -133,6 +137,8 @@ def _read_region(region: str, options: _Options, at_end: bool) -> ParsedValue:
         return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
     plain = _plain(boxes[-1] if boxes else region)
     ending = SENTENCE_END.search(plain)
+    if ending and ending[0] == "!" and (exact := " ".join(plain[: ending.end()].split())) in options.forms[0]:
+        return _chosen(options, options.forms[0].index(exact))  # the choice "5!"
     first = _read_sentence(plain[: ending.start()] if ending else plain, options)
     # A choice such as "Mr. Smith" does not end where this sentence seems to.
     reading = _read_named(plain, options) if ending and first.status == "unparsable" else first
@@ -185,6 +191,8 @@ def _whole(forms: Sequence[str], options: _Options) -> list[int] | None:
 
 def _other_choice(said: str, index: int, options: _Options) -> bool:
     """Whether a text, up to the end of its sentence, is another choice: "A. sand"."""
+    joined = _JOINED.match(said.lstrip())
+    said = said.lstrip()[joined.end() :] if joined else said
     ending = SENTENCE_END.search(said)
     whole = _whole(_forms(said[: ending.start()] if ending else said), options)
     return bool(whole) and all(options.forms[0][i] != options.forms[0][index] for i in whole or ())
@@ -207,7 +215,7 @@ def _read_named(plain: str, options: _Options) -> ParsedValue:
     said = forms[-1]
     letters = _LETTER.findall(plain)
     whole = _whole(forms[:1] if letters else forms, options)
-    if whole:
+    if whole and not _is_letter_a(plain, whole, options):
         return _chosen(options, whole[0])
     if whole is not None or _LETTERS.fullmatch(forms[0]):
         return ParsedValue(said, None, None, "ambiguous")
@@ -224,6 +232,12 @@ def _read_named(plain: str, options: _Options) -> ParsedValue:
     if any(value is not None for value in options.values) and any(map(str.isdigit, plain)):
         return _by_value(plain, options)
     return _by_mention(said, options)
+
+
+def _is_letter_a(plain: str, whole: Sequence[int], options: _Options) -> bool:
+    """Whether "A sand" may be choice A beside another one's text, and not an article."""
+    as_written = any(options.forms[0][i].startswith("A ") for i in whole)
+    return plain.startswith("A ") and not as_written and 0 not in whole
 
 
 def _lone_letter(plain: str, options: _Options) -> re.Match[str] | None:
@@ -368,7 +382,9 @@ def _named(said: str, folded: Sequence[str]) -> set[str]:
     first = max((text for text in mentioned if said.startswith(text)), key=len, default="")
     listed = _JOINED.match(said, len(first))
     others = said[listed.end() :] if listed else ""
-    found = {first} if first and not others.startswith(tuple(mentioned)) else mentioned
+    turn = _TURN.search(said, len(first)) if first else None
+    turned = turn is not None and said.endswith(tuple(f" {text}" for text in mentioned - {first}))
+    found = {first} if first and not turned and not others.startswith(tuple(mentioned)) else mentioned
     return {text for text in found if not any(text != other and _mention(other, text) for other in found)}
 
 

@@ -88,6 +88,10 @@ r"""What JSON makes of `\frac`, `\boxed` and `\times` where a backslash is missi
 
 _SUPERSCRIPT = re.compile("[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,9}")
 _VULGAR = re.compile("[¼-¾⅐-⅞↉]")
+_REPEATING = re.compile(
+    "(?<![\\w.,])(\\d{1,9})\\.(\\d{0,9}(?!\u0305))"
+    r"(?:\\(?:overline|bar)\s?(?:\{(\d{1,9})\}|(\d))" "|((?:\\d\u0305){1,9}))"
+)
 _THIN_SPACE = re.compile(r"(?<=\d)[\u00a0\u2005-\u2009\u202f](?=\d{3}(?!\d))")
 _FRACTION_UNIT = re.compile(r"\(\(([^()\d]{1,20})\)/\(([^()\d]{1,20})\)\)")
 _CHARACTERS = str.maketrans(
@@ -126,11 +130,21 @@ def plain_text(text: str) -> str:
     return plain
 
 
+def _repeating(match: re.Match[str]) -> str:
+    r"""A repeating decimal as a fraction: `0.1\overline{6}` is `((15)/(90))`."""
+    whole, fixed, *periods = match.groups("")
+    period = "".join(filter(str.isdigit, "".join(periods)))
+    above = int(whole + fixed + period) - int(whole + fixed)
+    return f"(({above})/({10 ** len(fixed) * (10 ** len(period) - 1)}))"
+
+
 def to_plain(latex: str) -> str:
     """A text without its LaTeX, the simplest HTML and GSM8K's `<<6*7=42>>`; as it is where braces do not match."""
     if "<" in latex:
         latex = _HTML.sub("", _HTML_POWER.sub(r"^{\1}", latex))
     latex = _repaired(latex)
+    if "\\overline" in latex or "\\bar" in latex or "\u0305" in latex:
+        latex = _REPEATING.sub(_repeating, latex)
     if not any(mark in latex for mark in "\\{}^"):
         return latex
     reader = _Reader(_TOKEN.findall(latex.replace("~", " ")))

@@ -103,6 +103,8 @@ _JOINING = re.compile(r"(?<![\w\\])(?:or|and|is|of|in|to)(?!\w)|[?]")
 _NO_FORMULA = re.compile(r"\(\)|\d\s{1,3}\d|\d\.\d+\.\d|\b0[xXbBoO][\da-fA-F]")
 """What is no product of numbers: `1 000`, `1.000.000`, `0x1F`."""
 _NOT_ANOTHER = re.compile(r"(?:not|rather than|instead of)\s[^,;.]{1,40}")
+# "5!" may be 120, and "42!" an exclamation; "$42!", "4.50!" and "42 pens!" are no factorials.
+_FACTORIAL = re.compile(r"(?:(?<![$£€.\d])\d+(?:,\d{3})*|\))\s?(?:!+[.\s]{0,3}\Z|\Z)")
 _EDGE = " \t\r\n.,;:*_`"
 
 
@@ -121,6 +123,9 @@ def read_number(region: str, at_end: bool) -> ParsedValue:
     plain = plain_text(without_dollars(region))
     ending = SENTENCE_END.search(plain)
     answer = without_emphasis(plain[: ending.start()] if ending else plain)
+    factorial = ending is not None and ending[0] == "!" and _FACTORIAL.search(plain[: ending.start()])
+    if (factorial or (answer.endswith("!") and _FACTORIAL.search(answer))) and "$!" not in region:
+        return ParsedValue(f"{answer.rstrip('!')}!", None, None, "ambiguous")
     reading = read_plain(answer)
     if reading.status == "unparsable" and at_end and ending is None and _looks_cut(answer):
         return ParsedValue(answer, None, None, "cut")

@@ -56,18 +56,18 @@ _MARKER = re.compile(
     r")?))"
 )
 _OWNED = re.compile(
-    r"\b(?:the|my|our|your)\s{1,3}(?:(?:final|correct|right|exact|numerical|simplified|required|desired)\s{1,3}){0,2}\*{0,2}\Z",
+    r"\b(?:the|my|our|your)\s{1,3}(?:(?:final|correct|right|exact|numerical|simplified|required|desired)\s{1,3}){0,2}\*{0,3}\Z",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
-    r"(?:\*{1,2}|\b(?:so|thus|therefore|hence|then|and|finally|in conclusion|in summary|"
+    r"(?:\*{1,3}|\b(?:so|thus|therefore|hence|then|and|finally|in conclusion|in summary|"
     r"i (?:think|believe|guess)|we (?:know|see|conclude|find)|(?:this|which) means|that|since)\b"
     r",?\s{1,3}){0,4}\Z",
     re.IGNORECASE,
 )
 _OPENING = re.compile(
     r"(?:\A|\n|[.!?)] {1,2})(?P<opening>[ \t]{0,4}(?:(?:[->•*+]|\d{1,2}[.)]) ){0,2}"
-    r"(?:\*{1,2}|\#{1,6} (?:\*{1,2})?|\\text(?:bf)?\{|\{\s{0,4}[\"'])?"
+    r"(?:\*{1,3}|\#{1,6} (?:\*{1,3})?|\\text(?:bf)?\{|\{\s{0,4}[\"'])?"
     r"(?:(?:so|thus|hence|therefore),?\s{1,3})?(?:(?:final|correct)[\s_]{1,3})?)\Z",
     re.IGNORECASE,
 )
@@ -106,6 +106,8 @@ _NUMBERED_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:\d{1,3}(?:[.)]|:)\s|(?:step|part|case|method|phase|problem|question|solution)\b)",
     re.IGNORECASE,
 )
+_EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,3}|_{1,3})(?=[^\W_])[^*_\n]*\Z")
+"""A mark of emphasis that is still open."""
 _BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|\n")
 _PARAGRAPH = re.compile(r"\n[ \t\r]{0,8}\n")
 _LEFT_OVER = re.compile(
@@ -309,12 +311,21 @@ def _sentence(text: str, start: int, marker_end: int) -> AnswerSentence:
     end = min(len(text), region + MAX_REGION) if newline < 0 else newline
     tag = _CLOSING_TAG.search(text, region, end)
     end = tag.start() if tag else end
-    mark = text[start - 1 : start] if start else ""
-    if mark and mark in "*_" and text[region:end].rstrip().endswith(mark):  # "*The answer is 42.*"
-        end = region + len(text[region:end].rstrip()) - 1
+    end = _end_of_emphasis(text, start, region, end)
     box = BOX.search(text, region, end)
     content = box_content(text, box.end()) if box else None
     return AnswerSentence(start, region, end if content is None else max(end, content[2]))
+
+
+def _end_of_emphasis(text: str, start: int, region: int, end: int) -> int:
+    """Where an answer ends that was opened together with its marker: "*The answer is 42* and we are done."."""
+    opening = _EMPHASIS.search(text, max(0, start - 3), region)
+    if opening is None:
+        return end
+    for closing in re.finditer(re.escape(opening[1]) + r"(?![\w*_])", text[region:end]):
+        if closing.start() and not text[region + closing.start() - 1].isspace():
+            return region + closing.start()
+    return end
 
 
 def _shortened(sentence: AnswerSentence, following: int) -> AnswerSentence:
