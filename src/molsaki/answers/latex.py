@@ -90,7 +90,8 @@ _SUPERSCRIPT = re.compile("[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,9}")
 _VULGAR = re.compile("[¼-¾⅐-⅞↉]")
 _REPEATING = re.compile(
     "(?<![\\w.,])(\\d{1,9})\\.(\\d{0,9}(?!\u0305))"
-    r"(?:\\(?:overline|bar)\s?(?:\{(\d{1,9})\}|(\d))" "|((?:\\d\u0305){1,9}))"
+    r"(?:\\(?:overline|bar)\s?(?:\{(\d{1,9})\}|(\d))"
+    "|((?:\\d\u0305){1,9}))"
 )
 _THIN_SPACE = re.compile(r"(?<=\d)[\u00a0\u2005-\u2009\u202f](?=\d{3}(?!\d))")
 _FRACTION_UNIT = re.compile(r"\(\(([^()\d]{1,20})\)/\(([^()\d]{1,20})\)\)")

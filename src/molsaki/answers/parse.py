@@ -38,8 +38,9 @@ class ParsedAnswer:
     """The result of parsing a completion.
 
     Attributes:
-        rationale: the text before the sentence that the answer was read from, without surrounding space; all of the
-            text (up to an invented question) where there is no answer sentence. Thinking is no part of it.
+        rationale: the text before the sentence that the answer was read from, without surrounding space, and without
+            a first line that states this answer too; all of the text (up to an invented question) where there is no
+            answer sentence. Thinking is no part of it.
         answer_text: the answer as it was written, such as `( 84.0 / 2.0 )`, or the chosen choice's text.
         value: the number; None for a choice, for a LaTeX value that is no plain number, and where the status is not
             `ok`.
@@ -104,7 +105,9 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
         return ParsedAnswer(kept.strip(), "", None, None, "none" if parts.closed else "cut")
     chosen = _chosen(read)
     reading = read[chosen][1]
-    rationale = trimmed(kept[: read[_first_of(read, chosen, kept, choices)][0].start])
+    first = _first_of(read, chosen, kept, choices)
+    begin = _behind_first_answer(kept, *read[0], reading, choices) if first else 0
+    rationale = trimmed(kept[begin : read[first][0].start])
     taken_back = _TAKEN_BACK.search(kept, read[chosen][0].region) is not None
     return _parsed(rationale, reading, taken_back or _revised(read, chosen, choices))
 
@@ -230,6 +233,16 @@ def _first_of(read: Read, chosen: int, text: str, choices: Sequence[str]) -> int
     while first > 0 and _repeated(text, *read[first - 1], read[first][0].start, read[chosen][1], choices):
         first -= 1
     return first
+
+
+def _behind_first_answer(
+    text: str, sentence: AnswerSentence, reading: ParsedValue, answer: ParsedValue, choices: Sequence[str]
+) -> int:
+    """Where a text goes on whose first line is its answer alone; 0 for any other text."""
+    newline = text.find("\n", sentence.end)
+    said = text[: sentence.start] + text[sentence.region : max(newline, 0)].replace(reading.text, "", 1)
+    alone = newline >= 0 and reading.exact and not any(map(str.isalnum, said))
+    return newline if alone and reading.status == "ok" and _same_reading(reading, answer, choices) else 0
 
 
 def _repeated(

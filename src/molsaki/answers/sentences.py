@@ -50,24 +50,25 @@ _MARKER = re.compile(
     r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)(?![^\W_])[\"'*_]{0,2}(?i:"
     r"(?:\s(?:to|for)\s(?:the|this|that|your|our)\s(?:\w{1,15}\s){0,2}?(?:question|problem|exercise|puzzle|riddle))?"
     r"(?:,?\s(?:therefore|then|thus|hence),?)?"
-    r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}\n)"
+    r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}(?:[^\w\s!-~]{1,3}[ \t]{0,3})?\n)"
     r"|\s{1,3}(?P<modal>(?:should|must|has to|ought to|turns out to) be|equals|comes (?:out )?to)\b"
     r"(?=:?\s{1,3}[*$(\[\\]{0,4}(?:[-−]?[$£€]?\d(?![\d ,]{0,9}[ -]digit)|boxed|[a-z][)\]*]))"
     r")?))"
 )
 _OWNED = re.compile(
-    r"\b(?:the|my|our|your)\s{1,3}(?:(?:final|correct|right|exact|numerical|simplified|required|desired)\s{1,3}){0,2}\*{0,3}\Z",
+    r"(?<![^\W_])(?:the|my|our|your)\s{1,3}"
+    r"(?:(?:final|correct|right|exact|numerical|simplified|required|desired)\s{1,3}){0,2}\*{0,3}\Z",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
-    r"(?:\*{1,3}|\b(?:so|thus|therefore|hence|then|and|finally|in conclusion|in summary|"
+    r"(?:\*{1,3}|_{1,3}|\b(?:so|thus|therefore|hence|then|and|finally|in conclusion|in summary|"
     r"i (?:think|believe|guess)|we (?:know|see|conclude|find)|(?:this|which) means|that|since)\b"
     r",?\s{1,3}){0,4}\Z",
     re.IGNORECASE,
 )
 _OPENING = re.compile(
-    r"(?:\A|\n|[.!?)] {1,2})(?P<opening>[ \t]{0,4}(?:(?:[->•*+]|\d{1,2}[.)]) ){0,2}"
-    r"(?:\*{1,3}|\#{1,6} (?:\*{1,3})?|\\text(?:bf)?\{|\{\s{0,4}[\"'])?"
+    r"(?:\A|\n|[.!?)] {1,2})(?P<opening>[ \t]{0,4}(?:(?:[->•*+]|\#{1,6}|\d{1,2}[.)]|[^\w\s!-~]{1,3}) ){0,3}"
+    r"(?:\*{1,3}|\\text(?:bf)?\{|\{\s{0,4}[\"'])?(?:[^\w\s!-~]{1,3} )?"
     r"(?:(?:so|thus|hence|therefore),?\s{1,3})?(?:(?:final|correct)[\s_]{1,3})?)\Z",
     re.IGNORECASE,
 )
@@ -181,8 +182,14 @@ def another_problem(text: str, start: int) -> int:
 
 
 def trimmed(rationale: str) -> str:
-    r"""A rationale without what is left of its answer sentence: `\[`, `$$`, a rule, an answer tag."""
-    return _ANSWER_TAG.sub("", _LEFT_OVER.sub("", rationale)).strip()
+    r"""A rationale without what is left of its answer sentence: `\[`, an opening `$$`, a rule, an answer tag."""
+    kept = _LEFT_OVER.sub("", rationale)
+    left = rationale[len(kept) :]
+    for mark in ("$$", "```"):
+        if kept.count(mark) % 2 and mark in left:  # it closes what is kept
+            kept += left[: left.index(mark) + len(mark)]
+            break
+    return _ANSWER_TAG.sub("", kept).strip()
 
 
 def _end_of_restated(text: str) -> int:
