@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import transformers
@@ -19,7 +22,16 @@ HYBRIDS = {
     "lfm2": ((1,), "conv"),
     "nemotron_h": ((1,), "linear_attention"),
     "zamba2": ((1, 3), "linear_attention"),
+    "zamba": ((1, 3), "linear_attention"),
+    "bamba": ((1,), "linear_attention"),
+    "olmo_hybrid": ((3,), "linear_attention"),
+    "qwen3_5_moe": ((3,), "linear_attention"),
+    "lfm2_moe": ((1,), "conv"),
+    "recurrent_gemma": ((2,), "linear_attention"),
+    "minimax": ((1,), "linear_attention"),
 }
+WHOLE = ("falcon_h1",)
+REFUSED = ("mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm")
 
 
 @pytest.mark.parametrize("name", HYBRIDS)
@@ -35,6 +47,25 @@ def test_a_hybrid_is_read_in_its_attention_layers(name):
     assert len(reading.layers.others) == reading.layers.count - len(numbers)
     assert f".0 ({kind})" in reading.layers.others[0]
     assert expected_layers(model.config).numbers == numbers
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_without_softmax_attention_is_refused_with_its_layers(name):
+    with pytest.raises(UnreadableModelError, match=r"0 did. These did not: \w+\.(layers|blocks)\.0, .*or have none"):
+        read_attention(make_hybrid(name), *make_batch())
+
+
+def test_the_table_of_the_documentation_has_these_models():
+    text = (Path(__file__).parents[2] / "docs/attention.md").read_text(encoding="utf-8")
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (.+?) \| (.+?) \|$", text)
+    models = {name: make_hybrid(name) for name in (*HYBRIDS, *WHOLE, *REFUSED)}
+    said = {}
+    for name, model in models.items():
+        numbers, kind = HYBRIDS.get(name, (range(model.config.num_hidden_layers), "none"))
+        of = f"{len(numbers)} of {model.config.num_hidden_layers}"
+        said[name] = ("refused", "all") if name in REFUSED else (of, kind)
+    assert {name: (read, others) for name, read, others in rows if name in said} == said
+    assert set(said) <= {name for name, _, _ in rows}
 
 
 def test_a_falcon_h1_has_attention_in_every_layer():

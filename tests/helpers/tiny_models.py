@@ -107,17 +107,30 @@ _ZAMBA = {
     "mamba_expand": 2,
     "num_mem_blocks": 1,
 }
+_CONV = {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}
 HYBRIDS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_next": ("Qwen3NextConfig", {**_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 16}),
     "qwen3_5": ("Qwen3_5TextConfig", _LINEAR),
     "jamba": ("JambaConfig", {**_JAMBA, "num_experts": 2, "num_experts_per_tok": 1}),
     "granitemoehybrid": ("GraniteMoeHybridConfig", _GRANITE),
     "falcon_h1": ("FalconH1Config", {**_MAMBA, "mamba_d_ssm": 64}),
-    "lfm2": ("Lfm2Config", {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]}),
+    "lfm2": ("Lfm2Config", _CONV),
     "nemotron_h": ("NemotronHConfig", _NEMOTRON),
     "zamba2": ("Zamba2Config", _ZAMBA),
+    "zamba": ("ZambaConfig", {**_ZAMBA, "n_mamba_heads": 2}),
+    "bamba": ("BambaConfig", {"num_hidden_layers": 3, "attn_layer_indices": [1], **_MAMBA}),
+    "olmo_hybrid": ("OlmoHybridConfig", _LINEAR),
+    "qwen3_5_moe": ("Qwen3_5MoeTextConfig", {**_LINEAR, **_EXPERTS, "shared_expert_intermediate_size": 16}),
+    "lfm2_moe": ("Lfm2MoeConfig", {**_CONV, **_EXPERTS, "num_dense_layers": 1}),
+    "recurrent_gemma": ("RecurrentGemmaConfig", {"num_hidden_layers": 3, "attention_window_size": 8, "lru_width": 32}),
+    "minimax": ("MiniMaxConfig", {"layer_types": ["linear_attention", "full_attention"], "num_local_experts": 2}),
+    "mamba": ("MambaConfig", {"state_size": 4}),
+    "mamba2": ("Mamba2Config", {"state_size": 4, "num_heads": 4, "head_dim": 16, "n_groups": 1}),
+    "falcon_mamba": ("FalconMambaConfig", {"state_size": 4}),
+    "rwkv": ("RwkvConfig", {"attention_hidden_size": WIDTH}),
+    "xlstm": ("xLSTMConfig", {"num_heads": 4, "num_blocks": LAYERS}),
 }
-"""Models in which not every layer has softmax attention, or which have more beside it (Falcon H1)."""
+"""Models in which not every layer has softmax attention, or none has, or which have more beside it (Falcon H1)."""
 
 
 def make_hybrid(architecture: str, **changes: Any) -> Any:
@@ -193,8 +206,10 @@ def slow_stepwise_attention(model: Any, batch: Batch, heads: bool = False, **inp
     model.set_attn_implementation(before)
     steps, keys = int(batch.step_of_token.max()) + 1, int(batch.key_of_token.max()) + 1
     layers = []
-    maps = [layer[:, [h]] for layer in outputs.attentions for h in range(layer.shape[1])]
-    for weights_BHTT in maps if heads else outputs.attentions:
+    # MiniMax returns the states of its linear layers beside the attention of the others.
+    attentions = [layer for layer in outputs.attentions if layer.shape[2:] == 2 * (batch.input_ids.shape[1],)]
+    maps = [layer[:, [h]] for layer in attentions for h in range(layer.shape[1])]
+    for weights_BHTT in maps if heads else attentions:
         rows = []
         for weights_TT, step_T, key_T in zip(
             weights_BHTT.mean(1), batch.step_of_token, batch.key_of_token, strict=True
