@@ -21,13 +21,17 @@ ROWS = 3000
 LOAD = """
 import sys
 from pathlib import Path
+from molsaki.config.load import read_recipe
 from molsaki.data import load_problems
-from molsaki.errors import DataError
+from molsaki.errors import InputError
 path, *columns = sys.argv[1:]
 try:
-    source = "asdiv" if path.endswith(".xml") else "table"
-    load_problems(source, path, columns=dict(c.split("=") for c in columns) or None)
-except DataError as error:
+    if path.endswith(".yaml"):
+        read_recipe(path)
+    else:
+        source = "asdiv" if path.endswith(".xml") else "table"
+        load_problems(source, path, columns=dict(c.split("=") for c in columns) or None)
+except InputError as error:
     print("refused:", error)
 status = Path("/proc/self/status").read_text()  # ru_maxrss begins with the parent's
 print("peak", int(status.split("VmHWM:")[1].split()[0]) // 1024)
@@ -121,6 +125,19 @@ FILES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "one cell without end": ("x.csv", lambda path: text(path, 'q,a\n"' + "a" * 100_000_000), "rows of at most"),
     "a header without end": ("x.csv", lambda path: text(path, "a," * 50_000_000), "rows of at most"),
     "elements inside elements": ("x.xml", lambda path: text(path, "<a>" * 1_300_000), "one whole XML document"),
+    "aliases of aliases": (
+        "x.yaml",
+        lambda path: text(
+            path, "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{f'*a{i}, ' * 9}]\n" for i in range(99))
+        ),
+        "no aliases",
+    ),
+    "a recipe of brackets": ("x.yaml", lambda path: text(path, "[" * 1_000_000), "cannot be parsed"),
+    "a large recipe": (
+        "x.yaml",
+        lambda path: (text(path, "a"), os.truncate(path, 1 << 40))[0],
+        "at most 1048576 bytes",
+    ),
     "a large tree": ("x.xml", lambda path: text(path, "<a>" * 2_000_000), "at most 4194304 bytes"),
 }
 
@@ -131,7 +148,7 @@ def test_a_hostile_file_is_refused_in_bounded_memory(
 ) -> None:
     name, *columns = arguments.split()
     write(tmp_path / name)
-    given = [] if name.endswith(".xml") else ["question=q", "answer=a", *columns]
+    given = [] if name.endswith((".xml", ".yaml")) else ["question=q", "answer=a", *columns]
     done = subprocess.run(
         [sys.executable, "-c", LOAD, tmp_path / name, *given], capture_output=True, text=True, check=True, timeout=300
     )

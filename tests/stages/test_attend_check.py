@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +23,7 @@ from molsaki.spans.text import Text
 from molsaki.stages.attend import check_signal
 from molsaki.stages.workspace import Workspace
 from molsaki.store.attention_rows import attention_schema, pack_attention
+from molsaki.store.locks import LOCK_NAME
 from molsaki.store.next_tokens import join_next_tokens, likeliest_tokens
 from molsaki.store.run_directory import RunDirectory
 from molsaki.store.schema import size_names
@@ -280,3 +283,23 @@ def test_a_refused_store_can_be_read_in_another_form_and_its_error_is_in_the_man
     assert molsaki("attend", path, "--out", out, *form, "--check").code == 0
     other = molsaki("attend", path, "--out", out, "--set", "attention.max_row_mb=2")
     assert "attention.top" in other.error, "a form cannot change once rows are stored"
+
+
+def test_a_store_on_a_read_only_file_system_is_checked(world: tuple[Path, Path], tmp_path: Path) -> None:
+    run_there = shutil.copytree(world[1], tmp_path / "run")
+    (run_there / LOCK_NAME).unlink(missing_ok=True)
+    opened = os.open
+
+    def refuse(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and Path(path).is_relative_to(run_there):
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, flags, *more, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        code, text = check(world[0], run_there)
+        assert (code, "all rows are intact" in text) == (0, True), text
+        shown = run(world[0], run_there, command="train")
+    assert shown.code == 2
+    assert "Read-only file system" in shown.error
+    assert not (run_there / LOCK_NAME).exists()

@@ -5,18 +5,29 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 from faults import JSON_VALUES, fail_writes, names_in
 from hypothesis import given, settings
 
 from molsaki.errors import DataError, StageError
-from molsaki.store.whole_files import LEFTOVER_PREFIX, read_json, remove_unfinished, write_json, write_whole
+from molsaki.store.whole_files import (
+    LEFTOVER_PREFIX,
+    disk_is_full,
+    read_json,
+    remove_unfinished,
+    write_json,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("data", ["", "line\r\nline\n", "zählt → 1\u2028", b"\x00\xff", b"x" * 3_000_000])
@@ -133,3 +144,17 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="Expected the thing at") as caught:
             read_json(path, "the thing")
         assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("save", [torch.save, safetensors.torch.save_file])
+@pytest.mark.parametrize("room", [1_000, 300_000])
+def test_a_file_of_tensors_that_cannot_grow_is_a_full_disk(tmp_path: Path, save: Any, room: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(Exception, match=r".") as caught:
+            save({"a": torch.ones(100_000)}, tmp_path / "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert disk_is_full(caught.value)
+    assert disk_is_full(RuntimeError(str(caught.value))), "of another process, only the text of its error comes"

@@ -70,8 +70,12 @@ def open_run(
     settings: list[str] | None,
     data: str | None,
     overwrite: bool = False,
+    *,
+    to_read: bool = False,
 ) -> Iterator[Workspace]:
     """The run of a recipe: its directory is checked against the recipe, and locked while a command works on it.
+
+    With `to_read`, the command only reads it, and it may lie on a read-only file system.
 
     If several processes work on one job, process 0 checks and locks the directory, and the others open it.
     """
@@ -86,7 +90,7 @@ def open_run(
             prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
             folder = out or Path("runs") / (f"{prepared.name}-tiny" if tiny else prepared.name)
             opened.append(open_workspace(prepared, folder, overwrite=overwrite))
-            locks.enter_context(opened[0].run.lock())
+            locks.enter_context(opened[0].run.lock(to_read=to_read))
             return str(folder)
 
         init_group()

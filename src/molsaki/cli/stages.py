@@ -85,7 +85,7 @@ def attend(
     from molsaki.stages.signals import signals_to_read
 
     console = Console()
-    with open_run(recipe, out, tiny, settings, data) as workspace:
+    with open_run(recipe, out, tiny, settings, data, to_read=check) as workspace:
         console.begin(workspace)
         names = signals_to_read(workspace.recipe)
         if not check:

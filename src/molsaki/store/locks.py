@@ -26,18 +26,23 @@ LOCK_NAME = ".molsaki-lock"
 _POLL_SECONDS = 0.01
 # EBADF: NFS has no exclusive lock for a file that is open for reading only.
 _CANNOT_LOCK = frozenset({errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
+_CANNOT_WRITE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _OPEN_LOCK = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def exclusive_lock(folder: Path, what: str) -> Iterator[None]:
+def exclusive_lock(folder: Path, what: str, *, to_read: bool = False) -> Iterator[bool]:
     """Hold a folder's lock while the context is open. A forked child shares the lock until it ends.
 
     Args:
         folder: an existing folder; a missing lock file is created.
         what: what the folder is, for the message (`"the run directory"`).
+        to_read: the folder is only read, so one that nothing can be written to needs no lock.
+
+    Yields:
+        Whether the lock is held.
 
     Raises:
         StageError: another process holds the lock (the message names it), or the lock file cannot be opened.
@@ -46,6 +51,9 @@ def exclusive_lock(folder: Path, what: str) -> Iterator[None]:
     try:
         descriptor = os.open(path, _OPEN_LOCK, 0o666)
     except OSError as error:
+        if to_read and error.errno in _CANNOT_WRITE:
+            yield False
+            return
         refuse_write(path, error, f"{what.capitalize()} {folder} needs this lock file and was not changed.")
     try:
         if not lock_file(descriptor, path, wait=False):
@@ -55,7 +63,7 @@ def exclusive_lock(folder: Path, what: str) -> Iterator[None]:
             )
         _write_holder(descriptor, path)
         try:
-            yield
+            yield True
         finally:
             os.ftruncate(descriptor, 0)
     finally:

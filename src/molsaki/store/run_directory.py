@@ -130,15 +130,19 @@ class RunDirectory:
             _refuse(self.folder, "the manifest of a run with its date of creation", "one without")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, to_read: bool = False) -> Iterator[None]:
         """Lock the directory against other processes while the context is open.
+
+        Args:
+            to_read: the directory is only read. On a read-only file system it is then not locked.
 
         Raises:
             StageError: another process holds it; the message names the process.
         """
-        with exclusive_lock(self.folder, "the run directory"):
-            remove_unfinished(self.folder)
-            remove_unfinished(self.folder / STAGES_NAME)
+        with exclusive_lock(self.folder, "the run directory", to_read=to_read) as is_locked:
+            if is_locked:
+                remove_unfinished(self.folder)
+                remove_unfinished(self.folder / STAGES_NAME)
             yield
 
     def path(self, *parts: str) -> Path:

@@ -27,7 +27,11 @@ LEFTOVER_PREFIX = ".molsaki-unfinished-"
 MAX_BYTES = 1 << 30
 """The largest file that is read as one value."""
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NO_SPACE_TEXT = re.compile(rf"\(os error ({'|'.join(map(str, _NO_SPACE))})\)|PytorchStreamWriter failed writing")
+_NO_SPACE_TEXT = re.compile(
+    rf"\(os error ({'|'.join(map(str, _NO_SPACE))})\)"  # of Rust, such as safetensors
+    # Of PyTorch; the second is of a file that ends before its end.
+    r"|PytorchStreamWriter failed writing|inline_container\.cc.* unexpected pos"
+)
 
 logger = logging.getLogger(__name__)
 
