@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,16 @@ def test_an_outline_refuses_what_loading_would_refuse_by_its_files(student: Path
     as_pickle(student)
     with pytest.raises(InputError, match=r"pytorch_model\.bin"):
         outline_model(recipe, spec, tokenizer)
+
+
+def test_the_page_names_no_case_that_is_not_tested() -> None:
+    page = (Path(__file__).parents[2] / "docs/robustness.md").read_text(encoding="utf-8")
+    table = page.split("## Model directories")[1]
+    cases = re.findall(r"\| `(\w+)(?:\[(.+)\])?` \|", table)
+    assert len(cases) > 7
+    for name, case in cases:
+        assert name in globals()
+        assert not case or case in globals()[name]
 
 
 # What looks broken and is not.
