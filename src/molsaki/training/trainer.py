@@ -37,6 +37,7 @@ from molsaki.training.gradients import GradientMeter
 from molsaki.training.means import TermMeans
 from molsaki.training.model import DistillationModel
 from molsaki.training.order import ShuffledSteps, example_lengths, plan_passes
+from molsaki.training.too_large import says_what_fits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -240,12 +241,18 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
     ) -> Tensor:
-        """The parent's; before some steps, the gradient of each term over the whole step is measured."""
-        if self._step_batches is not None:
-            (batches, totals), self._step_batches = self._step_batches, None
-            if self._unmeasured is None and totals is not None:
-                self._before_step(model, [self._prepare_inputs(batch) for batch in batches], totals)
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        """The parent's; before some steps, the gradient of each term over the whole step is measured.
+
+        Raises:
+            StageError: memory is too small for the batch; the message says what would fit.
+        """
+        checkpointing = bool(getattr(self.args, CHECKPOINTING))
+        with says_what_fits(self.student, inputs["batch"], self.args.train_batch_size, checkpointing):
+            if self._step_batches is not None:
+                (batches, totals), self._step_batches = self._step_batches, None
+                if self._unmeasured is None and totals is not None:
+                    self._before_step(model, [self._prepare_inputs(batch) for batch in batches], totals)
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
 
     def _before_step(self, model: torch.nn.Module, batches: list[dict[str, Any]], totals: Tensor) -> None:
