@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -49,6 +50,11 @@ PLAIN = {"question": "q", "answer": "a"}
 BY_LETTER = {**PLAIN, "choices": "options", "answer_is": "letter"}
 JOINED = Problem("rows/0", "Ada has 3 boxes of 7 beads.\nHow many beads?", "21", "21", rationale=REASON)
 BARE = Problem("rows/0", ASKED, "21", "21")
+SUMS = {"q": ASKED, "a": 21}
+TURN = {"question": "messages[user]", "answer": "messages[assistant]", "answer_is": "stated"}
+CALL = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "tool", "content": "21"}]
+TOOLS = {"messages": [CHAT["messages"][0], *CALL, CHAT["messages"][1]]}
+PICTURE = {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, CHAT["messages"][1]]}
 
 CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
     "a chat of OpenAI's": (
@@ -332,6 +338,113 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         "line 1: an object has one key twice",
     ),
     "an object of columns": ("rows.json", '{"q": {"0": "x"}, "a": {"0": 1}}', PLAIN, "orient='records', lines=True"),
+    "a byte order mark": ("rows.jsonl", b"\xef\xbb\xbf" + rows(SUMS).encode(), PLAIN, BARE),
+    "line ends of Windows": ("rows.csv", f'q,a\r\n"{ASKED}",21\r\n', PLAIN, BARE),
+    "empty lines between rows": ("rows.jsonl", f"\n{rows(SUMS)}\n\n", PLAIN, BARE),
+    "numbers as text": ("rows.jsonl", rows({**SUMS, "a": "$21.00"}), PLAIN, BARE),
+    "an answer in a list": ("rows.jsonl", rows({**SUMS, "a": ["21"]}), PLAIN, r"name its place, such as `column\[0\]`"),
+    "answers as SQuAD has them": (
+        "rows.jsonl",
+        rows({"q": ASKED, "answers": {"text": ["21"], "answer_start": [3]}}),
+        {"question": "q", "answer": "answers.text[0]"},
+        BARE,
+    ),
+    "a chat with tool calls": (
+        "rows.jsonl",
+        rows(TOOLS),
+        {"question": "messages[user]", "answer": "messages[-1].content", "answer_is": "stated"},
+        BARE,
+    ),
+    "a chat with tool calls, by its roles": ("rows.jsonl", rows(TOOLS), TURN, r"several turns of 'assistant'.*\[-1\]"),
+    "a chat in a cell of a CSV": (
+        "rows.csv",
+        "messages\n" + '"' + json.dumps(CHAT["messages"]).replace('"', '""') + '"\n',
+        TURN,
+        BARE,
+    ),
+    "a chat in Parquet": ("rows.parquet", table({"messages": [CHAT["messages"]]}), TURN, BARE),
+    "a chat with a picture": ("rows.jsonl", rows(PICTURE), TURN, r"the field 'messages\[user\]' is not text"),
+    "a pair of preferences": (
+        "rows.jsonl",
+        rows({"prompt": ASKED, "chosen": CHAT["messages"], "rejected": []}),
+        {"question": "prompt", "answer": "chosen[assistant]", "answer_is": "stated"},
+        BARE,
+    ),
+    "a trace with thinking": (
+        "rows.jsonl",
+        rows({"q": ASKED, "a": f"<think>\nHmm.\n</think>\n{STATED}"}),
+        {**PLAIN, "answer_is": "stated", "rationale": "a"},
+        SUM,
+    ),
+    "labels that are digits": (
+        "rows.jsonl",
+        rows({**LETTER, "a": "1", "options": {"text": ["sea", "sky"], "label": ["1", "2"]}}),
+        {**BY_LETTER, "choices": "options.text", "answer_is": "index-from-1"},
+        SEA,
+    ),
+    "labels that are digits, said to be letters": (
+        "rows.jsonl",
+        rows({**LETTER, "a": "1", "options": ["sea", "sky"]}),
+        BY_LETTER,
+        "`answer_is: index`, or index-from-1",
+    ),
+    "an index that points at no choice": (
+        "rows.jsonl",
+        rows({**LETTER, "a": 2, "options": ["sea", "sky"]}),
+        {**BY_LETTER, "answer_is": "index"},
+        "the answer points at no choice",
+    ),
+    "an index as pandas writes it": (
+        "rows.csv",
+        'q,options,a\nWhere do fish live?,"[""sea"", ""sky""]",0.0\n',
+        {**BY_LETTER, "answer_is": "index"},
+        SEA,
+    ),
+    "choices as objects": (
+        "rows.jsonl",
+        rows({**LETTER, "options": [{"label": "A", "text": "sea"}, {"label": "B", "text": "sky"}]}),
+        BY_LETTER,
+        r"name their text, such as `column\.text`",
+    ),
+    "choices by letter in a cell of text": (
+        "rows.jsonl",
+        rows({**LETTER, "options": '{"A": "sea", "B": "sky"}'}),
+        BY_LETTER,
+        SEA,
+    ),
+    "choices between bars": (
+        "rows.jsonl",
+        rows({**LETTER, "options": "sea|sky"}),
+        BY_LETTER,
+        "neither a list nor options with letters",
+    ),
+    "an index of pandas before the columns": ("rows.csv", f',q,a\n0,"{ASKED}",21\n', PLAIN, BARE),
+    "a column name twice": (
+        "rows.csv",
+        f'q,a,a\n"{ASKED}",21,22\n',
+        PLAIN,
+        "number 3 is empty or named before",
+    ),
+    "column names in another case": ("rows.jsonl", rows({"Q": ASKED, "A": 21}), PLAIN, "did you mean 'Q'"),
+    "tabs between columns": ("rows.tsv", f"q\ta\n{ASKED}\t21\n", PLAIN, BARE),
+    "tabs in a CSV, not said to be": ("rows.csv", f"q\ta\n{ASKED}\t21\n", PLAIN, r'delimiter: "\\t"'),
+    "a first line for Excel": (
+        "rows.csv",
+        f'sep=;\nq;a\n"{ASKED}";21\n',
+        {**PLAIN, "delimiter": ";"},
+        "take that line out",
+    ),
+    "JSON lines by the name of JSON": ("rows.json", rows(SUMS), PLAIN, BARE),
+    "a JSON list by the name of lines": ("rows.jsonl", json.dumps([SUMS], indent=1), PLAIN, BARE),
+    "Parquet by another name": ("rows.jsonl", table({"q": [ASKED]}), PLAIN, "begins as Parquet"),
+    "a workbook by another name": (
+        "rows.csv",
+        b"PK\x03\x04" + bytes(40),
+        PLAIN,
+        "begins as a zip archive, such as an Excel",
+    ),
+    "a packed file by another name": ("rows.jsonl", gzip.compress(rows(SUMS).encode()), PLAIN, "packed with gzip"),
+    "nothing": ("rows.jsonl", "", PLAIN, r"it is empty \(0 bytes\)"),
     "a spreadsheet or a packed file": ("rows.xlsx", b"PK", PLAIN, "save a spreadsheet as CSV"),
 }
 

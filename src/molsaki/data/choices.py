@@ -60,6 +60,9 @@ def read_choices(value: Any) -> tuple[str, ...]:
         value = list(value.values())
     if not isinstance(value, (list, tuple)):
         raise UnusableRowError("the choices are not a list")
+    if value and all(isinstance(item, Mapping) for item in value):
+        texts = [str(key) for key, item in value[0].items() if isinstance(item, str) and len(item.strip()) > 1]
+        raise UnusableRowError(f"the choices are objects: name their text, such as `column.{(texts or ['text'])[0]}`")
     return checked_choices(_without_letters([text_of_number(item) for item in value]))
 
 

@@ -114,9 +114,11 @@ def require_columns(columns: Mapping[str, Iterable[Column]], source: str) -> Non
         return
     part, column = absent[0]
     reached = column.reached()
+    wanted, cased = column.steps[column.depth][1], {str(name).casefold(): name for name in column.names}
+    same = [cased[wanted.casefold()]] if wanted.casefold() in cased else []
     close = [
         (f"{reached}[{name}]" if column.steps[column.depth][0] == "[" else f"{reached}.{name}") if reached else name
-        for name in get_close_matches(column.steps[column.depth][1], column.names, n=1)
+        for name in same or get_close_matches(wanted, column.names, n=1)
     ]
     shape = next((hint for name, hint in SHAPES.items() if name in column.names), None)
     hints = [f"did you mean {close[0]!r}?"] if close else []

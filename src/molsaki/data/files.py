@@ -48,6 +48,8 @@ def check_file(path: Path, most: int | None = None) -> None:
         _check(path, path.stat(), most)
     except FileNotFoundError as error:
         raise DataError(f"Expected a file at {path}; there is none. Check the path, or get the file first.") from error
+    except DataError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
         _refuse_unreadable(path, error)
 

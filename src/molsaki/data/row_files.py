@@ -7,13 +7,14 @@ mapping of columns. Nothing is guessed: a file that needs one of these is refuse
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from molsaki.data.columns import SHAPES
-from molsaki.data.files import CUT_WAY_OUT, MEND_WAY_OUT, UTF_8, open_text, read_lines
+from molsaki.data.files import CUT_WAY_OUT, MEND_WAY_OUT, UTF_8, open_file, open_text, read_lines
 from molsaki.data.json_files import breaks_off, is_json, read_json, read_json_lines, read_json_list
 from molsaki.data.parquet import read_parquet
 from molsaki.errors import DataError
@@ -23,6 +24,19 @@ CSV_SUFFIXES = frozenset({".csv", ".tsv"})
 PARQUET_SUFFIXES = frozenset({".parquet", ".pq"})
 OTHER_DELIMITERS = {";": "';'", "\t": '"\\t"', "|": "'|'"}
 """The delimiters that a recipe may name instead of a comma."""
+
+_BEGINNINGS = {
+    b"PK\x03\x04": "a zip archive, such as an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "a file packed with gzip",
+    b"\x28\xb5\x2f\xfd": "a file packed with zstd",
+    b"BZh": "a file packed with bzip2",
+    b"\xfd7zXZ": "a file packed with xz",
+    b"PAR1": "Parquet",
+    b"ARROW1": "Arrow",
+    b"\x89HDF": "HDF5",
+    b"SQLite f": "a database of SQLite",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,8 @@ def read_rows(path: Path, wanted: Collection[str] | None = None, form: FileForma
         raise _unused(path, "delimiter", "CSV")
     if suffix not in JSON_SUFFIXES and form.rows is not None:
         raise _unused(path, "rows", "JSON")
+    if suffix in JSON_SUFFIXES | CSV_SUFFIXES:
+        _require_text(path)
     if suffix in JSON_SUFFIXES:
         return _read_json_rows(path, wanted, form)
     if suffix in CSV_SUFFIXES:
@@ -75,6 +91,18 @@ def read_rows(path: Path, wanted: Collection[str] | None = None, form: FileForma
         f"Expected a file whose name ends in one of {known}; got {path.name!r}. Its format is not guessed "
         f"from its content; rename it, unpack it first if it is compressed, or save a spreadsheet as CSV."
     )
+
+
+def _require_text(path: Path) -> None:
+    """Refuse a file that begins as one of another format."""
+    with open_file(path) as file:
+        begin = file.read(8)
+    found = next((what for mark, what in _BEGINNINGS.items() if begin.startswith(mark)), None)
+    if found is not None:
+        raise DataError(
+            f"Expected {path.suffix} in {path}; it begins as {found}. Nothing was loaded from it; rename it if that "
+            "is what it is, unpack it if it is packed, or save a spreadsheet as CSV."
+        )
 
 
 def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF_8) -> Iterator[dict[str, str]]:
@@ -108,11 +136,19 @@ def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF_8) -> Iterato
 
 
 def _require_header(path: Path, header: list[str], delimiter: str) -> None:
-    if not header or not all(name.strip() for name in header) or len(set(header)) != len(header):
+    if header and re.fullmatch(r"sep=.?", header[0]):
         raise DataError(
-            f"Expected the first line of {path} to name every column once; it names {len(header)}, of which "
-            f"{len(header) - len({name for name in header if name.strip()})} are empty or named before. Rows cannot be "
-            "distinguished by column; write a header line and load the file again."
+            f"Expected the columns' names in the first line of {path}; it is a line for Excel alone, {header[0]!r}. "
+            "Nothing was loaded from it; take that line out, and write the `delimiter` beside its columns."
+        )
+    # pandas writes its index first, in a column without a name.
+    first = 1 if len(header) > 1 and not header[0].strip() else 0
+    wrong = [i + 1 for i in range(first, len(header)) if not header[i].strip() or header[i] in header[:i]]
+    if not header or wrong:
+        raise DataError(
+            f"Expected the first line of {path} to name every column once; it names {len(header)}, of which number "
+            f"{', '.join(map(str, wrong[:5])) or 0} is empty or named before. Rows cannot be distinguished by column; "
+            "write a header line, and load the file again."
         )
     others = [written for other, written in OTHER_DELIMITERS.items() if other in header[0] and other != delimiter]
     if len(header) == 1 and others:

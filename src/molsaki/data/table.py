@@ -164,6 +164,8 @@ class _Table:
         else:
             index = _whole_number(value)
             index = index - 1 if index is not None and self.answer_is == "index-from-1" else index
+        if index is None and self.answer_is == "letter" and _whole_number(value) is not None:
+            raise UnusableRowError("the answer is a number and no letter: write `answer_is: index`, or index-from-1")
         if index is None:
             raise UnusableRowError(f"the answer is not {'a letter' if self.answer_is == 'letter' else 'an index'}")
         if not 0 <= index < len(choices):
@@ -231,6 +233,8 @@ def _answer(value: Any) -> str:
     """The normalized text of a number, or a LaTeX value; the reason says what else it may be."""
     if isinstance(value, bool) or (isinstance(value, str) and pair_index(value, PAIRS["yes-no"]) is not None):
         raise UnusableRowError("the answer is a truth value and there are no choices: write `choices_are: yes-no`")
+    if isinstance(value, list):
+        raise UnusableRowError("the answer is a list: name its place, such as `column[0]`")
     try:
         return answer_of(value)
     except UnusableRowError:
@@ -247,4 +251,6 @@ def _whole_number(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     text = value.strip() if isinstance(value, str) else ""
+    # pandas writes whole numbers as decimals where a column has gaps.
+    text = text.removesuffix(".0")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else None
