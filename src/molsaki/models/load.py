@@ -15,7 +15,7 @@ from molsaki.models.checkpoint import find_adapter, one_message, require_safeten
 from molsaki.models.fingerprint import hash_files, hash_parameters
 from molsaki.models.folder import find_model
 from molsaki.models.gguf import find_gguf, gguf_arguments
-from molsaki.models.quantization import Quantization, quantization_config
+from molsaki.models.quantization import Quantization, prepare_quantized, quantization_config
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
@@ -205,6 +205,8 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
         return load_placed_model(recipe, spec, tokenizer)
     require_no_adapter(recipe, spec)
     model = load_placed_model(recipe, spec, tokenizer)
+    if spec.quantize is not None:
+        model = prepare_quantized(model)
     # The adapter names its base as the recipe does, and a directory by its whole path.
     base = str(Path(spec.name).resolve()) if Path(spec.name).is_dir() else spec.name
     return add_adapter(model, spec.lora, base=base, revision=spec.revision, seed=seed)
@@ -233,7 +235,7 @@ def student_at(recipe: Recipe, folder: Path) -> PreTrainedModel:
     adapted, spec = find_adapter(str(folder)) is not None, recipe.student
     # A whole student is in its own precision; of an adapter, that of its base decides.
     model = model_at(str(folder), dtype=spec.dtype, quantize=spec.quantize) if adapted else model_at(str(folder))
-    return place(model)
+    return place(prepare_quantized(model) if adapted and spec.quantize is not None else model)
 
 
 def load_placed_model(

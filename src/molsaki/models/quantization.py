@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Quantization = Literal["4bit", "8bit"]
 
@@ -38,3 +41,17 @@ def quantization_config(quantize: Quantization, dtype: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=compute,
     )
+
+
+def prepare_quantized(student: PreTrainedModel) -> PreTrainedModel:
+    """Freeze a quantised base, and take all that is not packed (norms, embeddings, head) to float32, as QLoRA does.
+
+    A student that is tested beside packed weights is prepared too, so that it computes what it learnt.
+
+    Activation checkpointing needs nothing here: the Trainer's is not reentrant, so gradients reach the adapter though
+    no input has one.
+    """
+    from peft import prepare_model_for_kbit_training
+
+    prepared: PreTrainedModel = prepare_model_for_kbit_training(student, use_gradient_checkpointing=False)
+    return prepared
