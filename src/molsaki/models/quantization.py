@@ -53,5 +53,6 @@ def prepare_quantized(student: PreTrainedModel) -> PreTrainedModel:
     """
     from peft import prepare_model_for_kbit_training
 
-    prepared: PreTrainedModel = prepare_model_for_kbit_training(student, use_gradient_checkpointing=False)
+    prepare: Any = prepare_model_for_kbit_training  # peft has no types for it
+    prepared: PreTrainedModel = prepare(student, use_gradient_checkpointing=False)
     return prepared
