@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import make_model, weighted
 
-from molsaki.attention import read_attention
+from molsaki.attention import columns, kernels, read_attention
 from molsaki.attention.columns import sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import attention_with_log_sum_exp
 from molsaki.attention.masks import MaskCache
@@ -237,3 +237,56 @@ def test_autocast_around_the_sums_changes_nothing():
     torch.testing.assert_close(again, attention, atol=0, rtol=0)
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("heads", [False, True], ids=["mean", "each"])
+@pytest.mark.parametrize("mask", [None, "left"])
+def test_blocks_of_tokens_add_up_to_all_of_them(mask, heads, monkeypatch):
+    """Of a long example a few tokens at a time, without the key tokens that come after them."""
+    results = []
+    for weights in (2**19, 3 * H * 4):  # all at once, and three tokens of an example with four key tokens
+        monkeypatch.setitem(columns._FEW_WEIGHTS, "cpu", weights)
+        query, key, value = tensors()
+        scale = D**-0.5
+        bias = None if mask is None else MaskCache().floats(masks()[mask], query.dtype)
+        options = {"is_causal": mask is None, "scale": scale}
+        _, lse = attention_with_log_sum_exp(query, key, value, bias, **options)
+        at_keys = None if mask is None else MaskCache().columns(masks()[mask], spans(), query.dtype)
+        attention = sum_over_spans(query, key, lse, at_keys, spans(), **options, heads=heads)
+        results.append((attention, *torch.autograd.grad(weighted(attention), (query, key))))
+    for some, whole in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(some, whole, atol=1e-12, rtol=1e-10)
+
+
+def test_key_tokens_after_a_block_are_left_out():
+    some = spans()
+    assert [some.key_tokens_before(end) for end in (1, 2, 3, 5, 7, 9)] == [1, 1, 2, 3, 4, 5]
+    part, _ = some.part(0, 5)
+    assert part.key_tokens_before(5) == part.key_RJ.shape[1] == 3
+
+
+_OF_TEXTS = "cum_seq_q cum_seq_k max_q max_k"
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "given"),
+    [
+        ("flash", "rng_state unused", f"{_OF_TEXTS} dropout_p is_causal philox_seed philox_offset"),
+        ("cudnn", "philox_seed philox_offset", f"philox_seed philox_offset attn_bias {_OF_TEXTS} dropout_p is_causal"),
+    ],
+)
+def test_the_operators_for_gpus_take_and_return_what_is_passed_on(name, state, given):
+    forward = getattr(torch.ops.aten, f"_scaled_dot_product_{name}_attention").default._schema
+    backward = getattr(torch.ops.aten, f"_scaled_dot_product_{name}_attention_backward").default._schema
+    returned, taken = [one.name for one in forward.returns], [one.name for one in backward.arguments]
+    assert returned == f"output logsumexp {_OF_TEXTS} {state} debug_attn_mask".split()
+    assert taken == f"grad_out query key value out logsumexp {given} scale".split()
+
+
+def test_a_second_pass_that_dropout_forces_is_said_once(caplog):
+    kernels._log_once.cache_clear()
+    model = make_model("llama", attention_dropout=0.1).train()
+    ids = torch.arange(T)[None]
+    for _ in range(2):
+        read_attention(model, ids, None, spans().step_RT[:1].clamp(max=2), torch.zeros_like(ids))
+    assert [record.levelname for record in caplog.records if "dropout of 0.1" in record.message] == ["WARNING"]

@@ -93,7 +93,8 @@ def attend(
     """
     if kernel == "auto":
         kernel, why = _choose(call)
-        _log_once(kernel, why)
+        # A warning where the model could be read at half the cost, since nobody sees the rest by default.
+        _log_once(kernel, why, logging.WARNING if call.dropout > 0 else logging.INFO)
     elif reason := _why_not(kernel, call):
         raise InputError(
             f'Expected attention that the kernel "{kernel}" can compute; it cannot here: {reason}. Nothing was read; '
@@ -195,8 +196,8 @@ def _dtype(call: AttentionCall) -> torch.dtype:
 
 
 @lru_cache(maxsize=64)
-def _log_once(kernel: Kernel, reason: str) -> None:
-    _logger.info("stepwise attention uses the kernel %r (%s)", kernel, reason)
+def _log_once(kernel: Kernel, reason: str, level: int) -> None:
+    _logger.log(level, "stepwise attention uses the kernel %r (%s)", kernel, reason)
 
 
 def _by_log_sum_exp(
