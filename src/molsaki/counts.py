@@ -16,10 +16,17 @@ def format_counts(manifest: Mapping[str, Any]) -> str:
 
     Args:
         manifest: the counts of a stage. `skipped` (`reasons` in the manifest of rationales) and `notes` map each
-            reason to a count.
+            reason to a count; the first of its `examples` is named.
     """
     counts = manifest["skipped"] if "skipped" in manifest else manifest["reasons"]
-    return "; ".join(f"{n} {reason}" for reason, n in [*counts.items(), *manifest["notes"].items()] if n)
+    reasons = [f"{n} {reason}{format_example(manifest, reason)}" for reason, n in counts.items() if n]
+    return "; ".join([*reasons, *(f"{n} {note}" for note, n in manifest["notes"].items() if n)])
+
+
+def format_example(manifest: Mapping[str, Any], reason: str) -> str:
+    """The id of a row that was left out for a reason, in brackets; empty if the manifest has none."""
+    ids = manifest.get("examples", {}).get(reason, [])
+    return f" ({ids[0]})" if ids and isinstance(ids[0], str) else ""
 
 
 def format_reading(manifest: Mapping[str, Any], detail: str = "") -> str:

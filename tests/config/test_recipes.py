@@ -501,3 +501,19 @@ def test_a_method_that_needs_another_mixture_than_the_stored_one_is_refused(
 ) -> None:
     text = refusal(tmp_path, SMALL, settings=[f"methods=[{method}]", "attention.layers=mixed"])
     assert re.search(rf"  - methods\.0\.{key}: .*{stored}", text)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("trainign.steps=2", "trainign: there is no such key; did you mean 'training'?"),
+        ("training.learning_rates=1", "did you mean 'learning_rate'?"),
+        ("training.epochs=2", "training.epochs: there is no such key; expected one of steps, batch_size, "),
+        ("data.tests.easy={sorce: pocket-math}", "data.tests.easy.sorce: there is no such key; did you mean 'source'?"),
+        ("methods=[{name: dss, alhpa: 0.1}]", "methods.0.alhpa: there is no such key; did you mean 'alpha'?"),
+        ("methods=[{name: dss, training: {lr: 1}}]", "methods.0.training.lr: there is no such key; expected one of "),
+        ("teacher.writer.nmae=x", "teacher.writer.nmae: there is no such key; look for a typo"),
+    ],
+)
+def test_an_unknown_key_comes_with_those_that_may_stand_there(setting: str, said: str, tmp_path: Path) -> None:
+    assert said in refusal(tmp_path, changed(setting))

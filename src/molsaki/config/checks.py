@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from molsaki.config.load import LONGEST_SHOWN, list_errors
 from molsaki.config.model_spec import POCKET_MODELS, SEED, ModelSpec, is_gguf
-from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe
+from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe, TrainingSettings
 from molsaki.data import EXPORTED, SOURCES, is_generated
 from molsaki.data.mapping import Columns, completion_columns
 from molsaki.data.table import table_columns
@@ -39,16 +39,16 @@ def _check_method(recipe: Recipe, i: int, spec: MethodSpec) -> list[str]:
     method = METHODS.get(spec.name)
     if method is None:
         return [f"methods.{i}.name: expected one of {', '.join(METHODS)}; got {spec.name!r}"]
-    checks: dict[tuple[str, ...], Callable[[], object]] = {
-        ("methods", str(i)): lambda: method.Settings(**spec.settings),
-        ("methods", str(i), "training"): lambda: recipe.training_of(spec),
+    checks: dict[type[BaseModel], tuple[tuple[str, ...], Callable[[], object]]] = {
+        method.Settings: (("methods", str(i)), lambda: method.Settings(**spec.settings)),
+        TrainingSettings: (("methods", str(i), "training"), lambda: recipe.training_of(spec)),
     }
     problems = []
-    for prefix, check in checks.items():
+    for model, (prefix, check) in checks.items():
         try:
             check()
         except ValidationError as error:
-            problems += list_errors(error, prefix)
+            problems += list_errors(error, model, prefix)
     return problems
 
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from molsaki.config.model_spec import POCKET_MODELS
 from molsaki.config.recipe import PromptSettings, Recipe
 from molsaki.counts import plural
 from molsaki.data.files import is_folder, read_text
-from molsaki.encoding.prompts import CHAT, CHATS, PromptTemplate
+from molsaki.encoding.prompts import CHAT, CHATS, PromptTemplate, Slot
 from molsaki.errors import DataError, RecipeError
 
 RECIPES = Path(__file__).parent / "recipes"
 SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))
 MAX_RECIPE_BYTES = 1 << 20
+SLOTS = "one of the slots " + ", ".join(f"{{{slot}}}" for slot in get_args(Slot))
 _QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 LONGEST_SHOWN = 400
 """Characters of a path or a value that a message shows at most."""
@@ -136,7 +138,7 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
             )
         except RecipeError:  # whose message has the text, which is a file's
             problems.append(
-                f"prompts.{name}: expected a file with a template, which has one {{question}} and ends in one slot; "
+                f"prompts.{name}: expected a file with a template, which has one {{question}} and ends in {SLOTS}; "
                 f"{str(path)[:LONGEST_SHOWN]} is none"
             )
     raise_problems(problems)
@@ -161,7 +163,7 @@ def read_prompt(name: str, recipe: Recipe) -> PromptTemplate:
         ) from error
     except RecipeError:  # whose message has the file's text
         raise RecipeError(
-            f"Expected a prompt with {{question}} that ends in one slot, such as {{rationale}}; the file "
+            f"Expected a prompt with {{question}} that ends in {SLOTS}; the file "
             f"{name[:LONGEST_SHOWN]} has none. Nothing was evaluated; see `molsaki recipes show pocket` for examples."
         ) from None
 
@@ -236,7 +238,7 @@ def check_values(values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
         try:
             return Recipe.model_validate(valid), problems
         except ValidationError as error:
-            problems = problems or list_errors(error)
+            problems = problems or list_errors(error, Recipe)
             for item in error.errors(include_url=False):
                 _remove_value(valid, _location(item), missing=item["type"] == "missing")
     return None, problems
@@ -263,26 +265,52 @@ def _remove_value(values: Any, location: tuple[int | str, ...], *, missing: bool
         parent.pop(location[-1], None)
 
 
-def list_errors(error: ValidationError, prefix: Sequence[str] = (), top: str = "the recipe") -> list[str]:
+def list_errors(
+    error: ValidationError, model: type[BaseModel], prefix: Sequence[str] = (), top: str = "the recipe"
+) -> list[str]:
     """The errors that pydantic found, one line each: the key, what was expected and what was found.
 
     Args:
         error: pydantic's error.
+        model: the model that the values were checked with.
         prefix: the keys that lead to the values that were checked.
         top: what an error is called that has no key.
     """
     lines = []
     for item in error.errors(include_url=False):
         key = ".".join(map(str, (*prefix, *_location(item)))) or top
+        said = item["msg"].replace("tuple", "list")  # which is what it is in YAML
         if item["type"] == "extra_forbidden":
-            lines.append(f"{key}: there is no such key; look for a typo")
+            lines.append(f"{key}: there is no such key; {_what_instead(model, item['loc'])}")
         elif item["type"] == "missing":
             lines.append(f"{key}: expected a value; got none")
         elif isinstance(item["input"], Mapping):  # a part of the recipe, which may contain the text of prompt files
-            lines.append(f"{key}: {item['msg']}")
+            lines.append(f"{key}: {said}")
         else:
-            lines.append(f"{key}: {item['msg']}; got {item['input']!r}"[:LONGEST_SHOWN])
+            lines.append(f"{key}: {said}; got {item['input']!r}"[:LONGEST_SHOWN])
     return lines
+
+
+def _what_instead(model: type[BaseModel], location: Sequence[int | str]) -> str:
+    """What to write instead of an unknown key: one with a similar name, or any that may stand there."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        if field is not None:  # otherwise the number of an entry, or a name that the user gives
+            found = list(_models_in(field.annotation))
+            if len(found) != 1:
+                return "look for a typo"
+            model = found[0]
+    known = [field.alias or name for name, field in model.model_fields.items()]
+    similar = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"did you mean {similar[0]!r}?" if similar else f"expected one of {', '.join(known)}"
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field's type is made of, as in `dict[str, DataSpec]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def raise_problems(problems: Sequence[str], subject: str = "recipe") -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.attention import expected_layers
 from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import Recipe
-from molsaki.counts import plural
+from molsaki.counts import format_example, plural
 from molsaki.encoding.chats import keeps_completions, render_template
 from molsaki.encoding.encode import require_offsets
 from molsaki.errors import MolsakiError
@@ -116,7 +116,7 @@ def _data(workspace: Workspace) -> Iterator[Finding]:
         level: Level = "plain" if report["kept"] else "error"
         yield Finding("data", f"{name}: {report['read']} rows, {report['kept']} used", level)
         for reason, n in {**report["skipped"], **report["notes"]}.items():
-            yield Finding("data", f"{name}: {n} {reason}")
+            yield Finding("data", f"{name}: {n} {reason}{format_example(report, reason)}")
 
 
 def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:

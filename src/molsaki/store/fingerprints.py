@@ -59,8 +59,9 @@ def require_same(found: Mapping[str, object], wanted: Mapping[str, object], what
     """
     lines = differences(found, wanted)
     if lines:
+        verb = "differs" if len(lines) == 1 else "differ"
         raise ArtefactError(
-            f"Expected {what} to have the requested fingerprint; {len(lines)} of its keys differ:\n"
+            f"Expected {what} to have the requested fingerprint; {len(lines)} of its keys {verb}:\n"
             + "\n".join(lines)
             + "\nIt is not used, since it was created with other inputs or settings, and was not changed; go back to "
             "those values, or choose another folder and create it again."

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, Self
 
 import yaml
 
+from molsaki.counts import plural
 from molsaki.errors import ArtefactError, DataError
 from molsaki.records import hash_json
 from molsaki.store.fingerprints import differences, versions
@@ -109,7 +110,7 @@ class RunDirectory:
         if lines:
             raise ArtefactError(
                 f"Expected the run directory {path} to belong to this recipe; it belongs to another one, and "
-                f"{len(lines)} keys differ:\n"
+                f"{plural(len(lines), 'key')} {'differs' if len(lines) == 1 else 'differ'}:\n"
                 + "\n".join(lines)
                 + "\nIt was not changed, since the results of two recipes would be mixed; choose another "
                 "directory, change the recipe back, or ask for it to be overwritten, which deletes the "

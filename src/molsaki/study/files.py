@@ -232,7 +232,7 @@ def read_study(name_or_path: str, settings: Sequence[str] = ()) -> tuple[Study, 
     try:
         return Study.model_validate(values), path
     except ValidationError as error:
-        raise_problems(list_errors(error, top=path.name), "study")
+        raise_problems(list_errors(error, Study, top=path.name), "study")
         raise AssertionError from error
 
 
