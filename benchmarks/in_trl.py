@@ -139,6 +139,7 @@ def measure(setup: Setup, batch: int, repeats: int) -> dict[str, dict[str, list[
                 trainer.train()
                 for kind, clock in clocks.items():
                     times[kind].append(clock() - started[kind])
+            print(f"{way}: {times['wall'][-1]:.1f} s, of the processor {times['processor'][-1]:.1f} s", flush=True)
     return taken
 
 
