@@ -21,7 +21,8 @@ from torch.utils.data import RandomSampler
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.methods import METHODS, Task
 from molsaki.models.load import load_model, load_tokenizer, quiet_libraries
-from molsaki.stages.students import open_store
+from molsaki.spans.views import STEPS
+from molsaki.stages.signals import open_store
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.training import DistillationTrainer, encode_examples, make_method
 from molsaki.training.arguments import training_arguments
@@ -47,7 +48,7 @@ def seconds_of(trainer: type[DistillationTrainer], workspace: Workspace, name: s
         "predict": workspace.template("predict"),
         "explain": workspace.template("explain"),
     }
-    store = open_store(workspace) if method.terms_of(method.Settings()).attention else None
+    store = open_store(workspace, STEPS.name) if method.terms_of(method.Settings()).attention else None
     examples, _ = encode_examples(tokenizer, problems, texts, templates, 512, store)
     settings = recipe.training.model_copy(update={"steps": steps})
     with tempfile.TemporaryDirectory() as folder:

@@ -35,14 +35,17 @@ import molsaki
 from molsaki.data.pocket import STUDENT
 from molsaki.encoding.prompts import EXPLAIN, PREDICT
 from molsaki.integrations.trl import AttentionSFTTrainer
-from molsaki.methods import METHODS
+from molsaki.methods import METHODS, Task
 from molsaki.models.load import quiet_libraries
 from molsaki.store.whole_files import write_json
 from molsaki.training import Collator
 from molsaki.training.model import DistillationModel
 from molsaki_benchmarks.runner import describe_machine
 
-TEMPLATES = {name: molsaki.PromptTemplate.parse(text) for name, text in (("predict", PREDICT), ("explain", EXPLAIN))}
+TEMPLATES: dict[Task, molsaki.PromptTemplate] = {
+    "predict": molsaki.PromptTemplate.parse(PREDICT),
+    "explain": molsaki.PromptTemplate.parse(EXPLAIN),
+}
 
 
 class Setup:

@@ -34,10 +34,10 @@ def make_reader(case: str) -> Callable[[str], None]:
     shape, window, padding = CASES[case]
     size = ModelSize()
     torch.manual_seed(0)
-    config: Any = MistralConfig(**model_sizes(shape, size), sliding_window=window)  # type: ignore[arg-type]
+    config: Any = MistralConfig(**model_sizes(shape, size), sliding_window=window)
     config._attn_implementation = "sdpa"
     model = MistralForCausalLM(config).eval()
-    batch = make_batch(shape, size)
+    batch = make_batch(shape, size, "cpu")
     batch.attention_mask[1:, :padding] = 0
     spans = [x.masked_fill(batch.attention_mask == 0, -1) for x in (batch.step_of_token, batch.key_of_token)]
 
@@ -67,7 +67,7 @@ def main() -> None:
         read(way)
         print(peak_bytes())
         return
-    rows = []
+    rows: list[dict[str, Any]] = []
     print("| mask | way | seconds | x plain | peak MB | x plain |\n| --- | --- | --- | --- | --- | --- |")
     for case in CASES:
         read = make_reader(case)

@@ -25,7 +25,7 @@ from molsaki.errors import InputError
 from molsaki.models.memory import peak_bytes
 from molsaki_benchmarks.device import Longest, find_longest, measure_on_device, require_device
 from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, BenchResult, Measurement
-from molsaki_benchmarks.models import Conditions, ModelSize, Shape
+from molsaki_benchmarks.models import Conditions, Device, ModelSize, Shape
 
 PROCESSES = 3
 """How many processes measure the memory of a way; allocators differ by a few per cent between processes."""
@@ -71,7 +71,7 @@ def run_bench(
             "repeats. Nothing was measured."
         )
     require_device(conditions.device)
-    machine = describe_machine(conditions)
+    machine = describe_machine(conditions.threads, conditions.device)
     result = BenchResult(benchmark, machine, model, conditions, repeats, [], ())
     for shape in shapes:
         taken = [way for way in benchmark.ways if way in asked or way == PLAIN]
@@ -129,7 +129,7 @@ def run_longest(
                     "longest": [one.to_dict() for one in found.values()],
                     "limit": limit,
                     "first": str(first),
-                    "machine": describe_machine(conditions),
+                    "machine": describe_machine(conditions.threads, conditions.device),
                     "model": asdict(model),
                     **asdict(conditions),
                 }
@@ -165,7 +165,7 @@ def available_bytes() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 2**62)
 
 
-def describe_machine(conditions: Conditions) -> dict[str, Any]:
+def describe_machine(threads: int, device: Device = "cpu") -> dict[str, Any]:
     """Date, processor, system and versions."""
     import torch
     import transformers
@@ -180,8 +180,8 @@ def describe_machine(conditions: Conditions) -> dict[str, Any]:
     return {
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "processor": f"{model_name}, {os.cpu_count()} cores",
-        "threads": conditions.threads,
-        **({"device": torch.cuda.get_device_name()} if conditions.device == "cuda" else {}),
+        "threads": threads,
+        **({"device": torch.cuda.get_device_name()} if device == "cuda" else {}),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

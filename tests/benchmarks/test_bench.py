@@ -178,7 +178,7 @@ def test_the_longest_text_is_found_by_doubling(fits, limit, tokens, next_fits):
 def test_a_killed_search_for_the_longest_text_keeps_what_fitted(monkeypatch):
     monkeypatch.setattr(bench, "require_device", lambda _: None)
     monkeypatch.setattr(bench, "find_longest", lambda *given: device.find_longest(*given[:4], ONE_THREAD, *given[5:]))
-    monkeypatch.setattr(bench, "describe_machine", lambda _: {})
+    monkeypatch.setattr(bench, "describe_machine", lambda *_: {})
     saved = []
     options = TINY, Conditions(1, device="cuda"), lambda _: None, saved.append
     found = bench.run_longest(too_long(250), Shape(100, 1, 3), 900, ["stepwise"], *options)
