@@ -258,6 +258,7 @@ MAIN_TABLES = (
     "pocket-controls",
     "pocket-tuned",
     "smollm2-methods",
+    "smollm2-tuned",
     "smollm2-svamp",
 )
 

@@ -101,7 +101,10 @@ def test_differences_use_the_seeds_that_both_methods_have() -> None:
     assert cells["in"].paired == paired_difference(tables[second][0], tables[first][0])
     assert cells[MEAN].paired == paired_difference_over_sets(tables[second], tables[first])
     assert (cells["in"].paired.problems, cells[MEAN].paired.problems) == (4, 6)
-    assert "mean of 2 to 3 seeds" in accuracy_table(found).caption
+    table = accuracy_table(found)
+    assert "mean of 2 to 3 seeds" in table.caption
+    at = table.head.index("seeds")
+    assert {row[0]: row[at] for row in table.rows} == {"dss": "3", "molsaki": "2"}
 
 
 def test_p_values_are_corrected_for_the_whole_table() -> None:
@@ -206,7 +209,7 @@ def test_all_sets_of_all_recipes_have_equal_weights() -> None:
     assert one.paired.difference == pytest.approx((0.5 + 0.0 + 0.5) / 3)
     assert (one.paired.seeds, one.paired.problems) == (1, 4 + 2 + 2)
     assert (one.only_a, one.only_b) == (None, None)
-    assert accuracy_table(found).head == ["accuracy, %", "mean of 3 sets"]
+    assert accuracy_table(found).head == ["accuracy, %", "mean of 3 sets", "seeds"]
     assert difference_table(found).rows[0][0] == "molsaki − dss"
     apart = compare_all(make_study(), [first, make_answers({("cot", 1): ("1",)}, ("csqa",), "other")], ALL)
     assert apart.accuracies == {}

@@ -176,11 +176,17 @@ def _mcnemar_counts(answers: RunAnswers, a: Cell, b: Cell, column: str) -> tuple
 
 
 def accuracy_table(comparison: Comparison) -> Table:
-    """Methods down, test sets across, with the cost of training if it is known. Published numbers have own rows."""
+    """Methods down, test sets across, with the cost of training if it is known. Published numbers have own rows.
+
+    Methods of different numbers of seeds, as in a study that is not finished, have theirs in a column.
+    """
     costs = any(value is not None for value in (*comparison.tokens.values(), *comparison.seconds.values()))
+    unequal = len(_seed_counts(comparison)) > 1
     rows = []
     for method, cells in comparison.accuracies.items():
         row = [method, *(show_accuracy(cells[column]) for column in comparison.columns)]
+        if unequal:
+            row.append(str(max(cell.seeds for cell in cells.values())))
         if costs:
             tokens, seconds = comparison.tokens[method], comparison.seconds[method]
             row += [NONE if tokens is None else f"{tokens:,.0f}", NONE if seconds is None else f"{seconds:.0f}"]
@@ -188,13 +194,19 @@ def accuracy_table(comparison: Comparison) -> Table:
         if method in comparison.published:
             published = comparison.published[method]
             shown = [f"{published[column]:.1f}" if column in published else NONE for column in comparison.columns]
-            rows.append([f"{method}, published", *shown, *([NONE, NONE] if costs else [])])
-    head = ["accuracy, %", *comparison.columns, *(["tokens trained on", "seconds"] if costs else [])]
+            rows.append([f"{method}, published", *shown, *[NONE] * (unequal + 2 * costs)])
+    more = [*(["seeds"] if unequal else []), *(["tokens trained on", "seconds"] if costs else [])]
+    head = ["accuracy, %", *comparison.columns, *more]
     return Table(f"{comparison.title}: {_describe_means(comparison)}", head, rows)
 
 
+def _seed_counts(comparison: Comparison) -> list[int]:
+    """The numbers of seeds that means are over, each once."""
+    return sorted({cell.seeds for cells in comparison.accuracies.values() for cell in cells.values()})
+
+
 def _describe_means(comparison: Comparison) -> str:
-    seeds = sorted({cell.seeds for cells in comparison.accuracies.values() for cell in cells.values()})
+    seeds = _seed_counts(comparison)
     if not seeds:
         return "no students"
     over = "over problems" if seeds == [1] else "over seeds, over problems if they agree"
