@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from molsaki.answers.sentences import before_next_question
+from molsaki.answers.problems import before_next_question
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
 from molsaki.teacher.filter import MOSTLY_CUT, THINKING_KEPT, Learn, check_completion, select_sample

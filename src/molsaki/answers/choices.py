@@ -8,41 +8,34 @@ and `-15` or `115` mention no `15`.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import SequenceMatcher
-from functools import lru_cache
 
 from molsaki.answers.amounts import may_change
 from molsaki.answers.arithmetic import same_number
 from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import before_contrast, is_denied
-from molsaki.answers.latex import has_math, plain_text, without_dollars
+from molsaki.answers.latex import has_math
 from molsaki.answers.math_values import same_math
-from molsaki.answers.numbers import SENTENCE_END, ParsedValue, number_of_text, read_plain
+from molsaki.answers.numbers import SENTENCE_END, ParsedValue, read_plain
+from molsaki.answers.options import (
+    EDGE,
+    Options,
+    fold,
+    forms_of,
+    of_unit,
+    of_value,
+    options_of,
+    plain_choice,
+    whole_choices,
+)
 from molsaki.records import CHOICE_LETTERS
 
 LIKENESS = 0.7
 """How alike (`difflib`'s ratio) the text after a letter must be to that letter's choice: `(e) Australia` is
 read as the choice `austrailia`, `(e) ice` is not read as `water cooler`."""
 
-_TYPOGRAPHY = str.maketrans(
-    {
-        **dict.fromkeys("‘’‚‛ʼ´", "'"),
-        **dict.fromkeys("“”„‟«»", '"'),
-        **dict.fromkeys("‐‑‒–—−", "-"),
-        "…": "...",
-        **dict.fromkeys("【「『〔［〈《", "["),
-        **dict.fromkeys("】」』〕］〉》", "]"),
-    }
-)
-_SIMPLE = re.compile(r"[\w ,.'()-]*", re.ASCII)
-"""Text with nothing that `_plain` would change."""
-_QUOTE = re.compile(r"(?<=\w)`(?=\w)")
-_EMPHASIS = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)|__|`")
-_STYLED_LETTER = re.compile("[⒜-⒵Ⓐ-ⓩ\U0001d400-\U0001d6a3]")
-_EDGE = " \t\r\n\"'*_.,;:!?"
 _LETTER = re.compile(r"(?<!\w)\\?[(\[{<]{1,2}\s?([A-Za-z])\s?\\?[)\]}>]{1,2}")
 # The letter itself without case folding, by which "ı" and "ſ" would be letters from A to Z.
 _BARE_LETTER = re.compile(
@@ -53,7 +46,6 @@ _BARE_LETTER = re.compile(
 )
 _LETTER_AND_TEXT = re.compile(r"([B-HJ-Z])\s{1,3}(?=\S)")
 _LETTERS = re.compile(r"[(\[]?[A-Z][)\]]?(?:\s?(?:,|&|/|and|or)\s?[(\[]?[A-Z][)\]]?){1,25}\W{0,3}")
-_BULLET = re.compile(r"\A(?:[-•>→=]\s{1,3}|:\s{0,3})(?=[(\[]?[A-Za-z])")
 _OR_LETTER = re.compile(r"[\s(]{0,4}(?:or|and|nor|/|&)\W{1,3}(?:possibly |maybe |perhaps )?[A-Z]\b(?!')")
 _LAST_LETTER = re.compile(r",\s([A-Z])\W{0,3}\Z")
 _JOINED = re.compile(
@@ -64,46 +56,7 @@ _TURN = re.compile(r"\b(?:but(?! not\b)|however|although|though|actually|wait)\b
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
 _REASON = re.compile(r"[\s,;:.-]{0,4}(?:because|since|as|which)\b", re.IGNORECASE)
 _NO_NAME = r"(?!\s(?!(?:because|since|as|so|it|they|he|she|we|i|you|this|that)\b)\w)"
-_UNIT_WORD = re.compile(r"[^\W\d_]+|[$€£¢]")
-_UNIT_SIGNS = {"$": "dollars", "€": "euros", "£": "pounds", "¢": "cents"}
-_METRIC = re.compile(r"(milli|centi|kilo)?(met(?:er|re)|gram|lit(?:er|re))")
 _TRUTHS = (("yes", "no"), ("true", "false"))
-
-
-def fold(text: str) -> str:
-    """A text for comparing: compatibility forms, case and runs of space made equal."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """A question's choices, in the forms that they are compared in.
-
-    Attributes:
-        texts: as they are given.
-        forms: from each form of `_forms`, first the closest to what is written, to the choices in it.
-        values: the number that a choice is, or None.
-    """
-
-    texts: tuple[str, ...]
-    forms: tuple[tuple[str, ...], ...]
-    values: tuple[float | None, ...]
-
-    @property
-    def folded(self) -> tuple[str, ...]:
-        return self.forms[-1]
-
-
-@lru_cache(maxsize=512)
-def _options(choices: tuple[str, ...]) -> _Options:
-    forms = tuple(zip(*(_forms(_plain(choice)) for choice in choices), strict=True))
-    return _Options(choices, forms, tuple(number_of_text(choice) for choice in choices))
-
-
-def right_choices(choices: Sequence[str], answer: str) -> frozenset[int]:
-    """The choices whose text equals an answer, exactly or else after folding; empty if two texts remain."""
-    options = _options(tuple(choices))
-    return frozenset(_whole(_forms(_plain(answer))[:3], options) or ())
 
 
 def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
@@ -114,11 +67,11 @@ def read_choice(region: str, choices: Sequence[str], at_end: bool) -> ParsedValu
         choices: the choices' texts in order.
         at_end: whether the whole text ends with it, so that it may have been cut off.
     """
-    reading = _read_region(region, _options(tuple(choices)), at_end)
+    reading = _read_region(region, options_of(tuple(choices)), at_end)
     other = _other_words(choices) if reading.status == "unparsable" else None
     if other is None:
         return reading
-    translated = _read_region(region, _options(other), at_end)
+    translated = _read_region(region, options_of(other), at_end)
     return replace(translated, text=choices[translated.choice]) if translated.choice is not None else reading
 
 
@@ -131,11 +84,11 @@ def _other_words(choices: Sequence[str]) -> tuple[str, ...] | None:
     return None
 
 
-def _read_region(region: str, options: _Options, at_end: bool) -> ParsedValue:
+def _read_region(region: str, options: Options, at_end: bool) -> ParsedValue:
     boxes = boxes_of(region)
     if len({"".join(box.split()) for box in boxes}) > 1:
-        return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
-    plain = _plain(boxes[-1] if boxes else region)
+        return ParsedValue(region.strip(EDGE), None, None, "ambiguous")
+    plain = plain_choice(boxes[-1] if boxes else region)
     ending = SENTENCE_END.search(plain)
     if ending and ending[0] == "!" and (exact := " ".join(plain[: ending.end()].split())) in options.forms[0]:
         return _chosen(options, options.forms[0].index(exact))  # the choice "5!"
@@ -151,54 +104,16 @@ def _read_region(region: str, options: _Options, at_end: bool) -> ParsedValue:
     return reading
 
 
-def _plain(text: str) -> str:
-    if _SIMPLE.fullmatch(text) and "__" not in text and text[:1] != "-":
-        return text.strip()
-    plain = _QUOTE.sub("'", plain_text(without_dollars(text)).translate(_TYPOGRAPHY).strip())
-    plain = _EMPHASIS.sub("", _BULLET.sub("", plain))
-    if plain.isascii():
-        return plain
-    plain = _STYLED_LETTER.sub(lambda match: unicodedata.normalize("NFKC", match[0]), plain)
-    return unicodedata.normalize("NFC", plain)
-
-
-def _forms(plain: str) -> tuple[str, ...]:
-    """The forms of a text, each further from what is written: as it is, trimmed, folded, without an article."""
-    written = " ".join(plain.strip(" *_").split())
-    trimmed = written.strip(_EDGE)
-    folded = fold(trimmed)
-    return written, trimmed, folded, _without_article(folded)
-
-
-def _without_article(folded: str) -> str:
-    for article in ("a ", "an ", "the "):
-        if folded.startswith(article):
-            return folded[len(article) :]
-    return folded
-
-
-def _whole(forms: Sequence[str], options: _Options) -> list[int] | None:
-    """The choices that equal a whole text, by the first form in which one does; None if none does.
-
-    Empty where choices that are written differently have that form.
-    """
-    for said, texts in zip(forms, options.forms, strict=False):
-        found = [i for i, text in enumerate(texts) if text == said] if said else []
-        if found:
-            return found if len({options.forms[0][i] for i in found}) == 1 else []
-    return None
-
-
-def _other_choice(said: str, index: int, options: _Options) -> bool:
+def _other_choice(said: str, index: int, options: Options) -> bool:
     """Whether a text, up to the end of its sentence, is another choice: "A. sand"."""
     joined = _JOINED.match(said.lstrip())
     said = said.lstrip()[joined.end() :] if joined else said
     ending = SENTENCE_END.search(said)
-    whole = _whole(_forms(said[: ending.start()] if ending else said), options)
+    whole = whole_choices(forms_of(said[: ending.start()] if ending else said), options)
     return bool(whole) and all(options.forms[0][i] != options.forms[0][index] for i in whole or ())
 
 
-def _read_sentence(plain: str, options: _Options) -> ParsedValue:
+def _read_sentence(plain: str, options: Options) -> ParsedValue:
     """The choice that a sentence names, in all of it or else before its reason."""
     reading = _read_named(plain, options)
     if reading.status != "ok" and (shorter := before_contrast(plain)) is not None:
@@ -209,12 +124,12 @@ def _read_sentence(plain: str, options: _Options) -> ParsedValue:
     return reading
 
 
-def _read_named(plain: str, options: _Options) -> ParsedValue:
+def _read_named(plain: str, options: Options) -> ParsedValue:
     """The choice that a sentence names."""
-    forms = _forms(plain)
+    forms = forms_of(plain)
     said = forms[-1]
     letters = _LETTER.findall(plain)
-    whole = _whole(forms[:1] if letters else forms, options)
+    whole = whole_choices(forms[:1] if letters else forms, options)
     if whole and not _is_letter_a(plain, whole, options):
         return _chosen(options, whole[0])
     if whole is not None or _LETTERS.fullmatch(forms[0]):
@@ -234,26 +149,26 @@ def _read_named(plain: str, options: _Options) -> ParsedValue:
     return _by_mention(said, options)
 
 
-def _is_letter_a(plain: str, whole: Sequence[int], options: _Options) -> bool:
+def _is_letter_a(plain: str, whole: Sequence[int], options: Options) -> bool:
     """Whether "A sand" may be choice A beside another one's text, and not an article."""
     as_written = any(options.forms[0][i].startswith("A ") for i in whole)
     return plain.startswith("A ") and not as_written and 0 not in whole
 
 
-def _lone_letter(plain: str, options: _Options) -> re.Match[str] | None:
+def _lone_letter(plain: str, options: Options) -> re.Match[str] | None:
     """A letter without brackets; before a space only where a choice's text follows."""
     plain = plain.strip(" \"'*_✅✓✔👉→")
     alone = _BARE_LETTER.match(plain)
     if (
         alone is None
         and (alone := _LETTER_AND_TEXT.match(plain))
-        and _whole(_forms(plain[alone.end() :]), options) is None
+        and whole_choices(forms_of(plain[alone.end() :]), options) is None
     ):
         return None
     return alone
 
 
-def _by_letter(letters: Sequence[str], rest: str, after: str, said: str, options: _Options) -> ParsedValue:
+def _by_letter(letters: Sequence[str], rest: str, after: str, said: str, options: Options) -> ParsedValue:
     """The choice of one letter, if the text beside it is not another one's.
 
     `rest` is all text without letters, `after` the text right after the first one.
@@ -262,23 +177,23 @@ def _by_letter(letters: Sequence[str], rest: str, after: str, said: str, options
     indices = [CHOICE_LETTERS.index(letter.lower()) for letter in letters]
     lettered = {options.forms[0][i] for i in indices if i < count}
     if len(lettered) != 1 or any(i >= count for i in indices):
-        named = lettered or _named(_forms(rest)[-1], options.folded)
+        named = lettered or _named(forms_of(rest)[-1], options.folded)
         return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
-    beside = f" {_forms(after)[-1]}"
+    beside = f" {forms_of(after)[-1]}"
     text = _mention(beside, options.folded[indices[0]])
     if not is_denied("", beside[text.end() if text else 0 :]) and _agrees(rest, after, indices[0], options):
         return _chosen(options, indices[0])
     return ParsedValue(said, None, None, "ambiguous")
 
 
-def _agrees(rest: str, after: str, index: int, options: _Options) -> bool:
+def _agrees(rest: str, after: str, index: int, options: Options) -> bool:
     """Whether the text beside a letter may be its choice."""
     if _OR_LETTER.match(after):
         return False
     if _REASON.match(rest):
         return True
-    forms = _forms(rest)
-    whole = _whole(forms, options)
+    forms = forms_of(rest)
+    whole = whole_choices(forms, options)
     if whole:
         return any(options.forms[0][i] == options.forms[0][index] for i in whole)
     if whole is not None:
@@ -295,13 +210,13 @@ def _number_beside(text: str) -> float | None:
     return reading.value if reading.exact else None
 
 
-def _by_value(plain: str, options: _Options) -> ParsedValue:
+def _by_value(plain: str, options: Options) -> ParsedValue:
     """The choice with the answer's value; if some choices are texts, else a mentioned choice."""
-    reading = read_plain(" ".join(plain.split()).strip(_EDGE.replace(".", "")).rstrip("."))
-    said = _forms(plain)[-1]
+    reading = read_plain(" ".join(plain.split()).strip(EDGE.replace(".", "")).rstrip("."))
+    said = forms_of(plain)[-1]
     if reading.value is not None:
-        found = _of_value(reading.value, options) or ("%" in plain and _of_value(reading.value * 100, options)) or []
-        found = _of_unit(plain, found, options) if found else found
+        found = of_value(reading.value, options) or ("%" in plain and of_value(reading.value * 100, options)) or []
+        found = of_unit(plain, found, options) if found else found
         if len({options.forms[0][i] for i in found}) == 1:
             return _chosen(options, found[0], exact=reading.exact)
         if found:
@@ -311,37 +226,7 @@ def _by_value(plain: str, options: _Options) -> ParsedValue:
     return _by_mention(said, options)
 
 
-def _of_value(value: float, options: _Options) -> list[int]:
-    known = [(i, other) for i, other in enumerate(options.values) if other is not None]
-    return [i for i, other in known if other == value] or [i for i, other in known if same_number(value, other)]
-
-
-def _of_unit(plain: str, found: Sequence[int], options: _Options) -> list[int]:
-    """Of choices with the same value, those with the answer's unit; all of them if the answer has no unit."""
-    said = _units(plain)
-    if not said:
-        return list(found)
-    units = {i: _units(options.forms[0][i]) for i in found}
-    same = [i for i in found if units[i] <= said]
-    return same or [i for i in found if any(_same_unit(a, b) for a in said for b in units[i])]
-
-
-def _units(text: str) -> set[str]:
-    return {_UNIT_SIGNS.get(word, word) for word in _UNIT_WORD.findall(text)}
-
-
-def _same_unit(a: str, b: str) -> bool:
-    """Whether a word is a unit and the other one its plural or short form: `kilometers` and `km`, `hours` and `hr`."""
-    short, long = sorted((a.lower().removesuffix("s"), b.lower().removesuffix("s")), key=len)
-    if short == long:
-        return True
-    metric = _METRIC.fullmatch(long)
-    if metric:
-        return short == (metric[1] or "")[:1] + metric[2][0]
-    return len(short) <= 3 < len(long) and short[0] == long[0] and short != "m"
-
-
-def _by_mention(said: str, options: _Options) -> ParsedValue:
+def _by_mention(said: str, options: Options) -> ParsedValue:
     folded = ["" if value is not None else text for text, value in zip(options.folded, options.values, strict=True)]
     named = _named(said, folded)
     indices = [i for i, text in enumerate(folded) if text in named]
@@ -353,7 +238,7 @@ def _by_mention(said: str, options: _Options) -> ParsedValue:
     return ParsedValue(said, None, None, "ambiguous" if named else "unparsable")
 
 
-def _by_formula(region: str, options: _Options) -> ParsedValue | None:
+def _by_formula(region: str, options: Options) -> ParsedValue | None:
     """The one choice that has the value of a formula."""
     found = [i for i, text in enumerate(options.texts) if same_math(text, region)]
     return _chosen(options, found[0]) if len({options.forms[0][i] for i in found}) == 1 else None
@@ -364,13 +249,13 @@ def _is_other(before: str, after: str, mentioned: str) -> bool:
     return before.endswith("-") or is_denied(before, after) or (has_math(mentioned) and may_change(before, after))
 
 
-def _breaks_off(plain: str, options: _Options) -> bool:
+def _breaks_off(plain: str, options: Options) -> bool:
     """Whether a choice stops in the middle: nothing there, `(c`, or the beginning of a choice's text."""
-    said = _forms(plain)[-1]
+    said = forms_of(plain)[-1]
     return _OPEN_LETTER.search(plain.rstrip()) is not None or any(text.startswith(said) for text in options.folded)
 
 
-def _chosen(options: _Options, index: int, exact: bool = True) -> ParsedValue:
+def _chosen(options: Options, index: int, exact: bool = True) -> ParsedValue:
     return ParsedValue(options.texts[index], None, index, "ok", exact)
 
 
@@ -390,7 +275,7 @@ def _named(said: str, folded: Sequence[str]) -> set[str]:
 
 def _alike(after: str, choice: str) -> bool:
     """Whether the text right after a letter fits its choice: it is empty, a reason, or similar to the choice."""
-    said = _forms(after)[-1]
+    said = forms_of(after)[-1]
     if not said or after.lstrip()[:1] in ",;-(":
         return True
     return (

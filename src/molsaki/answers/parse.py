@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from molsaki.answers.arithmetic import format_number, same_number, solve
-from molsaki.answers.choices import read_choice, right_choices
+from molsaki.answers.choices import read_choice
 from molsaki.answers.latex import plain_text
 from molsaki.answers.math_values import same_math
 from molsaki.answers.numbers import ParsedValue, is_expression, is_text, number_of_text, read_number
+from molsaki.answers.options import right_choices
+from molsaki.answers.problems import another_problem, before_next_question
 from molsaki.answers.sentences import (
     MAX_REGION,
     AnswerSentence,
-    another_problem,
-    before_next_question,
     find_answer_sentences,
     trimmed,
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from molsaki.answers.boxes import BOX, box_content, box_span
+from molsaki.answers.problems import end_of_restated
 
 MAX_SENTENCES = 32
 """The largest number of answer sentences that are read; a text with more only repeats itself."""
@@ -21,22 +22,6 @@ MAX_REGION = 400
 _WINDOW = 100
 _WEAK_WINDOW = 20
 
-_PROBLEM_LABEL = re.compile(
-    r"(?:\A|\n|(?<=[.!?)]))[ \t]{0,8}(?:[*#]{1,4}[ \t]?)?"
-    r"(?P<kind>Q|(?:Next |New )?(?:Question|Problem|Exercise)|Answer Choices|Input|Instruction|User|Human)"
-    r"(?:[ \t]?\d{1,4})?[ \t]?\*{0,2}:",
-    re.IGNORECASE,
-)
-_SOLUTION_LABEL = re.compile(
-    r"\n[*#\s]{0,8}(?:A|Answer(?! choices| options)|Solution|Response|Explanation|Reasoning|Output|Assistant)\b"
-    r"|[.?!]\s{1,3}(?:A|Answer|Solution)\s?:",
-    re.IGNORECASE,
-)
-_PREAMBLE = re.compile(
-    r"\s{0,8}(?:(?:sure|okay|ok|certainly|of course|let me|let's|let us|here(?:'s| is)|i will|i'll|first)\b"
-    r"[^\n\d]{0,80}[:!.]|[*#\s-]{0,12})\s{0,8}",
-    re.IGNORECASE,
-)
 # The first character is matched by itself, since a search for one of a few characters is fast.
 _MARKER = re.compile(
     r"[#\\<AaOoCc\x08](?:(?P<hashes>(?<=(?<!\#)\#)\#{3}(?!\#))"
@@ -110,7 +95,6 @@ _NUMBERED_HEADING = re.compile(
 _EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,3}|_{1,3})(?=[^\W_])[^*_\n]*\Z")
 """A mark of emphasis that is still open."""
 _BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|\n")
-_PARAGRAPH = re.compile(r"\n[ \t\r]{0,8}\n")
 _LEFT_OVER = re.compile(
     r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|(?<=\s)[*_]{1,3}|<(?:final_?)?answer>|[,;])+\Z",
     re.IGNORECASE,
@@ -136,21 +120,6 @@ def state_answer(rationale: str, label: str) -> str:
     return f"{rationale} The answer is: {label}."
 
 
-def before_next_question(text: str) -> str:
-    """The text up to a line that starts another question (`Q:` or its like).
-
-    A question at the start is the problem itself, with its choices or its input, and ends nothing.
-    """
-    own: set[str] = set()
-    for label in _PROBLEM_LABEL.finditer(text):
-        kind = label["kind"].casefold()
-        restated = _PREAMBLE.fullmatch(text, 0, label.start()) if not own else kind in ("answer choices", "input")
-        if not restated or kind in own or _SOLUTION_LABEL.search(text, 0, label.start()):
-            return text[: label.start()]
-        own.add(kind)
-    return text
-
-
 def find_answer_sentences(text: str) -> list[AnswerSentence]:
     """All answer sentences in reading order.
 
@@ -159,7 +128,7 @@ def find_answer_sentences(text: str) -> list[AnswerSentence]:
     """
     strong: list[AnswerSentence] = []
     weak: list[AnswerSentence] = []
-    for match in islice(_MARKER.finditer(text, _end_of_restated(text)), MAX_MARKERS):
+    for match in islice(_MARKER.finditer(text, end_of_restated(text)), MAX_MARKERS):
         if len(strong) == MAX_SENTENCES:
             break
         found, certain = _sentence_at(text, match, strong)
@@ -174,13 +143,6 @@ def find_answer_sentences(text: str) -> list[AnswerSentence]:
     return strong or weak
 
 
-def another_problem(text: str, start: int) -> int:
-    """Where, after an answer, a new paragraph asks something; the text's end if none does."""
-    paragraph = _PARAGRAPH.search(text, start)
-    question = text.find("?", paragraph.end()) if paragraph else -1
-    return len(text) if question < 0 else question
-
-
 def trimmed(rationale: str) -> str:
     r"""A rationale without what is left of its answer sentence: `\[`, an opening `$$`, a rule, an answer tag."""
     kept = _LEFT_OVER.sub("", rationale)
@@ -190,16 +152,6 @@ def trimmed(rationale: str) -> str:
             kept += left[: left.index(mark) + len(mark)]
             break
     return _ANSWER_TAG.sub("", kept).strip()
-
-
-def _end_of_restated(text: str) -> int:
-    """The end of a problem that is restated at the start of a text; 0 if none is."""
-    label = _PROBLEM_LABEL.search(text)
-    if label is None or not _PREAMBLE.fullmatch(text, 0, label.start()):
-        return 0
-    ending = _SOLUTION_LABEL.search(text, label.end()) or _PARAGRAPH.search(text, label.end())
-    newline = text.find("\n", label.end())
-    return ending.start() if ending else len(text) if newline < 0 else newline
 
 
 def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) -> tuple[AnswerSentence | None, bool]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from molsaki.answers.amounts import is_unclear
 from molsaki.answers.arithmetic import MAX_MAGNITUDE
-from molsaki.answers.choices import right_choices
 from molsaki.answers.numbers import is_expression, is_text, number_of_text
+from molsaki.answers.options import right_choices
 from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.errors import DataError, ExpressionError
 from molsaki.records import CHOICE_LETTERS, LoadedProblems, Problem, RowReport

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from molsaki.answers.parse import format_number, is_right, parse_answer
-from molsaki.answers.sentences import before_next_question
+from molsaki.answers.problems import before_next_question
 from molsaki.answers.thinking import SplitCompletion, split_thinking
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
