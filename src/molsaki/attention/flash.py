@@ -1,8 +1,8 @@
 """PyTorch's flash attention with its log-sum-exp, forward and backward, on CPUs and on CUDA.
 
 `scaled_dot_product_attention` discards the log-sum-exp, so the operators beneath it are called: on a CPU its one flash
-kernel, on CUDA the one that it would choose itself, FlashAttention or cuDNN's. So reading a model's attention costs no
-other kernel than running the model does.
+kernel, on CUDA FlashAttention. On some GPUs PyTorch prefers cuDNN's kernel for the plain model. It is not used here:
+with a gradient of the log-sum-exp its gradients were wrong (PyTorch 2.11 on an H100).
 
 Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
 """
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend
+from torch.backends.cuda import SDPAParams, can_use_flash_attention
 
 DTYPES = {
     "cpu": frozenset({torch.float32, torch.float64, torch.bfloat16}),
@@ -58,13 +58,13 @@ class FlashKernel(Protocol):
         """The gradients of query, key and value, from that of the output."""
 
 
-def find_kernel(query: Tensor, key: Tensor, value: Tensor, is_causal: bool, scale: float) -> FlashKernel | None:
-    """The kernel for tensors of this device, shape and type; None if PyTorch would use one without a log-sum-exp."""
+def find_kernel(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> FlashKernel | None:
+    """The kernel for tensors of this device, shape and type; None if PyTorch has none for them."""
     if query.device.type == "cpu":
         return _CPU
     shared = query.shape[1] != key.shape[1]
-    choice = torch._fused_sdp_choice(query, key, value, None, 0.0, is_causal, scale=scale, enable_gqa=shared)
-    return _CUDA.get(int(choice))
+    fits = SDPAParams(query, key, value, None, 0.0, is_causal, shared)
+    return _CUDA if can_use_flash_attention(fits) else None
 
 
 class _OnCpu:
@@ -121,39 +121,5 @@ class _FlashOnCuda:
         return grads
 
 
-class _CudnnOnCuda:
-    """cuDNN's log-sum-exp has a last dimension of one: [B, H, T, 1]."""
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, is_causal: bool, scale: float
-    ) -> FlashOutput:
-        assert bias is None
-        out, log_sum_exp, *state, _ = torch.ops.aten._scaled_dot_product_cudnn_attention(
-            query, key, value, None, True, 0.0, is_causal, False, scale=scale
-        )
-        return FlashOutput(out, log_sum_exp.view(query.shape[:3]), tuple(state))
-
-    def backward(
-        self,
-        out_grad: Tensor,
-        inputs: tuple[Tensor, Tensor, Tensor],
-        output: FlashOutput,
-        bias: Tensor | None,
-        is_causal: bool,
-        scale: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        assert bias is None
-        *lengths, seed, offset = output.state
-        log_sum_exp = output.log_sum_exp[..., None]
-        grads: tuple[Tensor, Tensor, Tensor]
-        grads = torch.ops.aten._scaled_dot_product_cudnn_attention_backward(
-            *(out_grad, *inputs, output.out, log_sum_exp, seed, offset, None, *lengths, 0.0, is_causal), scale=scale
-        )
-        return grads
-
-
 _CPU: FlashKernel = _OnCpu()
-_CUDA: dict[int, FlashKernel] = {
-    SDPBackend.FLASH_ATTENTION.value: _FlashOnCuda(),
-    SDPBackend.CUDNN_ATTENTION.value: _CudnnOnCuda(),
-}
+_CUDA: FlashKernel = _FlashOnCuda()

@@ -105,7 +105,7 @@ class _FlashAttention(torch.autograd.Function):
         kernels: list[flash.FlashKernel] = []
         for part in parts:
             inputs = query_BHTD[:, :, part.rows], key_BGTD[:, :, part.columns], value_BGTD[:, :, part.columns]
-            kernel = flash.find_kernel(*inputs, part.is_causal, scale)
+            kernel = flash.find_kernel(*inputs, part.is_causal)
             assert kernel is not None, "PyTorch has a flash kernel for these tensors"
             done.append(kernel.forward(*inputs, part.bias, part.is_causal, scale))
             kernels.append(kernel)

@@ -2,7 +2,7 @@
 
     lse           flash attention with its log-sum-exp, on CPUs and, in bfloat16, on CUDA; computes T × J weights on top
                   of the attention itself
-    flex          the same with compiled FlexAttention, on GPUs: windows, other types
+    flex          the same with compiled FlexAttention, on GPUs and only on request
     second-pass   the model's fused attention, then a second call with one-hot key columns as the values; works on
                   any device, with any mask and with dropout; in half precision the weights are rounded
     eager         the whole T × T matrix; for soft caps, and as the reference
@@ -112,10 +112,8 @@ def attend(
 def plain(call: AttentionCall) -> Tensor:
     """Compute the attention output [B, T, H, D_v] alone, for a layer without requests."""
     if isinstance(call.mask, MaskRule):
-        fast, _ = _choose(call)
-        if fast in ("lse", "flex"):
-            attention = _flash if fast == "lse" else _flex
-            return attention(call, *_autocast(call), call.mask)[0].transpose(1, 2).contiguous()
+        if _why_not("lse", call) is None:
+            return _flash(call, *_autocast(call), call.mask)[0].transpose(1, 2).contiguous()
         call = _written_out(call)
     if call.softcap is None and call.sinks is None:
         return _sdpa(call)
@@ -124,16 +122,11 @@ def plain(call: AttentionCall) -> Tensor:
 
 
 def _choose(call: AttentionCall) -> tuple[Kernel, str]:
-    reason: str | None = None
-    for fast in _FAST.get(call.query.device.type, ("lse",)):
-        reason = _why_not(fast, call)
-        if reason is None:
-            return fast, f"on {call.query.device.type}, {call.query.dtype}"
-    return ("eager" if _why_not("second-pass", call) else "second-pass"), str(reason)
-
-
-_FAST: dict[str, tuple[Kernel, ...]] = {"cuda": ("lse", "flex"), "xpu": ("flex",)}
-"""The fast kernels of a device, the fastest first; a CPU has one."""
+    """The fastest of the kernels that compute this layer, and why. FlexAttention is used only on request."""
+    reason = _why_not("lse", call)
+    if reason is None:
+        return "lse", f"on {call.query.device.type}, {call.query.dtype}"
+    return ("eager" if _why_not("second-pass", call) else "second-pass"), reason
 
 
 def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
@@ -181,12 +174,12 @@ def _why_not_flex(call: AttentionCall) -> str | None:
 
 
 def _has_flash_kernel(call: AttentionCall) -> bool:
-    """Whether PyTorch would compute the tokens' attention to each other by a kernel of `flash`."""
+    """Whether a kernel of `flash` computes the tokens' attention to each other."""
     T, D = call.query.shape[2:]
     # As `_flash` passes them: in the type of autocast, the values as wide as the keys. Only shapes and types count.
     query, key = (x[:, :, -T:].to(_dtype(call)) for x in (call.query, call.key))
     value = key if call.value.shape[-1] < D else call.value[:, :, -T:].to(key.dtype)
-    return flash.find_kernel(query, key, value, call.is_causal or call.mask is not None, call.scale) is not None
+    return flash.find_kernel(query, key, value, call.is_causal or call.mask is not None) is not None
 
 
 def _dtype(call: AttentionCall) -> torch.dtype:
