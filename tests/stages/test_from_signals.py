@@ -136,6 +136,9 @@ def test_signals_of_other_rules_are_refused(exported: Path, tmp_path: Path) -> N
     shown = run(path, tmp_path / "run", command="attend")
     assert shown.code == 2
     assert "layers" in shown.error
+    found = molsaki("doctor", path)
+    assert found.code == 1, "what attend refuses is found before"
+    assert "layers" in found.text
     copy = shutil.copytree(exported, tmp_path / "copy")
     shutil.rmtree(copy / "attention/next-tokens")
     write_file_list(copy)
@@ -144,6 +147,7 @@ def test_signals_of_other_rules_are_refused(exported: Path, tmp_path: Path) -> N
     shown = run(path, tmp_path / "other/run", command="attend")
     assert shown.code == 2
     assert "next-tokens" in shown.error
+    assert molsaki("doctor", path).code == 1
 
 
 def test_a_reader_beside_signals_and_problems_without_signals_are_refused(exported: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,8 +110,8 @@ def test_a_data_set_that_is_missing_is_a_message(hub: LocalHub, tmp_path: Path) 
     shown = molsaki("signals", "pull", "me/nothing", tmp_path / "pulled")
     assert shown.code == 2
     assert "me/nothing" in shown.error
-    with pytest.raises(DataError):
-        find_signals("me/nothing")
+    with pytest.raises(DataError, match=re.escape(str(tmp_path / "me/nothing"))):
+        find_signals("me/nothing", tmp_path)
 
 
 def test_a_hub_that_is_not_there_is_a_message(exported: Path) -> None:

@@ -41,7 +41,10 @@ def find_signals(source: str, root: Path | None = None) -> Path:
                 "folder. Check the path."
             )
         return folder
-    return _cached(match["repository"], match["revision"])
+    try:
+        return _cached(match["repository"], match["revision"])
+    except DataError as error:
+        raise DataError(f"{error} There is no folder {folder} either.") from error
 
 
 def signals_folder(recipe: Recipe) -> Path:

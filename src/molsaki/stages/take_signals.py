@@ -50,8 +50,8 @@ def take_signals(workspace: Workspace, names: Sequence[str]) -> dict[str, Mappin
     _, texts = workspace.read_texts(TRAIN)
     read: dict[str, Mapping[str, Any]] = {}
     for name in names:
-        store, signal = export.store(name), make_signal(workspace, name)
-        _require_rules(workspace, signal, store)
+        signal = make_signal(workspace, name)
+        store = open_exported(workspace, export, signal)
         report = _copy(export, store, name, list(texts.values()), workspace.run.path(signal.folder))
         if not report.kept:
             raise ArtefactError(
@@ -72,14 +72,20 @@ def take_signals(workspace: Workspace, names: Sequence[str]) -> dict[str, Mappin
     return read
 
 
-def _require_rules(workspace: Workspace, signal: Signal[Any], store: SignalStore) -> None:
-    """Refuse a store that was read by other rules than the recipe's. It may have more temperatures."""
+def open_exported(workspace: Workspace, export: Export, signal: Signal[Any]) -> SignalStore:
+    """The store of an exported signal, checked against the rules of a run's recipe. It may have more temperatures.
+
+    Raises:
+        ArtefactError: the export has no such signal, or it was read by other rules.
+    """
+    store = export.store(signal.name)
     wanted = fingerprint(**signal_rules(workspace, signal))
     kept = store.fingerprint.get(TEMPERATURES, "")
     if isinstance(signal, NextTokenSignal) and set(wanted[TEMPERATURES].split()) <= set(kept.split()):
         wanted[TEMPERATURES] = kept
     found = {part: store.fingerprint.get(part, "nothing") for part in wanted}
     require_same(found, wanted, f"the exported {signal.title} in {store.folder}")
+    return store
 
 
 def _copy(export: Export, store: SignalStore, name: str, texts: Sequence[Text], folder: Path) -> RowReport:
