@@ -72,7 +72,20 @@ COMMANDS = {
     ),
     "bench": (
         "Measure the cost of reading attention on this machine, as ratios to a step without it.",
-        {"--reading", "--repeats", "--precision", "--layers", "--way", "--out", "-o", "--help"},
+        {
+            "--reading",
+            "--repeats",
+            "--precision",
+            "--layers",
+            "--way",
+            "--out",
+            "-o",
+            "--help",
+            "--checkpointing",
+            "--device",
+            "--longest",
+            "--model",
+        },
     ),
     "signals": ("Export a teacher's signals, share them and check them.", {"--help"}),
     "signals export": (
