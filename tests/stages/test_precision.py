@@ -63,6 +63,7 @@ def test_a_run_goes_on_in_its_precision_on_a_slower_machine(tmp_path: Path, monk
 
 def test_a_run_of_another_precision_is_refused_by_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_workspace(prepare_values(SMALL), tmp_path / "run")
+    (tmp_path / "run/students").mkdir()
     machine(monkeypatch, 6.0)
     with pytest.raises(ArtefactError, match=r"training\.precision"):
         open_workspace(prepare_values(override(SMALL, AUTO[:1])), tmp_path / "run")

@@ -78,6 +78,7 @@ def test_a_run_that_gets_nothing_new_is_not_written(tmp_path: Path, monkeypatch:
 
 def test_what_the_rule_does_not_let_in_is_refused_as_ever(tmp_path: Path) -> None:
     grow(tmp_path, 1)
+    (tmp_path / "student").write_text("trained")
     before = (tmp_path / "recipe.yaml").read_bytes(), (tmp_path / "manifest.json").read_bytes()
     with pytest.raises(ArtefactError, match="steps: found 5, requested 6"):
         RunDirectory.open_or_create(tmp_path, {**with_seeds(1, 2), "steps": 6}, grow=more_seeds)

@@ -79,6 +79,7 @@ def test_a_recipe_that_yaml_would_change_is_refused(tmp_path: Path, monkeypatch:
 
 def test_another_recipe_is_refused_with_every_key_that_differs(tmp_path: Path) -> None:
     RunDirectory.open_or_create(tmp_path / "a", RECIPE)
+    (tmp_path / "a" / "data").mkdir()
     before = snapshot(tmp_path)
     with pytest.raises(ArtefactError) as caught:
         RunDirectory.open_or_create(tmp_path / "a", OTHER)
@@ -89,6 +90,29 @@ def test_another_recipe_is_refused_with_every_key_that_differs(tmp_path: Path) -
     assert "overwritten" in message
     assert "beta" not in message
     assert snapshot(tmp_path) == before
+
+
+def test_a_mistake_that_was_found_before_anything_was_made_can_be_mended(tmp_path: Path) -> None:
+    RunDirectory.open_or_create(tmp_path / "a", RECIPE)
+    process = hold(tmp_path / "a")
+    try:
+        with pytest.raises(StageError, match=str(process.pid)):
+            RunDirectory.open_or_create(tmp_path / "a", OTHER)
+    finally:
+        process.kill()
+        process.communicate()
+    mended = RunDirectory.open_or_create(tmp_path / "a", OTHER, facts={"more": 1})
+    assert mended.recipe == OTHER == RunDirectory(tmp_path / "a").recipe
+    assert mended.manifest["more"] == 1
+    with mended.lock():
+        pass
+
+
+def test_a_run_whose_recipe_was_replaced_meanwhile_is_not_worked_in(tmp_path: Path) -> None:
+    first = RunDirectory.open_or_create(tmp_path / "a", RECIPE)
+    RunDirectory.open_or_create(tmp_path / "a", OTHER)
+    with pytest.raises(StageError, match="another process"), first.lock():
+        pass
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Self
 import yaml
 
 from molsaki.counts import plural
-from molsaki.errors import ArtefactError, DataError
+from molsaki.errors import ArtefactError, DataError, StageError
 from molsaki.records import hash_json
 from molsaki.store.fingerprints import differences, versions
 from molsaki.store.locks import LOCK_NAME, exclusive_lock
@@ -80,6 +80,8 @@ class RunDirectory:
     ) -> Self:
         """Open the run directory of a recipe, or create it if the path is missing or empty.
 
+        A run in which nothing was made yet takes another recipe, such as one whose mistakes were mended.
+
         Args:
             path: the directory.
             recipe: the resolved recipe as plain JSON values, without keys that may change between calls.
@@ -107,6 +109,9 @@ class RunDirectory:
                 _replace_recipe(path, run, wanted)
                 run = cls(path)
         lines = differences(run.recipe, wanted)
+        if lines and _is_untouched(path):  # a mistake was found before anything was run, and mended
+            _create(path, wanted, overwrite, facts or {})
+            return cls(path)
         if lines:
             raise ArtefactError(
                 f"Expected the run directory {path} to belong to this recipe; it belongs to another one, and "
@@ -138,9 +143,14 @@ class RunDirectory:
             to_read: the directory is only read. On a read-only file system it is then not locked.
 
         Raises:
-            StageError: another process holds it; the message names the process.
+            StageError: another process holds it (the message names the process), or has replaced its recipe.
         """
         with exclusive_lock(self.folder, "the run directory", to_read=to_read) as is_locked:
+            if _read_manifest(self.folder).get("recipe_hash") != self.manifest.get("recipe_hash"):
+                raise StageError(
+                    f"Expected the run directory {self.folder} to keep its recipe; another process has replaced it. "
+                    "Nothing was changed; run the same command again."
+                )
             if is_locked:
                 remove_unfinished(self.folder)
                 remove_unfinished(self.folder / STAGES_NAME)
@@ -222,6 +232,12 @@ def _is_to_be_made(path: Path) -> bool:
     return names <= {LOCK_NAME, MANIFEST_NAME}
 
 
+def _is_untouched(path: Path) -> bool:
+    """Whether a run directory has a recipe and nothing that was made with it."""
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(LEFTOVER_PREFIX)}
+    return names <= {LOCK_NAME, MANIFEST_NAME, RECIPE_NAME}
+
+
 def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool, facts: Mapping[str, Any]) -> None:
     """Create the run, the manifest first: a directory with a manifest and no recipe is an unfinished run."""
     text = _as_yaml(recipe)
@@ -232,7 +248,8 @@ def _create(path: Path, recipe: Mapping[str, Any], overwrite: bool, facts: Mappi
     if not _is_to_be_made(path):
         _read_manifest(path)  # raises unless this is a run
     with exclusive_lock(path, "the run directory"):
-        if _is_to_be_made(path):
+        if _is_to_be_made(path) or _is_untouched(path):
+            (path / RECIPE_NAME).unlink(missing_ok=True)  # first, so that no manifest has another run's recipe
             remove_unfinished(path)
         elif overwrite:
             _empty(path)
