@@ -277,6 +277,29 @@ def test_the_operators_for_gpus_take_and_return_what_is_passed_on():
     assert taken == f"grad_out query key value out logsumexp {given} scale".split()
 
 
+def test_a_long_text_has_parts_that_leave_key_tokens_out(monkeypatch):
+    monkeypatch.setattr(columns, "_FEW_TOKENS", 2)
+    blocks = list(columns._blocks(tensors()[0], spans(), is_causal=True))
+    assert [block.columns.stop for block in blocks] == [1, 2, 3, 5, 5]
+    assert all(block.examples == slice(0, B) for block in blocks)
+    (whole,) = columns._blocks(tensors()[0], spans(), is_causal=False)
+    assert (whole.tokens, whole.columns) == (slice(0, T), slice(0, 5))
+
+
+@pytest.mark.parametrize("keys", [4, 20])
+def test_the_values_of_a_second_pass_begin_at_multiples_of_16_bytes(keys, monkeypatch):
+    """FlashAttention on CUDA fails with a misaligned address where they do not."""
+    seen = []
+    plain = kernels._sdpa
+    monkeypatch.setattr(kernels, "_sdpa", lambda call: seen.append(call.value) or plain(call))
+    model = make_model("llama").bfloat16()
+    ids = torch.arange(40)[None]
+    read_attention(model, ids, None, ids // 8, ids * keys // 40, kernel="second-pass")
+    columns_of_keys = seen[1::2] if keys <= 16 else [value for value in seen if value.stride(1) == 0]
+    assert columns_of_keys
+    assert all(2 * stride % 16 == 0 for value in columns_of_keys for stride in value.stride()[:-1])
+
+
 def test_a_second_pass_that_dropout_forces_is_said_once(caplog):
     kernels._log_once.cache_clear()
     model = make_model("llama", attention_dropout=0.1).train()

@@ -164,6 +164,8 @@ class _SumOverSpans(torch.autograd.Function):
 _FEW_WEIGHTS = {"cpu": 2**19}
 _MORE_WEIGHTS = 2**23
 """How many weights a block has: on CPUs few enough for their caches, elsewhere enough to keep the device busy."""
+_PARTS, _FEW_TOKENS = 8, 256
+"""A long text is computed in at least this number of parts under the causal rule, of at least this number of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,10 @@ def _blocks(query_RHTD: Tensor, spans: SpanIndex, is_causal: bool) -> Iterator[_
     R, H, T, _ = query_RHTD.shape
     J = spans.key_RJ.shape[1]
     most = _FEW_WEIGHTS.get(query_RHTD.device.type, _MORE_WEIGHTS)
-    examples = max(1, most // (H * T * J))
-    tokens = T if examples > 1 else max(1, most // (H * J))
+    # Several parts of a long text leave out more key tokens than one does.
+    longest = max(_FEW_TOKENS, T // _PARTS) if is_causal else T
+    tokens = max(1, min(longest, most // (H * J)))
+    examples = max(1, most // (H * tokens * J))
     for first in range(0, R, examples):
         for start in range(0, T, tokens):
             end = min(start + tokens, T)

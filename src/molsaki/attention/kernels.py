@@ -275,8 +275,9 @@ def _second_pass(call: AttentionCall, request: SpanRequest) -> Tensor:
     for first in range(0, spans.keys, D):
         # [R, J]: the column of each key token in this call; D, a dropped column, for the keys of other calls.
         here_RJ = torch.where((spans.key_RJ >= first) & (spans.key_RJ < first + D), spans.key_RJ - first, D)
-        # [R, T + 1, D + 1]: the last row and the last column take the tokens of other calls and are cut off.
-        columns_RTD = call.query.new_zeros(R, T + 1, D + 1)
+        # [R, T + 1, D + 8]: the last row and the column D take the tokens of other calls and are cut off. With eight
+        # columns more than D, rows begin at multiples of 16 bytes, without which FlashAttention cannot read them.
+        columns_RTD = call.query.new_zeros(R, T + 1, D + 8)
         position_RJ = torch.where(here_RJ < D, spans.key_position_RJ, T)
         columns_RTD[torch.arange(R, device=here_RJ.device)[:, None], position_RJ, here_RJ] = 1.0
         # All heads share the columns: an expanded view, without a copy.
