@@ -27,6 +27,7 @@ NEEDS_NO_FILES = {
         "replication",
         "tuned",
         "variants",
+        "weights",
         "words",
     )
 }
