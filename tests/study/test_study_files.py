@@ -19,6 +19,7 @@ NEEDS_NO_FILES = {
     f"pocket-{name}"
     for name in (
         "chains",
+        "columns",
         "controls",
         "longer",
         "methods",
