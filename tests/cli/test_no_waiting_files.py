@@ -1,4 +1,4 @@
-"""Pipes and devices in the place of files: each is refused at once, and never waited for or read into memory."""
+"""Pipes and devices instead of files: each is refused at once, and never waited for or read into memory."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_writing_out_keeps_the_value(expression: str) -> None:
 
 @given(expressions, st.integers(1, 50))
 def test_a_solution_solves_its_equation(expression: str, x: int) -> None:
-    """Put x in the place of the first number, let the value be the other side, and find x again."""
+    """Replace the first number by x, let the value be the other side, and find x again."""
     start = next(i for i, c in enumerate(expression) if c.isdigit())
     end = next((i for i in range(start, len(expression)) if not expression[i].isdigit()), len(expression))
     with_x = expression[:start] + "x" + expression[end:]

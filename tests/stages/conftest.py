@@ -1,4 +1,4 @@
-"""A teacher that writes what a test wants it to write, in the place of a model."""
+"""A teacher that writes what a test wants it to write, instead of a model."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ Legend: B batch, H heads, G key-value heads, T tokens, D head dimension.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,88 +38,49 @@ class FlashOutput:
     state: tuple[Any, ...]
 
 
-class FlashKernel(Protocol):
-    """A flash attention."""
-
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, is_causal: bool, scale: float
-    ) -> FlashOutput:
-        """Attention and its log-sum-exp."""
-
-    def backward(
-        self,
-        out_grad: Tensor,
-        inputs: tuple[Tensor, Tensor, Tensor],
-        output: FlashOutput,
-        bias: Tensor | None,
-        is_causal: bool,
-        scale: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of query, key and value, from that of the output."""
-
-
-def find_kernel(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> FlashKernel | None:
-    """The kernel for tensors of this device, shape and type; None if PyTorch has none for them."""
+def is_supported(query: Tensor, key: Tensor, value: Tensor, is_causal: bool) -> bool:
+    """Whether PyTorch has a flash kernel for tensors of this device, shape and type."""
     if query.device.type == "cpu":
-        return _CPU
+        return True
     shared = query.shape[1] != key.shape[1]
-    fits = SDPAParams(query, key, value, None, 0.0, is_causal, shared)
-    return _CUDA if can_use_flash_attention(fits) else None
+    return can_use_flash_attention(SDPAParams(query, key, value, None, 0.0, is_causal, shared))
 
 
-class _OnCpu:
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, is_causal: bool, scale: float
-    ) -> FlashOutput:
+def forward(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, is_causal: bool, scale: float
+) -> FlashOutput:
+    """Attention and its log-sum-exp. Only a CPU takes a bias."""
+    if query.device.type == "cpu":
         out, log_sum_exp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, is_causal, attn_mask=bias, scale=scale
         )
         return FlashOutput(out, log_sum_exp, ())
+    assert bias is None
+    out, log_sum_exp, *state, _ = torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, 0.0, is_causal, False, scale=scale
+    )
+    return FlashOutput(out, log_sum_exp, tuple(state))
 
-    def backward(
-        self,
-        out_grad: Tensor,
-        inputs: tuple[Tensor, Tensor, Tensor],
-        output: FlashOutput,
-        bias: Tensor | None,
-        is_causal: bool,
-        scale: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        grads: tuple[Tensor, Tensor, Tensor]
+
+def backward(
+    out_grad: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor],
+    output: FlashOutput,
+    bias: Tensor | None,
+    is_causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of query, key and value, from that of the output."""
+    grads: tuple[Tensor, Tensor, Tensor]
+    if out_grad.device.type == "cpu":
         grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
             out_grad, *inputs, output.out, output.log_sum_exp, 0.0, is_causal, attn_mask=bias, scale=scale
         )
         return grads
-
-
-class _FlashOnCuda:
-    def forward(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, is_causal: bool, scale: float
-    ) -> FlashOutput:
-        assert bias is None
-        out, log_sum_exp, *state, _ = torch.ops.aten._scaled_dot_product_flash_attention(
-            query, key, value, 0.0, is_causal, False, scale=scale
-        )
-        return FlashOutput(out, log_sum_exp, tuple(state))
-
-    def backward(
-        self,
-        out_grad: Tensor,
-        inputs: tuple[Tensor, Tensor, Tensor],
-        output: FlashOutput,
-        bias: Tensor | None,
-        is_causal: bool,
-        scale: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        assert bias is None
-        # The state: offsets and lengths of packed texts (of none here), and the generator of the dropout (of 0).
-        *lengths, seed, offset = output.state
-        grads: tuple[Tensor, Tensor, Tensor]
-        grads = torch.ops.aten._scaled_dot_product_flash_attention_backward(
-            out_grad, *inputs, output.out, output.log_sum_exp, *lengths, 0.0, is_causal, seed, offset, scale=scale
-        )
-        return grads
-
-
-_CPU: FlashKernel = _OnCpu()
-_CUDA: FlashKernel = _FlashOnCuda()
+    assert bias is None
+    # The state: offsets and lengths of packed texts (of none here), and the generator of the dropout (of 0).
+    *lengths, seed, offset = output.state
+    grads = torch.ops.aten._scaled_dot_product_flash_attention_backward(
+        out_grad, *inputs, output.out, output.log_sum_exp, *lengths, 0.0, is_causal, seed, offset, scale=scale
+    )
+    return grads

@@ -101,14 +101,17 @@ class _FlashAttention(torch.autograd.Function):
         window: int | None,
     ) -> tuple[Tensor, Tensor]:
         parts = list(_parts(query_BHTD, key_BGTD.shape[2], bias_BHTT, is_causal, window))
-        done: list[flash.FlashOutput] = []
-        kernels: list[flash.FlashKernel] = []
-        for part in parts:
-            inputs = query_BHTD[:, :, part.rows], key_BGTD[:, :, part.columns], value_BGTD[:, :, part.columns]
-            kernel = flash.find_kernel(*inputs, part.is_causal)
-            assert kernel is not None, "PyTorch has a flash kernel for these tensors"
-            done.append(kernel.forward(*inputs, part.bias, part.is_causal, scale))
-            kernels.append(kernel)
+        done = [
+            flash.forward(
+                query_BHTD[:, :, part.rows],
+                key_BGTD[:, :, part.columns],
+                value_BGTD[:, :, part.columns],
+                part.bias,
+                part.is_causal,
+                scale,
+            )
+            for part in parts
+        ]
         # The kernel's outputs are laid out as [B, T, H, D] in memory. Concatenate along T in that layout to keep it.
         if len(done) == 1:
             out_BHTD, log_sum_exp_BHT = done[0].out, done[0].log_sum_exp
@@ -119,7 +122,7 @@ class _FlashAttention(torch.autograd.Function):
             log_sum_exp_BHT = torch.cat([one.log_sum_exp for one in done], 2)
         ctx.save_for_backward(query_BHTD, key_BGTD, value_BGTD, out_BHTD, log_sum_exp_BHT, bias_BHTT)
         ctx.is_causal, ctx.scale, ctx.window = is_causal, scale, window
-        ctx.kernels, ctx.states = kernels, [one.state for one in done]
+        ctx.states = [one.state for one in done]
         ctx.set_materialize_grads(False)
         return out_BHTD, log_sum_exp_BHT
 
@@ -133,21 +136,20 @@ class _FlashAttention(torch.autograd.Function):
         if log_sum_exp_grad is not None:
             out, out_grad = _carry(log_sum_exp_grad, out, out_grad)
 
-        def of(part: _Part, kernel: flash.FlashKernel, state: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        def of(part: _Part, state: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
             output = flash.FlashOutput(out[:, :, part.rows], log_sum_exp[:, :, part.rows], state)
             inputs = query[:, :, part.rows], key[:, :, part.columns], value[:, :, part.columns]
-            return kernel.backward(out_grad[:, :, part.rows], inputs, output, part.bias, part.is_causal, ctx.scale)
+            return flash.backward(out_grad[:, :, part.rows], inputs, output, part.bias, part.is_causal, ctx.scale)
 
         parts = list(_parts(query, key.shape[2], bias, ctx.is_causal, ctx.window))
         if parts[0].columns == slice(0, key.shape[2]) and len(parts) == 1:
-            return *of(parts[0], ctx.kernels[0], ctx.states[0]), None, None, None, None
+            return *of(parts[0], ctx.states[0]), None, None, None, None
         # Rows and columns get gradients from every part that has them. They are summed in float32, since bfloat16 would
         # round each sum.
         wide = torch.promote_types(key.dtype, torch.float32)
         sums = [torch.zeros_like(x, dtype=wide) for x in (query, key, value)]
-        for part, kernel, state in zip(parts, ctx.kernels, ctx.states, strict=True):
-            grads_of_part = of(part, kernel, state)
-            for total, some, more in zip(sums, (part.rows, part.columns, part.columns), grads_of_part, strict=True):
+        for part, state in zip(parts, ctx.states, strict=True):
+            for total, some, more in zip(sums, (part.rows, part.columns, part.columns), of(part, state), strict=True):
                 total[:, :, some] += more
         return *(total.to(key.dtype) for total in sums), None, None, None, None
 

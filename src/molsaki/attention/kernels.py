@@ -176,10 +176,13 @@ def _why_not_flex(call: AttentionCall) -> str | None:
 def _has_flash_kernel(call: AttentionCall) -> bool:
     """Whether a kernel of `flash` computes the tokens' attention to each other."""
     T, D = call.query.shape[2:]
-    # As `_flash` passes them: in the type of autocast, the values as wide as the keys. Only shapes and types count.
-    query, key = (x[:, :, -T:].to(_dtype(call)) for x in (call.query, call.key))
-    value = key if call.value.shape[-1] < D else call.value[:, :, -T:].to(key.dtype)
-    return flash.find_kernel(query, key, value, call.is_causal or call.mask is not None) is not None
+    # As `_flash` passes them: in the type of autocast, the values as wide as the keys. Only shapes and types count, so
+    # nothing is computed or copied.
+    query, key, value = (
+        torch.empty_like(x[:, :, -T:], dtype=_dtype(call))
+        for x in (call.query, call.key, call.key if call.value.shape[-1] < D else call.value)
+    )
+    return flash.is_supported(query, key, value, call.is_causal or call.mask is not None)
 
 
 def _dtype(call: AttentionCall) -> torch.dtype:
