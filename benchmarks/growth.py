@@ -76,7 +76,7 @@ def describe(points):
 def draw(points, file):
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6, 5), layout="constrained")
     for tokens, marker in zip(TOKENS, "osD^v", strict=True):
         some = [point for point in points if point["tokens"] == tokens]
         x = [tokens * point["key_tokens"] for point in some]
@@ -88,7 +88,7 @@ def draw(points, file):
         axes.loglog(x, 10 ** (line.intercept + line.slope * np.log10(x)), style, linewidth=1, label=label)
     axes.set_xlabel("tokens × key tokens")
     axes.set_ylabel("processor seconds added to a layer")
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside upper center", ncols=2, fontsize="small")  # beside the points, not over them
     mpl.rcParams["svg.hashsalt"] = "molsaki"
     figure.savefig(file, metadata={"Date": None})
 
