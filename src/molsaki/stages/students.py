@@ -346,7 +346,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     }
     if not recipe.evaluation.keep_weights:
         for weights in _weights(folder):
-            weights.unlink()
+            weights.unlink(missing_ok=True)  # another process may have done so
     return tuple(untested), accuracy
 
 
