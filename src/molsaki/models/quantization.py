@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +34,8 @@ def quantization_config(quantize: Quantization, dtype: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     if quantize == "8bit":
+        # It says for every product that the input is rounded to float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     compute = torch.float32 if dtype == "auto" else getattr(torch, dtype)
     return BitsAndBytesConfig(
