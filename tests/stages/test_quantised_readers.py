@@ -16,12 +16,9 @@ from pocket_gguf import write_gguf
 from molsaki.attention import ReadLayers
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.errors import InputError
-from molsaki.models import load
 from molsaki.models.gguf import find_gguf
 from molsaki.models.load import model_at
-from molsaki.stages import check
 from molsaki.stages.workspace import Workspace
-from molsaki.store.shards import read_header
 from molsaki.teacher.attention_error import SampleReading, attention_error
 
 ORIGINAL = "teacher.original={name: 'pocket:teacher'}"
@@ -91,24 +88,6 @@ def test_a_quantised_reader_without_an_original_says_that_nothing_was_measured(f
     error, shown = read(tmp_path, {"name": str(files / "teacher-Q8_0.gguf")})
     assert error.startswith("not measured")
     assert "not measured" in shown
-
-
-def test_a_reader_in_4_bits_is_measured_and_marked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """bitsandbytes needs a GPU; a stand-in rounds the weights to 4 bits as the model loads."""
-
-    def load_whole(*arguments: Any) -> Any:
-        model = whole(*arguments[:-1], None)
-        for weights in [p.data for p in model.parameters() if p.dim() == 2] if arguments[-1] == "4bit" else []:
-            scale = weights.abs().amax(1, keepdim=True) / 7
-            weights.copy_((weights / scale).round() * scale)
-        return model
-
-    whole = load._load_whole
-    monkeypatch.setattr(load, "_load_whole", load_whole)
-    monkeypatch.setattr(check, "quantization_refusal", lambda: None)
-    error, _ = read(tmp_path, {"name": "pocket:teacher", "quantize": "4bit"}, ORIGINAL)
-    assert error["max_error"] > 0.01
-    assert read_header(tmp_path / "run/attention/steps").fingerprint["precision"] == "float32, 4bit"
 
 
 def test_models_of_other_layers_are_not_compared() -> None:

@@ -11,11 +11,13 @@ from molsaki.models.adapters import add_adapter, trained_parameters
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors
 from molsaki.models.gguf import find_gguf
 from molsaki.models.load import is_tiny, make_tiny, model_location, place_of, require_no_adapter
+from molsaki.models.quantization import packed_parameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.5}
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.0, "4bit": 0.516}
+"""Bytes per parameter; in 4 bits with the scales of its blocks, one byte for each 64 and four for each 16,384."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Outline:
         config: its configuration.
         parameters: the number of its parameters, without an adapter that is trained.
         trained: the number of parameters that a training changes: all, or those of the adapter.
-        weight_bytes: bytes per parameter in memory.
+        weight_bytes: mean bytes per parameter in memory, without an adapter that is trained.
     """
 
     config: Any
@@ -48,11 +50,21 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
             module that `lora` names.
     """
     model = make_tiny(spec, tokenizer) if is_tiny(recipe, spec) else _on_no_device(spec)
-    parameters = trained = model.num_parameters()
+    parameters, mean_bytes = model.num_parameters(), _mean_bytes(model, spec)
+    trained = parameters
     if isinstance(spec, StudentSpec) and spec.lora is not None:
         require_no_adapter(recipe, spec)
         trained, _ = trained_parameters(add_adapter(model, spec.lora, base=spec.name))
-    return Outline(model.config, parameters, trained, WEIGHT_BYTES[spec.quantize or spec.dtype])
+    return Outline(model.config, parameters, trained, mean_bytes)
+
+
+def _mean_bytes(model: PreTrainedModel, spec: ModelSpec) -> float:
+    """Bytes per parameter; only the matrices of linear layers are packed, in a student all else is float32."""
+    if spec.quantize is None:
+        return WEIGHT_BYTES[spec.dtype]
+    rest = "float32" if isinstance(spec, StudentSpec) else spec.dtype
+    packed = packed_parameters(model) / model.num_parameters()
+    return packed * WEIGHT_BYTES[spec.quantize] + (1 - packed) * WEIGHT_BYTES[rest]
 
 
 def _on_no_device(spec: ModelSpec) -> PreTrainedModel:

@@ -46,6 +46,21 @@ def quantization_config(quantize: Quantization, dtype: str) -> Any:
     )
 
 
+def packed_parameters(model: PreTrainedModel) -> int:
+    """The number of parameters of a whole model that quantisation packs: linear layers' matrices but the head's."""
+    from torch.nn import Linear
+    from transformers.pytorch_utils import Conv1D
+    from transformers.quantizers.base import HfQuantizer
+    from transformers.quantizers.quantizers_utils import should_convert_module
+
+    kept = HfQuantizer.get_modules_to_not_convert(model, None, model._keep_in_fp32_modules)
+    return sum(
+        module.weight.numel()
+        for name, module in model.named_modules()
+        if isinstance(module, (Linear, Conv1D)) and should_convert_module(name, kept)
+    )
+
+
 def prepare_quantized(student: PreTrainedModel) -> PreTrainedModel:
     """Freeze a quantised base, and take all that is not packed (norms, embeddings, head) to float32, as QLoRA does.
 
