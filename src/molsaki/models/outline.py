@@ -63,7 +63,7 @@ def _mean_bytes(model: PreTrainedModel, spec: ModelSpec) -> float:
     if spec.quantize is None:
         return WEIGHT_BYTES[spec.dtype]
     rest = "float32" if isinstance(spec, StudentSpec) else spec.dtype
-    packed = packed_parameters(model) / model.num_parameters()
+    packed = packed_parameters(model) / int(model.num_parameters())
     return packed * WEIGHT_BYTES[spec.quantize] + (1 - packed) * WEIGHT_BYTES[rest]
 
 
