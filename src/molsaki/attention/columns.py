@@ -75,18 +75,18 @@ def sum_over_keys(weights_RSJ: Tensor, spans: SpanIndex) -> Tensor:
 
 def sum_each_head(weights_RHTJ: Tensor, spans: SpanIndex) -> Tensor:
     """Add the rows of each step and the columns of each key, head by head: [R, H, T, J] to [R, H, S, K]."""
-    return _sum_each_head(weights_RHTJ, spans.step_RT, spans.key_RJ, spans)
-
-
-def _sum_each_head(weights_RHTJ: Tensor, step_RT: Tensor, key_RJ: Tensor, spans: SpanIndex) -> Tensor:
     R, H, T, J = weights_RHTJ.shape
     # Tokens to steps first, with X = H · J columns side by side: S is far below T, so the second sum is small.
     rows_RTX = weights_RHTJ.transpose(1, 2).reshape(R, T, H * J)
-    rows_RSX = _segment_sum(rows_RTX, step_RT, spans.steps)
-    # Then key tokens to keys, with X = H · S columns side by side.
-    columns_RJX = rows_RSX.view(R, spans.steps, H, J).permute(0, 3, 2, 1).reshape(R, J, H * spans.steps)
-    sums_RKX = _segment_sum(columns_RJX, key_RJ, spans.keys)
-    return sums_RKX.reshape(R, spans.keys, H, spans.steps).permute(0, 2, 3, 1)
+    return _keys_of_each_head(sum_over_steps(rows_RTX, spans).view(R, spans.steps, H, J), spans)
+
+
+def _keys_of_each_head(rows_RSHJ: Tensor, spans: SpanIndex) -> Tensor:
+    """Add the columns of each key: [R, S, H, J] to [R, H, S, K]."""
+    R, S, H, J = rows_RSHJ.shape
+    # X = H · S columns side by side.
+    columns_RJX = rows_RSHJ.permute(0, 3, 2, 1).reshape(R, J, H * S)
+    return _segment_sum(columns_RJX, spans.key_RJ, spans.keys).reshape(R, spans.keys, H, S).permute(0, 2, 3, 1)
 
 
 class _SumOverSpans(torch.autograd.Function):
@@ -119,11 +119,15 @@ class _SumOverSpans(torch.autograd.Function):
             return _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, block).weights()
 
         if heads:
-            each_RHSK = query_RHTD.new_zeros(R, H, spans.steps, spans.keys, dtype=dtype)
+            # Blocks add to the rows of their steps alone: [R, S + 1, H, J], R and S + 1 in one dimension.
+            slots, J = spans.steps + 1, spans.key_RJ.shape[1]
+            rows_YHJ = query_RHTD.new_zeros(R * slots, H, J, dtype=dtype)
             with torch.autocast(query_RHTD.device.type, enabled=False):
                 for block in _blocks(query_RHTD, spans, is_causal):
-                    each_RHSK[block.examples] += _sum_each_head(weights(block), *block.spans(spans), spans)
-            return each_RHSK
+                    some_YHJ = rows_YHJ[slots * block.examples.start :, :, block.columns]
+                    row_Y = _row_of_segment(spans.step_RT[block.examples, block.tokens], spans.steps)
+                    some_YHJ.index_add_(0, row_Y, weights(block).transpose(1, 2).flatten(0, 1))
+            return _keys_of_each_head(rows_YHJ.view(R, slots, H, J)[:, :-1], spans)
         # Sum over heads first, one block at a time: only [R, T, J] is kept for the sums over spans.
         mean_RTJ = query_RHTD.new_zeros(R, T, spans.key_RJ.shape[1], dtype=dtype)
         with torch.autocast(query_RHTD.device.type, enabled=False):
@@ -136,10 +140,12 @@ class _SumOverSpans(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
         spans: SpanIndex = ctx.spans
-        # [R, X, S + 1, K + 1]: `backward` looks up the gradient of each token's step and of each key token's key. The
-        # added row and column are for tokens of no step and key tokens of no key; their gradient is 0.
+        # [R, X, S + 1, J]: `backward` looks up the gradient of each token's step. The added row and column are for
+        # tokens of no step and key tokens of no key; their gradient is 0. Keys become key tokens here and not in each
+        # block, which may have fewer tokens than there are steps.
         grad_RXSK = grads[0] if ctx.heads else (grads[0] / query_RHTD.shape[1])[:, None]
         grad_RXSK = torch.nn.functional.pad(grad_RXSK, (0, 1, 0, 1))
+        grad_RXSJ = grad_RXSK.gather(3, spans.key_RJ[:, None, None, :].expand(-1, *grad_RXSK.shape[1:3], -1))
         grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
         grad_lse = torch.empty_like(log_sum_exp_RHT)
         # The gradient of the key tokens alone, which is summed over blocks of tokens in the type of the sums.
@@ -150,7 +156,7 @@ class _SumOverSpans(torch.autograd.Function):
             for block in _blocks(query_RHTD, spans, ctx.is_causal):
                 few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale, block)
                 few.backward(
-                    grad_RXSK[block.examples],
+                    grad_RXSJ[block.examples, ..., block.columns],
                     grad_query[block.examples, :, block.tokens],
                     grad_lse[block.examples, :, block.tokens],
                     grad_RGJD[block.examples, :, block.columns],
@@ -175,10 +181,6 @@ class _Block:
     examples: slice
     tokens: slice
     columns: slice
-
-    def spans(self, spans: SpanIndex) -> tuple[Tensor, Tensor]:
-        """The step of each token [C, T] and the key of each key token [C, J]."""
-        return spans.step_RT[self.examples, self.tokens], spans.key_RJ[self.examples, self.columns]
 
 
 def _blocks(query_RHTD: Tensor, spans: SpanIndex, is_causal: bool) -> Iterator[_Block]:
@@ -216,7 +218,7 @@ class _Few:
     ) -> None:
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
         examples, tokens, columns = block.examples, block.tokens, block.columns
-        self.step_CT, self.key_CJ = block.spans(spans)
+        self.step_CT = spans.step_RT[examples, tokens]
         self.scale = scale
         self.seen_CHTJ = seen_RHTJ[examples, :, tokens, columns]
         self.bias_CHTJ = None if bias_RHTJ is None else bias_RHTJ[examples, :, tokens, columns]
@@ -245,16 +247,14 @@ class _Few:
         # slower.
         return scores_CHTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_CHTJ)
 
-    def backward(self, grad_CXSK: Tensor, grad_query_CHTD: Tensor, grad_lse_CHT: Tensor, grad_CGJD: Tensor) -> None:
+    def backward(self, grad_CXSJ: Tensor, grad_query_CHTD: Tensor, grad_lse_CHT: Tensor, grad_CGJD: Tensor) -> None:
         """Write the gradients of queries and log-sum-exp, and add to that of the key tokens.
 
         The equations are in `_SumOverSpans`.
         """
-        step_CT, key_CJ = self.step_CT, self.key_CJ
-        X, S = grad_CXSK.shape[1:3]
-        # g: expand keys to key tokens, then steps to tokens, [C, X, S, K] to [C, X, T, J].
-        grad_CXSJ = grad_CXSK.gather(3, key_CJ[:, None, None, :].expand(-1, X, S, -1))
-        grad_CXTJ = grad_CXSJ.gather(2, step_CT[:, None, :, None].expand(-1, X, -1, key_CJ.shape[1]))
+        # g: steps to tokens, [C, X, S, J] to [C, X, T, J].
+        _, X, _, columns = grad_CXSJ.shape
+        grad_CXTJ = grad_CXSJ.gather(2, self.step_CT[:, None, :, None].expand(-1, X, -1, columns))
         # g · w, [C, H, T, J]; all three gradients follow from it.
         grad_CHTJ = self.weights().mul_(grad_CXTJ)
         grad_lse_CHT.copy_(grad_CHTJ.sum(3).neg_())
@@ -269,8 +269,13 @@ class _Few:
 def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:
     """Add the rows of each segment: [R, T, X] to [R, segments, X]; rows of segment number `segments` are dropped."""
     R, T, X = rows_RTX.shape
-    # One `index_add` over all examples: example r's segments start at r · (segments + 1).
-    offset_R1 = torch.arange(R, device=segment_RT.device)[:, None] * (segments + 1)
+    # One `index_add` over all examples.
     sums = rows_RTX.new_zeros(R * (segments + 1), X)
-    sums = sums.index_add(0, (segment_RT + offset_R1).flatten(), rows_RTX.reshape(R * T, X))
+    sums = sums.index_add(0, _row_of_segment(segment_RT, segments), rows_RTX.reshape(R * T, X))
     return sums.view(R, segments + 1, X)[:, :segments]
+
+
+def _row_of_segment(segment_RT: Tensor, segments: int) -> Tensor:
+    """[R · T]: the segment of each token among those of all examples; example r's begin at r · (segments + 1)."""
+    offset_R1 = torch.arange(len(segment_RT), device=segment_RT.device)[:, None] * (segments + 1)
+    return (segment_RT + offset_R1).flatten()
