@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import settings
 # A slow machine is no failure; what must be fast is tested as such.
 settings.register_profile("molsaki", deadline=None)
 settings.load_profile("molsaki")
+
+# Without a GPU Triton's kernels run in its interpreter, which must be known when Triton is imported.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 REAL_MODELS = ("Qwen2.5-Coder-1.5B-Instruct", "SmolLM2-135M-Instruct")
 PROJECT_ROOT = Path(__file__).resolve().parents[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,23 @@ if TYPE_CHECKING:
 MEGABYTE = 2**20
 PLAIN, OUTPUT_ATTENTIONS = "plain", "output_attentions"
 """The way that the others are compared with, and the one that holds a T × T matrix for each layer and head."""
+ON_FLASH = "-flash"
+"""The end of the names of ways that run on PyTorch's FlashAttention, on GPUs where it prefers another kernel."""
 
 
-def set_way(model: PreTrainedModel, way: str) -> None:
-    """Give a model the attention of a way; a checkpointed backward pass runs with the same."""
+def plain_way(way: str) -> str:
+    """The way that a way is compared with: the plain one on the same kernel."""
+    return PLAIN + ON_FLASH if way.endswith(ON_FLASH) else PLAIN
+
+
+@contextlib.contextmanager
+def in_way(model: PreTrainedModel, way: str) -> Iterator[str]:
+    """Give a model the attention of a way, also for a checkpointed backward pass; gives the way without its kernel."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
     model.config._attn_implementation = "eager" if way == OUTPUT_ATTENTIONS else "sdpa"
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if way.endswith(ON_FLASH) else contextlib.nullcontext():
+        yield way.removesuffix(ON_FLASH)
 
 
 @dataclass(frozen=True)
@@ -119,8 +132,10 @@ class BenchResult:
         }
 
     def ratios(self, measurement: Measurement) -> dict[str, float]:
-        """Time, processor time and peak memory as multiples of the plain way on the same shape."""
-        plain = next(m for m in self.measurements if m.shape == measurement.shape and m.way == PLAIN)
+        """Time, processor time and peak memory as multiples of the plain way on the same shape and kernel."""
+        plain = next(
+            m for m in self.measurements if m.shape == measurement.shape and m.way == plain_way(measurement.way)
+        )
         return {
             "time_ratio": measurement.median_seconds / plain.median_seconds,
             "cpu_time_ratio": statistics.median(measurement.cpu_seconds) / statistics.median(plain.cpu_seconds),

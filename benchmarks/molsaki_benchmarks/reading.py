@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, set_way
+from molsaki_benchmarks.figures import ON_FLASH, OUTPUT_ATTENTIONS, PLAIN, Benchmark, in_way
 from molsaki_benchmarks.models import Conditions, ModelSize, Shape, make_batch, make_model, read_output_attentions
 from molsaki_benchmarks.runner import print_peak
 
@@ -36,12 +36,11 @@ def make_reader(shape: Shape, size: ModelSize, conditions: Conditions) -> Callab
         return attention
 
     def read(way: str) -> Any:
-        set_way(model, way)
-        with torch.inference_mode():
-            if way == PLAIN:
+        with in_way(model, way) as read_by, torch.inference_mode():
+            if read_by == PLAIN:
                 model(input_ids=ids, attention_mask=batch.attention_mask, use_cache=False, logits_to_keep=1)
                 return None
-            if way == OUTPUT_ATTENTIONS:
+            if read_by == OUTPUT_ATTENTIONS:
                 return read_output_attentions(model, batch, logits_to_keep=1)[0]
             return attend()
 
@@ -53,12 +52,15 @@ READING = Benchmark(
     ways={
         PLAIN: "forward pass on SDPA",
         "stepwise": "+ stepwise attention",
+        PLAIN + ON_FLASH: "forward pass on FlashAttention",
+        "stepwise" + ON_FLASH: "+ stepwise attention on FlashAttention",
         OUTPUT_ATTENTIONS: "+ stepwise attention by output_attentions",
     },
     shapes=("512x4:24", "2048x1:40"),
     once="One forward pass without gradients",
     matrices=1,
     make=make_reader,
+    gpu_ways=(PLAIN + ON_FLASH, "stepwise" + ON_FLASH),
 )
 
 

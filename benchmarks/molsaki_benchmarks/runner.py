@@ -24,7 +24,7 @@ from typing import Any
 from molsaki.errors import InputError
 from molsaki.models.memory import peak_bytes
 from molsaki_benchmarks.device import Longest, find_longest, measure_on_device, require_device
-from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, BenchResult, Measurement
+from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, BenchResult, Measurement, plain_way
 from molsaki_benchmarks.models import Conditions, Device, ModelSize, Shape
 
 PROCESSES = 3
@@ -53,7 +53,7 @@ def run_bench(
         benchmark: what is measured.
         shapes: the batches.
         repeats: how often each way is repeated, after one warm-up.
-        ways: the ways to measure (default: all). `PLAIN` is always measured, since ratios are to it.
+        ways: the ways to measure (default: all), each beside the plain way on the same kernel, since ratios are to it.
         model: the model (default: 8 layers of width 512).
         conditions: how it is computed (default: two threads, float32).
         progress: called with a line of text before each part.
@@ -65,6 +65,7 @@ def run_bench(
     model, conditions = model or ModelSize(), conditions or Conditions()
     known = benchmark.ways_on(conditions.device)
     asked = list(known if ways is None else ways)
+    compared = {PLAIN, *asked, *map(plain_way, asked)}
     if set(asked) - set(known) or repeats < 1:
         raise InputError(
             f"Expected ways from {known} on {conditions.device} and at least one repeat; got {asked} and {repeats} "
@@ -74,7 +75,7 @@ def run_bench(
     machine = describe_machine(conditions.threads, conditions.device)
     result = BenchResult(benchmark, machine, model, conditions, repeats, [], ())
     for shape in shapes:
-        taken = [way for way in benchmark.ways if way in asked or way == PLAIN]
+        taken = [way for way in benchmark.ways if way in compared]
         measurements, left_out = _measure_shape(benchmark, shape, model, conditions, taken, repeats, progress)
         result = replace(
             result,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from molsaki_benchmarks.figures import OUTPUT_ATTENTIONS, PLAIN, Benchmark, set_way
+from molsaki_benchmarks.figures import ON_FLASH, OUTPUT_ATTENTIONS, PLAIN, Benchmark, in_way
 from molsaki_benchmarks.models import Conditions, ModelSize, Shape, make_batch, make_model, read_output_attentions
 from molsaki_benchmarks.runner import print_peak
 
@@ -70,13 +70,13 @@ def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Calla
         if found is None:
             return loss
         attention, values = found
-        mixture = mix_layers(attention, router(values, token_mask)) if values else attention.mean(1)
+        mixture = mix_layers(attention, router(values, token_mask, check=False)) if values else attention.mean(1)
         # Unchecked, as in training, where a check would wait for the device.
         return loss + attention_loss_parts(teacher, mixture, *masks, check=False).loss
 
     def step(way: str) -> None:
-        set_way(model, way)
-        total_loss(way).backward()  # type: ignore[no-untyped-call]
+        with in_way(model, way) as read_by:
+            total_loss(read_by).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad()
 
@@ -89,6 +89,8 @@ TRAINING = Benchmark(
         PLAIN: "cross-entropy on SDPA",
         "stepwise": "+ attention loss",
         "second-pass": "+ attention loss, second pass",
+        PLAIN + ON_FLASH: "cross-entropy on FlashAttention",
+        "stepwise" + ON_FLASH: "+ attention loss on FlashAttention",
         "flex": "+ attention loss, FlexAttention",
         OUTPUT_ATTENTIONS: "+ attention loss by output_attentions",
     },
@@ -96,7 +98,7 @@ TRAINING = Benchmark(
     once="One optimiser step (forward, backward, AdamW)",
     matrices=2,  # before and after the softmax
     make=make_stepper,
-    gpu_ways=("flex",),
+    gpu_ways=("flex", PLAIN + ON_FLASH, "stepwise" + ON_FLASH),
 )
 
 

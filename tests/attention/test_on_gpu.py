@@ -10,9 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
-from molsaki.attention import SpanRequest, read_attention
+from molsaki.attention import SpanRequest, flash, read_attention
+from molsaki.attention.fused import attention_with_log_sum_exp
 from molsaki.attention.kernels import AttentionCall, attend
 from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import MaskRule
@@ -26,6 +28,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore"),  # of the compiler's own doing
 ]
+BACKENDS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 CASES = ("causal", "window", "padding on the left", "sinks", "packed")
 
 
@@ -99,9 +102,36 @@ def test_flex_is_as_exact_as_pytorch_in_bfloat16(case):
     check(case, run(case, "flex", torch.bfloat16))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", ["causal", "padding on the left", "sinks"])
-def test_flash_attention_is_as_exact_as_pytorch_in_bfloat16(case):
-    check(case, run(case, "lse", torch.bfloat16))
+def test_flash_attention_is_as_exact_as_pytorch_in_bfloat16(case, backend):
+    with sdpa_kernel([BACKENDS[backend]]):
+        if not flash.is_supported(*(torch.zeros(B, H, T, D, device=DEVICE, dtype=torch.bfloat16),) * 3, True):
+            pytest.skip(f"PyTorch does not have {backend} on {torch.cuda.get_device_name()}")
+        got = run(case, "lse", torch.bfloat16)
+    check(case, got)
+
+
+def test_cudnn_gets_the_outputs_gradient_in_the_layout_of_a_plan_that_pytorch_kept():
+    """PyTorch finds the plan by the layout of queries, keys and values, and the plan has that of the gradient too."""
+    tensors = [torch.randn(B, T, H, D, device=DEVICE).bfloat16().transpose(1, 2) for _ in range(3)]
+    weight = torch.randn(B, T, H, D, device=DEVICE).bfloat16()
+    results = []
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION]):
+        if not flash.is_supported(*tensors, True):
+            pytest.skip(f"PyTorch does not have cudnn on {torch.cuda.get_device_name()}")
+        for own in (True, False):
+            inputs = [x.detach().requires_grad_() for x in tensors]
+            if own:
+                out = torch.nn.functional.scaled_dot_product_attention(*inputs, is_causal=True)
+            else:
+                out, _ = attention_with_log_sum_exp(*inputs, None, is_causal=True, scale=D**-0.5)
+            # The second time the gradient is laid out as [B, H, T, D], and the plan of the first would misread it.
+            grad = weight.transpose(1, 2) if own else weight.transpose(1, 2).contiguous()
+            out.backward(grad)
+            results.append([x.grad for x in inputs])
+    for mine, theirs in zip(*reversed(results), strict=True):
+        assert float((mine - theirs).float().norm() / theirs.float().norm()) < 1e-2
 
 
 def test_a_part_of_a_text_by_flash_attention_has_the_attention_of_the_whole():

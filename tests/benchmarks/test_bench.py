@@ -74,6 +74,22 @@ def test_that_process_is_started_by_the_name_of_the_benchmarks_module(benchmark)
     assert result.measurements[0].peak_bytes >= result.measurements[0].rest_bytes > 2**20
 
 
+def test_a_way_on_flash_attention_is_compared_with_the_plain_way_on_it(monkeypatch):
+    asked = []
+
+    def measured(benchmark, shape, model, conditions, ways, *_):
+        asked.extend(ways)
+        seconds = {"plain": 1.0, "plain-flash": 2.0, "stepwise-flash": 3.0}
+        return [bench.Measurement(str(shape), way, [seconds[way]], [1.0], 1, 0) for way in ways], []
+
+    monkeypatch.setattr(bench, "measure_on_device", measured)
+    monkeypatch.setattr(bench, "require_device", lambda _: None)
+    monkeypatch.setattr(bench, "describe_machine", lambda *_: {})
+    result = bench.run_bench(TRAINING, [Shape(50, 1, 3)], 1, ["stepwise-flash"], TINY, Conditions(device="cuda"))
+    assert asked == ["plain", "plain-flash", "stepwise-flash"]
+    assert [result.ratios(m)["time_ratio"] for m in result.measurements] == [1, 1, 1.5]
+
+
 @pytest.mark.parametrize("text", ["", "50x2", "50:3", "axb:c", "50x0:3", "50x2:0", "41x1:3"])
 def test_impossible_shapes_are_refused(text):
     with pytest.raises(InputError, match=re.escape(repr(text))):

@@ -29,7 +29,9 @@ from molsaki.attention.reading import read_many_spans, read_pass
 from molsaki.attention.span_index import SpanRequest
 
 CHUNK_BYTES = 1 << 30
-"""The default bound on the memory that a chunk needs, beside weights and cache."""
+"""The default bound on the memory that a chunk needs, beside weights and cache, on a CPU."""
+_SHARE = 8
+"""On a GPU the bound is this part of its memory, if that is more."""
 _SMALLEST = 64
 
 _logger = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ def chunk_tokens(
     batch: int,
     tokens: int,
     requests: Sequence[SpanRequest],
-    memory: int = CHUNK_BYTES,
+    memory: int | None = None,
     *,
     logits: bool = False,
 ) -> int:
@@ -71,7 +73,7 @@ def chunk_tokens(
         batch: B.
         tokens: T.
         requests: the steps and keys that are read.
-        memory: the bound, in bytes.
+        memory: the bound, in bytes; by default `CHUNK_BYTES`, and on a GPU an eighth of its memory if that is more.
         logits: the logits of all tokens are wanted too.
     """
     config = model.config.get_text_config(decoder=True)
@@ -90,7 +92,13 @@ def chunk_tokens(
     if logits:
         # In the model's type, and once more where a model caps or scales them.
         each += 2 * model.dtype.itemsize * config.vocab_size
-    return max(_SMALLEST, memory // (batch * each))
+    return max(_SMALLEST, (_bound(model.device) if memory is None else memory) // (batch * each))
+
+
+def _bound(device: torch.device) -> int:
+    if device.type != "cuda":
+        return CHUNK_BYTES
+    return max(CHUNK_BYTES, torch.cuda.get_device_properties(device).total_memory // _SHARE)
 
 
 def reads_in_chunks(model: PreTrainedModel) -> bool:

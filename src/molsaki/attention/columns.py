@@ -3,7 +3,7 @@
 The weight of token i on key token j is exactly exp(q_i·k_j·scale − e_i), where e_i is the log-sum-exp that fused
 attention computes anyway. So the J key tokens need T × J products, and no T × T matrix. They are computed for a block
 of tokens at a time, and under the causal rule only for the key tokens before the block's end. The backward pass
-computes the weights again instead of keeping them.
+computes the weights again instead of keeping them. On a GPU `triton_kernels` does so without writing them to memory.
 
 Legend: R examples, H heads, G key-value heads, N = H / G query heads that share one of them, T tokens, J key tokens,
 S steps, K keys, D head dimension; X is 1 for the mean over heads and H for separate heads.
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from molsaki.attention import flash
 from molsaki.attention.masks import MaskColumns
 from molsaki.attention.span_index import SpanIndex
 
@@ -114,6 +115,14 @@ class _SumOverSpans(torch.autograd.Function):
         ctx.spans, ctx.scale, ctx.heads, ctx.is_causal = spans, scale, heads, is_causal
         R, H, T, _ = query_RHTD.shape
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
+        # The Triton kernels have one mask for all heads and return their mean.
+        ctx.by_triton = flash.has_triton(query_RHTD) and seen_RHTJ.shape[1] == 1 and bias_RHTJ is None and not heads
+        if ctx.by_triton:
+            from molsaki.attention.triton_kernels import sum_weights
+
+            inputs = query_RHTD, key_RGTD, log_sum_exp_RHT, spans.key_position_RJ
+            sums_RTJ = sum_weights(*inputs, scale=scale, is_causal=is_causal).mul_(seen_RHTJ[:, 0])
+            return sum_over_keys(sum_over_steps(sums_RTJ, spans), spans) / H
 
         def weights(block: _Block) -> Tensor:
             return _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, block).weights()
@@ -146,7 +155,15 @@ class _SumOverSpans(torch.autograd.Function):
         grad_RXSK = grads[0] if ctx.heads else (grads[0] / query_RHTD.shape[1])[:, None]
         grad_RXSK = torch.nn.functional.pad(grad_RXSK, (0, 1, 0, 1))
         grad_RXSJ = grad_RXSK.gather(3, spans.key_RJ[:, None, None, :].expand(-1, *grad_RXSK.shape[1:3], -1))
-        grad_query, grad_key = torch.empty_like(query_RHTD), torch.zeros_like(key_RGTD)
+        if ctx.by_triton:
+            from molsaki.attention.triton_kernels import sum_gradients
+
+            inputs = query_RHTD, key_RGTD, log_sum_exp_RHT, spans.key_position_RJ
+            grad_RTJ = _of_each_token(grad_RXSJ, spans.step_RT)[:, 0].mul_(seen_RHTJ[:, 0])
+            grad_query, grad_RGJD, grad_lse = sum_gradients(*inputs, grad_RTJ, scale=ctx.scale, is_causal=ctx.is_causal)
+            grad_key = _at_positions(grad_RGJD, key_RGTD, spans)
+            return grad_query, grad_key, grad_lse, None, None, None, None, None, None
+        grad_query = torch.empty_like(query_RHTD)
         grad_lse = torch.empty_like(log_sum_exp_RHT)
         # The gradient of the key tokens alone, which is summed over blocks of tokens in the type of the sums.
         R, G, _, D = key_RGTD.shape
@@ -161,9 +178,7 @@ class _SumOverSpans(torch.autograd.Function):
                     grad_lse[block.examples, :, block.tokens],
                     grad_RGJD[block.examples, :, block.columns],
                 )
-        # To the key tokens' positions among the T.
-        index_RGJD = spans.key_position_RJ[:, None, :, None].expand(R, G, J, D)
-        grad_key.scatter_add_(2, index_RGJD, grad_RGJD.to(grad_key.dtype))
+        grad_key = _at_positions(grad_RGJD, key_RGTD, spans)
         return grad_query, grad_key, grad_lse, None, None, None, None, None, None
 
 
@@ -252,11 +267,8 @@ class _Few:
 
         The equations are in `_SumOverSpans`.
         """
-        # g: steps to tokens, [C, X, S, J] to [C, X, T, J].
-        _, X, _, columns = grad_CXSJ.shape
-        grad_CXTJ = grad_CXSJ.gather(2, self.step_CT[:, None, :, None].expand(-1, X, -1, columns))
         # g · w, [C, H, T, J]; all three gradients follow from it.
-        grad_CHTJ = self.weights().mul_(grad_CXTJ)
+        grad_CHTJ = self.weights().mul_(_of_each_token(grad_CXSJ, self.step_CT))
         grad_lse_CHT.copy_(grad_CHTJ.sum(3).neg_())
         grad_XTJ = grad_CHTJ.flatten(0, 1)
         grad_query_CHTD.copy_(torch.bmm(grad_XTJ, self.scaled_key_XJD).view(grad_query_CHTD.shape))
@@ -264,6 +276,18 @@ class _Few:
         C, G, J, D = grad_CGJD.shape
         # Sum over the N heads that share a key head.
         grad_CGJD.add_(grad_XJD.view(C, G, self.shared_by, J, D).sum(2), alpha=self.scale)
+
+
+def _of_each_token(grad_CXSJ: Tensor, step_CT: Tensor) -> Tensor:
+    """g: steps to tokens, [C, X, S, J] to [C, X, T, J]."""
+    _, X, _, J = grad_CXSJ.shape
+    return grad_CXSJ.gather(2, step_CT[:, None, :, None].expand(-1, X, -1, J))
+
+
+def _at_positions(grad_RGJD: Tensor, key_RGTD: Tensor, spans: SpanIndex) -> Tensor:
+    """The gradient of all keys [R, G, T, D], from that of the key tokens."""
+    index_RGJD = spans.key_position_RJ[:, None, :, None].expand(grad_RGJD.shape)
+    return torch.zeros_like(key_RGTD).scatter_add_(2, index_RGJD, grad_RGJD.to(key_RGTD.dtype))
 
 
 def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:

@@ -214,6 +214,11 @@ def _together(done: list[flash.FlashOutput]) -> tuple[Tensor, Tensor]:
 def _carry(log_sum_exp_grad_BHT: Tensor, out_BHTD: Tensor, out_grad_BHTD: Tensor) -> tuple[Tensor, Tensor]:
     """O′ and dO, both [B, H, T, D], with dO·O′ = dO·O − g in each row (see the module's docstring)."""
     g_BHT = log_sum_exp_grad_BHT
+    if flash.has_triton(out_BHTD):
+        from molsaki.attention import triton_kernels
+
+        gradients = g_BHT, out_BHTD, out_grad_BHTD
+        return triton_kernels.carry(*gradients, negligible=_NEGLIGIBLE, smallest=_SMALLEST)
     norm_BHT = torch.linalg.vector_norm(out_grad_BHTD, ord=1, dim=-1, dtype=g_BHT.dtype)
     # Rows whose output gradient is negligible beside g would divide by almost 0. Where g matters, they get the gradient
     # that is constant over D and has the norm |g| · _NEGLIGIBLE; where g is 0 too, they keep their output.

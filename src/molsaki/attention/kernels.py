@@ -179,7 +179,7 @@ def _has_flash_kernel(call: AttentionCall) -> bool:
     # As `_flash` passes them: in the type of autocast, the values as wide as the keys. Only shapes and types count, so
     # nothing is computed or copied.
     query, key, value = (
-        torch.empty_like(x[:, :, -T:], dtype=_dtype(call))
+        x[:, :, -T:] if x.dtype == _dtype(call) else torch.empty_like(x[:, :, -T:], dtype=_dtype(call))
         for x in (call.query, call.key, call.key if call.value.shape[-1] < D else call.value)
     )
     return flash.is_supported(query, key, value, call.is_causal or call.mask is not None)

@@ -18,7 +18,9 @@ def bench(
     ways: Annotated[
         list[str] | None,
         typer.Option(
-            "--way", help="Compare only this way with plain: stepwise, second-pass, flex (GPUs) or output_attentions."
+            "--way",
+            help="Compare only this way with plain: stepwise, second-pass or output_attentions; on GPUs also flex, and "
+            "stepwise-flash, which runs plain and stepwise on FlashAttention.",
         ),
     ] = None,
     reading: Annotated[

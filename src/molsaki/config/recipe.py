@@ -178,7 +178,7 @@ class AttentionSettings(RecipePart):
         max_length: longer sequences are cut and counted; by default the model's context length.
         batch_tokens: tokens in a batch, including padding; a longer sequence forms its own batch.
         chunk_tokens: tokens of a long sequence that go through the model at once, with those before in its cache; by
-            default as many as one layer needs 1 GiB for.
+            default as many as one layer needs 1 GiB for, or on a GPU an eighth of its memory if that is more.
         max_row_mb: refuse to read if a row of a store would be larger than this number of megabytes.
         max_store_gb: refuse to read if a store would be larger than this number of gigabytes.
     """
