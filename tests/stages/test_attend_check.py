@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 from molsaki.data.pocket import TEACHER as FOLDER
 from molsaki.encoding.prompts import TEACHER, PromptTemplate
 from molsaki.spans.text import Text
-from molsaki.stages.attend import check_signal
+from molsaki.stages.signal_checks import check_signal
 from molsaki.stages.workspace import Workspace
 from molsaki.store.attention_rows import attention_schema, pack_attention
 from molsaki.store.locks import LOCK_NAME

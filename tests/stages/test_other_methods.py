@@ -18,9 +18,9 @@ from molsaki.config.recipe import EvaluationSettings, PromptSettings
 from molsaki.errors import ArtefactError
 from molsaki.models.decode import decode_batches
 from molsaki.report.routers import router_weights
-from molsaki.stages.attend import check_signal
 from molsaki.stages.check import open_workspace
 from molsaki.stages.pipeline import student_jobs
+from molsaki.stages.signal_checks import check_signal
 from molsaki.stages.signals import NEXT_TOKENS, make_signal, needed_signals, open_store
 from molsaki.stages.workspace import Workspace
 from molsaki.store.signal_reader import SignalStore

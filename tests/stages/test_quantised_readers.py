@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,32 @@ def test_a_quantised_reader_without_an_original_says_that_nothing_was_measured(f
     error, shown = read(tmp_path, {"name": str(files / "teacher-Q8_0.gguf")})
     assert error.startswith("not measured")
     assert "not measured" in shown
+
+
+def test_an_original_is_added_to_a_run_without_reading_again(files: Path, tmp_path: Path) -> None:
+    reader = {"name": str(files / "teacher-Q8_0.gguf")}
+    read(tmp_path, reader)
+    shards = {path: path.read_bytes() for path in (tmp_path / "run/attention/steps").glob("shard-*")}
+    times = {path: path.stat().st_mtime_ns for path in shards}
+    error, shown = read(tmp_path, reader, ORIGINAL)
+    assert 0 < error["mean_error"] < 0.05 * error["mean_attention"]
+    assert f"{error['max_error']:.2g} at most" in shown
+    assert shards == {path: path.read_bytes() for path in shards}
+    assert times == {path: path.stat().st_mtime_ns for path in shards}
+    other, _ = read(tmp_path, reader, ORIGINAL.replace("}", ", dtype: bfloat16}"))
+    assert (other["precision"], other["mean_error"] != error["mean_error"]) == ("bfloat16", True)
+    assert read(tmp_path, reader)[0] == other
+
+
+def test_an_original_is_not_compared_with_another_reader_than_was_read(files: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(files / "teacher-Q8_0.gguf", tmp_path / "reader.gguf")
+    read(tmp_path, {"name": str(copy)})
+    shutil.copy(files / "teacher-F32.gguf", copy)
+    shown = molsaki(
+        "attend", recipe(tmp_path, ORIGINAL, base=base(tmp_path, {"name": str(copy)})), "--out", tmp_path / "run"
+    )
+    assert shown.code != 0
+    assert "weights" in shown.error
 
 
 def test_models_of_other_layers_are_not_compared() -> None:

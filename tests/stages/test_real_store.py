@@ -12,7 +12,7 @@ from molsaki.answers.parse import parse_answer
 from molsaki.data import load_palm_completions, load_problems
 from molsaki.encoding.prompts import TEACHER, PromptTemplate
 from molsaki.spans.text import Text
-from molsaki.stages.attend import row_check
+from molsaki.stages.signal_checks import row_check
 from molsaki.store.signal_writer import SignalWriter
 from molsaki.store.verify import verify_store
 from molsaki.teacher.read_attention import AttentionSignal

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from molsaki.cli.console import Console
-    from molsaki.stages.attend import SignalCheck
+    from molsaki.stages.signal_checks import SignalCheck
     from molsaki.stages.workspace import Workspace
 
 Partial = Annotated[bool, typer.Option("--partial", help="Continue even if a server did not answer some questions.")]
@@ -81,7 +81,7 @@ def attend(
 ) -> None:
     """Read what methods compare of the teacher on the rationales: stepwise attention, next tokens."""
     from molsaki.cli.console import Console
-    from molsaki.stages.attend import check_signal
+    from molsaki.stages.signal_checks import check_signal
     from molsaki.stages.signals import signals_to_read
 
     console = Console()

@@ -1,4 +1,4 @@
-"""The attend stage: from a run's rationales to the signals of its teacher, and the check of what is stored."""
+"""The attend stage: from a run's rationales to the signals of its teacher."""
 
 from __future__ import annotations
 
@@ -12,44 +12,22 @@ from molsaki.encoding.chats import describe_prompt, render_template
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import RecipeError
 from molsaki.stages.workspace import ATTEND, TRAIN, Workspace
-from molsaki.store.fingerprints import differences, fingerprint
+from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.teacher.store_sizes import StoreLimits
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from molsaki.config.model_spec import ModelSpec
     from molsaki.config.recipe import Recipe
-    from molsaki.store.shards import StoredRow
+    from molsaki.spans.text import Text
+    from molsaki.stages.compare_original import OriginalComparison
     from molsaki.store.signal_writer import SignalWriter
-    from molsaki.store.verify import RowCheck, StoreReport
-    from molsaki.teacher.signals import ModelSizes, PreparedSignals, Signal
+    from molsaki.teacher.signals import ModelSizes, Signal
 
 Progress = Callable[[int, int], None]
 READ_AS = "prompt as read"
 """The part of a fingerprint that says what text the prompt came to, with the model's chat template if it is a chat."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignalCheck:
-    """What a look at every row of one signal of a run found.
-
-    Attributes:
-        title: of the signal.
-        store: of the store itself, with the problems of its rows.
-        problems: what does not fit the run: other rules than the recipe's, rows that are missing.
-        waiting: how many rationales are still to be read; 0 when the signal has been read.
-    """
-
-    title: str
-    store: StoreReport
-    problems: tuple[str, ...]
-    waiting: int
-
-    @property
-    def ok(self) -> bool:
-        """Whether all that is there is right."""
-        return self.store.ok and not self.problems
 
 
 def reading_prompt(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> PromptTemplate:
@@ -61,7 +39,7 @@ def reading_prompt(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> 
     return render_template(tokenizer, workspace.template("teacher"))
 
 
-def _read_as(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> str:
+def read_as(workspace: Workspace, tokenizer: PreTrainedTokenizerBase) -> str:
     """The reading prompt for fingerprints: without the day of the run."""
     return describe_prompt(tokenizer, workspace.template("teacher"))
 
@@ -79,48 +57,34 @@ def read_teacher(
     Returns:
         What the stage's manifest says of every signal that the run has, by name; the same in every process.
     """
-    from molsaki.encoding.encode import context_length
-    from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
     from molsaki.spans.views import VIEWS
-    from molsaki.stages.compare_original import OriginalComparison
-    from molsaki.stages.signals import make_signal, reader_of
+    from molsaki.stages.signals import make_signal
     from molsaki.teacher.read_signals import model_sizes, read_signals
 
-    quiet_libraries()
     recipe = workspace.recipe
     if recipe.signals is not None:
         from molsaki.stages.take_signals import take_signals
 
         return _finish(workspace, on_main_process(lambda: take_signals(workspace, names)))
-    spec = reader_of(workspace)
-    if spec.device_map is not None and process_count() > 1:
-        raise RecipeError(
-            f"Expected a teacher on one device where several processes read it, each with a copy of its own; got "
-            f"device_map {spec.device_map!r}. All would fill the same devices; start one process, or leave it out."
-        )
-    tokenizer = load_tokenizer(recipe, spec)
-    prompt = reading_prompt(workspace, tokenizer)
-    _, texts = workspace.read_texts(TRAIN)
-    comparison = OriginalComparison(workspace, names, prompt, list(texts.values()))
-    model = load_placed_model(recipe, spec, tokenizer, seed=1).eval()
-    max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
+    reader = _load_reader(workspace, names)
+    texts, model, tokenizer, prompt = reader.texts, reader.model, reader.tokenizer, reader.prompt
     signals = [make_signal(workspace, name) for name in names]
     sizes = model_sizes(model, signals)
     if recipe.attention.layers == "every":
         sizes.layers.require_every("teacher")
-    made_from = _made_from(workspace, model, tokenizer, max_length)
-    compared = comparison.entry(spec, model, tokenizer)
+    made_from = _made_from(workspace, reader)
+    compared = reader.compare()
     with ExitStack() as opened:
         writers = _open_writers(workspace, signals, sizes, made_from, opened)
         reports = read_signals(
             model,
             tokenizer,
-            list(texts.values()),
+            texts,
             prompt,
             signals,
             writers,
             sizes=sizes,
-            max_length=max_length,
+            max_length=reader.max_length,
             batch_tokens=recipe.attention.batch_tokens,
             chunk=recipe.attention.chunk_tokens,
             limits=store_limits(recipe),
@@ -140,30 +104,110 @@ def read_teacher(
     return _finish(workspace, read)
 
 
+def measure_original(workspace: Workspace, done: dict[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Measure the error of a teacher that was read before, if the recipe names another original by now.
+
+    The teacher and the original are loaded and read on a few texts; the stored rows stay as they are.
+
+    Args:
+        workspace: the run.
+        done: what the stage's manifest says of every signal.
+
+    Returns:
+        The same with the measured error.
+
+    Raises:
+        ArtefactError: the teacher is not the one whose signals are stored.
+    """
+    from molsaki.stages.compare_original import is_measured
+
+    names = [name for name, entry in done.items() if not is_measured(workspace.recipe, name, entry)]
+    if not names:
+        return done
+    reader = _load_reader(workspace, names)
+    wanted = fingerprint(**_made_from(workspace, reader))
+    found = {part: done[names[0]]["fingerprint"].get(part) for part in wanted}
+    require_same(found, wanted, f"the teacher that was read in {workspace.run.folder}")
+    compared = reader.compare()
+    measured: dict[str, Mapping[str, Any]] = {
+        name: {**entry, **(compared if name in names else {})} for name, entry in done.items()
+    }
+    on_main_process(lambda: workspace.run.finish_stage(ATTEND, {"signals": measured}))
+    return measured
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """The teacher that is read, and what it is read on.
+
+    Attributes:
+        spec: as the recipe names it.
+        model: the model, on its device.
+        tokenizer: its tokenizer.
+        prompt: the prompt, as text.
+        texts: the run's texts.
+        max_length: longer sequences are cut.
+        original: the comparison with the model that it was quantised from.
+    """
+
+    spec: ModelSpec
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prompt: PromptTemplate
+    texts: Sequence[Text]
+    max_length: int
+    original: OriginalComparison
+
+    def compare(self) -> dict[str, Any]:
+        """What the manifest says of the error of a quantised reader."""
+        return self.original.entry(self.spec, self.model, self.tokenizer)
+
+
+def _load_reader(workspace: Workspace, names: Sequence[str]) -> _Reader:
+    """Load the teacher, once its original was read and let go.
+
+    Raises:
+        RecipeError: the teacher is on several devices, and several processes would load it.
+    """
+    from molsaki.encoding.encode import context_length
+    from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
+    from molsaki.stages.compare_original import OriginalComparison
+    from molsaki.stages.signals import reader_of
+
+    quiet_libraries()
+    recipe, spec = workspace.recipe, reader_of(workspace)
+    if spec.device_map is not None and process_count() > 1:
+        raise RecipeError(
+            f"Expected a teacher on one device where several processes read it, each with a copy of its own; got "
+            f"device_map {spec.device_map!r}. All would fill the same devices; start one process, or leave it out."
+        )
+    tokenizer = load_tokenizer(recipe, spec)
+    prompt = reading_prompt(workspace, tokenizer)
+    texts = list(workspace.read_texts(TRAIN)[1].values())
+    comparison = OriginalComparison(workspace, names, prompt, texts)
+    model = load_placed_model(recipe, spec, tokenizer, seed=1).eval()
+    max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
+    return _Reader(spec, model, tokenizer, prompt, texts, max_length, comparison)
+
+
 def store_limits(recipe: Recipe) -> StoreLimits:
     """The largest rows and stores that a recipe allows."""
     return StoreLimits(recipe.attention.max_row_mb, recipe.attention.max_store_gb)
 
 
-def _made_from(
-    workspace: Workspace,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-) -> dict[str, Any]:
+def _made_from(workspace: Workspace, reader: _Reader) -> dict[str, Any]:
     """What decides all signals and is known once the teacher is loaded, for fingerprints."""
     from molsaki.encoding.encode import tokenizer_hash
     from molsaki.models.load import model_fingerprint
-    from molsaki.stages.signals import reader_of
 
-    spec = reader_of(workspace)
+    spec, model = reader.spec, reader.model
     return {
         "weights": model_fingerprint(spec, model),
         "revision": str(getattr(model.config, "_commit_hash", None) or spec.revision or "none"),
         "precision": str(model.dtype).removeprefix("torch.") + (f", {spec.quantize}" if spec.quantize else ""),
-        "tokenizer": tokenizer_hash(tokenizer),
-        "max_length": max_length,
-        READ_AS: _read_as(workspace, tokenizer),
+        "tokenizer": tokenizer_hash(reader.tokenizer),
+        "max_length": reader.max_length,
+        READ_AS: read_as(workspace, reader.tokenizer),
     }
 
 
@@ -230,87 +274,3 @@ def _stored(workspace: Workspace, name: str) -> dict[str, Any]:
         return size
     largest, mean = stored_error(store)
     return {**size, "max_error": largest, "mean_error": mean}
-
-
-def check_signal(workspace: Workspace, name: str) -> SignalCheck:
-    """Open every shard of a run's store of one signal and check every row of it.
-
-    A row must have the numbers that were written, be of a rationale of this run and of its text, have the sizes that
-    this text has, and be what the signal's `check` expects.
-
-    Raises:
-        DataError: there is no store.
-    """
-    from molsaki.encoding.encode import tokenizer_hash
-    from molsaki.models.load import load_tokenizer
-    from molsaki.stages.signals import make_signal, read_so_far, reader_of, signal_rules
-    from molsaki.store.shards import read_header
-    from molsaki.store.verify import verify_store
-    from molsaki.teacher.read_signals import prepare_texts
-
-    signal = make_signal(workspace, name)
-    folder = workspace.run.path(signal.folder)
-    found = read_header(folder).fingerprint
-    if workspace.recipe.signals is not None:
-        return _check_taken(workspace, signal, found)
-    tokenizer: PreTrainedTokenizerBase = load_tokenizer(workspace.recipe, reader_of(workspace))
-    prompt = reading_prompt(workspace, tokenizer)
-    rules = signal_rules(workspace, signal)
-    wanted = fingerprint(**rules, tokenizer=tokenizer_hash(tokenizer), **{READ_AS: _read_as(workspace, tokenizer)})
-    other = differences({part: found.get(part, "nothing") for part in wanted}, wanted)
-    problems = [f"the store was made from something else: {line.strip()}" for line in other]
-    longest = found.get("max_length", "")
-    _, texts = workspace.read_texts(TRAIN)
-    max_length = int(longest) if longest.isdecimal() else 1 << 30
-    prepared, _ = prepare_texts(tokenizer, list(texts.values()), prompt, max_length, [signal])
-    by_id = {item.text.id: item for item in prepared}
-    seen: set[str] = set()
-    report = verify_store(folder, row_check(signal, by_id, seen))
-    missing = [row_id for row_id in by_id if row_id not in seen]
-    was_read = name in read_so_far(workspace)
-    if was_read and missing and report.ok:
-        problems.append(
-            f"{len(missing)} rows are missing though they were read, {missing[0]!r} for one; run the stage again"
-        )
-    return SignalCheck(signal.title, report, tuple(problems), 0 if was_read else len(missing))
-
-
-def _check_taken(workspace: Workspace, signal: Signal[Any], found: Mapping[str, str]) -> SignalCheck:
-    """The check of signals that were taken from an export: there is no teacher to prepare texts for."""
-    from molsaki.stages.signals import read_so_far, signal_rules
-    from molsaki.stages.take_signals import check_taken
-
-    wanted = fingerprint(**signal_rules(workspace, signal))
-    other = differences({part: found.get(part, "nothing") for part in wanted}, wanted)
-    problems = [f"the store was made from something else: {line.strip()}" for line in other]
-    _, texts = workspace.read_texts(TRAIN)
-    report = check_taken(workspace.run.path(signal.folder), signal.name, texts)
-    expected = read_so_far(workspace).get(signal.name, {}).get("kept", report.rows)
-    if report.rows < expected and report.ok:
-        problems.append(f"{expected - report.rows} rows are missing though they were taken; run the stage again")
-    return SignalCheck(signal.title, report, tuple(problems), 0)
-
-
-def row_check(signal: Signal[Any], by_id: Mapping[str, PreparedSignals], seen: set[str]) -> RowCheck:
-    """Says what is wrong with a row of a signal.
-
-    Args:
-        signal: the signal.
-        by_id: the texts that can be read, with their tokens.
-        seen: gets the ids of the rows that were checked.
-    """
-
-    def check(row: StoredRow, tensors: Mapping[str, Tensor]) -> list[str]:
-        seen.add(row.id)
-        text = by_id.get(row.id)
-        if text is None:
-            return ["it is of no rationale of this run that can be read"]
-        wrong = []
-        if row.text_hash != text.text.text_hash:
-            wrong.append("it was read on other text (the hashes differ)")
-        item = text.items[signal.name]
-        if dict(row.sizes) != signal.sizes(item):
-            return [*wrong, f"it has the sizes {dict(row.sizes)}, its text has {signal.sizes(item)}"]
-        return [*wrong, *signal.check(item, tensors)]
-
-    return check

@@ -100,7 +100,8 @@ def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> 
         recipe = in_precision(recipe, bfloat16=choice.is_bfloat16)
 
     def merge(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        merged = merge_recipes(_with_reading(folder, existing, requested), requested)
+        existing = _with_original(_with_reading(folder, existing, requested), requested)
+        merged = merge_recipes(existing, requested)
         if merged is not None and merged != existing:
             require_temperatures(folder, parse_recipe(merged))
         return merged
@@ -134,6 +135,14 @@ def _with_reading(folder: Path, existing: Mapping[str, Any], requested: Mapping[
     stored = next(folder.glob("attention/*/shard-*.jsonl"), None) is not None
     changed = {name: want[name] for name in want if name in LIMITS or not stored}
     return {**existing, "attention": {**have, **changed}}
+
+
+def _with_original(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's recipe with the requested `teacher.original`, which no stored row depends on."""
+    have, want = existing.get("teacher"), requested.get("teacher")
+    if not isinstance(have, dict) or not isinstance(want, dict):
+        return existing
+    return {**existing, "teacher": {**have, "original": want.get("original")}}
 
 
 def merge_recipes(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any] | None:

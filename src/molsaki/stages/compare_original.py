@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ModelSpec, is_gguf
+from molsaki.config.recipe import Recipe
 from molsaki.distributed import on_main_process
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.models.load import load_placed_model, load_tokenizer, model_fingerprint
@@ -21,6 +22,23 @@ if TYPE_CHECKING:
 ERROR = "attention_error"
 """The key of a signal's entry in the manifest, and of an export's `teacher`."""
 NOT_MEASURED = "not measured: the reader is quantised, and the recipe names no teacher.original"
+
+
+def is_measured(recipe: Recipe, name: str, entry: Mapping[str, Any]) -> bool:
+    """Whether a signal that was read has no error to measure, or one against the recipe's original.
+
+    Args:
+        recipe: the recipe.
+        name: the signal's name.
+        entry: what the manifest says of it.
+    """
+    original = recipe.teacher.original
+    if original is None or name not in VIEWS:
+        return True
+    error = entry.get(ERROR)
+    if not isinstance(error, dict) or error["original"] != original.name:
+        return False
+    return recipe.tiny or error["precision"] == original.dtype
 
 
 class OriginalComparison:

@@ -197,7 +197,7 @@ def attend(
     Raises:
         ArtefactError: the generate stage has not finished.
     """
-    from molsaki.stages.attend import read_teacher
+    from molsaki.stages.attend import measure_original, read_teacher
     from molsaki.stages.signals import needed_signals, read_so_far, unread_rows
 
     names = needed_signals(workspace.recipe) if names is None else names
@@ -216,6 +216,7 @@ def attend(
                 "`molsaki generate` with this recipe and directory first."
             )
         done = read_teacher(workspace, missing, progress)
+    done = measure_original(workspace, done)
     return {name: done[name] for name in names}
 
 
