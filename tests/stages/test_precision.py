@@ -42,7 +42,9 @@ def test_auto_is_bfloat16_only_where_it_is_fast_enough(
     workspace = open_workspace(prepare_values(values), tmp_path / "run")
     assert precisions(workspace) == (chosen[0], "float32", chosen[1])
     assert workspace.run.manifest["precision"] == {"device": check.pick_device(), "speedup": speedup}
-    assert "auto" not in (tmp_path / "run/recipe.yaml").read_text(encoding="utf-8")
+    written = (tmp_path / "run/recipe.yaml").read_text(encoding="utf-8")
+    assert "precision: auto" not in written
+    assert "dtype: auto" not in written
 
 
 def test_a_method_may_ask_for_auto_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

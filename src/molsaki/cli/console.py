@@ -153,6 +153,14 @@ class Console:
         caption = f"{model}: right answers in % [95 % interval]"
         self.table(TextTable(caption, [*header, "cut while thinking", "tokens"], rows), numbers=True)
 
+    def costs(self, workspace: Workspace) -> None:
+        """Print the time and memory of each stage."""
+        from molsaki.report.run_tables import stage_table
+
+        table = stage_table(workspace)
+        if table is not None:
+            self.table(table, numbers=True)
+
     def report(self, report: Report) -> None:
         """Print the sentences of a report about the results, and the paths of its files."""
         for sentence in report.sentences:

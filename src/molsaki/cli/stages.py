@@ -46,6 +46,7 @@ def run(
 
             console.say("reading the models' attention for the report")
             on_main_process(lambda: console.report(write_report(workspace)))
+        on_main_process(lambda: console.costs(workspace))
 
 
 def generate(

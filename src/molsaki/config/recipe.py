@@ -267,7 +267,8 @@ class TrainingSettings(RecipePart):
         max_grad_norm: gradients are clipped to this norm.
         precision: "float32", or "bf16" for mixed precision; "auto" measures when the run begins and takes "bf16" where
             a matrix product in bfloat16 is at least 1.5 times as fast. The run keeps what was chosen.
-        checkpointing: recompute activations in the backward pass to save memory.
+        checkpointing: recompute activations in the backward pass to save memory; "auto" does so where the batch,
+            divided into parts, does not fit otherwise by estimate. A training keeps what was chosen.
         compile: compile the student's layers with torch.compile, which takes a minute or more.
         max_length: longer sequences are cut and counted; by default the model's context length.
         log_every: steps between two logs of the loss and its terms.
@@ -287,7 +288,7 @@ class TrainingSettings(RecipePart):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     precision: Literal["float32", "bf16", "auto"] = "float32"
-    checkpointing: bool = False
+    checkpointing: bool | Literal["auto"] = "auto"
     compile: bool = False
     max_length: Count | None = None
     log_every: Count = 50

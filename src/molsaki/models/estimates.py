@@ -90,16 +90,22 @@ def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> in
     them, and the gradients of both.
 
     Weights that an adapter leaves frozen have no gradient and no state.
+    """
+    frozen = 0 if outline.trained == outline.parameters else outline.parameters
+    weights = ADAMW_BYTES * outline.trained + outline.weight_bytes * frozen
+    logits = LOGIT_BYTES * min(tokens * outline.text.vocab_size, LOGITS_HELD)
+    return int(weights + logits) + activation_memory(outline, tokens, checkpointing=checkpointing)
+
+
+def activation_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> int:
+    """Bytes of what the layers keep of a batch of `tokens` tokens for the backward pass, in float32.
 
     A layer keeps 68 bytes of activations per token and hidden unit: twice the 34 bytes of 16-bit precision without
     the attention matrix (Korthikanti et al., 2022, "Reducing Activation Recomputation in Large Transformer Models").
     """
     text = outline.text
     layer = 4 if checkpointing else 68
-    activations = tokens * text.hidden_size * (layer * text.num_hidden_layers + (68 if checkpointing else 0))
-    frozen = 0 if outline.trained == outline.parameters else outline.parameters
-    weights = ADAMW_BYTES * outline.trained + outline.weight_bytes * frozen
-    return int(weights + activations + LOGIT_BYTES * min(tokens * text.vocab_size, LOGITS_HELD))
+    return int(tokens * text.hidden_size * (layer * text.num_hidden_layers + (68 if checkpointing else 0)))
 
 
 def show_bytes(count: float) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
 from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """The largest resident memory of this process so far, in bytes.
+    """The largest resident memory of this process so far, or since `reset_peak`, in bytes.
 
     Linux reports it in /proc. `getrusage` is only the fallback: its value is inherited from the parent process and
     hides everything smaller.
@@ -19,6 +20,12 @@ def peak_bytes() -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def reset_peak() -> None:
+    """Let `peak_bytes` count from now on, where the system allows that: Linux does."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def available_bytes() -> int | None:

@@ -22,9 +22,11 @@ from molsaki.report.run_tables import (
     count_test_problems,
     data_tables,
     rerun_tables,
+    stage_table,
     term_table,
 )
 from molsaki.report.tables import Table
+from molsaki.stages.costs import costs_of
 from molsaki.stages.workspace import Workspace
 from molsaki.store.locks import exclusive_lock
 from molsaki.store.whole_files import refuse_write, write_whole
@@ -80,7 +82,7 @@ def write_report(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         refuse_write(folder, error, "No report was written.")
-    with exclusive_lock(folder, "the report of this run"):
+    with exclusive_lock(folder, "the report of this run"), costs_of(workspace, "report", again=True):
         context, data = _collect(workspace, rows, problems, say)
         say("drawing the figures")
         methods = [method.label for method in workspace.recipe.methods]
@@ -124,6 +126,7 @@ def _collect(
         "collapsed": collapsed_routers(workspace, metrics),
         "terms": term_table(workspace, metrics),
         "cost": cost_table(metrics),
+        "stage_costs": stage_table(workspace),
         "data_tables": data_tables(workspace),
         "command": command,
         "recipe_text": recipe_text,

@@ -13,6 +13,7 @@ from molsaki.counts import format_attention_error, format_counts, plural
 from molsaki.errors import MolsakiError
 from molsaki.methods.layers import COLLAPSED
 from molsaki.report.tables import NONE, Table
+from molsaki.stages.costs import TESTING, TRAINING, stage_costs
 from molsaki.stages.results import training_facts
 from molsaki.stages.workspace import ATTEND, DATA, GENERATE, TRAIN, VALIDATION, Workspace
 
@@ -94,12 +95,38 @@ def cost_table(metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> Table | 
                 str(one.get("examples", NONE)),
                 f"{one['seconds']:.0f}" if isinstance(one.get("seconds"), (int, float)) else NONE,
                 f"{memory / 2**20:.0f}" if isinstance(memory, int) else NOT_RECORDED,
+                _show_parts(one),
                 "yes" if one.get("resumed_from") else "no",
                 (format_counts({"skipped": {}, "notes": notes}) or NONE) if isinstance(notes, dict) else NOT_RECORDED,
             ]
         )
-    head = ["student", "steps", "examples", "time, s", "peak memory, MiB", "interrupted", "left out or cut"]
+    head = ["student", "steps", "examples", "time, s", "peak memory, MiB", "a batch", "interrupted", "left out or cut"]
     return Table("Training of each student (time of the last session)", head, rows)
+
+
+def _show_parts(metrics: Mapping[str, Any]) -> str:
+    parts = metrics.get("parts")
+    return plural(parts, "part") + (", checkpointed" if metrics["checkpointing"] else "") if parts else NOT_RECORDED
+
+
+def stage_table(workspace: Workspace) -> Table | None:
+    """Time and memory of each stage; None if nothing was measured."""
+    rows = []
+    for stage, costs in stage_costs(workspace).items():
+        gpu = max(cost.peak_gpu_bytes for cost in costs)
+        rows.append(
+            [
+                f"{stage}, {plural(len(costs), 'student')}" if stage in (TRAINING, TESTING) else stage,
+                f"{sum(cost.seconds for cost in costs):.1f}",
+                f"{sum(cost.processor_seconds for cost in costs):.1f}",
+                f"{max(cost.peak_memory_bytes for cost in costs) / 2**20:.0f}",
+                f"{gpu / 2**20:.0f}" if gpu else NONE,
+                str(max(cost.sessions for cost in costs)),
+            ]
+        )
+    head = ["stage", "time, s", "processor time, s", "peak memory, MiB", "peak memory of the GPU, MiB", "sessions"]
+    caption = "Time and memory of each stage (students: the sum of their times, the largest of their peaks)"
+    return Table(caption, head, rows) if rows else None
 
 
 def term_table(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str, Any]]) -> Table | None:

@@ -32,6 +32,9 @@ MAY_DIFFER = {"methods", "seeds", "baseline", "description"}
 
 PRECISION = "precision"
 """The key of a run's manifest with what was measured for a precision of "auto"."""
+EXEMPT = (("teacher", "original"), ("training", "checkpointing"))
+"""Keys in sections of a recipe that may change in an existing run: no stored row depends on the first, and the second
+changes students by rounding alone."""
 LIMITS = {"max_row_mb", "max_store_gb"}
 """Keys of `attention` that may change at any time; its other keys may change until the first row is stored."""
 
@@ -100,7 +103,7 @@ def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> 
         recipe = in_precision(recipe, bfloat16=choice.is_bfloat16)
 
     def merge(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        existing = _with_original(_with_reading(folder, existing, requested), requested)
+        existing = _with_exempt(_with_reading(folder, existing, requested), requested)
         merged = merge_recipes(existing, requested)
         if merged is not None and merged != existing:
             require_temperatures(folder, parse_recipe(merged))
@@ -137,12 +140,13 @@ def _with_reading(folder: Path, existing: Mapping[str, Any], requested: Mapping[
     return {**existing, "attention": {**have, **changed}}
 
 
-def _with_original(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A run's recipe with the requested `teacher.original`, which no stored row depends on."""
-    have, want = existing.get("teacher"), requested.get("teacher")
-    if not isinstance(have, dict) or not isinstance(want, dict):
-        return existing
-    return {**existing, "teacher": {**have, "original": want.get("original")}}
+def _with_exempt(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's recipe with the requested values of the keys in `EXEMPT`."""
+    for section, key in EXEMPT:
+        have, want = existing.get(section), requested.get(section)
+        if isinstance(have, dict) and isinstance(want, dict):
+            existing = {**existing, section: {**have, key: want.get(key)}}
+    return existing
 
 
 def merge_recipes(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any] | None:

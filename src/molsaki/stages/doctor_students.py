@@ -20,7 +20,7 @@ from molsaki.stages.findings import (
     describe_lengths,
     estimate_cost,
 )
-from molsaki.stages.fit import describe_choice, student_memory, workers_that_fit
+from molsaki.stages.fit import PROCESS_BYTES, describe_choice, share_memory, student_plan, workers_that_fit
 from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
 from molsaki.training import encode_examples
 
@@ -46,15 +46,19 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
     tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks
     tokens = int(settings.steps * settings.accumulation * sequences * sum(lengths) / max(1, len(lengths)))
-    memory = student_memory(recipe, model.outline, min(max(lengths, default=1), context))
+    on_gpu = bool(machine) and machine[0].device != "cpu"
+    room = machine[0].memory if on_gpu else share_memory(1).room
+    plan = student_plan(recipe, model.outline, [min(n, context) for n in lengths], on_gpu=on_gpu, memory=room)
+    memory = PROCESS_BYTES + plan.memory
+    yield Finding("training", plan.describe(settings.batch_size))
     yield from estimate_cost(
         "training",
         machine,
         memory,
-        lambda here: training_seconds(model.outline, tokens, here, checkpointing=settings.checkpointing),
+        lambda here: training_seconds(model.outline, tokens, here, checkpointing=plan.checkpointing),
         "per student",
     )
-    if machine and machine[0].device == "cpu" and students > 1:
+    if machine and not on_gpu and students > 1:
         workers = min(students, workers_that_fit(memory))
         text = describe_choice(workers, memory, "estimated")
         yield Finding("training", f"{text}; together {show_bytes(workers * memory)}")

@@ -30,10 +30,11 @@ from typing import TYPE_CHECKING, Any
 from molsaki.config.recipe import TRAIN, Recipe
 from molsaki.distributed import on_main_process
 from molsaki.errors import ArtefactError
+from molsaki.stages.costs import costs_of
 from molsaki.stages.data import load_set, load_sets
+from molsaki.stages.workspace import ATTEND, Workspace
 from molsaki.stages.workspace import DATA as DATA
 from molsaki.stages.workspace import GENERATE as GENERATE
-from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import write_json
 from molsaki.teacher.opening import cost, open_writer, recipe_questions, show_prompts
 from molsaki.teacher.rationales import GenerationReport
@@ -66,8 +67,9 @@ def load_data(workspace: Workspace) -> Mapping[str, Any]:
         workspace.require_problems()
         if not workspace.undrawn_seeds():
             return manifest
-    manifest = load_sets(workspace)
-    workspace.run.finish_stage(DATA, manifest)
+    with costs_of(workspace, DATA):
+        manifest = load_sets(workspace)
+        workspace.run.finish_stage(DATA, manifest)
     return manifest
 
 
@@ -93,11 +95,12 @@ def generate(workspace: Workspace, progress: Progress | None = None, *, partial:
     is_whole = done is not None and done.get("problems", 0) >= len(workspace.read_problems(TRAIN))
     if done is not None and is_whole and not workspace.lost_rationales():
         return done
-    report = _get_rationales(workspace, progress)
-    manifest: dict[str, Any] = report.to_dict()
-    manifest |= cost(workspace.recipe, manifest["tokens"])
-    if partial or not report.unanswered:
-        workspace.run.finish_stage(GENERATE, manifest)
+    with costs_of(workspace, GENERATE):
+        report = _get_rationales(workspace, progress)
+        manifest: dict[str, Any] = report.to_dict()
+        manifest |= cost(workspace.recipe, manifest["tokens"])
+        if partial or not report.unanswered:
+            workspace.run.finish_stage(GENERATE, manifest)
     return manifest
 
 
@@ -154,11 +157,12 @@ def import_completions(workspace: Workspace, file: Path | None, columns: ColumnM
 
     load_data(workspace)
     done = None if workspace.lost_rationales() else workspace.run.stage_done(GENERATE)
-    report, source = import_into(workspace, workspace.read_problems(TRAIN), file, columns)
-    if done is not None:
-        return done
-    manifest = {**report.to_dict(), "imported from": source}
-    workspace.run.finish_stage(GENERATE, manifest)
+    with costs_of(workspace, GENERATE):
+        report, source = import_into(workspace, workspace.read_problems(TRAIN), file, columns)
+        if done is not None:
+            return done
+        manifest = {**report.to_dict(), "imported from": source}
+        workspace.run.finish_stage(GENERATE, manifest)
     return manifest
 
 
@@ -215,7 +219,8 @@ def attend(
                 f"Expected the rationales of {workspace.run.folder}; the generate stage has not finished. Run "
                 "`molsaki generate` with this recipe and directory first."
             )
-        done = read_teacher(workspace, missing, progress)
+        with costs_of(workspace, ATTEND):
+            done = read_teacher(workspace, missing, progress)
     done = measure_original(workspace, done)
     return {name: done[name] for name in names}
 
@@ -304,16 +309,17 @@ def results(workspace: Workspace) -> list[dict[str, Any]]:
     from molsaki.evaluation.score import result_row, score
     from molsaki.stages.results import training_facts
 
-    rows, scores = [], []
-    for test in workspace.test_names:
-        for method in workspace.recipe.methods:
-            for seed in workspace.recipe.seeds:
-                if not workspace.predictions(method.label, seed, test).is_file():
-                    continue
-                scored = score(workspace.read_predictions(method.label, seed, test))
-                row = result_row(workspace.recipe.data.task, test, method.label, seed, scored)
-                rows.append({**row, **training_facts(workspace.read_metrics(method.label, seed))})
-                scores.append({**row, **scored.to_dict()})
-    write_json(workspace.run.path("results.json"), rows)
-    write_json(workspace.run.path("scores.json"), scores)
+    with costs_of(workspace, "results", again=True):
+        rows, scores = [], []
+        for test in workspace.test_names:
+            for method in workspace.recipe.methods:
+                for seed in workspace.recipe.seeds:
+                    if not workspace.predictions(method.label, seed, test).is_file():
+                        continue
+                    scored = score(workspace.read_predictions(method.label, seed, test))
+                    row = result_row(workspace.recipe.data.task, test, method.label, seed, scored)
+                    rows.append({**row, **training_facts(workspace.read_metrics(method.label, seed))})
+                    scores.append({**row, **scored.to_dict()})
+        write_json(workspace.run.path("results.json"), rows)
+        write_json(workspace.run.path("scores.json"), scores)
     return rows

@@ -18,6 +18,7 @@ from molsaki.evaluation.intervals import Interval, MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import Score, score
 from molsaki.models.decode import Completion
 from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
+from molsaki.stages.costs import costs_of
 from molsaki.stages.score_model import COMPLETIONS, EVALUATIONS, ScoreSettings, read_completion, score_model
 from molsaki.stages.students import in_test_precision, predict_all
 from molsaki.stages.workspace import Workspace
@@ -82,7 +83,8 @@ def score_references(workspace: Workspace, progress: Progress | None = None) -> 
         if wanted.items() <= have.items():
             continue
         try:
-            scored = list(test(workspace, progress))
+            with costs_of(workspace, "references"):
+                scored = list(test(workspace, progress))
         except MolsakiError as error:
             notes.append(f"the tables have no row of the {model}: {error}")
             continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,8 @@ from molsaki.models.merging import write_merged
 from molsaki.models.progress import ProgressLines
 from molsaki.models.shapes import shapes_of
 from molsaki.records import Problem
-from molsaki.stages.fit import choose_workers
+from molsaki.stages.costs import TESTING, TRAINING, costs_of
+from molsaki.stages.fit import MemoryShare, choose_workers, share_memory
 from molsaki.stages.signals import (
     make_signal,
     needed_signals,
@@ -63,6 +64,7 @@ class Job:
         label, seed: the student's method and seed.
         train: train the student if it does not exist.
         test: test it on the sets without predictions.
+        share: the memory that it may take.
     """
 
     run: Path
@@ -70,6 +72,7 @@ class Job:
     seed: int
     train: bool = True
     test: bool = True
+    share: MemoryShare = field(default_factory=MemoryShare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,8 @@ def run_jobs(
         )
     if workers is None and process_count() == 1 and len(jobs) > 1 and not visible_gpus():
         workers = _workers_that_fit(jobs, hear)
+    share = share_memory(len(jobs), workers)
+    jobs = [replace(job, share=share) for job in jobs]
     results = []
     with heard_by(hear):
         for result in _run_together(jobs) if process_count() > 1 else run_in_workers(run_job, jobs, workers, hear):
@@ -214,7 +219,8 @@ def _run_job(job: Job) -> JobResult:
     folder = workspace.student(job.label, job.seed)
     result = JobResult(job, trained=False, tested=(), accuracy={}, seconds=0.0, parameters=(0, 0), notes={})
     if job.train and not on_main_process(folder.is_dir):
-        metrics = _train(workspace, job, folder)
+        with costs_of(workspace, TRAINING, folder.name):
+            metrics = _train(workspace, job, folder)
         parameters = metrics["trained_parameters"], metrics["parameters"]
         result = replace(
             result, trained=True, seconds=metrics["seconds"], parameters=parameters, notes=metrics["notes"]
@@ -279,6 +285,8 @@ def _train(workspace: Workspace, job: Job, folder: Path) -> dict[str, Any]:
         teacher_layers=() if store is None else _stored_layers(recipe, store),
         compared_tokens=compared,
         show_progress=False,
+        memory=job.share.of(student.device),
+        say=lambda line: say(f"{_name(job)}: {line}"),
     )
 
 
@@ -323,24 +331,8 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
     untested = _untested_sets(workspace, job)
     if untested:
         _require_weights(folder, untested)
-        tokenizer = tokenizer_at(str(folder))
-        model = in_test_precision(recipe, student_at(recipe, folder))
-        prompt = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
-        for name in untested:
-            problems, path = workspace.read_tests(name, job.seed), workspace.predictions(job.label, job.seed, name)
-            if path.is_file():
-                logger.warning(
-                    "%s is of an earlier student, or not of the %d problems of its set, and is replaced",
-                    path,
-                    len(problems),
-                )
-            if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
-                lines = ProgressLines(say, f"{_name(job)}, rationales for {name}", "problems")
-                explanations = predict_all(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
-                workspace.write_explanations(job.label, job.seed, name, explanations)
-            lines = ProgressLines(say, f"{_name(job)}, {name}", "problems")
-            predictions = predict_all(recipe, model, tokenizer, problems, prompt, lines)
-            workspace.write_predictions(job.label, job.seed, name, predictions)
+        with costs_of(workspace, TESTING, folder.name):
+            _predict_sets(workspace, job, folder, untested)
     accuracy = {
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
     }
@@ -348,6 +340,29 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
         for weights in _weights(folder):
             weights.unlink(missing_ok=True)  # another process may have done so
     return tuple(untested), accuracy
+
+
+def _predict_sets(workspace: Workspace, job: Job, folder: Path, untested: Sequence[str]) -> None:
+    """Write a student's predictions for some test sets."""
+    recipe = workspace.recipe
+    tokenizer = tokenizer_at(str(folder))
+    model = in_test_precision(recipe, student_at(recipe, folder))
+    prompt = workspace.template(METHODS[workspace.method(job.label).name].answers_with)
+    for name in untested:
+        problems, path = workspace.read_tests(name, job.seed), workspace.predictions(job.label, job.seed, name)
+        if path.is_file():
+            logger.warning(
+                "%s is of an earlier student, or not of the %d problems of its set, and is replaced",
+                path,
+                len(problems),
+            )
+        if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
+            lines = ProgressLines(say, f"{_name(job)}, rationales for {name}", "problems")
+            explanations = predict_all(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
+            workspace.write_explanations(job.label, job.seed, name, explanations)
+        lines = ProgressLines(say, f"{_name(job)}, {name}", "problems")
+        predictions = predict_all(recipe, model, tokenizer, problems, prompt, lines)
+        workspace.write_predictions(job.label, job.seed, name, predictions)
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from molsaki.config.recipe import TrainingSettings
 from molsaki.errors import RecipeError
+from molsaki.training.batch_plan import BatchPlan
 
 _ARGUMENTS = {field.name for field in dataclasses.fields(TrainingArguments)}
 # transformers 5.23 renamed `gradient_checkpointing` and its kwargs.
@@ -17,7 +18,12 @@ CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in _ARG
 
 
 def training_arguments(
-    training: TrainingSettings, folder: Path, seed: int, show_progress: bool, validating: bool
+    training: TrainingSettings,
+    folder: Path,
+    seed: int,
+    show_progress: bool,
+    validating: bool,
+    plan: BatchPlan | None = None,
 ) -> TrainingArguments:
     """Convert training settings to `TrainingArguments`.
 
@@ -27,6 +33,7 @@ def training_arguments(
         seed: seeds the order of examples, dropout, and the initial values of the method's own parameters.
         show_progress: whether to draw a progress bar.
         validating: whether there is a validation split.
+        plan: how a batch is computed; by default in one part, with checkpointing only if the settings have it.
 
     Raises:
         RecipeError: the precision is "auto".
@@ -39,15 +46,16 @@ def training_arguments(
     evaluating = bool(validating and training.evaluate_every)
     best = training.select == "best"
     save_every = training.evaluate_every if best else training.save_every
+    plan = plan or BatchPlan(checkpointing=training.checkpointing is True)
     checkpointing = (
-        {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": False}} if training.checkpointing else {}
+        {CHECKPOINTING: True, f"{CHECKPOINTING}_kwargs": {"use_reentrant": False}} if plan.checkpointing else {}
     )
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=training.steps,
-        per_device_train_batch_size=training.batch_size,
+        per_device_train_batch_size=training.batch_size // plan.parts,
         per_device_eval_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.accumulation,
+        gradient_accumulation_steps=training.accumulation * plan.parts,
         learning_rate=training.learning_rate,
         lr_scheduler_type=training.schedule,
         warmup_steps=training.warmup_steps,

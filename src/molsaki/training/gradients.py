@@ -2,14 +2,14 @@
 
 A term's share of the loss says little, since a loss can be large and flat. Its gradient says how strongly it pulls on
 the student. It is measured at a few steps of a training, by extra forward and backward passes over all batches of the
-step that leave the training as it is: random states are restored, and no `.grad` is touched.
+step that leave the training as it is: random states and each `.grad` are restored.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -130,20 +130,34 @@ def term_gradients(
     norms: dict[str, Tensor] = {}
     # The method's own metrics, such as mean layer weights, are over training steps alone.
     model.method.eval()
-    for term in model.method.terms:
-        # The gradient of the step: batches add up, as in accumulation. One forward pass for each term: compiled layers
-        # allow no second backward pass over the same graph.
-        summed: list[Tensor | None] = [None] * len(parameters)
-        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-            for inputs in batches:
-                with context():
-                    loss = model(**inputs, totals=totals, progress=progress, term=term.name)["loss"]
-                if loss.requires_grad:  # else nothing in the batch for this term
-                    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-                    summed = [_add(one, other) for one, other in zip(summed, gradients, strict=True)]
-        norms[term.name] = _norm(summed, device)
+    with _own_gradients(parameters):
+        for term in model.method.terms:
+            # The gradient of the step: batches add up in `.grad`, as in accumulation. One forward pass for each term:
+            # compiled layers allow no second backward pass over the same graph.
+            with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+                for inputs in batches:
+                    with context():
+                        loss = model(**inputs, totals=totals, progress=progress, term=term.name)["loss"]
+                    if loss.requires_grad:  # else nothing in the batch for this term
+                        torch.autograd.backward(loss, inputs=parameters)
+            norms[term.name] = _norm([parameter.grad for parameter in parameters], device)
+            for parameter in parameters:
+                parameter.grad = None
     model.method.train()
     return dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True))
+
+
+@contextmanager
+def _own_gradients(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Take the gradients of parameters away in the block, and put them back after it."""
+    earlier = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, gradient in zip(parameters, earlier, strict=True):
+            parameter.grad = gradient
 
 
 def weight_of_share(name: str, share: GradientShare, norms: Mapping[str, float]) -> float:
@@ -165,12 +179,6 @@ def weight_of_share(name: str, share: GradientShare, norms: Mapping[str, float])
             f"have a share of {share.gradient:g}; give its weight as a number."
         )
     return weight
-
-
-def _add(summed: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-    if summed is None or gradient is None:
-        return gradient if summed is None else summed
-    return summed + gradient
 
 
 def _norm(gradients: Sequence[Tensor | None], device: torch.device) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from transformers import GenerationConfig, PrinterCallback, TrainerCallback, set
 
 from molsaki.attention import find_model
 from molsaki.config.recipe import TrainingSettings
+from molsaki.distributed import on_main_process
 from molsaki.encoding.encode import NO_CHARACTERS
 from molsaki.errors import ArtefactError, InputError, StageError
-from molsaki.methods import Method, MethodSettings, StudentShape, Terms
+from molsaki.methods import Method, MethodSettings, StudentShape, Task, Terms
 from molsaki.methods.layers import router_collapsed_at
 from molsaki.models.adapters import adapter_facts, trained_parameters
 from molsaki.models.memory import peak_bytes
@@ -24,9 +26,11 @@ from molsaki.records import hash_text
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.whole_files import read_json, write_json, write_whole
 from molsaki.training.arguments import training_arguments
+from molsaki.training.batch_plan import BatchPlan, plan_batch, settle_plan
 from molsaki.training.checkpoints import last_checkpoint
 from molsaki.training.examples import TOO_LONG, Example
 from molsaki.training.interrupt import StopOnInterrupt
+from molsaki.training.too_large import outline_student
 from molsaki.training.trainer import DistillationTrainer
 
 if TYPE_CHECKING:
@@ -60,6 +64,8 @@ def train_student(
     teacher_layers: Sequence[int] = (),
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool = True,
+    memory: int | None = None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Train one student and write it to `output`, completely or not at all.
 
@@ -86,12 +92,15 @@ def train_student(
             too; empty for all layers, or for heads.
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
+        memory: bytes that the training may take, by which it is chosen how a batch is computed; None if unknown.
+        say: called with a line that says what was chosen.
 
     Returns:
         The metrics: steps, the number of parameters and of those that are trained, seconds of this session, the peak
-        memory of this process (on a GPU, of its tensors), examples, training tokens, compared tokens, forward passes a
-        batch and the share of padding in them, the checkpoint that it resumed from, the best one, the terms' weights,
-        the step at which the router collapsed, and the Trainer's log (null for a number that is not finite).
+        memory of this process (on a GPU, of its tensors), examples, training tokens, compared tokens, the parts of a
+        batch and whether its layers are checkpointed, forward passes a part and the share of padding in them, the
+        checkpoint that it resumed from, the best one, the terms' weights, the step at which the router collapsed, and
+        the Trainer's log (null for a number that is not finite).
 
     Raises:
         InputError: there is no example, or no validation to select the best student by, or the examples are of
@@ -109,11 +118,14 @@ def train_student(
     if training.compile:
         compile_layers(student)
     working = output.with_name(f"{output.name}.training")
+    checkpoint = last_checkpoint(working)
+    plan = _plan(working, checkpoint is not None, student, training, _lengths(examples, made.terms.tasks), memory)
+    say(plan.describe(training.batch_size))
     stop = StopOnInterrupt()
     trainer = DistillationTrainer(
         student,
         made,
-        training_arguments(training, working, seed, show_progress, validation is not None),
+        training_arguments(training, working, seed, show_progress, validation is not None, plan),
         examples,
         tokenizer,
         eval_dataset=validation,
@@ -122,7 +134,6 @@ def train_student(
     )
     # The console shows progress; the parent's printing of every line of the log would break it up.
     trainer.remove_callback(PrinterCallback)
-    checkpoint = last_checkpoint(working)
     if trainer.args.should_save:
         _require_same_training(working, checkpoint, method, settings, examples, training, seed, student)
     seconds = 0.0
@@ -144,6 +155,8 @@ def train_student(
         "peak_memory_bytes": _peak_memory(student.device),
         "examples": len(examples),
         "tokens": _tokens(examples, trainer, training),
+        "parts": plan.parts,
+        "checkpointing": plan.checkpointing,
         "notes": dict(notes or {}),
         "compared_tokens": dict(compared_tokens or {}),
         "passes": len(trainer.method.terms.tasks) if trainer.passes.separate else 1,
@@ -158,11 +171,35 @@ def train_student(
     return metrics
 
 
+def _lengths(examples: Sequence[Example], tasks: Sequence[Task]) -> list[int]:
+    """The tokens of each example in all tasks of a method."""
+    return [sum(len(e.sequences[task].input_ids) for task in tasks if task in e.sequences) for e in examples]
+
+
+def _plan(
+    working: Path,
+    begun: bool,
+    student: PreTrainedModel | PeftModel,
+    training: TrainingSettings,
+    lengths: Sequence[int],
+    memory: int | None,
+) -> BatchPlan:
+    """How the batches of a training are computed, the same in every session and every process."""
+
+    def choose() -> BatchPlan:
+        can = training.checkpointing is True or find_model(student).supports_gradient_checkpointing
+        settings = training if can else training.model_copy(update={"checkpointing": False})
+        on_gpu = student.device.type != "cpu"
+        plan = plan_batch(outline_student(student), settings, lengths, on_gpu=on_gpu, memory=memory)
+        return replace(plan, setting=training.checkpointing)
+
+    return BatchPlan(**on_main_process(lambda: asdict(settle_plan(working, training.checkpointing, begun, choose))))
+
+
 def _tokens(examples: Sequence[Example], trainer: DistillationTrainer, training: TrainingSettings) -> int:
     """The tokens of all training steps, without padding: the mean of an example times the number of examples."""
-    tasks = trainer.method.terms.tasks
-    lengths = [sum(len(e.sequences[task].input_ids) for task in tasks if task in e.sequences) for e in examples]
-    shown: int = training.steps * trainer.args.train_batch_size * training.accumulation * trainer.args.world_size
+    lengths = _lengths(examples, trainer.method.terms.tasks)
+    shown: int = training.steps * training.batch_size * training.accumulation * trainer.args.world_size
     return round(sum(lengths) / len(lengths) * shown)
 
 
@@ -335,7 +372,7 @@ def _require_same_training(
     made_from = fingerprint(
         method=method.name,
         settings=settings.model_dump(mode="json"),
-        training=training.model_dump(mode="json"),
+        training=training.model_dump(mode="json", exclude={"checkpointing"}),  # which changes nothing but rounding
         seed=seed,
         student=f"{type(student).__name__} of {student.num_parameters()} parameters",
         examples=_hash_examples(examples),
