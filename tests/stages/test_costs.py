@@ -15,7 +15,9 @@ from molsaki.stages.workspace import Workspace
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
     folder = tmp_path_factory.mktemp("costs")
-    path = recipe(folder, "methods=[dss, molsaki]", "rationales.keep=all", "data.train.limit=4")
+    path = recipe(
+        folder, "methods=[dss, molsaki]", "rationales.keep=all", "data.train.limit=4", "evaluation.untrained=true"
+    )
     shown = run(path, folder / "run")
     assert shown.code == 0, shown.text
     return Workspace.open(folder / "run"), shown.text
@@ -23,7 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
 
 def test_every_stage_of_a_run_keeps_its_time_and_memory(finished: tuple[Workspace, str]) -> None:
     costs = stage_costs(finished[0])
-    assert list(costs) == ["data", "generate", "attend", "train", "evaluate", "references", "results"]
+    assert list(costs) == ["data", "generate", "attend", "train", "evaluate", "references"]
     assert [len(costs[stage]) for stage in ("data", "train", "evaluate")] == [1, 2, 2]
     for stage, some in costs.items():
         for cost in some:

@@ -22,7 +22,7 @@ from molsaki.store.whole_files import read_json, write_json
 FOLDER = "costs"
 TRAINING, TESTING = "train", "evaluate"
 """Names of the two stages that have a file for each student."""
-STAGES = ("data", "generate", "attend", TRAINING, TESTING, "references", "results", "report")
+STAGES = ("data", "generate", "attend", TRAINING, TESTING, "references", "report")
 """The stages in their order."""
 
 

@@ -309,17 +309,16 @@ def results(workspace: Workspace) -> list[dict[str, Any]]:
     from molsaki.evaluation.score import result_row, score
     from molsaki.stages.results import training_facts
 
-    with costs_of(workspace, "results", again=True):
-        rows, scores = [], []
-        for test in workspace.test_names:
-            for method in workspace.recipe.methods:
-                for seed in workspace.recipe.seeds:
-                    if not workspace.predictions(method.label, seed, test).is_file():
-                        continue
-                    scored = score(workspace.read_predictions(method.label, seed, test))
-                    row = result_row(workspace.recipe.data.task, test, method.label, seed, scored)
-                    rows.append({**row, **training_facts(workspace.read_metrics(method.label, seed))})
-                    scores.append({**row, **scored.to_dict()})
-        write_json(workspace.run.path("results.json"), rows)
-        write_json(workspace.run.path("scores.json"), scores)
+    rows, scores = [], []
+    for test in workspace.test_names:
+        for method in workspace.recipe.methods:
+            for seed in workspace.recipe.seeds:
+                if not workspace.predictions(method.label, seed, test).is_file():
+                    continue
+                scored = score(workspace.read_predictions(method.label, seed, test))
+                row = result_row(workspace.recipe.data.task, test, method.label, seed, scored)
+                rows.append({**row, **training_facts(workspace.read_metrics(method.label, seed))})
+                scores.append({**row, **scored.to_dict()})
+    write_json(workspace.run.path("results.json"), rows)
+    write_json(workspace.run.path("scores.json"), scores)
     return rows
