@@ -11,6 +11,7 @@ from molsaki.config.load import RECIPES, SHIPPED_PROMPTS
 from molsaki.config.recipe import PromptSettings
 from molsaki.data.pocket import TEACHER
 from molsaki.encoding.chats import keeps_completions, render_prompt, render_template
+from molsaki.encoding.control_tokens import decode_answers
 from molsaki.encoding.encode import encode_teacher
 from molsaki.encoding.prompts import GIVEN_ANSWER, PromptTemplate
 from molsaki.errors import RecipeError, TokenizerError
@@ -148,3 +149,19 @@ def test_every_shipped_prompt_can_be_used(name: str) -> None:
         assert "How many" in render_template(tokenizer(OPENED), template).prompt("How many?")
     else:
         assert "\n\n\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("special", "written"),
+    [
+        (["[THINK]", "[/THINK]"], "[THINK]Six.[/THINK]42"),
+        (["<|channel|>", "<|message|>", "<|start|>", "<|end|>"], "<|channel|>analysis<|message|>Six.<|end|>"),
+        (["<|channel>", "<channel|>"], "<|channel>thought\nSix.<channel|>42"),
+        (["<|im_end|>", "<|end|>"], "42"),
+    ],
+)
+def test_marks_of_thinking_that_are_special_tokens_stay_in_a_completion(special: list[str], written: str) -> None:
+    marked = tokenizer(None)
+    marked.add_special_tokens({"additional_special_tokens": [*special, "<|pad|>"]})
+    ids = marked(f"{written}<|pad|>", add_special_tokens=False)["input_ids"]
+    assert decode_answers(marked, [ids]) == [written]

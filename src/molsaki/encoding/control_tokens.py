@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from molsaki.answers.thinking import is_thinking_tag
+from molsaki.answers.thinking import HALF_MARKS, is_thinking_tag
 from molsaki.encoding.prompts import PromptTemplate
 
 if TYPE_CHECKING:
@@ -46,6 +46,24 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> C
     written = {i: token.content for i, token in added.items() if token.content in chat_template}
     answers = {i: content for i, content in special.items() if not is_thinking_tag(content)}
     return ControlTokens(special | written, answers)
+
+
+def thinking_tokens(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The special tokens that mark a model's thinking, such as `[THINK]` or the channels of gpt-oss; often none."""
+    special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    whole = {i for i, content in special.items() if is_thinking_tag(content)}
+    if not whole and not {"<|channel|>", "<|channel>"} & set(special.values()):
+        return frozenset()
+    return frozenset(whole | {i for i, content in special.items() if content in HALF_MARKS})
+
+
+def decode_answers(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Sequence[int]]) -> list[str]:
+    """The texts of completions, without special tokens but those that mark thinking."""
+    marks = thinking_tokens(tokenizer)
+    hidden = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special} - marks
+    shown = [[token for token in row if token not in hidden] if marks else list(row) for row in answers]
+    texts: list[str] = tokenizer.batch_decode(shown, skip_special_tokens=not marks, clean_up_tokenization_spaces=False)
+    return texts
 
 
 def tokenize_text(tokenizer: PreTrainedTokenizerBase, text: str, start: int = 0) -> Tokens:

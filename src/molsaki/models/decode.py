@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from molsaki.encoding.control_tokens import decode_answers
 from molsaki.encoding.encode import context_length
 from molsaki.errors import EvaluationError, TokenizerError
 from molsaki.models.modes import eval_mode
@@ -254,7 +255,7 @@ def _completions(
     prompt_tokens: list[int],
 ) -> list[Completion]:
     kept = [list(itertools.takewhile(lambda token: token not in ends, row)) for row in generated]
-    texts: list[str] = tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = decode_answers(tokenizer, kept)
     completions = []
     for index, row, ids, text, n_prompt in zip(indices, generated, kept, texts, prompt_tokens, strict=True):
         before = stop.cut(text)
