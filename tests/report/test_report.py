@@ -23,7 +23,8 @@ from small_world import make_llama
 
 from molsaki.cli import look as look_command
 from molsaki.cli.console import Console
-from molsaki.report import build
+from molsaki.errors import InputError
+from molsaki.report import build, readings
 from molsaki.report.build import write_report
 from molsaki.report.charts import COLOURS, Chart, Series, draw, for_page
 from molsaki.report.look import look_at
@@ -288,6 +289,22 @@ def test_a_student_with_damaged_weights_is_left_out_with_a_note(run: Path) -> No
     shown = molsaki("look", run / "students/dss-1", "How many is 3 and 4?")
     assert shown.code == 2
     assert "students/dss-1" in "".join(shown.error.split())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_whose_models_are_all_elsewhere_has_a_page_without_attention(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise InputError("Expected a model; got none.")
+
+    monkeypatch.setattr(readings, "_read_teacher", gone)
+    monkeypatch.setattr(readings, "_read_student", gone)
+    report = write_report(Workspace.open(run))
+    data = page_data(run)
+    assert data["models"] == data["looks"] == []
+    assert {row[-1] for row in data["problems"]} == {-1}
+    assert len([note for note in report.notes if "could not be read" in note]) == 4
 
 
 def test_a_report_that_cannot_be_written_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

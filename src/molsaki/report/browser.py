@@ -50,7 +50,7 @@ def browser_data(
     rows = []
     for name, problem in chosen:
         look_index = -1
-        if problem.id in readings.texts.get(name, {}):
+        if models and problem.id in readings.texts.get(name, {}):
             look_index = len(attentions)
             attentions.append(_attention_data([model[name][problem.id] for model in models.values()]))
         texts = [_truncate(text) for text in (problem.id, problem.text, problem.answer, problem.label)]
