@@ -26,7 +26,6 @@ TAGS = [
     ("<mm:think>", "</mm:think>"),
     ("<|channel>thought\n", "<channel|>"),
     ("<|think|>", "<|end|><|begin|>assistant<|content|>"),
-    ("Here are my reasoning steps:\n", "\n[BEGIN FINAL RESPONSE]\n"),
     ("<unused94>thought\n", "<unused95>"),
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
 ]
@@ -53,6 +52,7 @@ def test_every_tag(opening: str, closing: str) -> None:
         ("<think>\n\n</think>\n\nIt is 42.", "", "\n\nIt is 42.", True),
         ("<think>a</think><response>b</response>", "a", "b", True),
         ("Analysis: it is 42.", "", "Analysis: it is 42.", True),
+        ("Here are my reasoning steps:\na\n[BEGIN FINAL RESPONSE]\nb\n[END FINAL RESPONSE]", "a", "\nb\n", True),
         ("analysisSix sevens.assistantfinalIt is 42.", "Six sevens.", "It is 42.", True),
         ("analysisSix sevens", "Six sevens", "", False),
         ("<|channel>thought\n<channel|>b<turn|>\n<|turn>user\nc", "", "b", True),
