@@ -71,7 +71,6 @@ def test_what_is_around_a_box_is_calculated_with(n, case, frame):
         "$\\boxed{5}\\log 2$",
         "\\boxed{5}M",
         "\\boxed{5} bil. dollars",
-        "\\boxed{5} lakh",
         "\\boxed{5} quarters",
         "\\boxed{5} basis points",
         "\\boxed{5}:6",

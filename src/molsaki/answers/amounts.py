@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import re
 
+from molsaki.answers.number_words import NUMBER_WORD
+
 # Fractions come from `latex.plain_text` as ((1)/(2)).
 _MIXED = re.compile(r"(?<![\d.,/^)])(\d{1,9})\s{0,2}\(\((\d{1,9})\)/\((\d{1,9})\)\)")
 _MIXED_INLINE = re.compile(r"(?<![\d.,/^)])(?<![-+*/x×] )(\d{1,9}) (?:and )?(\d{1,6})/(\d{1,6})(?![\d./])")
 _AND_PART = re.compile(r"(?<![\w.,])(\d{1,9}) and (?:a|an|one) (half|quarter|third)\b", re.IGNORECASE)
 _PARTS = {"half": 2, "third": 3, "quarter": 4}
 
-_ONE_OR_MANY = {"hundred": 100, "dozen": 12} | {
+_ONE_OR_MANY = {"hundred": 100, "dozen": 12, "lakh": 10**5, "crore": 10**7} | {
     word: 1000**power for power, word in enumerate(("thousand", "million", "billion", "trillion", "quadrillion"), 1)
 }
 _SCALES = {"tens": 10, **_ONE_OR_MANY, **{f"{word}s": scale for word, scale in _ONE_OR_MANY.items()}}
 _SCALE = re.compile(rf"(?<=[\d)])\s{{0,2}}-?\b({'|'.join(_SCALES)})\b", re.IGNORECASE)
+_SCALED_MONEY = re.compile(r"(?<=[$£€¥₹])(\s?\d[\d,]{0,15}(?:\.\d{1,9})?)\s?(?:([kK])|(m|M|mn|MM)|(b|B|bn))(?![\w'’])")
+"""`$5k`, `€1.5M`, `$2bn`: beside a currency sign a letter can only be thousands, millions or billions."""
 
 # "24 squared meters" may mean 24 square meters, so it stays as it is and cannot be parsed.
 _POWER_WORD = re.compile(
@@ -36,27 +40,24 @@ _DEGREES = re.compile(r"\s?[°′″](?!\s?\d)(?:\s?[CFK]\b)?")
 
 _AMOUNT = (
     r"(?i:half|halves|quarters|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths|"
-    r"tens|hundreds?|thousands?|\w{0,12}illions?|dozens?|myriads?|mega|giga|mille?|twice|double|triple|squared|cubed|"
-    r"factorial|below|negative|doubled|tripled|halved|grand|twos|threes|fours|fives|sixes|sevens|eights|nines|twenties|"
+    r"tens|hundreds?|thousands?|\w{0,12}illi[oó]n(?:en|es|s)?|dozens?|myriads?|mega|giga|mille?|lacs?|lakhs?|crores?|"
+    r"tausend|milliarde?n?s?|milione?i?|milh(?:ão|ões)|тыс\w{0,5}|милли\w{2,6}|twice|double|triple|squared|cubed|"
+    r"repeating|recurring|remainder|factorial|below|negative|doubled|tripled|halved|grand|twos|threes|fours|fives|sixes|sevens|eights|nines|twenties|"
     r"fifties|debt|in\s{1,3}the\s{1,3}red|overdrawn|par|binary|octal|hex(?:adecimal)?|base\s{1,3}(?:\d|two|eight|ten|sixteen)|"
     r"pi|sqrt|cbrt|theta|infinity|out\s{1,3}of)\b"
 )
 """Words that change a number before or after them."""
 _PART_OR_MANY = re.compile(
-    r"\d\s{0,2}-?(?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|score|gross|lakh|crore)\b",
+    r"\d\s{0,2}-?(?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|score|gross)\b",
     re.IGNORECASE,
 )
 _LETTER_AMOUNT = re.compile(
     r"\d\s{0,2}-?(?:[kKMBT]|[mbt]n|(?i:bil|bln|mil|mill|mio|mln|mrd|bps?|basis points?))\b"
-    r"|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn)\b|%\s?points?\b"
+    r"|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn|thou)\b|%\s?points?\b"
 )  # 1.5M, $1.5m
-_NUMBER_WORD = (
-    r"(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
-    r"(?:thir|four|fif|six|seven|eigh|nine)teen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)"
-)
 _LABELLED = (
     r"(?:steps?|sections?|parts?|problems?|questions?|equations?|eqs?|figures?|lines?|chapters?|examples?|cases?|"
-    r"tables?|items?|notes?|options?|choices?)"
+    r"tables?|items?|notes?|options?|choices?|pages?|theorems?|appendix|footnotes?|slides?)"
 )
 _CHANGING = (
     rf"\b(?:{_AMOUNT}|(?:quarter|third|times|thrice|more|less|fewer|minus|plus|some|of|and|or|not|over|down|under|"
@@ -70,8 +71,8 @@ _AMOUNT_ASIDE = re.compile(
 _CHANGES_NEXT = re.compile(rf"(?:{_CHANGING}|\bthan)\W{{0,4}}\Z", re.IGNORECASE)
 _CHANGES_LAST = re.compile(rf"\W{{0,4}}{_CHANGING}", re.IGNORECASE)
 _OTHER_AMOUNT = re.compile(
-    rf"{_CHANGING}|[^\W\d_]\(\s?[-−]?\d|\b{_NUMBER_WORD}\W{{1,2}}\d|\d\W{{1,2}}{_NUMBER_WORD}\b"
-    rf"|\b{_LABELLED}\W{{1,3}}\d|\b(?:an?|the)\s\d+-[a-z]|(?:\A\s*—\s?|(?<!\S)—)[$£€]?\d",
+    rf"{_CHANGING}|[^\W\d_]\(\s?[-−]?\d|\b{NUMBER_WORD}\W{{1,2}}\d|\d\W{{1,2}}{NUMBER_WORD}\b"
+    rf"|\b{_LABELLED}\W{{1,3}}\d|\b(?:in|by|from|see|at) \(\d|\b(?:an?|the)\s\d+-[a-z]|(?:\A\s*—\s?|(?<!\S)—)[$£€]?\d",
     re.IGNORECASE,
 )
 
@@ -81,23 +82,47 @@ _SHORT_UNIT = (
 )
 """Units that may stand right after a number; of other letters there, `3ab`, four or more are a unit."""
 _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
+_EAST_ASIAN = r"(?![十百千万萬亿億兆半倍分만억천백])[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
+_FORMULA = r"[A-Z][A-Za-z]{0,3}\d{1,3}(?:[A-Z][a-z]?\d{0,2}){0,5}(?!\w)"
+"""A chemical formula or a name such as `B12`, which may stand in a unit: `5 g of CO2`."""
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
-_WORD = rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}))[^\W\d_]{{2,}}(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES})"
+_WORD = (
+    rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}|[十百千万萬亿億兆半倍分만억천백]))[^\W\d_]{{2,}}"
+    rf"(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES}|{_EAST_ASIAN})"
+)
 _LETTER = rf"(?:m[23](?!\w)|[mgshlLVWJNCFA](?!\w){_POWER})"
-_MORE = rf"(?:\.?\s?[ /·-]\s?(?:{_WORD}|{_LETTER})){{0,12}}"
+_MORE = rf"(?:\.?\s?[ /·-]\s?(?:{_FORMULA}|{_WORD}|{_LETTER})){{0,12}}"
 _UNIT = re.compile(
-    rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|-(?!a\b){_WORD}|{_SHORT_UNIT}{_POWER}|[^\W\d_]{{4,}}{_POWER}){_MORE}"
+    rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|[-/](?!a\b){_WORD}|{_SHORT_UNIT}{_POWER}"
+    rf"|(?![十百千万萬亿億兆半倍分만억천백тм])[^\W\d_]{{4,}}{_POWER}|{_EAST_ASIAN}\w{{0,9}}){_MORE}"
 )
 _LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")
+_SCIENTIFIC = re.compile(r"\d\s{0,3}[*×·xX]\s{0,3}10\s?(?:\^|\*\*)\s?\(?[-−–]?\d{1,3}\)?")
 _OPERATION = re.compile(r"[\d)%]\s{0,3}(?:\*\*|[-+*/^x×÷−–])\s{0,3}[$£€(]?[\d.(]")
 _RANGE = re.compile(
     r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)%?(?:-| ?[–—] ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)(?P<part>/\d{1,9})?%?"
 )
-_JOINED = re.compile(r"\d-[a-zA-Z]{1,9}-\d|(?<![\w.])0[xX][\da-fA-F]")
-"""`3-to-1`, `5-by-7`, and numbers of another base."""
+_JOINED = re.compile(r"\d-[a-zA-Z]{1,9}-\d|(?<![\w.])0[xX][\da-fA-F]|(?<!\d)\d{3}0s\b|\d…")
+"""`3-to-1`, `5-by-7`, numbers of another base, decades, and decimals that go on."""
+_LOST_POWER = re.compile(r"\d\s?[×xX*]\s?10[-−–]\d|\d\.\d+\s?[×xX]\s?10[1-9]\d?(?![\d.,])")
+"""`1.6 × 10-19` and `6.02 × 1023`, whose powers were lost in copying."""
+_SECOND = re.compile(
+    rf"\d[^\d]*\s(?<!\bthe )(?<!\bthese )(?<!\bthose )(?<!\ball )(?<!\bits )(?<!\bhis )(?<!\bher )(?<!\btheir )"
+    rf"(?<!\w\w of )(?!one\b(?<!to one)){NUMBER_WORD}\b(?!-)",
+    re.IGNORECASE,
+)
+"""Another number in words behind the first: "5 to six", "3 pens, two pencils"; but "5 packs of six"."""
+_MONTH = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|"
+    r"Nov(?:ember)?|Dec(?:ember)?)\b"
+)
 _DATE = re.compile(
     r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])(?!\d)|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})"
+    rf"|\d(?:st|nd|rd|th)? (?:of )?{_MONTH}|\b{_MONTH}\.? \d"
 )
+
+
+_UNCLEAR = (_DATE, _JOINED, _LOST_POWER, _SECOND, _LETTER_AMOUNT, _PART_OR_MANY)
 
 
 def with_amounts(answer: str) -> str:
@@ -109,6 +134,7 @@ def with_amounts(answer: str) -> str:
     if not any(map(str.isalpha, answer)):
         return answer
     answer = _PERCENT.sub("%", answer)
+    answer = _SCALED_MONEY.sub(_scaled_money, answer)
     answer = _AND_PART.sub(lambda match: f"({match[1]}+1/{_PARTS[match[2].lower()]})", answer)
     answer = _POWER_WORD.sub(lambda match: _POWERS[match[1].lower()], answer)
     answer = _SIGN_WORD.sub("-", answer)
@@ -123,7 +149,7 @@ def without_units(answer: str) -> list[str]:
     """
     plain = _UNIT.sub(" ", answer)
     found = [answer, plain]
-    if _LETTER_UNIT.search(plain) and not _OPERATION.search(plain):
+    if _LETTER_UNIT.search(plain) and not _OPERATION.search(_SCIENTIFIC.sub("1", plain)):
         found.append(_LETTER_UNIT.sub(" ", plain))
     return found
 
@@ -133,7 +159,7 @@ def is_unclear(answer: str) -> bool:
     dash = _RANGE.fullmatch(answer)
     if dash and (dash["part"] or float(dash["low"]) < float(dash["high"])):
         return True
-    return any(pattern.search(answer) for pattern in (_DATE, _JOINED, _LETTER_AMOUNT, _PART_OR_MANY))
+    return any(pattern.search(answer) for pattern in _UNCLEAR)
 
 
 def has_other_amount(answer: str) -> bool:
@@ -149,6 +175,11 @@ def starts_with_amount(aside: str) -> bool:
 def may_change(before: str, after: str) -> bool:
     """Whether the word right before a value, or right behind it, could change it: "twice", "more than", "squared"."""
     return _CHANGES_NEXT.search(before) is not None or _CHANGES_LAST.match(after) is not None
+
+
+def _scaled_money(match: re.Match[str]) -> str:
+    amount, thousands, millions, _ = match.groups()
+    return f"{amount}*{1000 if thousands else 10**6 if millions else 10**9}"
 
 
 def _scaled(answer: str) -> str:

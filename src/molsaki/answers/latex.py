@@ -93,6 +93,8 @@ _REPEATING = re.compile(
     r"(?:\\(?:overline|bar)\s?(?:\{(\d{1,9})\}|(\d))"
     "|((?:\\d\u0305){1,9}))"
 )
+_GOES_ON = re.compile(r"(?<![\w.,])(\d{1,9})\.(\d{1,18})\s?(?:…|\.{3})")
+_PERIOD = re.compile(r"(\d{1,6}?)\1+\Z")
 _THIN_SPACE = re.compile(r"(?<=\d)[\u00a0\u2005-\u2009\u202f](?=\d{3}(?!\d))")
 _FRACTION_UNIT = re.compile(r"\(\(([^()\d]{1,20})\)/\(([^()\d]{1,20})\)\)")
 _CHARACTERS = str.maketrans(
@@ -124,6 +126,8 @@ def marked(formula: str) -> str:
 def plain_text(text: str) -> str:
     """A text with its LaTeX, powers, fractions, minus signs and spaces inside numbers as the readers want them."""
     plain = _FRACTION_UNIT.sub(r" \1/\2", to_plain(text))
+    if "…" in plain or "..." in plain:
+        plain = _GOES_ON.sub(_going_on, plain)
     if not plain.isascii():
         plain = _SUPERSCRIPT.sub(lambda match: f"^({_compatible(match[0])})", plain)
         plain = _VULGAR.sub(lambda match: "(({})/({}))".format(*_compatible(match[0]).split("⁄")), plain)
@@ -134,9 +138,21 @@ def plain_text(text: str) -> str:
 def _repeating(match: re.Match[str]) -> str:
     r"""A repeating decimal as a fraction: `0.1\overline{6}` is `((15)/(90))`."""
     whole, fixed, *periods = match.groups("")
-    period = "".join(filter(str.isdigit, "".join(periods)))
+    return _periodic(whole, fixed, "".join(filter(str.isdigit, "".join(periods))))
+
+
+def _periodic(whole: str, fixed: str, period: str) -> str:
     above = int(whole + fixed + period) - int(whole + fixed)
     return f"(({above})/({10 ** len(fixed) * (10 ** len(period) - 1)}))"
+
+
+def _going_on(match: re.Match[str]) -> str:
+    """A decimal that goes on as a fraction, where its last digits are repeated (`0.1666…`), or else with `…`."""
+    whole, decimals = match.groups()
+    period = _PERIOD.search(decimals)
+    if period is None:
+        return f"{whole}.{decimals}…"
+    return _periodic(whole, decimals[: period.start()], period[1])
 
 
 def to_plain(latex: str) -> str:
@@ -271,5 +287,6 @@ def _grouped(content: str) -> str:
 
 
 def _script(mark: str, argument: str) -> str:
-    """A power or an index; degrees have no `^`."""
-    return argument.strip() if mark == "^" and argument.strip() in ("°", "′", "″") else f"{mark}({argument})"
+    """A power or an index; degrees and the ending of `10^{\\text{th}}` have no `^`."""
+    raised = argument.strip()
+    return raised if mark == "^" and raised in ("°", "′", "″", "st", "nd", "rd", "th") else f"{mark}({argument})"

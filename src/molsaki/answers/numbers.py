@@ -19,10 +19,11 @@ from molsaki.answers.amounts import (
     with_amounts,
     without_units,
 )
-from molsaki.answers.arithmetic import solve
+from molsaki.answers.arithmetic import same_number, solve
 from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import is_denied
 from molsaki.answers.latex import FORMULA, has_math, marked, plain_text, to_plain, without_dollars
+from molsaki.answers.number_words import in_digits
 from molsaki.errors import ExpressionError
 
 ROUNDING = 5e-3
@@ -53,10 +54,10 @@ SENTENCE_END = re.compile(
     r"(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))"
 )
 NAME = re.compile(
-    r"[fghP]\([^()=]{1,30}\)|(?:\\(?!sqrt|log|ln|sin|cos|tan|binom|pm|neg)[a-z]{2,12} {0,2})?"
+    r"(?!(?:arc)?(?:sin|cos|tan|log|ln|exp|sqrt|abs)\()[^\W\d_]{1,4}\([^()=]{1,30}\)|(?:\\(?!sqrt|log|ln|sin|cos|tan|binom|pm|neg)[a-z]{2,12} {0,2})?"
     r"(?:(?<=[a-z])|[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?)"
 )
-r"""What an equation may define: `x`, `Total cost`, `A_1`, `f(x)`, `f(5)`, `\theta`."""
+r"""What an equation may define: `x`, `Total cost`, `A_1`, `f(x)`, `gcd(12, 18)`, `\theta`."""
 _PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?[$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)(?![\w,.]*\d)%?(?!\w)")
 _OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|·‼‰\\{}_?~→°]|(?<!\w)-|-(?!\w)")
@@ -73,7 +74,14 @@ _REASON = re.compile(
 _BOLD = re.compile(r"(?<![\w)*])(?:\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])(?:\*\*|__)(?![\w(*])")
 # A mark whose opening one stood before the text: "Answer: **42** pens", where the text begins at 42.
 _BOLD_END = re.compile(r"(?<=[^\s*])(?:\*{2,3}(?=\s*(?:[^\d\s(]|\(\D|\Z))|\*(?=\s[^\W\d]))")
-_ASIDE = re.compile(r"([^()]{1,80}?)\s{1,3}\(([^()]{1,120})\)")
+_ASIDE = re.compile(r"([^()\[\]]{1,80}?)\s{1,3}[(\[](?:(?:or|i\.e\.,?|that is,?|since|because)\s)?([^()\[\]]{1,120})[)\]]")
+_ROUNDED = re.compile(r"\brounded\b|\b(?:decimal places?|d\.?p\.?|significant figures|sig\.? ?figs?|s\.?f\.?)\Z", re.IGNORECASE)
+_IN_THE_RED = re.compile(r"[$£€¥₹]\s?[\d.,]+")
+"""An amount that is negative where it stands in parentheses: `($5)`."""
+_TWICE = re.compile(r",?\s(?:or|i\.e\.,?|that is,?|equivalently|also written as)\s")
+_RESULT = re.compile(r",?\swhich\s(?:is|gives|equals|makes|comes to|means)\s(?=\D{0,3}\d)")
+_ARROW = re.compile(r"(?<=[\d)%])\s?(?:[→⇒]|[-=]>)\s?(?=[$£€(-]?\d)")
+_LABEL = re.compile(r"(?=[^\d]{0,60}[a-zA-Z])[^\d:=]{1,60}:\s{1,3}(?=\S)")
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
 _FUNCTIONS = frozenset(
     (
@@ -138,21 +146,23 @@ def read_number(region: str, at_end: bool) -> ParsedValue:
 
 def read_plain(answer: str) -> ParsedValue:
     """Read the number that a piece of plain text (`plain_text`) states."""
-    if not any(map(str.isdigit, answer)):
+    plain = in_digits(answer)
+    if not any(map(str.isdigit, plain)) or is_denied("", plain.lstrip("-−$£€(0123456789,.%")):
         return ParsedValue(answer, None, None, "unparsable")
-    if is_denied("", answer.lstrip("-−$£€(0123456789,.%")):
-        return ParsedValue(answer, None, None, "unparsable")
-    value = _exact(answer)
-    if value is None and (shorter := _without_reason(answer)) is not None:
+    plain = _ARROW.sub(" = ", plain)
+    value = _exact(plain)
+    if value is None and (shorter := _without_reason(plain)) is not None:
         value = _exact(shorter)
-        answer = answer if value is None else shorter
+        answer = shorter if value is not None and plain == answer else answer
+    if value is None:
+        value = _said_twice(plain)
     if value is not None:
         return ParsedValue(answer, value, None, "ok")
-    value = _mentioned(answer)
+    value = _mentioned(plain)
     if value is not None:
         return ParsedValue(answer, value, None, "ok", exact=False)
-    values = {_stated(piece) for piece in _PIECES.split(_unwrapped(answer), maxsplit=MAX_PARTS)} - {None}
-    if len(values) > 1 or _disagrees(answer):
+    values = {_stated(piece) for piece in _PIECES.split(_unwrapped(plain), maxsplit=MAX_PARTS)} - {None}
+    if len(values) > 1 or _disagrees(plain):
         return ParsedValue(answer, None, None, "ambiguous")
     return ParsedValue(answer, None, None, "unparsable")
 
@@ -160,7 +170,7 @@ def read_plain(answer: str) -> ParsedValue:
 def number_of_text(text: str) -> float | None:
     """The number of a text that is a number as a whole, units and LaTeX included; None for any other text."""
     boxes = boxes_of(text) if "\\" in text else []
-    plain = plain_text(without_dollars(boxes[-1] if boxes else text)).strip(_EDGE)
+    plain = in_digits(plain_text(without_dollars(boxes[-1] if boxes else text)).strip(_EDGE))
     return _exact(plain) if any(map(str.isdigit, plain)) else None
 
 
@@ -216,6 +226,8 @@ def _exact(answer: str) -> float | None:
         return _solved(answer)
     inner = _unwrapped(answer)
     wrapped = inner != answer.strip()
+    if wrapped and _IN_THE_RED.fullmatch(inner):
+        return None
     answer = with_amounts(_BEFORE.sub("", inner))
     for candidate in without_units(answer):
         if not wrapped and is_unclear(candidate.strip()):
@@ -223,9 +235,11 @@ def _exact(answer: str) -> float | None:
         value = _solved(candidate)
         if value is not None:
             return value
-    if "=" in answer or "≈" in answer:
-        return _equation(answer)
-    return _before_aside(answer)
+    if "=" not in answer and "≈" not in answer:
+        return _before_aside(answer)
+    label = _LABEL.match(answer)
+    value = _equation(answer)
+    return _equation(answer[label.end() :]) if value is None and label and not is_denied(label[0], "") else value
 
 
 def _disagrees(answer: str) -> bool:
@@ -258,10 +272,26 @@ def _before_aside(answer: str) -> float | None:
     aside = _ASIDE.fullmatch(answer)
     if aside is None:
         return None
+    if _ROUNDED.search(aside[2]):
+        return _exact(aside[1])
     value = None if starts_with_amount(aside[2]) else _exact(aside[1])
     if value is None or not any(map(str.isdigit, aside[2])) or _NOT_ANOTHER.fullmatch(aside[2]):
         return value
-    return value if _exact(aside[2]) == value else None
+    parts = [float(part) for part in re.findall(r"\d+(?:\.\d+)?", aside[2])]
+    return value if _exact(aside[2]) == value or (len(parts) > 1 and sum(parts) == value) else None
+
+
+def _said_twice(answer: str) -> float | None:
+    """The value of `7/2 or 3.5`, `0.5, i.e. 50%` and `20% of 50, which is 10`."""
+    *work, result = _RESULT.split(answer)
+    if work:
+        stated, value = _exact(work[0]), _exact(result)
+        return None if len(work) > 1 or is_denied(work[0], "") or stated not in (None, value) else value
+    values = [_exact(form) for form in _TWICE.split(answer, maxsplit=2)]
+    first = values[0]
+    if len(values) < 2 or first is None or any(value is None or not same_number(value, first) for value in values):
+        return None
+    return first
 
 
 def _without_reason(answer: str) -> str | None:
