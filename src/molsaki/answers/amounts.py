@@ -40,7 +40,7 @@ _DEGREES = re.compile(r"\s?[°′″](?!\s?\d)(?:\s?[CFK]\b)?")
 
 _AMOUNT = (
     r"(?i:half|halves|quarters|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths|"
-    r"tens|hundreds?|thousands?|\w{0,12}illi[oó]n(?:en|es|s)?|dozens?|myriads?|mega|giga|mille?|lacs?|lakhs?|crores?|"
+    r"tens|hundreds?|thousands?|\w{0,12}illi[oó]n(?:en|es|s)?|millones|dozens?|myriads?|mega|giga|mille?|lacs?|lakhs?|crores?|"
     r"tausend|milliarde?n?s?|milione?i?|milh(?:ão|ões)|тыс\w{0,5}|милли\w{2,6}|twice|double|triple|squared|cubed|"
     r"repeating|recurring|remainder|factorial|below|negative|doubled|tripled|halved|grand|twos|threes|fours|fives|sixes|sevens|eights|nines|twenties|"
     r"fifties|debt|in\s{1,3}the\s{1,3}red|overdrawn|par|binary|octal|hex(?:adecimal)?|base\s{1,3}(?:\d|two|eight|ten|sixteen)|"
@@ -51,8 +51,10 @@ _PART_OR_MANY = re.compile(
     r"\d\s{0,2}-?(?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|score|gross)\b",
     re.IGNORECASE,
 )
+_SCALE_SIGNS = "十百千万萬亿億兆半倍분만억천백"
 _LETTER_AMOUNT = re.compile(
     r"\d\s{0,2}-?(?:[kKMBT]|[mbt]n|(?i:bil|bln|mil|mill|mio|mln|mrd|bps?|basis points?))\b"
+    rf"|\d\s?[{_SCALE_SIGNS}]"
     r"|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn|thou)\b|%\s?points?\b"
 )  # 1.5M, $1.5m
 _LABELLED = (
@@ -82,19 +84,19 @@ _SHORT_UNIT = (
 )
 """Units that may stand right after a number; of other letters there, `3ab`, four or more are a unit."""
 _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
-_EAST_ASIAN = r"(?![十百千万萬亿億兆半倍分만억천백])[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
+_EAST_ASIAN = rf"(?![{_SCALE_SIGNS}])[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
 _FORMULA = r"[A-Z][A-Za-z]{0,3}\d{1,3}(?:[A-Z][a-z]?\d{0,2}){0,5}(?!\w)"
 """A chemical formula or a name such as `B12`, which may stand in a unit: `5 g of CO2`."""
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
 _WORD = (
-    rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}|[十百千万萬亿億兆半倍分만억천백]))[^\W\d_]{{2,}}"
+    rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}|[{_SCALE_SIGNS}]))[^\W\d_]{{2,}}"
     rf"(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES}|{_EAST_ASIAN})"
 )
 _LETTER = rf"(?:m[23](?!\w)|[mgshlLVWJNCFA](?!\w){_POWER})"
 _MORE = rf"(?:\.?\s?[ /·-]\s?(?:{_FORMULA}|{_WORD}|{_LETTER})){{0,12}}"
 _UNIT = re.compile(
     rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|[-/](?!a\b){_WORD}|{_SHORT_UNIT}{_POWER}"
-    rf"|(?![十百千万萬亿億兆半倍分만억천백тм])[^\W\d_]{{4,}}{_POWER}|{_EAST_ASIAN}\w{{0,9}}){_MORE}"
+    rf"|(?![{_SCALE_SIGNS}тм])[^\W\d_]{{4,}}{_POWER}|{_EAST_ASIAN}\w{{0,9}}){_MORE}"
 )
 _LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")
 _SCIENTIFIC = re.compile(r"\d\s{0,3}[*×·xX]\s{0,3}10\s?(?:\^|\*\*)\s?\(?[-−–]?\d{1,3}\)?")

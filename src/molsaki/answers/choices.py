@@ -16,9 +16,11 @@ from molsaki.answers.amounts import may_change
 from molsaki.answers.arithmetic import same_number
 from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import before_contrast, is_denied
+from molsaki.answers.expressions import SENTENCE_END
 from molsaki.answers.latex import has_math
 from molsaki.answers.math_values import same_math
-from molsaki.answers.numbers import SENTENCE_END, ParsedValue, read_plain
+from molsaki.answers.number_words import in_digits
+from molsaki.answers.numbers import ParsedValue, read_plain
 from molsaki.answers.options import (
     EDGE,
     Options,
@@ -39,9 +41,10 @@ read as the choice `austrailia`, `(e) ice` is not read as `water cooler`."""
 _LETTER = re.compile(r"(?<!\w)\\?[(\[{<]{1,2}\s?([A-Za-z])\s?\\?[)\]}>]{1,2}")
 # The letter itself without case folding, by which "ı" and "ſ" would be letters from A to Z.
 _BARE_LETTER = re.compile(
-    r"(?:that\s)?(?:it(?:'s|\sis)\s)?(?:(?:most\s)?(?:likely|probably|definitely|clearly|certainly|obviously|therefore|thus),?\s)?"
+    r"(?:that\s)?(?:it(?:'s|\sis)\s)?(?:(?:most\s)?(?:likely|probably|definitely|clearly|certainly|obviously|indeed|"
+    r"simply|actually|therefore|thus|still|then|also),?\s)?"
     r"(?:(?:the\s)?(?:option|choice|letter|answer)\s{1,3})?((?-i:[A-Za-z]))"
-    r"[\"'*_]{0,3}(?:[.):,!](?=\s|\Z)|\s{0,4}\Z|\s{1,3}(?=\()|(?<=(?-i:[A-Z]))(?:\s?[-=]\s|\s(?=(?:because|since)\b)))",
+    r"[\"'*_]{0,3}(?:[.):,!](?=\s|\Z)|(?=です|だ\Z|입니다|이다)|\s{0,4}\Z|\s{1,3}(?=\()|(?<=(?-i:[A-Z]))(?:\s?[-=]\s|\s(?=(?:because|since)\b)))",
     re.IGNORECASE,
 )
 _LETTER_AND_TEXT = re.compile(r"([B-HJ-Z])\s{1,3}(?=\S)")
@@ -54,7 +57,7 @@ _JOINED = re.compile(
 _TURN = re.compile(r"\b(?:but(?! not\b)|however|although|though|actually|wait)\b")
 """Words behind which a sentence may end in another choice than before: "yes, but it is no"."""
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
-_REASON = re.compile(r"[\s,;:.-]{0,4}(?:because|since|as|which)\b", re.IGNORECASE)
+_REASON = re.compile(r"[\s,;:.-]{0,4}(?:(?:because|since|as|which)\b|因[为為]|です|입니다|이다)", re.IGNORECASE)
 _NO_NAME = r"(?!\s(?!(?:because|since|as|so|it|they|he|she|we|i|you|this|that)\b)\w)"
 _TRUTHS = (("yes", "no"), ("true", "false"))
 
@@ -144,7 +147,7 @@ def _read_named(plain: str, options: Options) -> ParsedValue:
         return _by_letter([alone[1]], after, after, said, options)
     if last := _LAST_LETTER.search(plain):  # "water, A"
         return _by_letter([last[1]], plain[: last.start()], "", said, options)
-    if any(value is not None for value in options.values) and any(map(str.isdigit, plain)):
+    if any(value is not None for value in options.values) and any(map(str.isdigit, in_digits(said))):
         return _by_value(plain, options)
     return _by_mention(said, options)
 
@@ -267,6 +270,8 @@ def _named(said: str, folded: Sequence[str]) -> set[str]:
     first = max((text for text in mentioned if said.startswith(text)), key=len, default="")
     listed = _JOINED.match(said, len(first))
     others = said[listed.end() :] if listed else ""
+    if listed and re.search(r"\bor\b|\band\b", listed[0]):  # "yes or no depending on it"
+        mentioned |= {text for text in folded if text and re.match(rf"{re.escape(text)}\b", others)}
     turn = _TURN.search(said, len(first)) if first else None
     turned = turn is not None and said.endswith(tuple(f" {text}" for text in mentioned - {first}))
     found = {first} if first and not turned and not others.startswith(tuple(mentioned)) else mentioned

@@ -102,7 +102,7 @@ _CHARACTERS = str.maketrans(
     | dict.fromkeys("‐‑‒﹣", "-")
     | dict.fromkeys("⁄∕", "/")
     | dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "")
-    | {"\u2062": "*", "。": "."}
+    | {"\u2062": "*", "。": ". ", "，": ", "}
 )
 
 
@@ -287,6 +287,6 @@ def _grouped(content: str) -> str:
 
 
 def _script(mark: str, argument: str) -> str:
-    """A power or an index; degrees and the ending of `10^{\\text{th}}` have no `^`."""
+    r"""A power or an index; degrees and the ending of `10^{\text{th}}` have no `^`."""
     raised = argument.strip()
     return raised if mark == "^" and raised in ("°", "′", "″", "st", "nd", "rd", "th") else f"{mark}({argument})"

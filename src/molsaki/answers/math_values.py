@@ -17,9 +17,10 @@ import threading
 from functools import lru_cache
 
 from molsaki.answers.amounts import has_other_amount
+from molsaki.answers.expressions import MAX_EXPRESSION, is_expression
 from molsaki.answers.latex import plain_text, to_plain, without_dollars
 from molsaki.answers.math_process import READY
-from molsaki.answers.numbers import MAX_EXPRESSION, NAME, is_expression
+from molsaki.answers.numbers import NAME
 from molsaki.errors import StageError
 
 START_SECONDS = 120.0
@@ -29,6 +30,8 @@ SECONDS = 3.0
 _RELATION = re.compile(r"[=<>≤≥≠]")
 _SEVERAL = re.compile(r"[,;](?!\d{3})|\\(?:quad|text)|\b(?:and|or)\b")
 """What separates equations."""
+_SUM = re.compile(r"[a-zA-Z](?:\s?[+-]\s?[a-zA-Z]){1,4}")
+"""A sum that a problem asks for: `m + n = 73`."""
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _UNIT = re.compile(r"(?<=\S)\s{0,3}\\(?:text|mathrm|mbox|textnormal)\s?\{[^{}\d]{1,60}\}(?:\^\{?\d\}?)?\Z")
 _FUNCTION = re.compile(r"\\(?:log|ln|sin|cos|tan|binom)\b")
@@ -89,7 +92,8 @@ def _last_side(formula: str) -> str:
     if re.search("[<>≤≥≠]", plain_text(formula)) or _SEVERAL.search("=".join([first, *others[:-1]])):
         return ""
     unknown = any(map(str.isalpha, _FUNCTION.sub("", to_plain(first)).replace("π", "")))
-    return "" if unknown and not NAME.fullmatch(plain_text(first).strip()) else others[-1].strip()
+    name = plain_text(first).strip()
+    return "" if unknown and not NAME.fullmatch(name) and not _SUM.fullmatch(name) else others[-1].strip()
 
 
 def _has_value(formula: str) -> bool:

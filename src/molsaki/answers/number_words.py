@@ -1,29 +1,24 @@
 """Numbers in words, and in the notation of other countries, as digits: `twenty-one pens`, `two thirds`, `1.234,50 €`.
 
 Words are read at the start of an answer alone, where nothing else in it is a number. Separators are read only where
-they can have one meaning: `1.234.567` and `1 234 567` are numbers; `1.234` has a decimal point, `1,5` may be two values.
+they can have one meaning: `1.234.567` is a number of thousands, `1.234` has a decimal point, `1,5` may be two values.
 """
 
 from __future__ import annotations
 
 import re
 
-_ONES = {word: value for value, word in enumerate("one two three four five six seven eight nine".split(), 1)}
-_TEENS = {
-    word: value
-    for value, word in enumerate(
-        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(), 10
-    )
-}
-_TENS = {
-    word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-}
+
+def _numbered(words: str, first: int, step: int = 1) -> dict[str, int]:
+    return {word: step * number for number, word in enumerate(words.split(), first)}
+
+
+_ONES = _numbered("one two three four five six seven eight nine", 1)
+_TEENS = _numbered("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen", 10)
+_TENS = _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 2, 10)
 _SMALL = {"a": 1, "an": 1, "zero": 0, **_ONES, **_TEENS, **_TENS}
 _LARGE = {word: 1000**power for power, word in enumerate(("thousand", "million", "billion", "trillion"), 1)}
-_PARTS = {
-    word: value
-    for value, word in enumerate("half third fourth fifth sixth seventh eighth ninth tenth".split(), 2)
-} | {"halve": 2, "quarter": 4}
+_PARTS = _numbered("half third fourth fifth sixth seventh eighth ninth tenth", 2) | {"halve": 2, "quarter": 4}
 
 
 def _any(words: dict[str, int]) -> str:
@@ -47,8 +42,8 @@ _ONE_AND_NO_NUMBER = re.compile(r"(?: (?!another\b|more\b|off\b|by\b)[^\W\d_]+)?
 """What may follow "one": "one pen"; "one of them" and "one thing I know" state no number."""
 
 _GROUPED = re.compile(
-    r"(?<![\w.,'’])(?<!\d )(?:\d{1,3}(?:['’_]\d{3})+(?:\.\d{1,9})?|\d{1,3}(?:\.\d{3}){2,}(?:,\d{1,2})?"
-    r"|\d{1,3}(?:\.\d{3})+,\d{1,2}|\d{1,3}(?: \d{3}){2,}(?:[.,]\d{1,2})?|\d{1,3}(?: \d{3})+,\d{1,2})(?![\w'’]|[.,]\d| \d)"
+    r"(?<![\w.,'’])(?<!\d )\d{1,3}(?:(?:['’_]\d{3})+(?:\.\d{1,9})?|(?:\.\d{3}){2,}(?:,\d{1,2})?|(?:\.\d{3})+,\d{1,2}"
+    r"|(?: \d{3}){2,}(?:[.,]\d{1,2})?|(?: \d{3})+,\d{1,2})(?![\w'’]|[.,]\d| \d)"
 )
 """Thousands with a separator that can be nothing else there: `1'234`, `1.234.567`, `1.234,50`, `1 234 567`."""
 _INDIAN = re.compile(

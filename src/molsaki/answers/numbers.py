@@ -14,7 +14,6 @@ from typing import Literal
 from molsaki.answers.amounts import (
     has_other_amount,
     is_unclear,
-    may_change,
     starts_with_amount,
     with_amounts,
     without_units,
@@ -22,7 +21,8 @@ from molsaki.answers.amounts import (
 from molsaki.answers.arithmetic import same_number, solve
 from molsaki.answers.boxes import boxes_of
 from molsaki.answers.denials import is_denied
-from molsaki.answers.latex import FORMULA, has_math, marked, plain_text, to_plain, without_dollars
+from molsaki.answers.expressions import SENTENCE_END, is_expression, only_formula, without_emphasis
+from molsaki.answers.latex import has_math, marked, plain_text, without_dollars
 from molsaki.answers.number_words import in_digits
 from molsaki.errors import ExpressionError
 
@@ -30,8 +30,6 @@ ROUNDING = 5e-3
 """The tolerance between the sides of an answer such as `8 / 3 = 2.67`, relative to the first (or to 1)."""
 MAX_PARTS = 8
 """The largest number of values, or of sides of an equation, in one answer."""
-MAX_EXPRESSION = 200
-"""The longest LaTeX value that is kept to be compared, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +47,10 @@ class ParsedValue:
     exact: bool = True
 
 
-SENTENCE_END = re.compile(
-    r"(?:(?<!approx)(?<!\b[Rr]s)(?<!\bi\.e)(?<!\be\.g)[.?]|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))"
-    r"(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))"
-)
 NAME = re.compile(
-    r"(?!(?:arc)?(?:sin|cos|tan|log|ln|exp|sqrt|abs)\()[^\W\d_]{1,4}\([^()=]{1,30}\)|(?:\\(?!sqrt|log|ln|sin|cos|tan|binom|pm|neg)[a-z]{2,12} {0,2})?"
-    r"(?:(?<=[a-z])|[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?)"
+    r"(?!\\?(?:arc)?(?:sin|cos|tan|log|ln|exp|sqrt|abs)\b)(?:[^\W\d_]{1,4}\([^()=]{1,30}\)"
+    r"|(?:\\(?!binom|pm|neg)[a-z]{2,12} {0,2})?(?:(?<=[a-z])"
+    r"|[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?))"
 )
 r"""What an equation may define: `x`, `Total cost`, `A_1`, `f(x)`, `gcd(12, 18)`, `\theta`."""
 _PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
@@ -68,48 +63,22 @@ _BEFORE = re.compile(
 )
 _REASON = re.compile(
     r",?\s(?:because|since|(?<!times )as|so|which|where|given|making|meaning|rather than|instead of)\s"
-    r"|,\s(?:not|i\.e)\b|\s?—\s?|\s--\s|,?\sand\s(?:we|that|this|it|so|the|s?he|they|you)\b[^\d]*\Z",
+    r"|,\s(?:(?:not|i\.e)\b|因[为為])|\s?—\s?|\s--\s|,?\sand\s(?:we|that|this|it|so|the|s?he|they|you)\b[^\d]*\Z",
     re.IGNORECASE,
 )
-_BOLD = re.compile(r"(?<![\w)*])(?:\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])(?:\*\*|__)(?![\w(*])")
-# A mark whose opening one stood before the text: "Answer: **42** pens", where the text begins at 42.
-_BOLD_END = re.compile(r"(?<=[^\s*])(?:\*{2,3}(?=\s*(?:[^\d\s(]|\(\D|\Z))|\*(?=\s[^\W\d]))")
-_ASIDE = re.compile(r"([^()\[\]]{1,80}?)\s{1,3}[(\[](?:(?:or|i\.e\.,?|that is,?|since|because)\s)?([^()\[\]]{1,120})[)\]]")
-_ROUNDED = re.compile(r"\brounded\b|\b(?:decimal places?|d\.?p\.?|significant figures|sig\.? ?figs?|s\.?f\.?)\Z", re.IGNORECASE)
-_IN_THE_RED = re.compile(r"[$£€¥₹]\s?[\d.,]+")
+_ASIDE = re.compile(
+    r"([^()\[\]]{1,80}?)\s{1,3}[(\[](?:(?:or|i\.e\.,?|that is,?|since|because)\s)?([^()\[\]]{1,120})[)\]]"
+)
+_ROUNDED = re.compile(
+    r"\brounded\b|\b(?:decimal places?|d\.?p\.?|significant figures|sig\.? ?figs?|s\.?f\.?)\Z", re.IGNORECASE
+)
+_IN_THE_RED = re.compile(r"\([$£€¥₹]\s?[\d.,]+\)")
 """An amount that is negative where it stands in parentheses: `($5)`."""
 _TWICE = re.compile(r",?\s(?:or|i\.e\.,?|that is,?|equivalently|also written as)\s")
 _RESULT = re.compile(r",?\swhich\s(?:is|gives|equals|makes|comes to|means)\s(?=\D{0,3}\d)")
 _ARROW = re.compile(r"(?<=[\d)%])\s?(?:[→⇒]|[-=]>)\s?(?=[$£€(-]?\d)")
 _LABEL = re.compile(r"(?=[^\d]{0,60}[a-zA-Z])[^\d:=]{1,60}:\s{1,3}(?=\S)")
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
-_FUNCTIONS = frozenset(
-    (
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "log",
-        "exp",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "sqrt",
-        "infinity",
-    )
-)
-_PROSE_WORD = re.compile(r"(?<!\\)\b[^\W\d_]{3,}\b")
-_COMMAND = re.compile(r"\\(?:begin|end) \w{1,12}|\\[a-zA-Z]+")
-_SYMBOLIC = re.compile(r"\\[a-zA-Z]{2}|[√π∞]")
-_JOINING = re.compile(r"(?<![\w\\])(?:or|and|is|of|in|to)(?!\w)|[?]")
-_NO_FORMULA = re.compile(r"\(\)|\d\s{1,3}\d|\d\.\d+\.\d|\b0[xXbBoO][\da-fA-F]")
-"""What is no product of numbers: `1 000`, `1.000.000`, `0x1F`."""
 _NOT_ANOTHER = re.compile(r"(?:not|rather than|instead of)\s[^,;.]{1,40}")
 # "5!" may be 120, and "42!" an exclamation; "$42!", "4.50!" and "42 pens!" are no factorials.
 _FACTORIAL = re.compile(r"(?:(?<![$£€.\d])\d+(?:,\d{3})*|\))\s?(?:!+[.\s]{0,3}\Z|\Z)")
@@ -138,7 +107,7 @@ def read_number(region: str, at_end: bool) -> ParsedValue:
     if reading.status == "unparsable" and at_end and ending is None and _looks_cut(answer):
         return ParsedValue(answer, None, None, "cut")
     if reading.status != "ok" or not reading.exact:
-        formula = _only_formula(region)
+        formula = only_formula(region)
         if formula is not None and (reading.status == "unparsable" or has_math(region)):
             return ParsedValue(formula, None, None, "ok")
     return reading
@@ -148,6 +117,8 @@ def read_plain(answer: str) -> ParsedValue:
     """Read the number that a piece of plain text (`plain_text`) states."""
     plain = in_digits(answer)
     if not any(map(str.isdigit, plain)) or is_denied("", plain.lstrip("-−$£€(0123456789,.%")):
+        return ParsedValue(answer, None, None, "unparsable")
+    if _IN_THE_RED.fullmatch(plain):
         return ParsedValue(answer, None, None, "unparsable")
     plain = _ARROW.sub(" = ", plain)
     value = _exact(plain)
@@ -174,35 +145,6 @@ def number_of_text(text: str) -> float | None:
     return _exact(plain) if any(map(str.isdigit, plain)) else None
 
 
-def is_expression(content: str) -> bool:
-    """Whether a text can be a LaTeX value: letters and digits, no words but those of functions, braces that match."""
-    plain = to_plain(content)
-    if not 0 < len(content) <= MAX_EXPRESSION or (plain == content and "{" in content.replace("\\{", "")):
-        return False
-    if _NO_FORMULA.search(plain) or plain.count("(") + plain.count("[") != plain.count(")") + plain.count("]"):
-        return False
-    words = {word.lower() for word in _PROSE_WORD.findall(_COMMAND.sub(" ", plain))}
-    return (
-        any(character.isalnum() or character == "∞" for character in plain)
-        and words <= _FUNCTIONS
-        and not _JOINING.search(plain)
-    )
-
-
-def is_text(content: str) -> bool:
-    r"""Whether a text is words in LaTeX, such as `\text{Tuesday}`, which are compared as text."""
-    return "\\text" in content and to_plain(content) != content and len(content) <= MAX_EXPRESSION
-
-
-def without_emphasis(answer: str) -> str:
-    """Without Markdown's marks; a single `*` at the end alone is an operator."""
-    answer = _BOLD_END.sub("", _BOLD.sub(r"\1", answer.strip()))
-    inner = answer.lstrip("*_`")
-    if inner != answer or answer.endswith(("**", "`")):
-        inner = inner.rstrip("*_`")
-    return inner.strip()
-
-
 def _read_formula(content: str) -> ParsedValue:
     """Read the content of a box: a number, or a LaTeX value, which is kept unchanged."""
     inner = boxes_of(content)
@@ -226,8 +168,6 @@ def _exact(answer: str) -> float | None:
         return _solved(answer)
     inner = _unwrapped(answer)
     wrapped = inner != answer.strip()
-    if wrapped and _IN_THE_RED.fullmatch(inner):
-        return None
     answer = with_amounts(_BEFORE.sub("", inner))
     for candidate in without_units(answer):
         if not wrapped and is_unclear(candidate.strip()):
@@ -239,7 +179,9 @@ def _exact(answer: str) -> float | None:
         return _before_aside(answer)
     label = _LABEL.match(answer)
     value = _equation(answer)
-    return _equation(answer[label.end() :]) if value is None and label and not is_denied(label[0], "") else value
+    if value is None and label and not is_denied(label[0], ""):
+        value = _equation(answer[label.end() :])
+    return _before_aside(answer) if value is None else value
 
 
 def _disagrees(answer: str) -> bool:
@@ -340,16 +282,3 @@ def _looks_cut(answer: str) -> bool:
         or answer.count("{") > answer.count("}")
         or answer[-1] in "+-*/×÷−=$,("
     )
-
-
-def _only_formula(region: str) -> str | None:
-    r"""The one LaTeX value of a region: all of it, or the only formula in a sentence without other numbers."""
-    found = FORMULA.findall(region)
-    if len(found) == 1:
-        content = next(filter(None, found[0]), "").strip()
-        before, after = FORMULA.sub("\0", region).split("\0", 1)
-        changed = any(map(str.isdigit, before + after)) or may_change(before, after) or is_denied(before, after)
-        return None if changed or not is_expression(content) else content
-    ending = SENTENCE_END.search(region)
-    whole = without_emphasis((region[: ending.start()] if ending else region).strip())
-    return whole if not found and _SYMBOLIC.search(whole) and is_expression(whole) else None

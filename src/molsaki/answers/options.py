@@ -26,6 +26,7 @@ _SIMPLE = re.compile(r"[\w ,.'()-]*", re.ASCII)
 """Text with nothing that `plain_choice` would change."""
 _QUOTE = re.compile(r"(?<=\w)`(?=\w)")
 _EMPHASIS = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)|__|`")
+_RATIO = re.compile(r"(?<=\d)\s?:\s?(?=\d)")
 _STYLED_LETTER = re.compile("[⒜-⒵Ⓐ-ⓩ\U0001d400-\U0001d6a3]")
 EDGE = " \t\r\n\"'*_.,;:!?"
 _BULLET = re.compile(r"\A(?:[-•>→=]\s{1,3}|:\s{0,3})(?=[(\[]?[A-Za-z])")
@@ -63,7 +64,12 @@ class Options:
 def options_of(choices: tuple[str, ...]) -> Options:
     """The choices of a question in their forms."""
     forms = tuple(zip(*(forms_of(plain_choice(choice)) for choice in choices), strict=True))
-    return Options(choices, forms, tuple(number_of_text(choice) for choice in choices))
+    values = tuple(number_of_text(choice) for choice in choices)
+    if None in values:  # a word such as "one" is a number only among numbers
+        values = tuple(
+            value if any(map(str.isdigit, choice)) else None for value, choice in zip(values, choices, strict=True)
+        )
+    return Options(choices, forms, values)
 
 
 def right_choices(choices: Sequence[str], answer: str) -> frozenset[int]:
@@ -77,7 +83,7 @@ def plain_choice(text: str) -> str:
     if _SIMPLE.fullmatch(text) and "__" not in text and text[:1] != "-":
         return text.strip()
     plain = _QUOTE.sub("'", plain_text(without_dollars(text)).translate(_TYPOGRAPHY).strip())
-    plain = _EMPHASIS.sub("", _BULLET.sub("", plain))
+    plain = _RATIO.sub(":", _EMPHASIS.sub("", _BULLET.sub("", plain)))
     if plain.isascii():
         return plain
     plain = _STYLED_LETTER.sub(lambda match: unicodedata.normalize("NFKC", match[0]), plain)

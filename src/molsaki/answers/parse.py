@@ -13,9 +13,11 @@ from typing import Literal
 
 from molsaki.answers.arithmetic import format_number, same_number, solve
 from molsaki.answers.choices import read_choice
+from molsaki.answers.expressions import is_expression, is_text
+from molsaki.answers.json_replies import without_json
 from molsaki.answers.latex import plain_text
 from molsaki.answers.math_values import same_math
-from molsaki.answers.numbers import ParsedValue, is_expression, is_text, number_of_text, read_number
+from molsaki.answers.numbers import ParsedValue, number_of_text, read_number
 from molsaki.answers.options import right_choices
 from molsaki.answers.problems import another_problem, before_next_question
 from molsaki.answers.sentences import (
@@ -72,6 +74,12 @@ _TAKEN_BACK = re.compile(
     re.IGNORECASE,
 )
 """A sentence behind an answer that takes it back: "Wait, that's wrong."."""
+_LAST_LINE = re.compile(
+    r"(?:\A|\n)[ \t]{0,8}(?:\*\*|__)(?P<bold>[^*_\n]{1,100})(?:\*\*|__)\.?\s{0,40}\Z"
+    r"|\A\s{0,40}(?P<alone>(?:[A-Za-z][.)] )?(?:(?![.!?;]\s|\\boxed|\\fbox)[^\n]){1,60})\s{0,40}\Z"
+)
+_BARE = re.compile(r"[-−+$£€¥₹(\\]{0,3}\d\S{0,20}(?: \S{1,20}){0,2}")
+"""A number with at most two words behind it, as a text that is nothing but an answer."""
 _COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
@@ -81,11 +89,12 @@ _REPEATED = 12
 def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     r"""Read a completion: a rationale, then an answer sentence such as "So the answer is (d) math problem".
 
-    Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …`, `\boxed{…}` and `<answer>…</answer>`. They
-    are read after the thinking, if any. Text after an invented question is ignored; such a question is a line that
-    starts with `Q:` or the like or, after an answer, a new paragraph with a question mark. Among several answer
-    sentences before it the last readable one counts, since a later sentence may correct an earlier one; `revised` says
-    whether it differs from another.
+    Answer sentences are `the (final) answer is …`, `Answer: …`, `#### …`, `\boxed{…}`, `<answer>…</answer>`, a JSON
+    object's `"answer"`, and the like in other languages (`答案是 …`); where there are none, a last line in bold, or a
+    text of one line, if all of it is an answer. They are read after the thinking, if any. Text after an invented
+    question is ignored; such a question is a line that starts with `Q:` or the like or, after an answer, a new
+    paragraph with a question mark. Among several answer sentences before it the last readable one counts, since a
+    later sentence may correct an earlier one; `revised` says whether it differs from another.
 
     Example:
         >>> import molsaki
@@ -99,10 +108,13 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
         choices: the choices' texts; empty if the answer is a number or a LaTeX value.
     """
     parts = split_thinking(text)
-    kept = before_next_question(parts.summary)
-    read = _read_sentences(kept, choices, len(parts.summary))
+    summary = without_json(parts.summary)
+    kept = before_next_question(summary)
+    read = _read_sentences(kept, choices, len(summary))
     if not read:
-        return ParsedAnswer(kept.strip(), "", None, None, "none" if parts.closed else "cut")
+        return _last_line(kept, choices) or ParsedAnswer(
+            kept.strip(), "", None, None, "none" if parts.closed else "cut"
+        )
     chosen = _chosen(read)
     reading = read[chosen][1]
     first = _first_of(read, chosen, kept, choices)
@@ -123,17 +135,17 @@ def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
         choices: the choices' texts; empty if the answer is a number or a LaTeX value.
     """
     parts = split_thinking(text)
-    summary = parts.summary
+    summary = without_json(parts.summary)
     start = len(summary) - len(summary.lstrip())
     newline = summary.find("\n", start)
     end = len(summary) if newline < 0 else newline
     line = summary[start:end].strip()
     if not line:
         return ParsedAnswer("", "", None, None, "none" if parts.closed else "cut")
-    if find_answer_sentences(line):
+    if find_answer_sentences(line, choices):
         return parse_answer(text, choices)
     reading = _read(line[:MAX_REGION], choices, end == len(summary))
-    if reading.status == "unparsable" and find_answer_sentences(summary):
+    if reading.status == "unparsable" and find_answer_sentences(summary, choices):
         return parse_answer(text, choices)
     return _parsed("", reading, revised=False)
 
@@ -199,7 +211,7 @@ def _read_sentences(text: str, choices: Sequence[str], whole: int) -> Read:
     """The answer sentences of a text of `whole` characters, each with its answer, up to another problem."""
     read: Read = []
     limit = len(text)
-    for sentence in find_answer_sentences(text):
+    for sentence in find_answer_sentences(text, choices):
         if sentence.start > limit:
             break
         reading = _read(text[sentence.region : sentence.end], choices, sentence.end == whole)
@@ -208,6 +220,16 @@ def _read_sentences(text: str, choices: Sequence[str], whole: int) -> Read:
         if reading.status in ("ok", "ambiguous") and certain:
             limit = another_problem(text, sentence.end)
     return read
+
+
+def _last_line(text: str, choices: Sequence[str]) -> ParsedAnswer | None:
+    """The answer of a text without an answer sentence: all of its one line, or of a last line in bold."""
+    line = _LAST_LINE.search(text)
+    if line is None or (line["alone"] and not choices and not _BARE.fullmatch(line["alone"].strip())):
+        return None
+    reading = _read(line["bold"] or line["alone"], choices, at_end=False)
+    whole = reading.status == "ok" and reading.exact
+    return _parsed(text[: line.start()].strip(), reading, revised=False) if whole else None
 
 
 def _chosen(read: Read) -> int:

@@ -7,39 +7,25 @@ state no answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 
 from molsaki.answers.boxes import BOX, box_content, box_span
+from molsaki.answers.markers import MARKER
 from molsaki.answers.problems import end_of_restated
 
 MAX_SENTENCES = 32
 """The largest number of answer sentences that are read; a text with more only repeats itself."""
-MAX_MARKERS = 1000
+MAXMARKERS = 1000
 """The largest number of occurrences of the word "answer" that are read."""
 MAX_REGION = 400
 """The longest piece of text, in characters, that is read as one answer."""
 _WINDOW = 100
 _WEAK_WINDOW = 20
+_MARKS = ":：=.-–—"
 
-# The first character is matched by itself, since a search for one of a few characters is fast.
-_MARKER = re.compile(
-    r"[#\\<AaOoCc\x08](?:(?P<hashes>(?<=(?<!\#)\#)\#{3}(?!\#))"
-    r"|(?P<boxed>(?:(?<=\\)(?:boxed|fbox|framebox)|(?<=\x08)oxed)(?![a-zA-Z]))"
-    r"|(?<=<)(?i:(?P<tag>(?:final_?)?answer)>|(?P<box>\|begin_of_box\|>))"
-    r"|(?P<line>(?:(?<=\nA)|(?<=\AA)):[ \t]{1,3}"
-    r"(?=[-−+$£€(\[*]{0,3}(?:\d[^\n]{0,40}|[A-Za-z][)\]*]{0,3}\.?)\s{0,20}\Z))"
-    r"|(?P<correct>(?<=\b[OoCc])(?i:ption|hoice)\s{1,2}"
-    r"(?=(?P<letter>[(\[*]{0,3}[A-Za-z][)\]*]{0,3})\sis\s(?:the\s)?(?:correct|right|best)\b))"
-    r"|(?i:(?<=(?<![^\W_])a)(?:nswers?|ns(?=\s{0,2}[:=]))"
-    r"|(?:(?<=correct o)|(?<=right o))ption|(?:(?<=correct c)|(?<=right c))hoice)(?![^\W_])[\"'*_]{0,2}(?i:"
-    r"(?:\s(?:to|for)\s(?:the|this|that|your|our)\s(?:\w{1,15}\s){0,2}?(?:question|problem|exercise|puzzle|riddle))?"
-    r"(?:,?\s(?:therefore|then|thus|hence),?)?"
-    r"(?:\s{0,3}(?P<states>(?:is|would be|will be)\b|[:：=])|(?P<heading>[ \t]{0,3}(?:[^\w\s!-~]{1,3}[ \t]{0,3})?\n)"
-    r"|\s{1,3}(?P<modal>(?:should|must|has to|ought to|turns out to) be|equals|comes (?:out )?to)\b"
-    r"(?=:?\s{1,3}[*$(\[\\]{0,4}(?:[-−]?[$£€]?\d(?![\d ,]{0,9}[ -]digit)|boxed|[a-z][)\]*]))"
-    r")?))"
-)
 _OWNED = re.compile(
     r"(?<![^\W_])(?:the|my|our|your)\s{1,3}"
     r"(?:(?:final|correct|right|exact|numerical|simplified|required|desired)\s{1,3}){0,2}\*{0,3}\Z",
@@ -58,7 +44,7 @@ _OPENING = re.compile(
     re.IGNORECASE,
 )
 _BEFORE_WEAK = re.compile(r"\bis the (?:(?:correct|right|best|final|only) )?\Z", re.IGNORECASE)
-_DENIED = re.compile(r"\s{0,4}(?:not|never|neither|no longer)\b", re.IGNORECASE)
+_DENIAL = r"(?:not|never|neither|no longer)\b"
 _DENIED_BOX = re.compile(
     r"(?:\b(?:not|never|cannot)|n['’]t)\s{1,3}(?:(?:be|equal|to|is|just|simply|the|answer)\s{1,3}){0,3}[\s$*(\\]{0,6}\Z",
     re.IGNORECASE,
@@ -81,7 +67,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
-_AFTER_MARKER = re.compile(
+_AFTERMARKER = re.compile(
     r"(?:\s{0,4}[:：])?(?:[ \n\r*]|\t(?!imes|ext|frac)|`{1,3}(?:\w{0,10}\n)?|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}"
     r"(?:(?:therefore|thus|hence),?\s)?"
 )
@@ -92,14 +78,14 @@ _NUMBERED_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:\d{1,3}(?:[.)]|:)\s|(?:step|part|case|method|phase|problem|question|solution)\b)",
     re.IGNORECASE,
 )
-_EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,3}|_{1,3})(?=[^\W_])[^*_\n]*\Z")
+_EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,3}|_{1,3})(?:(?=[^\W_])[^*_\n]*\Z|(?<= \*)\Z)")
 """A mark of emphasis that is still open."""
-_BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|\n")
+_BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|[。！？]|\n")
 _LEFT_OVER = re.compile(
     r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|(?<=\s)[*_]{1,3}|<(?:final_?)?answer>|[,;])+\Z",
     re.IGNORECASE,
 )
-_CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>", re.IGNORECASE)
+_CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>|【(?=解|分|详|点)", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|<\|(?:begin|end)_of_box\|>", re.IGNORECASE)
 
 
@@ -120,20 +106,33 @@ def state_answer(rationale: str, label: str) -> str:
     return f"{rationale} The answer is: {label}."
 
 
-def find_answer_sentences(text: str) -> list[AnswerSentence]:
+@lru_cache(maxsize=512)
+def _denial(choices: tuple[str, ...]) -> re.Pattern[str]:
+    """What denies an answer behind its verb: "is not"; but "is not a park" is the choice "not a park"."""
+    denials = [re.escape(choice) for choice in choices if re.match(_DENIAL, choice, re.IGNORECASE)]
+    but = rf"(?!(?:{'|'.join(denials)})(?!\w))" if denials else ""
+    return re.compile(rf"\s{{0,4}}{but}{_DENIAL}", re.IGNORECASE)
+
+
+def find_answer_sentences(text: str, choices: Sequence[str] = ()) -> list[AnswerSentence]:
     """All answer sentences in reading order.
 
     A statement in passing is one only where there is no other: in "Of the above choices, the best answer is
     meeting people. So the answer is (c) meeting people." the first sentence belongs to the rationale.
     """
+    denial, content = _denial(tuple(choices)), 0
     strong: list[AnswerSentence] = []
     weak: list[AnswerSentence] = []
-    for match in islice(_MARKER.finditer(text, end_of_restated(text)), MAX_MARKERS):
+    for match in islice(MARKER.finditer(text, end_of_restated(text)), MAXMARKERS):
         if len(strong) == MAX_SENTENCES:
             break
-        found, certain = _sentence_at(text, match, strong)
+        if match.start() < content:  # a marker inside of a box
+            continue
+        found, certain = _sentence_at(text, match, strong, denial)
         if found is None:
             continue
+        if match["boxed"]:
+            content = found.end
         if certain:
             if strong:
                 strong[-1] = _shortened(strong[-1], found.start)
@@ -154,7 +153,9 @@ def trimmed(rationale: str) -> str:
     return _ANSWER_TAG.sub("", kept).strip()
 
 
-def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) -> tuple[AnswerSentence | None, bool]:
+def _sentence_at(
+    text: str, match: re.Match[str], strong: list[AnswerSentence], denial: re.Pattern[str]
+) -> tuple[AnswerSentence | None, bool]:
     """The sentence of a marker, and whether it is certain that it states an answer."""
     if match["hashes"]:
         return _heading(text, match)
@@ -173,6 +174,8 @@ def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) 
         if same and strong[-1].end < found.end <= strong[-1].region + MAX_REGION:
             strong[-1] = replace(strong[-1], end=found.end)  # of two different boxes none is the answer
         return None if same or denied else found, True
+    if match["foreign"] is not None:
+        return _sentence(text, _sentence_start(text, match.start()), match.end()), True
     if match["line"]:
         return _sentence(text, match.start(), match.end()), False
     if match["correct"]:
@@ -183,16 +186,16 @@ def _sentence_at(text: str, match: re.Match[str], strong: list[AnswerSentence]) 
         return _modal_sentence(text, match), False
     start = _stated_start(text, match)
     if start is None:
-        return _weak_sentence(text, match), False
+        return _weak_sentence(text, match, denial), False
     found = _sentence(text, start, match.end())
-    verb = match["states"] is not None and match["states"] not in ":：="
-    if verb and _DENIED.match(text, match.end()):
+    verb = match["states"] is not None and match["states"] not in _MARKS
+    if verb and denial.match(text, match.end()):
         return None, False
     before = text[max(0, start - _WINDOW) : start]
     if _SUPPOSED.search(before):
         return None, False
     if not verb and match["heading"] is None and _NAMED.search(before):
-        return _weak_sentence(text, match), False
+        return _weak_sentence(text, match, denial), False
     return found, _QUESTION.match(text, found.region, found.end + 1) is None
 
 
@@ -248,13 +251,16 @@ def _modal_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
     return None if _QUESTION.match(text, found.region, found.end + 1) else found
 
 
-def _weak_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
+def _weak_sentence(text: str, match: re.Match[str], denial: re.Pattern[str]) -> AnswerSentence | None:
     """A statement in passing: "the best answer is beach", "(b) is the correct answer"."""
     if _WRONG.search(text, max(0, match.start() - _WEAK_WINDOW), match.start()):
         return None
-    if match["states"] and match["states"] not in ":：=":
-        denied = _DENIED.match(text, match.end())
-        return None if denied else _sentence(text, _sentence_start(text, match.start()), match.end())
+    if match["states"] and match["states"] not in _MARKS:
+        return (
+            None
+            if denial.match(text, match.end())
+            else _sentence(text, _sentence_start(text, match.start()), match.end())
+        )
     before = _BEFORE_WEAK.search(text, max(0, match.start() - _WEAK_WINDOW), match.start())
     if before is None:
         return None
@@ -264,7 +270,7 @@ def _weak_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
 
 def _sentence(text: str, start: int, marker_end: int) -> AnswerSentence:
     """The sentence whose answer follows its marker, to the end of the line or of a box that goes on."""
-    after = _AFTER_MARKER.match(text, marker_end)
+    after = _AFTERMARKER.match(text, marker_end)
     region = after.end() if after else marker_end
     newline = text.find("\n", region, region + MAX_REGION)
     end = min(len(text), region + MAX_REGION) if newline < 0 else newline

@@ -14,7 +14,8 @@ from typing import Any
 
 from molsaki.answers.amounts import is_unclear
 from molsaki.answers.arithmetic import MAX_MAGNITUDE
-from molsaki.answers.numbers import is_expression, is_text, number_of_text
+from molsaki.answers.expressions import is_expression, is_text
+from molsaki.answers.numbers import number_of_text
 from molsaki.answers.options import right_choices
 from molsaki.answers.parse import format_number, same_number, solve
 from molsaki.errors import DataError, ExpressionError

@@ -1,0 +1,38 @@
+"""Replies that are JSON: `{"reasoning": "6 * 7 = 42", "answer": 42}` as a text with an answer sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+MAX_OBJECTS = 8
+"""The largest number of places in a text where an object is looked for."""
+_START = re.compile(r"(?:```(?:json)?\s{0,8})?(?P<object>\{\s{0,80}\")", re.IGNORECASE)
+_END = re.compile(r"\s{0,8}```")
+_ANSWER = re.compile(r"(?:(?:final|correct)[ _-]?)?answer(?:[ _-](?:choice|letter|value))?", re.IGNORECASE)
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
+
+
+def without_json(text: str) -> str:
+    """The text with the first JSON object that has an answer as lines: its texts, and "The answer is: …"."""
+    if "{" not in text or '"' not in text:
+        return text
+    for start in islice(_START.finditer(text), MAX_OBJECTS):
+        try:
+            found, end = _DECODER.raw_decode(text, start.start("object"))
+        except (ValueError, RecursionError):
+            continue
+        if any(_ANSWER.fullmatch(key) for key in found):
+            fence = _END.match(text, end) if start[0].startswith("```") else None
+            return text[: start.start()] + "\n".join(_lines(found)) + text[fence.end() if fence else end :]
+    return text
+
+
+def _lines(fields: dict[str, object]) -> Iterator[str]:
+    for key, value in fields.items():
+        if _ANSWER.fullmatch(key):
+            yield f"The answer is: {value if isinstance(value, str) else json.dumps(value)}"
+        else:
+            yield from (part for part in (value if isinstance(value, list) else [value]) if isinstance(part, str))
