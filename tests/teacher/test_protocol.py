@@ -58,6 +58,7 @@ def test_an_end_is_an_end(finish: Any) -> None:
 
 
 PARTS: list[tuple[Any, str, str]] = [
+    ([{"type": "text", "text": "T", "thought": True}, {"type": "text", "text": "A"}], "A", "T"),
     ("plain", "plain", ""),
     (["a", {"type": "text", "text": "b"}, {"text": "c"}], "abc", ""),
     ([{"type": "output_text", "text": "b"}, {"type": "image_url", "image_url": {"url": "x"}}], "b", ""),
@@ -173,3 +174,47 @@ def test_a_seed_is_sent_only_when_sampling_and_stop_strings_only_where_there_are
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
     now = datetime.datetime(2026, 10, 21, 7, 28, tzinfo=datetime.UTC)
     assert read_retry_after(value, now) == seconds
+
+
+def stream(*events: Any, end: str = "data: [DONE]\n\n", spec: ServerSpec = CHAT) -> Any:
+    lines = "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events)
+    return read_completion(spec, f": a comment\n\n{lines}{end}".encode())
+
+
+def delta(**fields: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": fields, "finish_reason": None}]}
+
+
+def test_a_stream_of_events_is_the_answer_it_amounts_to() -> None:
+    ended = {"choices": [{"delta": {}, "finish_reason": "length"}]}
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
+    thought = delta(role="assistant", content=None, reasoning_content="Six ")
+    found = stream(
+        thought, delta(reasoning_content="sevens."), delta(content="It is"), delta(content=" 42."), ended, usage
+    )
+    assert (found.text, found.thinking, found.finish) == ("It is 42.", "Six sevens.", "length")
+    assert (found.prompt_tokens, found.tokens, found.counted) == (7, 3, True)
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "Six sevens."}]}]
+    found = stream(delta(content=parts), delta(content="It is 42."), end=f"data: {json.dumps(ended)}\n\n")
+    assert (found.text, found.thinking) == ("It is 42.", "Six sevens.")
+    texts = [{"choices": [{"text": text}]} for text in ("It is", " 42.")]
+    assert stream(*texts, spec=TEXT).text == "It is 42."
+
+
+@pytest.mark.parametrize(
+    ("events", "end", "reason"),
+    [
+        ([delta(content="It")], "", "breaks off"),
+        ([delta(content="It"), {"error": {"message": "overloaded"}}], "", "error"),
+        ([delta(content="It")], "data: {\n", "no JSON"),
+    ],
+)
+def test_a_stream_that_ends_otherwise_may_pass(events: list[Any], end: str, reason: str) -> None:
+    with pytest.raises(PassingError, match=reason):
+        stream(*events, end=end)
+
+
+def test_a_stream_is_asked_for_where_the_recipe_says_so() -> None:
+    body = request_body(CHAT.model_copy(update={"stream": True}), Prompt(text="Q"), 9, 0.0, 1)
+    assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
+    assert "stream" not in request_body(CHAT, Prompt(text="Q"), 9, 0.0, 1)

@@ -139,6 +139,7 @@ class ServerSpec(RecipePart):
             connection, a time-out, an answer that breaks off, is not of the protocol, or ends with an error.
         field_names: the server's names for `max_tokens`, `temperature`, `seed` and `stop` where they differ, such as
             `{max_tokens: max_completion_tokens}`; null leaves a field out, as in `{temperature: null}`.
+        stream: ask for a stream of events, for servers that send nothing else; the text is the same.
         extra_body: more fields for every request, such as `{reasoning_effort: low}`.
         input_price, output_price: per million tokens that are sent, and that are generated; in any currency.
     """
@@ -151,6 +152,7 @@ class ServerSpec(RecipePart):
     timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
     retries: Annotated[int, Field(ge=0, le=100)] = 6
     field_names: dict[SentField, FieldName | None] = {}
+    stream: bool = False
     extra_body: dict[FieldName, JsonValue] = {}
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None

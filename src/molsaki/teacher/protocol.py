@@ -5,7 +5,8 @@ Responses are not trusted. The caller bounds their size, this module checks thei
 
 - `finish_reason`: the end, the limit on tokens (`CUT`), a content filter (`FILTERED`), or an error (`FAILED`);
 - the text: a string, a list of parts, or null with a `refusal` instead;
-- reasoning beside the text: `reasoning_content`, `reasoning`, `reasoning_details`, `thinking`, or parts of the content.
+- reasoning beside the text: `reasoning_content`, `reasoning`, `reasoning_details`, `thinking`, or parts of the content;
+- one JSON object, or a stream of events, whose pieces are put together.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 _REASONING_PARTS = ("thinking", "reasoning", "summary")
 _TEXT_KEYS = ("text", "thinking", "reasoning", "summary", "refusal")
 _MAX_DEPTH = 4
+_EVENT_STARTS = (b"data:", b"event:", b"id:", b":")
 
 
 class PassingError(Exception):
@@ -103,6 +105,8 @@ def request_body(
         fields["stop"] = list(prompt.stop_strings)
     names: dict[SentField, str | None] = {name: name for name in fields} | spec.field_names
     body = {"model": spec.model, **{new: fields[name] for name in fields if (new := names[name]) is not None}}
+    if spec.stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     asked = {"messages": prompt.as_messages()} if spec.protocol == "chat" else {"prompt": prompt.text}
     return {**body, **spec.extra_body, **asked}
 
@@ -111,10 +115,10 @@ def read_completion(spec: ServerSpec, data: bytes) -> ServerCompletion:
     """Parse a response with status 200.
 
     Raises:
-        PassingError: it is no JSON object, reports an error, or lacks a choice or its text.
+        PassingError: it is no JSON object, reports an error, breaks off, or lacks a choice or its text.
     """
     try:
-        value = json.loads(data)
+        value = _join_events(data, spec.protocol) if data.lstrip().startswith(_EVENT_STARTS) else json.loads(data)
     except (ValueError, RecursionError):
         raise PassingError("an answer that is no JSON") from None
     if not isinstance(value, dict):
@@ -148,6 +152,39 @@ def read_retry_after(value: str | None, now: datetime.datetime | None = None) ->
         return None
 
 
+def _join_events(data: bytes, protocol: str) -> dict[str, Any]:
+    """The response that a stream of server-sent events amounts to.
+
+    Raises:
+        PassingError: the stream breaks off.
+        ValueError: an event is no JSON.
+    """
+    pieces: dict[str, list[Any]] = {}
+    finish: Any = None
+    usage: Any = None
+    ended = False
+    for line in data.decode("utf-8", "replace").splitlines():
+        event = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        if event == "[DONE]":
+            ended = True
+        value = json.loads(event) if event and not ended else None
+        if not isinstance(value, dict):
+            continue
+        if value.get("error"):
+            return value
+        usage = value.get("usage") or usage
+        choice = _first_choice(value) if value.get("choices") else {}
+        finish = choice.get("finish_reason") or finish
+        delta = choice.get("delta") if protocol == "chat" else {"text": choice.get("text")}
+        for name, piece in delta.items() if isinstance(delta, dict) else ():
+            pieces.setdefault(name, []).extend(piece if isinstance(piece, list) else [] if piece is None else [piece])
+    if not ended and finish is None:
+        raise PassingError("an answer that breaks off")
+    joined = {name: "".join(some) if all(isinstance(x, str) for x in some) else some for name, some in pieces.items()}
+    message = {"role": "assistant", "content": None} | joined
+    return {"choices": [{"message": message, "text": joined.get("text", ""), "finish_reason": finish}], "usage": usage}
+
+
 def _first_choice(value: dict[str, Any]) -> dict[str, Any]:
     choices = value.get("choices")
     if not isinstance(choices, list) or not choices:
@@ -176,8 +213,10 @@ def _texts(choice: dict[str, Any], protocol: str, *, filtered: bool) -> tuple[st
 
 
 def _is_reasoning(part: Any) -> bool:
-    kind = part.get("type") if isinstance(part, dict) else None
-    return isinstance(kind, str) and kind.startswith(_REASONING_PARTS)
+    if not isinstance(part, dict):
+        return False
+    kind = part.get("type")
+    return part.get("thought") is True or (isinstance(kind, str) and kind.startswith(_REASONING_PARTS))
 
 
 def _plain(value: Any, depth: int = 0) -> str:
