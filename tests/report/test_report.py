@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import rich.console
+import yaml
 from browser import HOSTILE
 from chat_tokenizers import chat_tokenizer
 from commands import Shown, molsaki, recipe
@@ -24,6 +25,7 @@ from small_world import make_llama
 from molsaki.cli import look as look_command
 from molsaki.cli.console import Console
 from molsaki.errors import InputError
+from molsaki.records import hash_json
 from molsaki.report import build, readings
 from molsaki.report.build import write_report
 from molsaki.report.charts import COLOURS, Chart, Series, draw, for_page
@@ -305,6 +307,21 @@ def test_a_run_whose_models_are_all_elsewhere_has_a_page_without_attention(
     assert data["models"] == data["looks"] == []
     assert {row[-1] for row in data["problems"]} == {-1}
     assert len([note for note in report.notes if "could not be read" in note]) == 4
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_students_whose_weights_were_deleted_are_one_note(run: Path) -> None:
+    recipe_file = run / "recipe.yaml"
+    recipe_file.write_text(recipe_file.read_text(encoding="utf-8").replace("keep_weights: true", "keep_weights: false"))
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["recipe_hash"] = hash_json(yaml.safe_load(recipe_file.read_text(encoding="utf-8")))
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    for label in ("dss", "molsaki"):
+        (run / f"students/{label}-1/model.safetensors").unlink()
+    report = write_report(Workspace.open(run))
+    assert len([note for note in report.notes if "keep_weights" in note]) == 1
+    assert not [note for note in report.notes if "seed 1" in note]
+    assert page_data(run)["models"] == ["teacher", "student before"]
 
 
 def test_a_report_that_cannot_be_written_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

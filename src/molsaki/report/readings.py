@@ -36,6 +36,7 @@ from molsaki.spans.text import Text
 from molsaki.stages.attend import reading_prompt
 from molsaki.stages.generate import generate_rationales
 from molsaki.stages.references import teacher_completions
+from molsaki.stages.students import student_weights
 from molsaki.stages.workspace import TRAIN, Workspace, sample_problems
 from molsaki.store.fingerprints import fingerprint
 from molsaki.store.row_log import RowLog
@@ -105,13 +106,33 @@ def read_models(workspace: Workspace, rows: int, say: Say, labels: Collection[st
         readings.teacher = _try_read(readings, "the teacher", partial(_read_teacher, workspace, readings, say))
     read_student = partial(_read_student, workspace, readings, say)
     readings.before = _try_read(readings, "the student before training", partial(read_student, None))
-    for pair in ((method.label, seed) for method in recipe.methods for seed in recipe.seeds):
-        if (labels is None or pair[0] in labels) and workspace.student(*pair).is_dir():
-            attentions = _try_read(readings, f"{pair[0]}, seed {pair[1]}", partial(read_student, pair))
-            if attentions:
-                readings.after[pair] = attentions
+    _read_students(workspace, readings, read_student, labels)
     _keep_common(readings)
     return readings
+
+
+def _read_students(
+    workspace: Workspace,
+    readings: Readings,
+    read: Callable[[tuple[str, int]], Attentions],
+    labels: Collection[str] | None,
+) -> None:
+    recipe = workspace.recipe
+    pairs = [(method.label, seed) for method in recipe.methods for seed in recipe.seeds]
+    deleted = 0
+    for label, seed in pairs:
+        folder = workspace.student(label, seed)
+        if (labels is not None and label not in labels) or not folder.is_dir():
+            continue
+        if not recipe.evaluation.keep_weights and not student_weights(folder):
+            deleted += 1
+        elif attentions := _try_read(readings, f"{label}, seed {seed}", partial(read, (label, seed))):
+            readings.after[label, seed] = attentions
+    if deleted:
+        readings.notes.append(
+            f"The attention of {plural(deleted, 'student')} cannot be read: with evaluation.keep_weights: false the "
+            "weights are deleted after the tests."
+        )
 
 
 def _try_read(readings: Readings, model: str, read: Callable[[], Attentions]) -> Attentions:

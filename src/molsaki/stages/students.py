@@ -337,7 +337,7 @@ def _test(workspace: Workspace, job: Job, folder: Path) -> tuple[tuple[str, ...]
         name: score(workspace.read_predictions(job.label, job.seed, name)).accuracy for name in workspace.test_names
     }
     if not recipe.evaluation.keep_weights:
-        for weights in _weights(folder):
+        for weights in student_weights(folder):
             weights.unlink(missing_ok=True)  # another process may have done so
     return tuple(untested), accuracy
 
@@ -365,7 +365,7 @@ def _predict_sets(workspace: Workspace, job: Job, folder: Path, untested: Sequen
         workspace.write_predictions(job.label, job.seed, name, predictions)
 
 
-def _weights(folder: Path) -> list[Path]:
+def student_weights(folder: Path) -> list[Path]:
     """The files of a student's weights: its model or adapter, and the adapter's base with it merged."""
     return [path for pattern in ("model*.safetensors", "adapter_model.safetensors") for path in folder.rglob(pattern)]
 
@@ -376,7 +376,7 @@ def _require_weights(folder: Path, untested: Sequence[str]) -> None:
     Raises:
         ArtefactError: it has none, as `evaluation.keep_weights: false` leaves it.
     """
-    if not _weights(folder):
+    if not student_weights(folder):
         raise ArtefactError(
             f"Expected the weights of the student in {folder}, to test it on {', '.join(untested)}; it has none, as "
             "after its tests with evaluation.keep_weights: false. Delete the directory to train the student again."
