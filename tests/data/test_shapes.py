@@ -446,6 +446,81 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
     "a packed file by another name": ("rows.jsonl", gzip.compress(rows(SUMS).encode()), PLAIN, "packed with gzip"),
     "nothing": ("rows.jsonl", "", PLAIN, r"it is empty \(0 bytes\)"),
     "a spreadsheet or a packed file": ("rows.xlsx", b"PK", PLAIN, "save a spreadsheet as CSV"),
+    "MMLU": (
+        "rows.jsonl",
+        rows({"question": SEA.question, "choices": ["sea", "sky"], "answer": 0}),
+        {"question": "question", "choices": "choices", "answer": "answer", "answer_is": "index"},
+        SEA,
+    ),
+    "MMLU, its index not said to be one": (
+        "rows.jsonl",
+        rows(
+            {**LETTER, "options": ["1", "2", "3"], "a": 2},
+            *({**LETTER, "options": ["sea", "sky"], "a": k} for k in (0, 1)),
+        ),
+        {**PLAIN, "choices": "options"},
+        "2 of 3 are numbers that no choice has",
+    ),
+    "ARC, its choices named as a whole": (
+        "rows.jsonl",
+        rows({**LETTER, "choices": {"text": ["sea", "sky"], "label": ["A", "B"]}}),
+        {**BY_LETTER, "choices": "choices"},
+        r"name their texts, such as `column\.text`",
+    ),
+    "HellaSwag": (
+        "rows.jsonl",
+        rows({"ctx": SEA.question, "endings": ["sea", "sky"], "label": "0"}),
+        {"question": "ctx", "choices": "endings", "answer": "label", "answer_is": "index"},
+        SEA,
+    ),
+    "PIQA": (
+        "rows.jsonl",
+        rows({"goal": SEA.question, "sol1": "sea", "sol2": "sky", "label": 0}),
+        {"question": "goal", "choices": ["sol1", "sol2"], "answer": "label", "answer_is": "index"},
+        SEA,
+    ),
+    "BoolQ": (
+        "rows.jsonl",
+        rows({"passage": "Fish live in the sea.", "question": "Do fish swim?", "answer": True}),
+        {"question": ["passage", "question"], "answer": "answer", "choices_are": "yes-no"},
+        Problem("rows/0", "Fish live in the sea.\nDo fish swim?", "yes", "yes", ("yes", "no")),
+    ),
+    "a list of facts or steps as rationale": (
+        "rows.jsonl",
+        rows({**SUMS, "facts": ["3 boxes of 7", "are 3 * 7 = 21."]}),
+        {**PLAIN, "rationale": "facts"},
+        Problem("rows/0", ASKED, "21", "21", rationale="3 boxes of 7\nare 3 * 7 = 21."),
+    ),
+    "numbers of another base": (
+        "rows.jsonl",
+        rows({"q": ASKED, "a": "52_8"}),
+        PLAIN,
+        Problem("rows/0", ASKED, "52_8", "52_8"),
+    ),
+    "formulas": ("rows.jsonl", rows({"q": ASKED, "a": "2k+2"}), PLAIN, Problem("rows/0", ASKED, "2k+2", "2k+2")),
+    "decimal commas": (
+        "rows.csv",
+        f"q;a\n{ASKED};0,75\n{ASKED};1.234,5\n",
+        {**PLAIN, "delimiter": ";"},
+        "save it with a decimal point",
+    ),
+    "yes or no with a full stop": (
+        "rows.jsonl",
+        rows({"q": YES.question, "a": "Yes."}),
+        {**PLAIN, "choices_are": "yes-no"},
+        YES,
+    ),
+    "spaces around column names": ("rows.csv", f'q , a\n"{ASKED}", 21\n', PLAIN, BARE),
+    "UTF-16, not said to be": ("rows.csv", f"q,a\n{ASKED},21\n".encode("utf-16"), PLAIN, "`encoding: utf-16`"),
+    "Arrow": ("rows.arrow", b"ARROW1", PLAIN, "save it as Parquet"),
+    "a pickle": ("rows.pkl", b"\x80\x04", PLAIN, "pickles are never opened"),
+    "a pointer of Git LFS": (
+        "rows.parquet",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        PLAIN,
+        "git lfs pull",
+    ),
+    "a page of HTML": ("rows.jsonl", "<!DOCTYPE html><html></html>\n", PLAIN, "a page of HTML"),
 }
 
 

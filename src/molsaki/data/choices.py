@@ -56,7 +56,9 @@ def read_choices(value: Any) -> tuple[str, ...]:
                 raise UnusableRowError("the choices are neither a list nor options with letters from A on")
     if isinstance(value, Mapping):
         if [str(key).lower() for key in value] != list(CHOICE_LETTERS[: len(value)]):
-            raise UnusableRowError("the choices are an object whose keys are not the letters from A")
+            part = next((key for key, inner in value.items() if isinstance(inner, list)), None)
+            hint = f": name their texts, such as `column.{part}`" if part is not None else ""
+            raise UnusableRowError(f"the choices are an object whose keys are not the letters from A{hint}")
         value = list(value.values())
     if not isinstance(value, (list, tuple)):
         raise UnusableRowError("the choices are not a list")
@@ -105,7 +107,7 @@ def pair_index(value: object, pair: Sequence[str]) -> int | None:
     """The one of two words (yes and no, or true and false) that an answer means: a boolean, 1 or 0, or the word."""
     if isinstance(value, (bool, int, float)):
         return {1.0: 0, 0.0: 1}.get(float(value)) if abs(value) < 2 else None
-    word = value.strip().casefold() if isinstance(value, str) else ""
+    word = value.strip(" .!\t\r\n").casefold() if isinstance(value, str) else ""
     return next((i for i in range(2) if word in {names[i] for names in PAIRS.values()} | {pair[i]}), None)
 
 

@@ -170,9 +170,12 @@ def _with_mark(path: Path, encoding: str) -> str:
 def _refuse_encoding(path: Path, encoding: str) -> NoReturn:
     """Find the first position of a file that is invalid in its encoding, and raise for it."""
     decoder, line = codecs.getincrementaldecoder(encoding)(), 1
+    hint = "for Windows often `encoding: cp1252`"
     with open_file(path) as file:
         while True:
             data = file.read(1 << 16)
+            if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                hint = "it begins as `encoding: utf-16`"
             try:
                 line += decoder.decode(data, final=not data).count("\n")
             except UnicodeDecodeError as error:
@@ -185,7 +188,7 @@ def _refuse_encoding(path: Path, encoding: str) -> NoReturn:
                 raise DataError(
                     f"Expected {path} to be {encoding} text; line {line} holds the byte "
                     f"0x{error.object[error.start]:02x}, which is none ({error.reason}). Nothing was loaded from it; "
-                    "name its encoding (for Windows often `encoding: cp1252`), or save it as UTF-8."
+                    f"name its encoding ({hint}), or save it as UTF-8."
                 ) from None
             assert data, "some place of the file cannot be decoded"
 

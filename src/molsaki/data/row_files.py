@@ -36,7 +36,23 @@ _BEGINNINGS = {
     b"ARROW1": "Arrow",
     b"\x89HDF": "HDF5",
     b"SQLite f": "a database of SQLite",
+    b"version https://git-lfs": "a pointer of Git LFS (get the file itself by `git lfs pull`)",
+    b"<!DOCTYPE": "a page of HTML (get the file itself)",
+    b"<!doctype": "a page of HTML (get the file itself)",
+    b"<html": "a page of HTML (get the file itself)",
 }
+_SPREADSHEET = "save a spreadsheet as CSV"
+_PACKED = "unpack it"
+_ARROW = "save it as Parquet (`datasets.Dataset.from_file(path).to_parquet(...)`)"
+_WAYS_OUT = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), _SPREADSHEET),
+    **dict.fromkeys((".gz", ".zst", ".bz2", ".xz", ".zip", ".7z", ".tar", ".tgz"), _PACKED),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), _ARROW),
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".npy", ".npz"), "save its rows as JSON lines; pickles are never opened"
+    ),
+}
+"""What to do with files of other extensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +92,8 @@ def read_rows(path: Path, wanted: Collection[str] | None = None, form: FileForma
         raise _unused(path, "delimiter", "CSV")
     if suffix not in JSON_SUFFIXES and form.rows is not None:
         raise _unused(path, "rows", "JSON")
-    if suffix in JSON_SUFFIXES | CSV_SUFFIXES:
-        _require_text(path)
+    if suffix in JSON_SUFFIXES | CSV_SUFFIXES | PARQUET_SUFFIXES:
+        _require_format(path)
     if suffix in JSON_SUFFIXES:
         return _read_json_rows(path, wanted, form)
     if suffix in CSV_SUFFIXES:
@@ -86,19 +102,20 @@ def read_rows(path: Path, wanted: Collection[str] | None = None, form: FileForma
         if form.encoding != UTF_8:
             raise _unused(path, "encoding", "text")
         return read_parquet(path, wanted)
+    way_out = _WAYS_OUT.get(suffix, "rename it if it is one of these, or save its rows as JSON lines")
     known = ", ".join(sorted(JSON_SUFFIXES | CSV_SUFFIXES | PARQUET_SUFFIXES))
     raise DataError(
         f"Expected a file whose name ends in one of {known}; got {path.name!r}. Its format is not guessed "
-        f"from its content; rename it, unpack it first if it is compressed, or save a spreadsheet as CSV."
+        f"from its content; {way_out}."
     )
 
 
-def _require_text(path: Path) -> None:
+def _require_format(path: Path) -> None:
     """Refuse a file that begins as one of another format."""
     with open_file(path) as file:
-        begin = file.read(8)
+        begin = file.read(max(map(len, _BEGINNINGS)))
     found = next((what for mark, what in _BEGINNINGS.items() if begin.startswith(mark)), None)
-    if found is not None:
+    if found is not None and not (found == "Parquet" and path.suffix.lower() in PARQUET_SUFFIXES):
         raise DataError(
             f"Expected {path.suffix} in {path}; it begins as {found}. Nothing was loaded from it; rename it if that "
             "is what it is, unpack it if it is packed, or save a spreadsheet as CSV."
@@ -116,7 +133,7 @@ def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF_8) -> Iterato
         raise DataError(f"Expected one character as delimiter of {path}; got {delimiter[:20]!r}. Nothing was loaded.")
     reader = csv.reader(read_lines(path, encoding), delimiter=delimiter, strict=True)
     try:
-        header = next(reader, [])
+        header = [name.strip() for name in next(reader, [])]
         _require_header(path, header, delimiter)
         for cells in reader:
             if not cells:

@@ -32,7 +32,7 @@ Note = Callable[[str], None]
 _NUMBER = re.compile(r"[+-]?[$£€]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _FRACTION = re.compile(r"-?\d+/\d+|-\(\d+/\d+\)")
 _DECIMAL_COMMA = re.compile(r"[-+−]?\d{1,15},\d{1,15}|[-+−]?\d{1,3}(?:\.\d{3})+,\d{1,15}")
-_NO_VALUE = re.compile(r"[_#\"':;?@&~]|(?<!\d)\d{1,3}-\d{1,3}(?!\d)")
+_NO_VALUE = re.compile(r"(?<!\d)_|_(?!\d|\{\d)|[#\"':;?@&~]|(?<!\d)\d{1,3}-\d{1,3}(?!\d)")
 """In a text without letters: ids, quotes, times, scores."""
 _NUMBERS_APART = re.compile(r"\d\s+\d")
 _MATHEMATICAL = re.compile(r"[\\^_()\[\]{}=+*/<>√π∞≤≥]|\d[a-zA-Z]\b")
@@ -163,6 +163,8 @@ def number_of(value: object, what: str = "the answer") -> str:
         raise UnusableRowError(f"{what} is neither a number nor text")
     if isinstance(value, str):
         text = checked_text(value, what)
+        if has_decimal_comma(text):
+            raise UnusableRowError(f"{what} has a decimal comma: save it with a decimal point")
         if not (_NUMBER.fullmatch(text) or _FRACTION.fullmatch(text)):
             raise UnusableRowError(f"{what} is not a number")
         try:
@@ -172,6 +174,11 @@ def number_of(value: object, what: str = "the answer") -> str:
     if not abs(value) <= MAX_MAGNITUDE:
         raise UnusableRowError(f"{what} is not a finite number within bounds")
     return format_number(float(value))
+
+
+def has_decimal_comma(text: str) -> bool:
+    """Whether a text is a number with a decimal comma, such as `0,75` or `1.234,5`."""
+    return _DECIMAL_COMMA.fullmatch(text.strip()) is not None and _NUMBER.fullmatch(text.strip()) is None
 
 
 def answer_of(value: object, what: str = "the answer") -> str:

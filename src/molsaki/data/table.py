@@ -23,6 +23,7 @@ from molsaki.data.rows import (
     answer_of,
     checked_text,
     collect,
+    has_decimal_comma,
     identifier_of,
     note_repeated,
     number_of,
@@ -40,6 +41,7 @@ SETTINGS = {
 MAX_KEYWORDS = 100
 """The most key words that one row may bring."""
 
+_IS_A_PLACE = "the answer is a number and no choice's text: write `answer_is: index`, or index-from-1"
 _UNSTATED = {
     "none": "the text states no answer",
     "cut": "the text ends inside its answer",
@@ -105,6 +107,13 @@ def _load(rows: Iterable[Any], mapping: ColumnMap, prefix: str, source: str, lim
         mapping.require_columns(source)  # a column's misspelt name says more than that no row can be used
         raise
     mapping.require_columns(source)
+    places = loaded.report.skipped.get(_IS_A_PLACE, 0)
+    if places >= loaded.report.kept:  # the others are places, too, among choices that are numbers
+        raise DataError(
+            f"Expected the answers in {source} to be choices' texts; {places} of {loaded.report.read} are numbers that "
+            "no choice has. The others may be places that look like texts, so nothing was loaded; write "
+            "`answer_is: index`, or index-from-1."
+        )
     return loaded
 
 
@@ -193,7 +202,10 @@ class _Table:
         """The rationale; if its text also states the answer, the part before the answer."""
         if stated is not None and self.mapping.same("rationale", "answer"):
             return stated.rationale.strip() or None
-        return self.mapping.text(row, "rationale") if self.mapping.cell(row, "rationale") is not None else None
+        given = self.mapping.cell(row, "rationale")
+        if isinstance(given, list):  # its steps
+            return "\n".join(checked_text(step, "a step of the rationale") for step in given) or None
+        return self.mapping.text(row, "rationale") if given is not None else None
 
     def _keywords(self, row: Mapping[str, Any]) -> tuple[str, ...] | None:
         given = self.mapping.cell(row, "keywords")
@@ -216,7 +228,7 @@ def _among(value: Any, choices: tuple[str, ...]) -> str:
     if letter is not None and letter < len(choices):
         raise UnusableRowError("the answer is a letter and no choice's text: write `answer_is: letter`")
     if number is not None and number <= len(choices):
-        raise UnusableRowError("the answer is a number and no choice's text: write `answer_is: index`, or index-from-1")
+        raise UnusableRowError(_IS_A_PLACE)
     raise UnusableRowError("the answer is none of the choices")
 
 
@@ -238,7 +250,7 @@ def _answer(value: Any) -> str:
     try:
         return answer_of(value)
     except UnusableRowError:
-        if isinstance(value, str) and parse_answer(value).status == "ok":
+        if isinstance(value, str) and not has_decimal_comma(value) and parse_answer(value).status == "ok":
             raise UnusableRowError("the answer is a text that states a number: write `answer_is: stated`") from None
         raise
 
