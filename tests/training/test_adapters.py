@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import safetensors.torch
 import torch
-from peft import LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
+from peft import IA3Config, LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from small_world import make_examples, make_llama, make_tokenizer, train
 from test_resume import At, KilledError, assert_same_weights, kill
 from transformers import BitsAndBytesConfig, TrainingArguments
@@ -137,9 +139,20 @@ def test_the_router_pulls_on_the_adapter_of_the_values(tmp_path):
     assert gradients[f"{VALUES}.base_layer.weight"] is None
 
 
-def test_a_trainer_saves_and_resumes_a_peft_model_of_ones_own(tmp_path, base, examples):
+OF_ONES_OWN = {
+    "LoRA": LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.1),
+    "DoRA, rsLoRA": LoraConfig(r=2, target_modules=["q_proj", "v_proj"], use_dora=True, use_rslora=True),
+    "embeddings and head": LoraConfig(r=2, target_modules=["embed_tokens", "lm_head"]),
+    "whole modules": LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["lm_head", "norm"]),
+    "some tokens": LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=[5, 6]),
+    "IA3": IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
+}
+
+
+@pytest.mark.parametrize("kind", OF_ONES_OWN)
+def test_a_trainer_saves_and_resumes_a_peft_model_of_ones_own(kind, tmp_path, base, examples):
     def trainer(name, steps):
-        student = get_peft_model(model_at(str(base)), LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.1))
+        student = get_peft_model(model_at(str(base)), copy.deepcopy(OF_ONES_OWN[kind]))
         with torch.no_grad():
             for key, value in student.named_parameters():
                 if "lora_A" in key:
@@ -165,6 +178,10 @@ def test_a_trainer_saves_and_resumes_a_peft_model_of_ones_own(tmp_path, base, ex
     assert_same_weights(*(adapter_of(tmp_path / name / "checkpoint-4") for name in ("a", "b")))
     loaded = PeftModel.from_pretrained(model_at(str(base)), str(tmp_path / "saved"))
     assert_same_weights(loaded.state_dict(), undisturbed.student.state_dict())
+    student, merged = undisturbed.student.eval(), model_at(str(tmp_path / "saved")).eval()
+    ids = torch.arange(3, 30)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, student(ids).logits, rtol=1e-4, atol=1e-5)
 
 
 REFUSED = {
