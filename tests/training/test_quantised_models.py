@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from commands import SMALL, molsaki, recipe, run
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from small_world import make_examples, make_llama, train
 from test_resume import At, KilledError, kill
 from tiny_models import enable_checkpointing
@@ -25,6 +26,7 @@ from molsaki.config.load import parse_recipe
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT
+from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.models.load import (
     load_model,
@@ -259,8 +261,6 @@ def test_values_are_read_through_an_adapter_on_packed_weights(kind: str, base: P
 
 
 def test_a_peft_model_on_4_bits_of_ones_own_is_trained_saved_and_resumed(base: Path, tmp_path: Path) -> None:
-    from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
-
     tokenizer = AutoTokenizer.from_pretrained(STUDENT)
     examples = make_examples(tmp_path / "data", count=8, tokenizer=tokenizer)
 
@@ -298,6 +298,30 @@ def test_a_peft_model_on_4_bits_of_ones_own_is_trained_saved_and_resumed(base: P
     theirs = {name: value.cpu() for name, value in loaded.state_dict().items() if "lora_" in name}
     assert own.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in own.items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_that_are_packed_already_are_read_and_neither_trained_nor_packed_again(
+    kind: str, base: Path, tmp_path: Path
+) -> None:
+    packed, of = tmp_path / "packed", recipe_of(base, kind)
+    tokenizer = load_tokenizer(of, of.student)
+    model_at(str(base), dtype="bfloat16", quantize=kind).save_pretrained(packed)
+    tokenizer.save_pretrained(packed)
+    reader = ModelSpec(name=str(packed), dtype="bfloat16")
+    model, outline = load_placed_model(of, reader, tokenizer), outline_model(of, reader, tokenizer)
+    assert outline.weight_bytes * outline.parameters == pytest.approx(weight_bytes(model), rel=0.03)
+    with pytest.raises(InputError, match="quantize"):
+        model_at(str(packed), dtype="bfloat16", quantize="4bit")
+    student = of.student.model_copy(update={"name": str(packed), "quantize": None})
+    with pytest.raises(InputError, match="packed"):
+        load_student(of.model_copy(update={"student": student}), tokenizer)
+    # An adapter of another program that names such files as its base computes beside them.
+    change = get_peft_model(model, LoraConfig(r=2, target_modules=["v_proj"], init_lora_weights=False)).eval()
+    change.save_pretrained(tmp_path / "adapter")
+    again, ids = place(model_at(str(tmp_path / "adapter"), dtype="bfloat16")), torch.arange(3, 40, device=DEVICE)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(ids).logits, change(ids).logits, rtol=0, atol=0)
 
 
 def test_a_recipe_with_a_packed_student_runs_to_its_export(base: Path, tmp_path: Path) -> None:

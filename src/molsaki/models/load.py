@@ -131,8 +131,8 @@ def model_at(
 ) -> PreTrainedModel:
     """Load the model of a directory or hub name; an adapter is merged into its base.
 
-    The base of an adapter is looked for as a recipe's models are, in the folder of `--models` too. With `quantize`, the
-    base is quantised and the adapter computes beside it.
+    The base of an adapter is looked for as a recipe's models are, in the folder of `--models` too. If the base is
+    quantised, by `quantize` or in its files, the adapter computes beside it.
 
     Raises:
         InputError: there is none, or its weights are pickles, cut, or not those of its architecture.
@@ -152,7 +152,7 @@ def model_at(
             model = _load_whole(base, adapter.base_revision, dtype, False, device_map, quantize)
         adapted = load_adapter(model, adapter)
         # A change that is added to packed weights would be rounded to 4 or 8 bits.
-        return adapted.get_base_model() if quantize else merge_adapter(adapted)
+        return adapted.get_base_model() if getattr(model, "is_quantized", False) else merge_adapter(adapted)
 
 
 def _load_whole(
@@ -183,6 +183,8 @@ def _load_whole(
         output_loading_info=True,
         **more,
     )
+    if quantize is not None and model.hf_quantizer.pre_quantized:
+        raise ValueError(f"its files are packed already, so it cannot be loaded in {quantize}; leave `quantize` out")
     require_whole(location, model, info)
     model.weight_files = weight_files(location)
     return model
@@ -197,14 +199,21 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
         seed: of the student: of its base model, if each seed has its own, and of the adapter's initial values.
 
     Raises:
-        InputError: as `load_model`; or an adapter is to be added to what is an adapter already, or there is no module
-            of a name in `target_modules`.
+        InputError: as `load_model`; its files are packed; or an adapter is to be added to what is an adapter already,
+            or there is no module of a name in `target_modules`.
     """
     spec = recipe.student_of(seed)
-    if spec.lora is None:
-        return load_placed_model(recipe, spec, tokenizer)
-    require_no_adapter(recipe, spec)
+    if spec.lora is not None:
+        require_no_adapter(recipe, spec)
     model = load_placed_model(recipe, spec, tokenizer)
+    if spec.quantize is None and getattr(model, "is_quantized", False):
+        raise InputError(
+            f"Expected a student whose files have whole weights; those of {spec.name} are packed, so nothing that it "
+            "learns could be added to them. Nothing was trained; name the model that it was made from, with "
+            "`quantize: 4bit` and `lora`."
+        )
+    if spec.lora is None:
+        return model
     if spec.quantize is not None:
         model = prepare_quantized(model)
     # The adapter names its base as the recipe does, and a directory by its whole path.

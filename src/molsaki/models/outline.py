@@ -11,7 +11,7 @@ from molsaki.models.adapters import add_adapter, trained_parameters
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors
 from molsaki.models.gguf import find_gguf
 from molsaki.models.load import is_tiny, make_tiny, model_location, place_of, require_no_adapter
-from molsaki.models.quantization import packed_parameters
+from molsaki.models.quantization import packed_in, packed_parameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -60,11 +60,12 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
 
 def _mean_bytes(model: PreTrainedModel, spec: ModelSpec) -> float:
     """Bytes per parameter; only the matrices of linear layers are packed, in a student all else is float32."""
-    if spec.quantize is None:
+    quantize = spec.quantize or packed_in(model.config)
+    if quantize is None:
         return WEIGHT_BYTES[spec.dtype]
     rest = "float32" if isinstance(spec, StudentSpec) else spec.dtype
     packed = packed_parameters(model) / int(model.num_parameters())
-    return packed * WEIGHT_BYTES[spec.quantize] + (1 - packed) * WEIGHT_BYTES[rest]
+    return packed * WEIGHT_BYTES[quantize] + (1 - packed) * WEIGHT_BYTES[rest]
 
 
 def _on_no_device(spec: ModelSpec) -> PreTrainedModel:

@@ -46,6 +46,13 @@ def quantization_config(quantize: Quantization, dtype: str) -> Any:
     )
 
 
+def packed_in(config: Any) -> Quantization | None:
+    """The bits that a model's files are packed in by bitsandbytes, by its configuration; None if they are not."""
+    found = getattr(config, "quantization_config", None)
+    values = found if isinstance(found, dict) else {} if found is None else found.to_dict()
+    return "4bit" if values.get("load_in_4bit") else "8bit" if values.get("load_in_8bit") else None
+
+
 def packed_parameters(model: PreTrainedModel) -> int:
     """The number of parameters of a whole model that quantisation packs: linear layers' matrices but the head's."""
     from torch.nn import Linear
