@@ -59,6 +59,30 @@ def test_a_served_model_is_scored_as_a_student_is(path: Path, tmp_path: Path) ->
     assert "75.0" in shown.text
 
 
+def test_fields_of_requests_can_be_renamed_left_out_and_added(path: Path, tmp_path: Path) -> None:
+    renamed = ("field_names={max_tokens: max_completion_tokens, temperature: null}", "extra_body.reasoning_effort=low")
+    more = [part for setting in renamed for part in ("--server-set", setting)]
+
+    def behave(_: int, body: dict[str, Any]) -> str:
+        return answers(4)(0, {**body, "temperature": 0})
+
+    with Server(behave) as server:
+        assert ask(path, tmp_path / "out", server, *more, "--max-new-tokens", "9").code == 0
+        body = server.asked[0][0]
+        assert {key: body[key] for key in body.keys() - {"prompt", "model"}} == {
+            "max_completion_tokens": 9,
+            "reasoning_effort": "low",
+            **({"stop": body["stop"]} if "stop" in body else {}),
+        }
+        shown = ask(path, tmp_path / "out", server, "--server-set", "extra_body.reasoning_effort=high")
+        assert (shown.code, "extra_body" in shown.error) == (2, True)
+        for setting, problem in (("steam=true", "steam"), ("stream", "--server-set stream")):
+            shown = ask(path, tmp_path / "out", server, "--server-set", setting)
+            assert (shown.code, problem in shown.error) == (2, True), shown.error
+    shown = evaluate(path, tmp_path / "out", "--model", "pocket:student", "--server-set", "stream=true")
+    assert (shown.code, "stream" in shown.error) == (2, True)
+
+
 def test_what_was_asked_is_not_asked_again(path: Path, tmp_path: Path) -> None:
     def behave(number: int, body: dict[str, Any]) -> str:
         return "<refuse> no" if number >= 5 else answers(4)(number, body)

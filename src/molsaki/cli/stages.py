@@ -143,6 +143,14 @@ def evaluate(
     api_key_env: Annotated[
         str | None, typer.Option("--api-key-env", help="The environment variable with the server's key.")
     ] = None,
+    server_settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--server-set",
+            metavar="KEY=VALUE",
+            help="A setting of --server, e.g. field_names.max_tokens=max_completion_tokens.",
+        ),
+    ] = None,
     prompt: Annotated[
         str | None,
         typer.Option(
@@ -177,6 +185,7 @@ def evaluate(
                 server=server,
                 protocol=protocol,
                 api_key_env=api_key_env,
+                server_set=server_settings or None,
                 name=name,
                 prompt=prompt,
                 samples=samples,
@@ -194,6 +203,7 @@ def evaluate(
             server=server,
             protocol=protocol,
             api_key_env=api_key_env,
+            server_settings=server_settings or [],
             name=name,
             prompt=prompt or "predict",
             samples=samples or 1,
@@ -220,20 +230,22 @@ def _score_model(
     server: str | None,
     protocol: Literal["chat", "completions"] | None,
     api_key_env: str | None,
+    server_settings: list[str],
     name: str | None,
     prompt: str,
     samples: int,
     temperature: float,
     max_new_tokens: int,
 ) -> None:
-    from molsaki.config.load import read_prompt
+    from molsaki.config.load import override, read_prompt
     from molsaki.config.model_spec import named_model
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
     from molsaki.stages.score_model import ScoreSettings, evaluation_name, score_model
 
     template = read_prompt(prompt, workspace.recipe)
-    spec = named_model(model, server, protocol or ("chat" if template.is_chat else "completions"), api_key_env)
+    protocol = protocol or ("chat" if template.is_chat else "completions")
+    spec = named_model(model, server, protocol, api_key_env, override({}, server_settings, "--server-set"))
     chosen = ScoreSettings(template, samples, temperature, max_new_tokens)
     folder = evaluation_name(model, name)
     console.data(on_main_process(lambda: pipeline.load_data(workspace)))

@@ -168,8 +168,13 @@ def read_prompt(name: str, recipe: Recipe) -> PromptTemplate:
         ) from None
 
 
-def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+def override(values: Mapping[str, Any], settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """Apply settings of the form `key.inner=value`. Values are YAML; a number in a key is an index of a list.
+
+    Args:
+        values: what the settings change; it is left as it is.
+        settings: the settings.
+        option: the option that they were given by, for messages.
 
     Raises:
         RecipeError: a setting has no `=`, or its key leads through a value without keys.
@@ -183,7 +188,7 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
                 raise ValueError("expected key=value")
             _set_value(result, key.split("."), _parse_yaml(text))
         except (ValueError, yaml.YAMLError, IndexError, TypeError) as error:
-            problems.append(f"--set {setting}: {error}")
+            problems.append(f"{option} {setting}: {error}")
     raise_problems(problems, "settings")
     return result
 

@@ -212,21 +212,36 @@ WriterSpec = Annotated[
 
 
 def named_model(
-    name: str, server: str | None, protocol: Literal["chat", "completions"], api_key_env: str | None
+    name: str,
+    server: str | None,
+    protocol: Literal["chat", "completions"],
+    api_key_env: str | None,
+    settings: Mapping[str, Any] | None = None,
 ) -> ModelSpec | ServerSpec:
     """The model that a command names: a directory, a hub name, or with `server` a model behind that address.
 
+    Args:
+        name: the model's name, on the server if there is one.
+        server: the server's address.
+        protocol: the server's.
+        api_key_env: the environment variable that holds the server's key.
+        settings: other settings of a `ServerSpec`, such as `field_names`.
+
     Raises:
-        InputError: the address or the name of the variable is invalid, or a variable is given without a server.
+        InputError: the address, the name of the variable or a setting is invalid, or a variable or settings are given
+            without a server.
     """
     if server is None:
         if api_key_env is not None:
             raise InputError(f"Expected a server with the key in {api_key_env}; got none. Give its address too.")
+        if settings:
+            raise InputError(f"Expected a server with the settings {', '.join(settings)}; got none. Give its address.")
         return ModelSpec(name=name)
+    named = {"base_url": server, "model": name, "protocol": protocol, "api_key_env": api_key_env}
     try:
-        return ServerSpec(base_url=server, model=name, protocol=protocol, api_key_env=api_key_env)
+        return ServerSpec.model_validate({**(settings or {}), **named})
     except ValidationError as error:
-        problems = "; ".join(str(problem["msg"]) for problem in error.errors())
+        problems = "; ".join(": ".join([*map(str, problem["loc"]), problem["msg"]]) for problem in error.errors())
         raise InputError(
             f"Expected a server that can be asked; got {server!r}: {problems}. Nothing was sent."
         ) from None

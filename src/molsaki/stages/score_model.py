@@ -151,7 +151,9 @@ def score_model(
 
 
 def _require_settings(path: Path, spec: ModelSpec | ServerSpec, settings: ScoreSettings) -> None:
+    more = {"extra_body": spec.extra_body} if isinstance(spec, ServerSpec) and spec.extra_body else {}
     wanted = fingerprint(
+        **more,
         model=spec.model if isinstance(spec, ServerSpec) else spec.name,  # a server may move to another address
         weights=None if isinstance(spec, ServerSpec) else hash_files(weight_files(find_model(spec.name))),
         prompt=str(settings.prompt),
