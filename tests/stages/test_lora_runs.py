@@ -145,6 +145,8 @@ def test_only_a_student_of_a_run_is_exported_and_nothing_is_overwritten(
     for other in (STUDENT, folder / "run", tmp_path / "missing"):
         with pytest.raises(InputError, match="student"):
             export_student(other, tmp_path / "out")
+    with pytest.raises(InputError, match="license"):
+        export_student(student, tmp_path / "out", license_name="Llama 3.2")
     assert not (tmp_path / "out").exists()
 
 

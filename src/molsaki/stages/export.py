@@ -13,6 +13,7 @@ from molsaki.models.shapes import shapes_of
 from molsaki.stages.student_cards import student_card
 from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import write_whole
+from molsaki.training.card import require_license
 
 
 def export_student(student: Path, out: Path, *, license_name: str | None = None) -> Path:
@@ -30,9 +31,11 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None)
 
     Raises:
         ArtefactError: `out` exists.
-        InputError: `student` is no student of a run, or cannot be loaded.
+        InputError: `student` is no student of a run, or cannot be loaded; or the hub cannot have such a license.
     """
     quiet_libraries()
+    if license_name is not None:
+        require_license(license_name)
     if out.exists():
         raise ArtefactError(
             f"Expected no file or folder at {out} yet; there is something. It is left as it is and nothing was "

@@ -10,7 +10,6 @@ files.json               size and SHA-256 of every file
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from molsaki.counts import format_attention_error
 from molsaki.encoding.encode import tokenizer_hash
-from molsaki.errors import ArtefactError, InputError
+from molsaki.errors import ArtefactError
 from molsaki.models.load import load_tokenizer
 from molsaki.records import RowReport
 from molsaki.spans.align import Alignment
@@ -49,6 +48,7 @@ from molsaki.store.signal_writer import SignalWriter
 from molsaki.store.whole_files import refuse_write, write_json, write_whole
 from molsaki.teacher.collect_attention import LayerMix
 from molsaki.teacher.read_attention import AttentionSignal
+from molsaki.training.card import require_license
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,11 +81,7 @@ class ExportForm:
 
     def __post_init__(self) -> None:
         """Refuse a license that the hub cannot name."""
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.license):
-            raise InputError(
-                f"Expected a license as the hub names it, such as mit or cc-by-4.0; got {self.license!r}. Nothing was "
-                "exported; names have small letters, digits, dots and hyphens."
-            )
+        require_license(self.license)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from molsaki.encoding.prompts import Prompt
+from molsaki.errors import InputError
 from molsaki.evaluation.score import Score
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
@@ -71,6 +72,19 @@ class ScoredSet:
     source: str
     split: str | None
     score: Score
+
+
+def require_license(name: str) -> None:
+    """Refuse a license whose name cannot be one of the hub's.
+
+    Raises:
+        InputError: it is not written as the hub writes names.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", name):
+        raise InputError(
+            f"Expected a license as the hub names it, such as mit or cc-by-4.0; got {name!r}. Nothing was exported; "
+            "names have small letters, digits, dots and hyphens."
+        )
 
 
 def model_card(
