@@ -1,9 +1,11 @@
-"""The most memory that a process takes which opens files made to fill it.
+"""The most memory that a process takes which opens files and model directories made to fill it.
 
     python benchmarks/hostile_files.py
 
 The files are those of `tests/data/test_hostile.py`: small on disk and huge when unpacked, or one row without end. Each
-is opened by a process of its own. The first row is a process that opens none.
+is opened by a process of its own. The first row is a process that opens none. The directories are those of
+`tests/models/test_hostile_models.py`; one process opens all of them, the tokenizer, the configuration and the model of
+each.
 """
 
 from __future__ import annotations
@@ -14,9 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "data"))
+TESTS = Path(__file__).parent.parent / "tests"
+sys.path.insert(0, str(TESTS / "data"))
+sys.path.insert(0, str(TESTS / "models"))
+sys.path.insert(0, str(TESTS / "helpers"))
 
-from test_hostile import FILES, LOAD
+from test_hostile import FILES, LOAD  # noqa: E402
+from test_hostile_models import open_all  # noqa: E402
 
 OPEN_NONE = LOAD.partition("path, *columns")[0] + LOAD[LOAD.index("status = ") :]
 
@@ -44,6 +50,11 @@ def main() -> None:
             how, peak = opened(LOAD, path, *given)
             on_disk = path.stat().st_blocks * 512
         print(f"| {title} | {path.suffix[1:]} | {on_disk:,} | {how} | {peak} |", flush=True)
+    print("\n| model directory | bytes | | peak memory, MB |\n| --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (said, peak, size) in open_all(Path(folder)).items():
+            how = "" if name == "none" else "refused" if said else "NOT REFUSED"
+            print(f"| {name} | {size:,} | {how} | {peak} |")
 
 
 if __name__ == "__main__":

@@ -191,7 +191,9 @@ def test_making_that_was_interrupted_is_finished_by_the_next_call(
 def test_a_recipe_changed_by_hand_is_noticed(tmp_path: Path) -> None:
     run = RunDirectory.open_or_create(tmp_path / "a", RECIPE)
     path = run.path("recipe.yaml")
-    for text in (path.read_text().replace("5.0e-05", "1.0"), "[1]", "{", "!!python/object:os.system {}"):
+    bomb = "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{f'*a{i}, ' * 9}]\n" for i in range(99))
+    changed = path.read_text().replace("5.0e-05", "1.0")
+    for text in (changed, "[1]", "{", "!!python/object:os.system {}", bomb, "x: [" + "0," * 2_000_000):
         path.write_text(text)
         with pytest.raises(ArtefactError, match=r"resolved recipe .* at .*recipe\.yaml"):
             RunDirectory.open_or_create(run.folder, RECIPE)

@@ -18,6 +18,7 @@ from molsaki.counts import plural
 from molsaki.data.files import is_folder, read_text
 from molsaki.encoding.prompts import CHAT, CHATS, PromptTemplate, Slot
 from molsaki.errors import DataError, RecipeError
+from molsaki.store.strict_yaml import parse_yaml
 
 RECIPES = Path(__file__).parent / "recipes"
 SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("prompts/*.txt"))
@@ -59,7 +60,7 @@ def read_yaml_file(path: Path, alternative: str) -> dict[str, Any]:
         RecipeError: the file is missing, too large, or not a YAML mapping.
     """
     try:
-        value = _parse_yaml(read_text(path, MAX_RECIPE_BYTES))
+        value = parse_yaml(read_text(path, MAX_RECIPE_BYTES))
     except DataError as error:
         raise RecipeError(f"Expected {alternative} or a YAML file; got {str(path)!r}. {error}") from error
     except (yaml.YAMLError, ValueError) as error:
@@ -69,36 +70,6 @@ def read_yaml_file(path: Path, alternative: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RecipeError(f"Expected keys and values in {path}; got {type(value).__name__}. Nothing was run.")
     return value
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML with plain values only, without aliases and repeated keys.
-
-    Aliases let a short file expand to a huge one. Of a key that is repeated, the first value would be lost in silence.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "expected no aliases (*name); write the value out", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in keys:
-                    problem = "expected every key once; got one again"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                keys.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _parse_yaml(text: str) -> Any:
-    try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
 
 
 def _error_location(error: Exception) -> str:
@@ -186,7 +157,7 @@ def override(values: Mapping[str, Any], settings: Sequence[str], option: str = "
         try:
             if not separator or not key:
                 raise ValueError("expected key=value")
-            _set_value(result, key.split("."), _parse_yaml(text))
+            _set_value(result, key.split("."), parse_yaml(text))
         except (ValueError, yaml.YAMLError, IndexError, TypeError) as error:
             problems.append(f"{option} {setting}: {error}")
     raise_problems(problems, "settings")

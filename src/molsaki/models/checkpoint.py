@@ -7,6 +7,7 @@ both are errors, with the names of the tensors. Weights are read from safetensor
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,17 +17,27 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from molsaki.errors import InputError, MolsakiError
 from molsaki.models.gguf import find_gguf
+from molsaki.store.whole_files import open_regular
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 SHOWN_NAMES = 5
 SHOWN_CHARACTERS = 300
 """How many names of tensors, and how much of a library's message, an error shows."""
-MAX_TEXT_BYTES = 1 << 28
-"""The largest configuration or tokenizer that is read; those of large vocabularies have 35 MB."""
+MAX_BYTES = {"*config.json": 1 << 22, "*.index.json": 1 << 25, "*.jinja": 1 << 20, "*": 1 << 26}
+"""The largest files of text that are read, by the first pattern that fits; the largest known tokenizers have 35 MB."""
+MAX_HEADER_BYTES = 1 << 25
+"""The longest header of a file of weights: it has about a hundred bytes for each tensor."""
+MAX_COUNTS = re.compile(r"(?:n|num)_(?:\w+_)?(?:layers?|experts|heads)"), 10_000
+"""Names of counts in a configuration for which modules are made one by one, and the largest of them."""
+MOST_PARAMETERS = 4
+"""Parameters for each byte of weights; packed weights have two."""
+FEW_PARAMETERS = 100_000_000
+"""Parameters that are made whatever the files of weights have, so that a cut file is what the error names."""
 _READ = frozenset({".json", ".jinja", ".model", ".safetensors", ".txt"})
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -100,7 +111,8 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
 
 
 def _require_regular_files(folder: Path) -> None:
-    """Refuse a directory with a file of a model that is a pipe or a device, or a text without end."""
+    """Refuse a directory with a file of a model that is a pipe or a device, or that would fill the memory."""
+    way_out = "Put the file back from a copy, or download it again."
     for path in sorted(folder.iterdir()):
         if path.suffix not in _READ or path.is_dir():
             continue
@@ -108,11 +120,59 @@ def _require_regular_files(folder: Path) -> None:
             found = path.stat()
         except OSError:  # a link to nowhere is missing, which is said where the file is needed
             continue
-        is_large = path.suffix != ".safetensors" and found.st_size > MAX_TEXT_BYTES
-        if is_large or not stat.S_ISREG(found.st_mode):
-            got = f"{path.name} of {found.st_size} bytes" if is_large else f"{path.name}, a pipe or a device"
-            expected = f"regular files, those of text with at most {MAX_TEXT_BYTES} bytes,"
-            _refuse(str(folder), expected, got, "Put the file back from a copy, or download it again.")
+        if not stat.S_ISREG(found.st_mode):
+            _refuse(str(folder), "regular files", f"{path.name}, a pipe or a device", way_out)
+        is_weights = path.suffix == ".safetensors"
+        most = MAX_HEADER_BYTES if is_weights else next(n for name, n in MAX_BYTES.items() if path.match(name))
+        size = _header_bytes(path) if is_weights else found.st_size
+        if size > most:
+            what = "header" if is_weights else "text"
+            _refuse(str(folder), f"{path.name} with a {what} of at most {most} bytes", f"one of {size}", way_out)
+    if (folder / CONFIG).is_file():
+        _require_counts(folder)
+
+
+def _header_bytes(path: Path) -> int:
+    """The length of the header that a file of safetensors says it has."""
+    with open_regular(path) as file:
+        return int.from_bytes(file.read(8), "little")
+
+
+def _require_counts(folder: Path) -> None:
+    """Refuse a configuration with so many layers, experts or heads that making them would not end."""
+    names, most = MAX_COUNTS
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except (ValueError, RecursionError):  # what is broken is said by the library that reads it
+        return
+    parts = [config, *config.values()] if isinstance(config, dict) else []
+    for name, value in (pair for part in parts if isinstance(part, dict) for pair in part.items()):
+        if names.fullmatch(name) and isinstance(value, int) and value > most:
+            way_out = "Put the file back from a copy, or download it again."
+            _refuse(str(folder), f"{name} of at most {most} in {CONFIG}", f"{value:.3g}", way_out)
+
+
+def require_size(location: str, parameters: int) -> None:
+    """Refuse a directory whose configuration has many more parameters than its files of weights can hold.
+
+    transformers would allocate them before it finds that they are missing.
+
+    Args:
+        location: the model's directory or hub name.
+        parameters: the number of parameters that the configuration makes.
+
+    Raises:
+        InputError: the files of weights are too small.
+    """
+    files = [path for path in weight_files(location) if path.is_file()]
+    held = sum(path.stat().st_size for path in files)
+    if files and parameters > max(MOST_PARAMETERS * held, FEW_PARAMETERS):
+        _refuse(
+            location,
+            f"a configuration that belongs to weights of {held} bytes",
+            f"one of {parameters} parameters",
+            "Check that the configuration belongs to the weights, or save the model again.",
+        )
 
 
 def _read_adapter(folder: Path, location: str) -> Adapter:

@@ -11,7 +11,14 @@ from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.encoding.chats import add_generation_prompt, set_chat_defaults
 from molsaki.errors import InputError
 from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
-from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors, require_whole, weight_files
+from molsaki.models.checkpoint import (
+    find_adapter,
+    one_message,
+    require_safetensors,
+    require_size,
+    require_whole,
+    weight_files,
+)
 from molsaki.models.fingerprint import hash_files, hash_parameters
 from molsaki.models.folder import find_model
 from molsaki.models.gguf import find_gguf, gguf_arguments
@@ -163,10 +170,16 @@ def _load_whole(
     device_map: Any,
     quantize: Quantization | None,
 ) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     require_safetensors(location)
     file, more = find_gguf(location), {}
+    if file is None and Path(location).is_dir():
+        config = AutoConfig.from_pretrained(location, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            outline = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        require_size(location, outline.num_parameters())
     if file is not None:
         more = gguf_arguments(file)
     elif quantize is not None:

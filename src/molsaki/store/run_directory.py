@@ -6,6 +6,7 @@ overwritten or deleted unless the caller requests it.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
@@ -23,6 +24,7 @@ from molsaki.errors import ArtefactError, DataError, StageError
 from molsaki.records import hash_json
 from molsaki.store.fingerprints import differences, versions
 from molsaki.store.locks import LOCK_NAME, exclusive_lock
+from molsaki.store.strict_yaml import parse_yaml
 from molsaki.store.whole_files import (
     LEFTOVER_PREFIX,
     encode_json,
@@ -280,11 +282,12 @@ def _replace_recipe(path: Path, run: RunDirectory, recipe: Mapping[str, Any]) ->
 def _as_yaml(recipe: Mapping[str, Any]) -> str:
     for readable in (True, False):  # some control characters only read back when everything is escaped
         text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=readable, width=100)
-        if hash_json(yaml.safe_load(text)) == hash_json(recipe):
-            return text
+        with contextlib.suppress(ValueError, yaml.YAMLError):
+            if hash_json(parse_yaml(text)) == hash_json(recipe):
+                return text
     raise DataError(
         "Expected a recipe that reads back from YAML unchanged; this one does not. No run directory was created; "
-        "remove unusual characters from the recipe's texts."
+        "remove unusual characters from the recipe's texts, or some of its methods."
     )
 
 
@@ -316,7 +319,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        recipe = yaml.safe_load(read_regular(path / RECIPE_NAME, MAX_RECIPE_BYTES))
+        recipe = parse_yaml(read_regular(path / RECIPE_NAME, MAX_RECIPE_BYTES).decode())
         known = (manifest.get("recipe_hash"), manifest.get("earlier_recipe_hash"))
         changed = not isinstance(recipe, dict) or hash_json(recipe) not in known
     except FileNotFoundError:

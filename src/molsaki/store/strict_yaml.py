@@ -1,0 +1,52 @@
+"""YAML from files that others may have written: plain values of bounded number, without aliases and repeated keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 200_000
+"""The largest number of values and keys in a file. Each takes about a kilobyte while the file is read."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML with plain values only, without aliases and repeated keys.
+
+    Aliases let a short file expand to a huge one. Of a key that is repeated, the first value would be lost in silence.
+    """
+
+    values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.values += 1
+        refused = "expected no aliases (*name); write the value out" if self.check_event(yaml.AliasEvent) else ""
+        if self.values > MOST_VALUES:
+            refused = f"expected at most {MOST_VALUES} values and keys"
+        if refused:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, refused, mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    problem = "expected every key once; got one again"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                keys.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, has an alias, a repeated key or too many values.
+        ValueError: it is nested too deeply, or a value is out of range.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
