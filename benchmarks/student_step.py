@@ -33,6 +33,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from molsaki.encoding.encode import context_length
 from molsaki.methods import METHODS
+from molsaki.models.folder import models_in
 from molsaki.models.load import load_student, load_tokenizer, quiet_libraries
 from molsaki.models.memory import peak_bytes, resident_bytes
 from molsaki.stages import pipeline
@@ -135,12 +136,14 @@ def autocast(precision: str) -> Any:
     return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def measure_time(setup: Setup, precision: str, repeats: int) -> dict[str, Any]:
-    """Seconds of every way, in turn, and of the optimizer."""
+def measure_time(setup: Setup, precision: str, repeats: int, save: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Seconds of every way, in turn, and of the optimizer; saved after each round."""
     student = setup.student()
     examples = setup.examples("dss", student)
     lengths = [sum(len(text.input_ids) for text in e.sequences.values()) for e in examples]
     plan = plan_batch(outline_student(student), setup.workspace.recipe.training, lengths, on_gpu=False)
+    mean = round(sum(lengths) / len(lengths), 1)
+    found: dict[str, Any] = {"precision": precision, "tokens of an example": mean, "parts": plan.parts}
     with tempfile.TemporaryDirectory() as folder:
         whole = setup.trainer("dss", student, BatchPlan(), Path(folder))
         trainers = {name: setup.trainer(name, student, plan, Path(folder)) for name in METHOD_NAMES}
@@ -159,9 +162,9 @@ def measure_time(setup: Setup, precision: str, repeats: int) -> dict[str, Any]:
             optimizer.step()
             student_step = [lambda: torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0), optimizer.step]
             taken["optimizer"].append(timed(lambda: [one() for one in student_step]))  # noqa: B023
-            print({way: some[-1] for way, some in taken.items()}, file=sys.stderr, flush=True)
-    real = sum(lengths) / len(lengths)
-    return {"precision": precision, "tokens of an example": round(real, 1), "parts": plan.parts, "seconds": taken}
+            found["seconds"] = taken
+            save(found)
+    return found
 
 
 def timed(do: Callable[[], Any]) -> tuple[float, float]:
@@ -266,7 +269,10 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
     options = parser.parse_args()
-    from molsaki.models.folder import models_in
+
+    def save(found: dict[str, Any]) -> None:
+        if options.out:
+            write_json(options.out, {"machine": describe_machine(options.threads), **found})
 
     quiet_libraries()
     torch.set_num_threads(options.threads)
@@ -277,13 +283,11 @@ def main() -> None:
             print(json.dumps(train_watched(setup, options.methods[0], options.steps, options.whole)))
             return
         if options.what == "time":
-            found = measure_time(setup, options.precision, options.repeats)
-            print_time(found)
+            print_time(measure_time(setup, options.precision, options.repeats, save))
         else:
             found = measure_memory(options, folder)
+            save(found)
             print_memory(found)
-    if options.out:
-        write_json(options.out, {"machine": describe_machine(options.threads), **found})
 
 
 if __name__ == "__main__":
