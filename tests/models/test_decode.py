@@ -49,6 +49,20 @@ def make_an_end_likely(model, tokenizer):
     assert tokenizer.eos_token_id == end
 
 
+@pytest.mark.parametrize(
+    ("end", "tag"),
+    [("<think>\n", "<think>\n"), ("[THINK]", "[THINK]"), ("<think>\n\n</think>\n\n", ""), ("<think> a", ""), ("Q", "")],
+)
+def test_a_text_that_is_cut_in_the_thinking_of_its_prompt_begins_with_the_tag(model, tokenizer, end, tag):
+    prompts = [prompt + end for prompt in PROMPTS[:3]]
+    found = decode(model, tokenizer, prompts, max_new_tokens=6)
+    texts = [slow_reference(model, tokenizer, prompt, 6) for prompt in prompts]
+    assert [(c.text, c.tokens, c.cut) for c in found] == [
+        (tag + text if cut else text, tokens, cut) for text, tokens, cut in texts
+    ]
+    assert any(cut for _, _, cut in texts)
+
+
 @pytest.mark.parametrize("ending", [False, True])
 def test_a_batch_equals_a_slow_loop(model, tokenizer, ending):
     if ending:

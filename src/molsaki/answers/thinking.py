@@ -128,6 +128,14 @@ def is_thinking_tag(text: str) -> bool:
     return _MARK.fullmatch(text) is not None
 
 
+def open_tag(prompt: str) -> str:
+    """The tag that opens thinking at the end of a prompt, as the chat templates of some models write it; or none."""
+    *_, last = (None, *_MARK.finditer(prompt))
+    if last is None or last["closing"] or prompt[last.end() :].strip():
+        return ""
+    return prompt[last.start() :]
+
+
 def join_thinking(thinking: str, summary: str) -> str:
     """A completion as `split_thinking` takes it apart, from parts that a server sent separately."""
     return f"<think>\n{thinking.strip()}\n</think>\n\n{summary}" if thinking.strip() else summary

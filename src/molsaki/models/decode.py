@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from molsaki.answers.thinking import open_tag, split_thinking
 from molsaki.encoding.control_tokens import decode_answers
 from molsaki.encoding.encode import context_length
 from molsaki.errors import EvaluationError, TokenizerError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_TAIL = 40
+"""Tokens at the end of a prompt in which a tag that opens thinking is looked for."""
 Progress = Callable[[int, int], None]
 """Called after each batch with the number of rows done and the number of all rows."""
 
@@ -35,7 +38,8 @@ class Completion:
 
     Attributes:
         index: the position of the prompt in the sequence of prompts.
-        text: the generated text, without special tokens.
+        text: the generated text, without special tokens but those that mark thinking. If it was cut off in thinking
+            that the prompt opened, the opening tag stands before it.
         tokens: number of generated tokens, without the end token.
         cut: whether the text was cut off by `max_new_tokens` or the model's context length.
         too_long: whether the prompt fills the model's context, so that nothing was generated.
@@ -109,9 +113,7 @@ def decode_batches(
             seed = int(hash_text(*(str(seeds[i] if seeds else 0) for i in indices)), 16)
             stop = StopAtStrings(tokenizer, stop_strings, width=max(len(ids[index]) for index in indices))
             generated = _generate(model, [ids[index] for index in indices], all_ends, stop, budget, temperature, seed)
-            batch = _completions(
-                tokenizer, indices, generated, frozenset(all_ends), stop, [len(ids[i]) for i in indices]
-            )
+            batch = _completions(tokenizer, indices, generated, frozenset(all_ends), stop, [ids[i] for i in indices])
         done += len(batch)
         yield batch
         if progress is not None:
@@ -252,16 +254,24 @@ def _completions(
     generated: list[list[int]],
     ends: frozenset[int],
     stop: StopAtStrings,
-    prompt_tokens: list[int],
+    prompts: list[list[int]],
 ) -> list[Completion]:
     kept = [list(itertools.takewhile(lambda token: token not in ends, row)) for row in generated]
     texts = decode_answers(tokenizer, kept)
     completions = []
-    for index, row, ids, text, n_prompt in zip(indices, generated, kept, texts, prompt_tokens, strict=True):
+    for index, row, ids, text, prompt in zip(indices, generated, kept, texts, prompts, strict=True):
         before = stop.cut(text)
         at_limit = len(ids) == len(row) and before == text
-        completions.append(Completion(index, before, len(ids), at_limit, prompt_tokens=n_prompt))
+        if at_limit:
+            before = _with_open_tag(tokenizer, prompt, before)
+        completions.append(Completion(index, before, len(ids), at_limit, prompt_tokens=len(prompt)))
     return completions
+
+
+def _with_open_tag(tokenizer: PreTrainedTokenizerBase, prompt: list[int], text: str) -> str:
+    """A text that was cut off; with the tag that the prompt opened, if the text is in thinking: it holds no answer."""
+    tag = open_tag(str(tokenizer.decode(prompt[-_TAIL:], skip_special_tokens=False)))
+    return tag + text if tag and not split_thinking(tag + text).closed else text
 
 
 @contextmanager
