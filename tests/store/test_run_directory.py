@@ -193,7 +193,7 @@ def test_a_recipe_changed_by_hand_is_noticed(tmp_path: Path) -> None:
     path = run.path("recipe.yaml")
     bomb = "a0: &a0 [1]\n" + "".join(f"a{i + 1}: &a{i + 1} [{f'*a{i}, ' * 9}]\n" for i in range(99))
     changed = path.read_text().replace("5.0e-05", "1.0")
-    for text in (changed, "[1]", "{", "!!python/object:os.system {}", bomb, "x: [" + "0," * 2_000_000):
+    for text in (changed, "[1]", "{", "!!python/object:os.system {}", bomb):
         path.write_text(text)
         with pytest.raises(ArtefactError, match=r"resolved recipe .* at .*recipe\.yaml"):
             RunDirectory.open_or_create(run.folder, RECIPE)

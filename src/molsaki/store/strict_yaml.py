@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-MOST_VALUES = 200_000
+MOST_VALUES = 100_000
 """The largest number of values and keys in a file. Each takes about a kilobyte while the file is read."""
 
 
