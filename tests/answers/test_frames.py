@@ -36,6 +36,12 @@ WORK = "Each of the 6 boxes holds 7 pens, so 6*7 = 42."
         (f"{WORK}\nLa respuesta correcta es 42 lápices.", WORK),
         (f"{WORK}\nLa réponse est 42.", WORK),
         (f"{WORK}\nОтвет: 42", WORK),
+        (f"{WORK[:-1]}, por lo tanto la respuesta es 42.", WORK[:-1]),
+        ("每盒7支，6×7=42，所以答案是42。", "每盒7支，6×7=42"),
+        (
+            "小明说答案是41，但这是错的。每盒7支，6×7=42。因此，答案是42。",
+            "小明说答案是41，但这是错的。每盒7支，6×7=42。",
+        ),
         (f"{WORK}\n정답은 42입니다.", WORK),
         (f"{WORK} So the answer, in pens, is 42.", WORK),
         (f"{WORK}\nAns. 42", WORK),
@@ -57,14 +63,15 @@ LETTERS = [
     "所以选 {}。",
     "正解は{}です。",
     "정답: {}",
-]
-LETTERS += [
     "Die richtige Antwort ist {}.",
     "La respuesta correcta es {}.",
     "La bonne réponse est {}.",
     "A resposta é {}.",
-]
-LETTERS += [
+    "La respuesta es la opción {}.",
+    "Правильный ответ: {}",
+    "答案选{}",
+    "我选{}。",
+    "答案是{}选项。",
     "Ответ: {}",
     "Answer – {}",
     "So the answer must be {}.",

@@ -141,6 +141,12 @@ DOUBTS: list[tuple[str, float | None]] = [
         (said, None)
         for said in ("0.12…", "1.414...", "0.3 repeating", "4 remainder 3", "sin(x) = 5", "wrong, if it is 5")
     ),
+    *((said, None) for said in ("one millionth", "3 thousandth", "a million and a half", "two to the fifth", "5/six")),
+    *((said, None) for said in ("$5M-$6M", "$1k–$2k", "7/2, which is 3.6", "five to the power of two")),
+    ("8/3, which is 2.67", 8 / 3),
+    ("16 - 0 = 16, which is 9 more than 7", 16),
+    ("sin(30) = 0.5", 0.5),
+    ("log 100 = 2", 2),
     *((said, None) for said in ("the 1990s", "March 15", "15 March", "7th of July", "page 5", "given in (3)")),
     *((said, None) for said in ("1.6 × 10-19", "6.02 × 1023", "($5)", "5 apples, three pears", "5 each, ten in total")),
 ]

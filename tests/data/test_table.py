@@ -126,7 +126,7 @@ def test_a_letter_is_text_unless_the_mapping_says_otherwise(tmp_path: Path) -> N
         (FULL, {**ROW, "key": "r2", "words": "seaweed"}, "the key words are not a list"),
         (FULL, {**ROW, "key": "r2", "words": [1]}, "a key word is not text"),
         (FULL, {**ROW, "key": "r2", "words": ["w"] * 101}, "there are more than 100 key words"),
-        (FULL, {**ROW, "key": "r2", "why": ["a", "b"]}, "the field 'why' is not text"),
+        (FULL, {**ROW, "key": "r2", "why": ["a", 2]}, "a step of the rationale is not text"),
         (
             FULL,
             {**ROW, "key": None},

@@ -20,7 +20,9 @@ _ONE_OR_MANY = {"hundred": 100, "dozen": 12, "lakh": 10**5, "crore": 10**7} | {
 }
 _SCALES = {"tens": 10, **_ONE_OR_MANY, **{f"{word}s": scale for word, scale in _ONE_OR_MANY.items()}}
 _SCALE = re.compile(rf"(?<=[\d)])\s{{0,2}}-?\b({'|'.join(_SCALES)})\b", re.IGNORECASE)
-_SCALED_MONEY = re.compile(r"(?<=[$£€¥₹])(\s?\d[\d,]{0,15}(?:\.\d{1,9})?)\s?(?:([kK])|(m|M|mn|MM)|(b|B|bn))(?![\w'’])")
+_SCALED_MONEY = re.compile(
+    r"(?<=[$£€¥₹])(\s?\d[\d,]{0,15}(?:\.\d{1,9})?)\s?(?:([kK])|(m|M|mn|MM)|(b|B|bn))(?![\w'’/]|\s?[-–—]\s?[$£€¥₹]?\d)"
+)
 """`$5k`, `€1.5M`, `$2bn`: beside a currency sign a letter can only be thousands, millions or billions."""
 
 # "24 squared meters" may mean 24 square meters, so it stays as it is and cannot be parsed.
@@ -39,7 +41,7 @@ _PERCENT = re.compile(r"\s?\b(?:per\s?cent|pct)\b(?!\s?points?)", re.IGNORECASE)
 _DEGREES = re.compile(r"\s?[°′″](?!\s?\d)(?:\s?[CFK]\b)?")
 
 _AMOUNT = (
-    r"(?i:half|halves|quarters|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths|thousandths|"
+    r"(?i:half|halves|quarters|thirds|fourths|fifths|sixths|sevenths|eighths|ninths|tenths|hundredths?|thousandths?|\w{0,12}illionths?|"
     r"tens|hundreds?|thousands?|\w{0,12}illi[oó]n(?:en|es|s)?|millones|dozens?|myriads?|mega|giga|mille?|lacs?|lakhs?|crores?|"
     r"tausend|milliarde?n?s?|milione?i?|milh(?:ão|ões)|тыс\w{0,5}|милли\w{2,6}|twice|double|triple|squared|cubed|"
     r"repeating|recurring|remainder|factorial|below|negative|doubled|tripled|halved|grand|twos|threes|fours|fives|sixes|sevens|eights|nines|twenties|"
@@ -95,7 +97,7 @@ _WORD = (
 _LETTER = rf"(?:m[23](?!\w)|[mgshlLVWJNCFA](?!\w){_POWER})"
 _MORE = rf"(?:\.?\s?[ /·-]\s?(?:{_FORMULA}|{_WORD}|{_LETTER})){{0,12}}"
 _UNIT = re.compile(
-    rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|[-/](?!a\b){_WORD}|{_SHORT_UNIT}{_POWER}"
+    rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|[-/](?!a\b|{NUMBER_WORD}\b){_WORD}|{_SHORT_UNIT}{_POWER}"
     rf"|(?![{_SCALE_SIGNS}тм])[^\W\d_]{{4,}}{_POWER}|{_EAST_ASIAN}\w{{0,9}}){_MORE}"
 )
 _LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")
@@ -104,13 +106,13 @@ _OPERATION = re.compile(r"[\d)%]\s{0,3}(?:\*\*|[-+*/^x×÷−–])\s{0,3}[$£€
 _RANGE = re.compile(
     r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)%?(?:-| ?[–—] ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)(?P<part>/\d{1,9})?%?"
 )
-_JOINED = re.compile(r"\d-[a-zA-Z]{1,9}-\d|(?<![\w.])0[xX][\da-fA-F]|(?<!\d)\d{3}0s\b|\d…")
+_JOINED = re.compile(r"\d-[a-zA-Z]{1,9}-\d|(?<![\w.])0[xX][\da-fA-F]|(?<!\d)\d{3}0s\b|\d…|\d\s?to the\b")
 """`3-to-1`, `5-by-7`, numbers of another base, decades, and decimals that go on."""
 _LOST_POWER = re.compile(r"\d\s?[×xX*]\s?10[-−–]\d|\d\.\d+\s?[×xX]\s?10[1-9]\d?(?![\d.,])")
 """`1.6 × 10-19` and `6.02 × 1023`, whose powers were lost in copying."""
 _SECOND = re.compile(
     rf"\d[^\d]*\s(?<!\bthe )(?<!\bthese )(?<!\bthose )(?<!\ball )(?<!\bits )(?<!\bhis )(?<!\bher )(?<!\btheir )"
-    rf"(?<!\w\w of )(?!one\b(?<!to one)){NUMBER_WORD}\b(?!-)",
+    rf"(?<!\w\w of )(?!one\b(?<!to one)){NUMBER_WORD}\b(?!-(?!{NUMBER_WORD}\b))",
     re.IGNORECASE,
 )
 """Another number in words behind the first: "5 to six", "3 pens, two pencils"; but "5 packs of six"."""

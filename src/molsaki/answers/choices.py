@@ -44,7 +44,7 @@ _BARE_LETTER = re.compile(
     r"(?:that\s)?(?:it(?:'s|\sis)\s)?(?:(?:most\s)?(?:likely|probably|definitely|clearly|certainly|obviously|indeed|"
     r"simply|actually|therefore|thus|still|then|also),?\s)?"
     r"(?:(?:the\s)?(?:option|choice|letter|answer)\s{1,3})?((?-i:[A-Za-z]))"
-    r"[\"'*_]{0,3}(?:[.):,!](?=\s|\Z)|(?=です|だ\Z|입니다|이다)|\s{0,4}\Z|\s{1,3}(?=\()|(?<=(?-i:[A-Z]))(?:\s?[-=]\s|\s(?=(?:because|since)\b)))",
+    r"[\"'*_]{0,3}(?:[.):,!](?=\s|\Z)|(?=です|だ\Z|입니다|이다|选项|選項)|\s{0,4}\Z|\s{1,3}(?=\()|(?<=(?-i:[A-Z]))(?:\s?[-=]\s|\s(?=(?:because|since)\b)))",
     re.IGNORECASE,
 )
 _LETTER_AND_TEXT = re.compile(r"([B-HJ-Z])\s{1,3}(?=\S)")
@@ -57,7 +57,9 @@ _JOINED = re.compile(
 _TURN = re.compile(r"\b(?:but(?! not\b)|however|although|though|actually|wait)\b")
 """Words behind which a sentence may end in another choice than before: "yes, but it is no"."""
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
-_REASON = re.compile(r"[\s,;:.-]{0,4}(?:(?:because|since|as|which)\b|因[为為]|です|입니다|이다)", re.IGNORECASE)
+_REASON = re.compile(
+    r"[\s,;:.-]{0,4}(?:(?:because|since|as|which)\b|因[为為]|です|입니다|이다|选项|選項)", re.IGNORECASE
+)
 _NO_NAME = r"(?!\s(?!(?:because|since|as|so|it|they|he|she|we|i|you|this|that)\b)\w)"
 _TRUTHS = (("yes", "no"), ("true", "false"))
 

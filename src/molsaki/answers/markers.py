@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 
 _OTHER_LANGUAGES = (
-    r"(?<=答)(?:案|え)(?:\s?(?:应该|應該|应)?\s?(?:是|为|為|は|[:：])|[】\]])\s?(?![什多几哪谁])",
-    r"(?:(?<=[故应以此]选)|(?<=[故應以此]選))(?:择|擇)?\s?[:：]?\s?(?=\W{0,4}[A-ZＡ-Ｚ])",
+    r"(?<=答)(?:案|え)(?:\s?(?:应该|應該|应)?\s?(?:是|为|為|は|[选選]|[:：])|[】\]])\s?(?![什多几哪谁])",
+    r"(?:(?<=[故应该以此我]选)|(?<=[故應該以此我]選))(?:择|擇)?\s?[:：]?\s?(?=\W{0,4}[A-ZＡ-Ｚ])",
     r"(?<=正)解\s?(?:は|[:：])",
     r"(?:(?<=정)답|(?<=답))\s?(?:은|[:：])\s?",
     (
         r"(?:(?<=\bA)ntwort|(?<=\b[Rr])(?:espuesta|éponse|esposta|isposta))"
         r"(?: (?:correcta|correcte|correta|corretta|finale?)){0,2}"
         r"(?: ?:| (?:ist|lautet|est|es|é|è)\b)(?! (?:nicht|no|pas|não|non)\b)"
+        r"(?: (?:la|l'|a|die)(?= (?:opci|option|opç|opzi|\W?[A-Z]\b)))?(?: (?:opción|option|opção|opzione)\b)?"
     ),
-    r"(?<=\bО)твет ?[:—]",
+    r"(?<=\b[Оо])твет ?[:—]",
 )
 """Markers in other languages, behind their first characters: `答案是`, `故选`, `正解は`, `정답:`, `La réponse est`."""
 # The first character is matched by itself, since a search for one of a few characters is fast.
 MARKER = re.compile(
-    r"[#\\<AaOoCcRr答正选選정답О\x08](?:(?P<hashes>(?<=(?<!\#)\#)\#{3}(?!\#))"
+    r"[#\\<AaOoCcRr答正选選정답Оо\x08](?:(?P<hashes>(?<=(?<!\#)\#)\#{3}(?!\#))"
     r"|(?P<boxed>(?:(?<=\\)(?:boxed|fbox|framebox)|(?<=\x08)oxed)(?![a-zA-Z]))"
     r"|(?<=<)(?i:(?P<tag>(?:final_?)?answer)>|(?P<box>\|begin_of_box\|>))"
     r"|(?P<line>(?:(?<=\nA)|(?<=\AA)):[ \t]{1,3}"

@@ -32,6 +32,7 @@ _GROUP = rf"(?:(?:an?|{_THREE_DIGITS})[ -]{_any(_LARGE)}|{_THREE_DIGITS})"
 _WHOLE = rf"(?:zero|{_GROUP}(?:,? (?:and )?{_GROUP}){{0,4}})"
 _FRACTION = rf"(?P<above>an?(?= half)|{_any(_ONES)})[ -](?P<below>(?!(?<= )quarter){_any(_PARTS)})s?"  # not coins
 _WORDS = re.compile(
+    r"(?:(?:about|approximately|around|roughly|exactly|only|just) )?"
     r"(?:(?:that )?there (?:are|is|were|was|will be) )?(?P<sign>(?:negative|minus) )?"
     rf"(?:(?:(?P<mixed>{_WHOLE}) and )?{_FRACTION}|(?P<half>(?:a |one )?half(?: an?(?= )|\Z))|(?P<dozen>a(?= dozen))"
     rf"|(?P<whole>{_WHOLE})(?: point(?P<decimals>(?: {NUMBER_WORD})+))?)(?![\w'’-])"
@@ -91,7 +92,9 @@ def _number(said: re.Match[str]) -> str | None:
     if said["below"]:
         above, below = _SMALL[said["above"].lower()], _PARTS[said["below"].lower()]
         whole = _whole(said["mixed"]) if said["mixed"] else 0
-        return None if whole is None else f"({whole}+{above}/{below})" if whole else f"({above}/{below})"
+        if whole is None or whole >= 1000:  # "a million and a half" is 1.5 million
+            return None
+        return f"({whole}+{above}/{below})" if whole else f"({above}/{below})"
     whole = _whole(said["whole"])
     decimals = [_SMALL[word] for word in (said["decimals"] or "").lower().split()]
     if whole is None or any(digit > 9 for digit in decimals):

@@ -48,7 +48,8 @@ class ParsedValue:
 
 
 NAME = re.compile(
-    r"(?!\\?(?:arc)?(?:sin|cos|tan|log|ln|exp|sqrt|abs)\b)(?:[^\W\d_]{1,4}\([^()=]{1,30}\)"
+    r"(?:(?:arc)?(?:sin|cos|tan)|log|ln|exp|sqrt|abs) ?\(? ?-?[\d.]{1,12} ?°?\)?"
+    r"|(?!\\?(?:arc)?(?:sin|cos|tan|log|ln|exp|sqrt|abs)\b)(?:[^\W\d_]{1,4}\([^()=]{1,30}\)"
     r"|(?:\\(?!binom|pm|neg)[a-z]{2,12} {0,2})?(?:(?<=[a-z])"
     r"|[^\W\d_][^\d()*/+=^-]{0,60}(?:_\(?\w{1,9}\)?)?(?:\([^\W\d_](?:, ?[^\W\d_]){0,3}\))?))"
 )
@@ -75,7 +76,9 @@ _ROUNDED = re.compile(
 _IN_THE_RED = re.compile(r"\([$£€¥₹]\s?[\d.,]+\)")
 """An amount that is negative where it stands in parentheses: `($5)`."""
 _TWICE = re.compile(r",?\s(?:or|i\.e\.,?|that is,?|equivalently|also written as)\s")
-_RESULT = re.compile(r",?\swhich\s(?:is|gives|equals|makes|comes to|means)\s(?=\D{0,3}\d)")
+_RESULT = re.compile(
+    r",?\swhich\s(?:is|gives|equals|makes|comes to|means)\s(?=\D{0,3}\d(?!.{0,40}\b(?:more|less|fewer|times)\b))"
+)
 _ARROW = re.compile(r"(?<=[\d)%])\s?(?:[→⇒]|[-=]>)\s?(?=[$£€(-]?\d)")
 _LABEL = re.compile(r"(?=[^\d]{0,60}[a-zA-Z])[^\d:=]{1,60}:\s{1,3}(?=\S)")
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
@@ -122,6 +125,8 @@ def read_plain(answer: str) -> ParsedValue:
         return ParsedValue(answer, None, None, "unparsable")
     plain = _ARROW.sub(" = ", plain)
     value = _exact(plain)
+    if value is None and _RESULT.search(plain) and _disagrees(_RESULT.sub(" = ", plain)):
+        return ParsedValue(answer, None, None, "ambiguous")
     if value is None and (shorter := _without_reason(plain)) is not None:
         value = _exact(shorter)
         answer = shorter if value is not None and plain == answer else answer
@@ -187,7 +192,8 @@ def _exact(answer: str) -> float | None:
 def _disagrees(answer: str) -> bool:
     """Whether the sides of an equation have different values: `84 / 2 = 41`."""
     sides = _unwrapped(answer).replace("≈", "=").split("=", maxsplit=MAX_PARTS)
-    return len({_stated(side) for side in sides} - {None}) > 1
+    values = [value for side in sides if (value := _stated(side)) is not None]
+    return any(abs(value - values[0]) > ROUNDING * max(1.0, abs(values[0])) for value in values)
 
 
 def _equation(answer: str) -> float | None:

@@ -82,7 +82,7 @@ _EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,3}|_{1,3})(?:(?=[^\W_])[^*_\n]*\Z|(?<=
 """A mark of emphasis that is still open."""
 _BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|[。！？]|\n")
 _LEFT_OVER = re.compile(
-    r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|(?<=\s)[*_]{1,3}|<(?:final_?)?answer>|[,;])+\Z",
+    r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|(?<=\s)[*_]{1,3}|<(?:final_?)?answer>|[,;，；])+\Z",
     re.IGNORECASE,
 )
 _CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>|【(?=解|分|详|点)", re.IGNORECASE)
@@ -175,7 +175,7 @@ def _sentence_at(
             strong[-1] = replace(strong[-1], end=found.end)  # of two different boxes none is the answer
         return None if same or denied else found, True
     if match["foreign"] is not None:
-        return _sentence(text, _sentence_start(text, match.start()), match.end()), True
+        return _sentence(text, _clause_start(text, match.start()), match.end()), True
     if match["line"]:
         return _sentence(text, match.start(), match.end()), False
     if match["correct"]:
@@ -304,3 +304,10 @@ def _sentence_start(text: str, position: int) -> int:
     for match in _BREAK.finditer(text, start, position):
         start = match.end()
     return start
+
+
+def _clause_start(text: str, position: int) -> int:
+    """Where the clause around `position` starts: behind the last comma, if a number is before it."""
+    start = _sentence_start(text, position)
+    comma = max(text.rfind(mark, start, position) for mark in ",，;；")
+    return comma + 1 if any(map(str.isdigit, text[start : max(comma, start)])) else start
