@@ -93,7 +93,7 @@ def train_student(
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
         memory: bytes that the training may take, by which it is chosen how a batch is computed; None if unknown.
-        say: called with a line that says what was chosen.
+        say: called with a line that says what was chosen, if it is not one part without checkpointing.
 
     Returns:
         The metrics: steps, the number of parameters and of those that are trained, seconds of this session, the peak
@@ -120,7 +120,8 @@ def train_student(
     working = output.with_name(f"{output.name}.training")
     checkpoint = last_checkpoint(working)
     plan = _plan(working, checkpoint is not None, student, training, _lengths(examples, made.terms.tasks), memory)
-    say(plan.describe(training.batch_size))
+    if plan.parts > 1 or plan.checkpointing:
+        say(plan.describe(training.batch_size))
     stop = StopOnInterrupt()
     trainer = DistillationTrainer(
         student,
