@@ -51,7 +51,7 @@ COMMANDS = {
     "evaluate": (
         "Test the students, or with --model any model, and print accuracies with intervals.",
         COMMON
-        | {"--workers", "--model", "--server", "--protocol", "--api-key-env", "--name", "--prompt"}
+        | {"--workers", "--model", "--server", "--server-set", "--protocol", "--api-key-env", "--name", "--prompt"}
         | {"--samples", "--temperature", "--max-new-tokens"},
     ),
     "study": (

@@ -249,7 +249,8 @@ def test_every_shipped_study_has_valid_recipes(name: str, tiny: bool, request: p
         assert recipe.tiny == tiny
         if study.sizes:
             few = tiny and recipe.rationales.source == "teacher"  # existing rationales cost nothing
-            assert recipe.data.train.limit == (TINY_GENERATED_ROWS if few else max(study.sizes))
+            rows = recipe.data.rows or recipe.data.train.limit
+            assert rows == (TINY_GENERATED_ROWS if few else max(study.sizes))
         published = {test for tests in study.published.get(own, {}).values() for test in tests}
         assert published <= {*recipe.data.tests, "mean of sets"}, "other sets are in no table"
 
