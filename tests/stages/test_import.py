@@ -221,11 +221,6 @@ def bring(path: Path, out: Path, *more: str | Path) -> Any:
     return molsaki("import", path, *more, "--out", out, "--id", "name", "--completion", "text")
 
 
-def artefacts(folder: Path) -> dict[str, bytes]:
-    """Everything in a run directory but the time that its commands took."""
-    return {name: data for name, data in files(folder).items() if not name.startswith("costs/")}
-
-
 def test_the_command_prints_counts_by_reason(written: tuple[Path, Path, Path]) -> None:
     path, out, tool = written
     shown = bring(path, out, tool)
@@ -233,10 +228,10 @@ def test_the_command_prints_counts_by_reason(written: tuple[Path, Path, Path]) -
     for line in ("no completion │ 4 │ 50.0 %", "right │ 3 │ 37.5 %", "wrong answer │ 1 │ 12.5 %", "all │ 8 │ 100.0 %"):
         assert line in shown.text
     assert f"rows of the file: {UNKNOWN}: 1" in shown.text
-    before = artefacts(out)
+    before = files(out)
     again = bring(path, out, tool)
     assert again.code == 0, again.error
-    assert artefacts(out) == before
+    assert files(out) == before
     assert molsaki("generate", path, "--out", out).code == 0, "the stage counts as done"
 
 
@@ -253,9 +248,9 @@ def test_a_recipe_that_names_the_file_needs_no_import(written: tuple[Path, Path,
     assert shown.code == 0, shown.error
     assert "right: 3" in shown.text
     assert f"rows of the file: {UNKNOWN}: 1" in shown.text
-    before = artefacts(out)
+    before = files(out)
     assert molsaki("generate", named, "--out", out).code == 0
-    assert artefacts(out) == before
+    assert files(out) == before
     (out / "stages/generate.json").unlink()
     rest = (out / "rationales.jsonl").read_bytes().splitlines(keepends=True)[:5]
     (out / "rationales.jsonl").write_bytes(b"".join(rest))
@@ -265,8 +260,9 @@ def test_a_recipe_that_names_the_file_needs_no_import(written: tuple[Path, Path,
     assert "Two sources would be mixed" in changed.error
     tool.write_text(tool.read_text(encoding="utf-8").replace("Now", "So"), encoding="utf-8")
     assert molsaki("generate", named, "--out", out).code == 0
-    assert {path: data for path, data in artefacts(out).items() if "stages" not in str(path)} == {
-        path: data for path, data in before.items() if "stages" not in str(path)
+    made_again = ("stages/", "costs/")
+    assert {path: data for path, data in files(out).items() if not path.startswith(made_again)} == {
+        path: data for path, data in before.items() if not path.startswith(made_again)
     }
 
 
@@ -316,13 +312,13 @@ def test_options_without_effect_are_refused(written: tuple[Path, Path, Path], op
 def test_two_sources_are_never_mixed(written: tuple[Path, Path, Path]) -> None:
     path, out, tool = written
     assert bring(path, out, tool).code == 0
-    before = artefacts(out)
+    before = files(out)
     other = tool.with_name("other.jsonl")
     other.write_text(tool.read_text(encoding="utf-8").replace("So", "Now"), encoding="utf-8")
     shown = bring(path, out, other)
     assert shown.code == 2
     assert str(out) in shown.error
-    assert artefacts(out) == before
+    assert files(out) == before
 
 
 def test_generate_refuses_a_recipe_that_imports(written: tuple[Path, Path, Path]) -> None:

@@ -139,7 +139,7 @@ def _header_bytes(path: Path) -> int:
 
 
 def _require_counts(folder: Path) -> None:
-    """Refuse a configuration with so many layers, experts or heads that making them would not end."""
+    """Refuse a configuration with more layers, experts or heads than can be made in reasonable time."""
     names, most = MAX_COUNTS
     try:
         config = json.loads((folder / CONFIG).read_bytes())

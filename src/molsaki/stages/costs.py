@@ -55,8 +55,19 @@ class Cost:
         )
 
 
+@dataclass(slots=True)
+class Session:
+    """One run of a stage.
+
+    Attributes:
+        counts: whether its cost is added to the run's; not if it found everything made.
+    """
+
+    counts: bool = True
+
+
 @contextmanager
-def costs_of(workspace: Workspace, stage: str, student: str = "", *, again: bool = False) -> Iterator[None]:
+def costs_of(workspace: Workspace, stage: str, student: str = "", *, again: bool = False) -> Iterator[Session]:
     """Measure what the block takes and add it to the run.
 
     Args:
@@ -64,15 +75,18 @@ def costs_of(workspace: Workspace, stage: str, student: str = "", *, again: bool
         stage: one of `STAGES`.
         student: the label and seed, for a stage with a file for each student.
         again: the block makes everything again, so earlier sessions do not count.
+
+    Yields:
+        The session, which the block may take out of the count.
     """
     reset_peak()
     cuda = _cuda()
     if cuda is not None:
         cuda.reset_peak_memory_stats()
     started, processor = time.perf_counter(), time.process_time()
-    whole = False
+    session, whole = Session(), False
     try:
-        yield
+        yield session
         whole = True
     finally:
         cuda = _cuda()
@@ -85,7 +99,7 @@ def costs_of(workspace: Workspace, stage: str, student: str = "", *, again: bool
         )
         path = _file(workspace, stage, student)
         # A run whose first stage failed stays empty, so that it takes the recipe again once that is mended.
-        if is_main() and (whole or path.parent.is_dir()):
+        if session.counts and is_main() and (whole or path.parent.is_dir()):
             earlier = Cost() if again else read_cost(workspace, stage, student)
             path.parent.mkdir(exist_ok=True)
             write_json(path, asdict(earlier.and_then(now)))

@@ -95,10 +95,11 @@ def generate(workspace: Workspace, progress: Progress | None = None, *, partial:
     is_whole = done is not None and done.get("problems", 0) >= len(workspace.read_problems(TRAIN))
     if done is not None and is_whole and not workspace.lost_rationales():
         return done
-    with costs_of(workspace, GENERATE):
+    with costs_of(workspace, GENERATE) as session:
         report = _get_rationales(workspace, progress)
         manifest: dict[str, Any] = report.to_dict()
         manifest |= cost(workspace.recipe, manifest["tokens"])
+        session.counts = manifest != done
         if partial or not report.unanswered:
             workspace.run.finish_stage(GENERATE, manifest)
     return manifest
@@ -157,7 +158,8 @@ def import_completions(workspace: Workspace, file: Path | None, columns: ColumnM
 
     load_data(workspace)
     done = None if workspace.lost_rationales() else workspace.run.stage_done(GENERATE)
-    with costs_of(workspace, GENERATE):
+    with costs_of(workspace, GENERATE) as session:
+        session.counts = done is None
         report, source = import_into(workspace, workspace.read_problems(TRAIN), file, columns)
         if done is not None:
             return done
