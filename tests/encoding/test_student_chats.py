@@ -22,12 +22,11 @@ from helpers.chat_tokenizers import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molsaki.encoding.chats import add_generation_prompt, keeps_completions, set_chat_defaults
+from molsaki.encoding.chats import keeps_completions
 from molsaki.encoding.control_tokens import control_tokens
 from molsaki.encoding.encode import IGNORED, NO_CHARACTERS, encode_student, encode_teacher
 from molsaki.encoding.prompts import CHATS, EXPLAIN, PromptTemplate
 from molsaki.encoding.student_chats import (
-    ADDED_PROMPT,
     ANSWER_CHANGED,
     CONTROL,
     QUESTION_CHANGED,
@@ -35,6 +34,13 @@ from molsaki.encoding.student_chats import (
     prompt_tokens,
     render_student,
     row_problem,
+)
+from molsaki.encoding.template_changes import (
+    ADDED_PARTS,
+    ADDED_PROMPT,
+    add_generation_prompt,
+    set_chat_defaults,
+    take_texts,
 )
 from molsaki.errors import TokenizerError
 from molsaki.spans.find import find_spans

@@ -14,14 +14,16 @@ from transformers.utils import chat_template_utils
 from molsaki.encoding.chats import describe_prompt, render_prompt
 from molsaki.encoding.encode import encode_student, encode_teacher
 from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.template_changes import ADDED_PARTS
 from molsaki.errors import ArtefactError, RecipeError
+from molsaki.models.load import tokenizer_at
 from molsaki.stages import pipeline
 from molsaki.stages.attend import reading_prompt
 from molsaki.stages.check import open_workspace, prepare_values
 from molsaki.stages.models_first import require_models
 from molsaki.stages.workspace import Workspace
 from molsaki.store.run_directory import MANIFEST_NAME
-from molsaki.teacher.opening import recipe_questions
+from molsaki.teacher.opening import open_writer, recipe_questions
 
 TEACHER_CHAT = "[user]\n{question}\n[assistant]\n{rationale}"
 
@@ -73,6 +75,34 @@ def test_a_run_trains_and_tests_students_in_their_chat_template(make_run):
     card = (workspace.student("dss", 1) / "README.md").read_text()
     assert '"content": "predict: {question}"' in card
     assert yaml.safe_load((workspace.run.folder / "recipe.yaml").read_text())["prompts"]["predict"].startswith("[user]")
+
+
+def test_a_student_and_a_reader_whose_template_takes_lists_of_parts_are_trained_read_and_said(make_run, tmp_path):
+    parts = CHATML.replace("m['content']", "m['content'][0]['text']")
+    teacher = {"writer": {"name": "pocket:teacher"}, "reader": {"name": str(tmp_path / "model")}}
+    prompts = {"predict": "chat", "explain": "chat", "teacher": "Q: {question}\nA: {rationale}"}
+    workspace = make_run(parts, teacher=teacher, prompts=prompts, methods=["molsaki"])
+    notes = require_models(workspace.recipe)
+    assert f"prompts.predict and prompts.explain: {ADDED_PARTS}" in notes
+    pipeline.generate(workspace)
+    pipeline.attend(workspace)
+    (result,) = pipeline.students(workspace)
+    assert result.tested == ("in-domain",)
+    saved = tokenizer_at(str(workspace.student("molsaki", 1)))
+    turns = [{"role": "user", "content": "1 + 1?"}]
+    assert saved.apply_chat_template(turns, tokenize=False) == "<|im_start|>user\n1 + 1?<|im_end|>\n"
+
+
+def test_a_teacher_whose_template_takes_lists_of_parts_writes_in_its_chat(make_run, tmp_path):
+    parts = CHATML.replace("m['content']", "m['content'][0]['text']")
+    teacher = {"writer": {"name": str(tmp_path / "model")}}
+    workspace = make_run(parts, teacher=teacher, prompts={"teacher": TEACHER_CHAT}, rationales={"max_new_tokens": 3})
+    assert f"prompts.teacher, {tmp_path / 'model'}: {ADDED_PARTS}" in require_models(workspace.recipe)
+    writer = open_writer(workspace.recipe, to_show=True)
+    assert (
+        writer.show(recipe_questions(workspace.recipe).rationale.ask("1 + 1?"))
+        == "<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_an_unsuitable_chat_template_stops_a_run_before_rationales_are_written(make_run):

@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from molsaki.answers.thinking import join_thinking, split_thinking
-from molsaki.encoding.chats import has_added_prompt, refuse, render_finished, render_prompt, render_template
+from molsaki.encoding.chat_template import refuse
+from molsaki.encoding.chats import render_finished, render_prompt, render_template
 from molsaki.encoding.control_tokens import (
     Tokens,
     control_tokens,
@@ -22,16 +23,13 @@ from molsaki.encoding.control_tokens import (
     tokenize_text,
 )
 from molsaki.encoding.prompts import PromptTemplate
+from molsaki.encoding.template_changes import template_changes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 QUESTION_CHANGED = "the chat template changes the question's text"
 ANSWER_CHANGED = "the chat template changes the text of the answer or rationale"
-ADDED_PROMPT = (
-    "the chat template has no generation prompt, the start of the assistant's turn; the text with which it starts a "
-    "finished answer is added to it, and a student is saved with that template"
-)
 CONTROL = "the text becomes a control token of the chat"
 
 _MAY_BE_EQUAL = ". student.chat_template_kwargs: {enable_thinking: false} may make them equal"
@@ -97,7 +95,7 @@ def departures(
     if not template.is_chat:
         return ()
     opened = render_student(tokenizer, template).full(_QUESTION, "")
-    found = [ADDED_PROMPT] if has_added_prompt(tokenizer) else []
+    found = template_changes(tokenizer)
     before = render_finished(tokenizer, template, _QUESTION, _ANSWER).rpartition(_ANSWER)[0]
     if before != opened:
         pairs = enumerate(zip(before, opened, strict=False))

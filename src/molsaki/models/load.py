@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT, TEACHER
-from molsaki.encoding.chats import add_generation_prompt, set_chat_defaults
+from molsaki.encoding.template_changes import adapt_chat_template, set_chat_defaults
 from molsaki.errors import InputError
 from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
 from molsaki.models.checkpoint import (
@@ -70,7 +70,7 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
         location, revision = str(local), None
     tokenizer = tokenizer_at(location, revision, spec.trust_remote_code)
     set_chat_defaults(tokenizer, spec.chat_template_kwargs)
-    add_generation_prompt(tokenizer)
+    adapt_chat_template(tokenizer)
     return tokenizer
 
 

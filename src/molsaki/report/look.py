@@ -15,6 +15,7 @@ from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import context_length
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.student_chats import prompt_tokens, render_student
+from molsaki.encoding.template_changes import adapt_chat_template
 from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.models.decode import decode_batches
@@ -83,6 +84,7 @@ def look_at(
     quiet_libraries()
     location = model_location(ModelSpec(name=model))
     tokenizer = tokenizer_at(location)
+    adapt_chat_template(tokenizer)
     template = PromptTemplate.parse(prompt) if prompt else _default_prompt(model, tokenizer)
     if template.slot not in ("rationale", "reasoning"):
         raise InputError(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 from molsaki.config.load import raise_problems
 from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.config.recipe import Recipe
-from molsaki.encoding.chats import has_added_prompt, render_template
+from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.prompts import CHATS, PromptTemplate
-from molsaki.encoding.student_chats import ADDED_PROMPT, departures
+from molsaki.encoding.student_chats import departures
+from molsaki.encoding.template_changes import template_changes
 from molsaki.errors import MolsakiError, TokenizerError
 from molsaki.methods import terms_of
 from molsaki.models.load import load_tokenizer, quiet_libraries
@@ -117,8 +118,8 @@ def _try_model(recipe: Recipe, role: Role, spec: ModelSpec) -> Iterator[str]:
         return
     for name, template in _prompts(recipe).items():
         render_template(tokenizer, template)
-        if template.is_chat and has_added_prompt(tokenizer):
-            yield f"prompts.{name}, {spec.name}: {ADDED_PROMPT}"
+        for sentence in template_changes(tokenizer) if template.is_chat else ():
+            yield f"prompts.{name}, {spec.name}: {sentence}"
         if role == "writer" and name == "teacher" and tokenizer.chat_template and not template.is_chat:
             yield (
                 f"prompts.teacher is plain text, so the chat template of {spec.name} is not used; a prompt with [user] "
