@@ -36,11 +36,9 @@ from molsaki.encoding.student_chats import (
     row_problem,
 )
 from molsaki.encoding.template_changes import (
-    ADDED_PARTS,
     ADDED_PROMPT,
     add_generation_prompt,
     set_chat_defaults,
-    take_texts,
 )
 from molsaki.errors import TokenizerError
 from molsaki.spans.find import find_spans

@@ -57,12 +57,12 @@ def apply_chat_template(
         shown = {directive: date.strftime(directive) for directive in _DIRECTIVES}
         arguments |= {"chat_template": _PINNED_DATE + chosen, "pinned_date": shown}
     text, error = _run(tokenizer, messages, arguments)
-    if not error:
-        return text
-    if messages[0]["role"] == "system" and not _run(tokenizer, messages[1:], arguments)[1]:
+    if error and messages[0]["role"] == "system" and not _run(tokenizer, messages[1:], arguments)[1]:
         way_out = "write the text of the [system] turn into the [user] turn"
         refuse(tokenizer, "that takes a [system] turn", f"an error: {error}", way_out)
-    refuse(tokenizer, "that renders the turns of the prompt", f"an error: {error}")
+    if error:
+        refuse(tokenizer, "that renders the turns of the prompt", f"an error: {error}")
+    return text
 
 
 def _run(
