@@ -51,8 +51,8 @@ def apply_chat_template(
     arguments: dict[str, Any] = {"tokenize": False, "add_generation_prompt": generation_prompt}
     try:
         chosen = tokenizer.get_chat_template()
-    except ValueError as error:  # several templates, none of them the default
-        refuse(tokenizer, "by the name `default`", f"an error: {error}")
+    except ValueError as reason:  # several templates, none of them the default
+        refuse(tokenizer, "by the name `default`", f"an error: {reason}")
     if date is not None and "strftime_now" in chosen:
         shown = {directive: date.strftime(directive) for directive in _DIRECTIVES}
         arguments |= {"chat_template": _PINNED_DATE + chosen, "pinned_date": shown}
