@@ -97,8 +97,12 @@ def load_adapter(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
     if config.is_prompt_learning:
         raise ValueError(f"a {config.peft_type} adapter has no weights that can be merged into its base")
     files = (*model.weight_files, adapter.folder / ADAPTER_WEIGHTS)
+    on_meta = model.device.type == "meta"  # where safetensors reads nothing to
     with _without_notices():  # missing tensors are named below
-        adapted = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=str(model.device))
+        device = "cpu" if on_meta else str(model.device)
+        adapted = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device)
+    if on_meta:
+        adapted.to("meta")
     with safe_open(adapter.folder / ADAPTER_WEIGHTS, framework="pt") as file:
         there = set(file.keys())
     wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))

@@ -12,6 +12,7 @@ from molsaki.encoding.template_changes import adapt_chat_template, set_chat_defa
 from molsaki.errors import InputError
 from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
 from molsaki.models.checkpoint import (
+    Adapter,
     find_adapter,
     one_message,
     require_safetensors,
@@ -50,6 +51,18 @@ def model_location(spec: ModelSpec) -> str:
 def place_of(name: str) -> str:
     """The directory or hub name of a model, by a recipe's or an adapter's name for it."""
     return str(_POCKET.get(name) or find_model(name))
+
+
+def base_of(adapter: Adapter) -> str:
+    """The directory or hub name of an adapter's base.
+
+    Raises:
+        ValueError: the base is an adapter itself.
+    """
+    base = place_of(adapter.base)
+    if find_adapter(base, adapter.base_revision) is not None:
+        raise ValueError(f"its base {base} is an adapter itself")
+    return base
 
 
 def is_tiny(recipe: Recipe, spec: ModelSpec) -> bool:
@@ -117,15 +130,24 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
     model = model_at(
         model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map, spec.quantize
     )
+    require_embeddings(model, tokenizer, spec.name)
+    return model
+
+
+def require_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a tokenizer with tokens that a model cannot read; added tokens without an embedding are never written.
+
+    Raises:
+        InputError: the tokenizer has ids that the model has no embedding for.
+    """
     rows = len(model.get_input_embeddings().weight)
     added = tokenizer.added_tokens_decoder
     largest = max((i for i in tokenizer.get_vocab().values() if i not in added), default=0)
     if largest >= rows:
         raise InputError(
-            f"Expected a tokenizer of {spec.name} with ids below its {rows} embeddings; got ids up to {largest}. The "
+            f"Expected a tokenizer of {name} with ids below its {rows} embeddings; got ids up to {largest}. The "
             "model cannot read such tokens, so nothing was done; use the model's own tokenizer."
         )
-    return model
 
 
 def model_at(
@@ -152,10 +174,8 @@ def model_at(
         adapter = find_adapter(location, revision)
         if adapter is None:
             return _load_whole(location, revision, dtype, trust_remote_code, device_map, quantize)
-        base = place_of(adapter.base)
+        base = base_of(adapter)
         with one_message(f"the base of the adapter {location}", base, way_out):
-            if find_adapter(base, adapter.base_revision) is not None:
-                raise ValueError("it is an adapter itself")
             model = _load_whole(base, adapter.base_revision, dtype, False, device_map, quantize)
         adapted = load_adapter(model, adapter)
         # A change that is added to packed weights would be rounded to 4 or 8 bits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ModelSpec, StudentSpec
@@ -10,7 +11,15 @@ from molsaki.config.recipe import Recipe
 from molsaki.models.adapters import add_adapter, trained_parameters
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors
 from molsaki.models.gguf import find_gguf
-from molsaki.models.load import is_tiny, make_tiny, model_location, place_of, require_no_adapter
+from molsaki.models.load import (
+    base_of,
+    is_tiny,
+    make_tiny,
+    model_at,
+    model_location,
+    require_embeddings,
+    require_no_adapter,
+)
 from molsaki.models.quantization import packed_in, packed_parameters
 
 if TYPE_CHECKING:
@@ -45,11 +54,18 @@ class Outline:
 def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> Outline:
     """Read what a model is, without loading its weights.
 
+    Of a directory, the names and shapes of the tensors in its files are read too, and held against the configuration.
+
     Raises:
-        InputError: there is none, it is no causal language model, it is an adapter and `lora` adds one, or it has no
-            module that `lora` names.
+        InputError: there is none, it is no causal language model, its files lack tensors or have others, the tokenizer
+            has ids that it has no embedding for, it is an adapter and `lora` adds one, or it has no module that `lora`
+            names.
     """
-    model = make_tiny(spec, tokenizer) if is_tiny(recipe, spec) else _on_no_device(spec)
+    if is_tiny(recipe, spec):
+        model = make_tiny(spec, tokenizer)
+    else:
+        model = _on_no_device(spec)
+        require_embeddings(model, tokenizer, spec.name)
     parameters, mean_bytes = model.num_parameters(), _mean_bytes(model, spec)
     trained = parameters
     if isinstance(spec, StudentSpec) and spec.lora is not None:
@@ -78,13 +94,15 @@ def _on_no_device(spec: ModelSpec) -> PreTrainedModel:
         adapter = find_adapter(location, spec.revision)
         where, revision = location, spec.revision
         if adapter is not None:
-            where, revision = place_of(adapter.base), adapter.base_revision
+            where, revision = base_of(adapter), adapter.base_revision
         require_safetensors(where)
         trusted = spec.trust_remote_code and adapter is None
         file = find_gguf(where)
         of_file = {} if file is None else {"gguf_file": file.name}
         folder = where if file is None else file.parent
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=trusted, **of_file)
+        if Path(where).is_dir() and file is None and getattr(config, "quantization_config", None) is None:
+            return model_at(location, spec.revision, spec.dtype, trusted, device_map={"": "meta"})
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
     return model

@@ -1,7 +1,7 @@
 """The models, tokenizers and prompts of a recipe, tried before a run spends anything.
 
-Of a model only the configuration is loaded, no weights. A student's name that does not exist is found in seconds, not
-after the teacher has written and been read.
+Of a model the configuration is loaded, and of a directory the names and shapes of its tensors, but no weights. A
+student that does not exist or is broken is found in seconds, not after the teacher has written and been read.
 """
 
 from __future__ import annotations
