@@ -46,8 +46,8 @@ from molsaki.training import run as training_run
 from molsaki.training.arguments import training_arguments
 from molsaki.training.batch_plan import BatchPlan, plan_batch
 from molsaki.training.batches import Batch
-from molsaki.training.examples import Example
-from molsaki.training.run import make_method
+from molsaki.training.example import Example
+from molsaki.training.make_method import make_method
 from molsaki.training.too_large import outline_student
 from molsaki.training.trainer import DistillationTrainer
 from molsaki_benchmarks.runner import describe_machine

@@ -19,8 +19,7 @@ from molsaki.methods import METHODS
 from molsaki.models.adapters import add_adapter, merge_adapter
 from molsaki.models.load import model_at
 from molsaki.models.merging import write_merged
-from molsaki.training import DistillationTrainer
-from molsaki.training.run import make_method
+from molsaki.training import DistillationTrainer, make_method
 
 # peft asks transformers for a name that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")

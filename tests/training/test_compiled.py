@@ -8,7 +8,7 @@ import torch
 from small_world import MODELS, train
 
 from molsaki.errors import InputError
-from molsaki.training.run import compile_layers
+from molsaki.training.prepare_student import compile_layers
 
 
 @pytest.fixture

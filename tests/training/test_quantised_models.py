@@ -42,8 +42,7 @@ from molsaki.models.merging import write_merged
 from molsaki.models.outline import outline_model
 from molsaki.stages import check
 from molsaki.stages.workspace import Workspace
-from molsaki.training import DistillationTrainer
-from molsaki.training.run import make_method
+from molsaki.training import DistillationTrainer, make_method
 
 pytest.importorskip("bitsandbytes", reason="needs the package bitsandbytes")
 # Of bitsandbytes and of what it imports.

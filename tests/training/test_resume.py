@@ -140,11 +140,11 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path, nine, damage, undist
 
 def test_killed_between_the_last_step_and_saving_trains_no_step_more(tmp_path, nine, monkeypatch):
     fit(tmp_path / "a", nine, steps=7)
-    save = run._save_whole
-    monkeypatch.setattr(run, "_save_whole", lambda *given: kill())
+    save = run.save_student
+    monkeypatch.setattr(run, "save_student", lambda *given: kill())
     with pytest.raises(KilledError):
         fit(tmp_path / "b", nine, steps=7)
-    monkeypatch.setattr(run, "_save_whole", save)
+    monkeypatch.setattr(run, "save_student", save)
     _, metrics = fit(tmp_path / "b", nine, steps=7)
     assert metrics["steps"] == 7
     assert metrics["resumed_from"] == "checkpoint-7"

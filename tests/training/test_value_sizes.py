@@ -8,8 +8,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from molsaki.attention import read_attention
 from molsaki.methods import METHODS
+from molsaki.models.shapes import shapes_of
 from molsaki.training import make_method
-from molsaki.training.run import value_sizes
 
 SIZES = {
     "vocab_size": 64,
@@ -45,7 +45,7 @@ def test_widths_are_those_of_a_reading(name, changes, width):
     model = small(name, changes)
     model.train()
     before = torch.random.get_rng_state()
-    sizes = value_sizes(model)
+    sizes = shapes_of(model).values
     assert sizes == (width, width)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(module.training for module in model.modules())

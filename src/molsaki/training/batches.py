@@ -28,7 +28,7 @@ from molsaki.methods import AttentionChoice, NextTokens, PooledOutputs, Task, Te
 from molsaki.methods.layers import check_attention
 from molsaki.methods.losses import visible_keys
 from molsaki.spans.align import Alignment
-from molsaki.training.examples import Example
+from molsaki.training.example import Example
 from molsaki.training.next_tokens import NextTokenTargets, batch_next_tokens
 
 if TYPE_CHECKING:

@@ -30,8 +30,7 @@ from molsaki.spans.sources import source_columns
 from molsaki.spans.text import Text
 from molsaki.store.attention_rows import RowSpans, attention_row, row_spans
 from molsaki.store.signal_reader import SignalStore
-from molsaki.training.example import Example as Example
-from molsaki.training.example import TeacherRow
+from molsaki.training.example import Example, TeacherRow
 from molsaki.training.targets import chosen_keys, chosen_steps, oracle_target, shuffle_targets, uniform_target
 
 if TYPE_CHECKING:

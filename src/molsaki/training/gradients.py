@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Trainer
 
-from molsaki.errors import StageError
-from molsaki.methods import GradientShare, Term
+from molsaki.errors import InputError, StageError
+from molsaki.methods import GradientShare, Term, Terms
+from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.model import DistillationModel
 
 logger = logging.getLogger(__name__)
@@ -107,6 +109,37 @@ class GradientMeter:
             method.set_weight(term.name, weight)
             if weight:
                 self._set.add(term.name)
+
+
+def why_unmeasured(trainer: Trainer) -> str | None:
+    """Why the gradients of single terms cannot be measured in a Trainer's training; None if they can."""
+    if trainer.accelerator.num_processes > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        # A process would not have the whole student, or not all batches of a step.
+        return f"FSDP, DeepSpeed or several processes ({trainer.accelerator.num_processes} processes)"
+    of_checkpointing = getattr(trainer.args, f"{CHECKPOINTING}_kwargs") or {}
+    if getattr(trainer.args, CHECKPOINTING) and of_checkpointing.get("use_reentrant"):
+        return "gradient checkpointing with use_reentrant=True"
+    return None
+
+
+def require_gradients(trainer: Trainer, terms: Terms) -> None:
+    """Check that gradients can be measured where a weight is a share of gradient; warn once where they cannot.
+
+    Raises:
+        InputError: a term's weight is a share of gradient, and gradients cannot be measured.
+    """
+    reason = why_unmeasured(trainer)
+    if reason is None:
+        return
+    shares = [term.name for term in terms if isinstance(term.weight, GradientShare)]
+    if shares:
+        raise InputError(
+            f"Expected a training in which the gradients of single terms can be measured, for a weight that is a "
+            f"share of gradient, that of {', '.join(shares)}; got {reason}. Train one student without it, and give "
+            "the weight in its metrics as a number."
+        )
+    if trainer.is_world_process_zero():
+        logger.warning("The gradients of single terms are not measured with %s.", reason)
 
 
 def term_gradients(

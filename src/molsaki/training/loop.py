@@ -24,8 +24,8 @@ from molsaki.records import Problem, RowReport
 from molsaki.spans.text import Text
 from molsaki.store.attention_rows import ATTENTION
 from molsaki.store.signal_reader import SignalStore
+from molsaki.training.make_method import make_method
 from molsaki.training.model import attention_pair
-from molsaki.training.run import make_method
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

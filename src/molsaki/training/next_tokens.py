@@ -21,7 +21,7 @@ from molsaki.records import RowReport
 from molsaki.spans.text import Text
 from molsaki.store.next_tokens import next_tokens
 from molsaki.store.signal_reader import SignalStore
-from molsaki.training.examples import Example
+from molsaki.training.example import Example
 
 NO_NEXT_TOKENS = "without the teacher's next tokens: takes no part in their loss"
 NO_AGREEMENT = (

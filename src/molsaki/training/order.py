@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import Sampler
 
 from molsaki.methods import Task
-from molsaki.training.examples import Example
+from molsaki.training.example import Example
 
 PADDING_ALLOWED = 0.10
 """The share of a pass that may be padding which a pass for each task would not have."""

@@ -8,62 +8,39 @@ logged; the plain student is saved, or its adapter alone.
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
 from molsaki.attention import find_model
-from molsaki.errors import InputError, StageError
-from molsaki.methods import GradientShare, Method, Terms
-from molsaki.methods.base import Task
+from molsaki.errors import StageError
+from molsaki.methods import Method
 from molsaki.methods.layers import COLLAPSED, router_collapsed_at
-from molsaki.models.adapters import require_one_adapter, trained_parameters
 from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.batches import Collator
 from molsaki.training.checkpoints import load_parts, save_parts
-from molsaki.training.examples import Example
-from molsaki.training.gradients import GradientMeter
+from molsaki.training.checks import require_own_loss, require_tasks, require_trainable
+from molsaki.training.example import Example
+from molsaki.training.gradients import GradientMeter, require_gradients, why_unmeasured
 from molsaki.training.means import TermMeans
 from molsaki.training.model import DistillationModel
+from molsaki.training.old_arguments import accept_old_arguments
 from molsaki.training.order import ShuffledSteps, example_lengths, plan_passes
 from molsaki.training.too_large import says_what_fits
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-
-_OLD_ARGUMENTS = {"student": "model", "tokenizer": "processing_class"}
-
-
-def _accept_old_arguments(init: Callable[P, None]) -> Callable[P, None]:
-    """Let a function take arguments by their old names, with a warning."""
-
-    @functools.wraps(init)
-    def renamed(*args: P.args, **kwargs: P.kwargs) -> None:
-        for old, new in _OLD_ARGUMENTS.items():
-            if old not in kwargs:
-                continue
-            if new in kwargs:
-                raise InputError(f"Expected one of {new} and {old}, its old name; got both. Leave {old} out.")
-            warnings.warn(f"DistillationTrainer: {old} is now {new}", FutureWarning, stacklevel=2)
-            kwargs[new] = kwargs.pop(old)
-        init(*args, **kwargs)
-
-    return renamed
 
 
 class DistillationTrainer(Trainer):  # type: ignore[misc]
@@ -106,7 +83,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             can be trained.
     """
 
-    @_accept_old_arguments
+    @accept_old_arguments
     def __init__(
         self,
         model: PreTrainedModel | PeftModel,
@@ -118,23 +95,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
         **more: Any,
     ) -> None:
-        if args.n_gpu > 1:
-            raise InputError(
-                f"Expected one process a device; this process has {args.n_gpu} GPUs and would split batches between "
-                "them by threads, in which attention cannot be read. Start with `accelerate launch`, or set "
-                "CUDA_VISIBLE_DEVICES to one."
-            )
-        for name, given in (
-            ("label_smoothing_factor", args.label_smoothing_factor),
-            ("neftune_noise_alpha", args.neftune_noise_alpha),
-            ("compute_loss_func", more.get("compute_loss_func")),
-        ):
-            if given:
-                raise InputError(
-                    f"Expected no {name}; got {given!r}. The loss is the method's, and this would not change it; leave "
-                    "it out, or write a method (see `molsaki.methods`)."
-                )
-        _require_trainable(model)
+        require_own_loss(args, more.get("compute_loss_func"))
+        require_trainable(model)
         args.remove_unused_columns = False
         args.label_names = ["batch"]
         args.prediction_loss_only = True
@@ -149,21 +111,21 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         examples = train_dataset or ()
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         tasks = method.terms.tasks
-        _require_tasks(examples, tasks)
+        require_tasks(examples, tasks)
         self._order = ShuffledSteps(example_lengths(examples), step_size, args.seed)
         self.passes = plan_passes(examples, tasks, args.train_batch_size, list(self._order))
         super().__init__(
             model=DistillationModel(model, method),
             args=args,
-            train_dataset=None if train_dataset is None else Examples(train_dataset),
-            eval_dataset=None if eval_dataset is None else Examples(eval_dataset),
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
             data_collator=Collator(processing_class, method.terms, self.passes.separate),
             processing_class=processing_class,
             **more,
         )
         # The loss is normalised by this class over the whole step; the parent must not divide it again.
         self.model_accepts_loss_kwargs = True
-        self._require_gradients(method.terms)
+        require_gradients(self, method.terms)
 
     @property
     def student(self) -> PreTrainedModel | PeftModel:
@@ -250,7 +212,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         with says_what_fits(self.student, inputs["batch"], self.args.train_batch_size, checkpointing):
             if self._step_batches is not None:
                 (batches, totals), self._step_batches = self._step_batches, None
-                if self._unmeasured is None and totals is not None:
+                if why_unmeasured(self) is None and totals is not None:
                     self._before_step(model, [self._prepare_inputs(batch) for batch in batches], totals)
             loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
         return loss
@@ -261,31 +223,6 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         model.train()
         log_every = 0 if self.args.logging_strategy == "no" else int(self.state.logging_steps)
         self._meter.before_step(batches, totals, self.state.global_step + 1, self.state.max_steps, log_every)
-
-    @property
-    def _unmeasured(self) -> str | None:
-        """Why the gradients of single terms cannot be measured; None if they can."""
-        if self.accelerator.num_processes > 1 or self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            # A process would not have the whole student, or not all batches of a step.
-            return f"FSDP, DeepSpeed or several processes ({self.accelerator.num_processes} processes)"
-        of_checkpointing = getattr(self.args, f"{CHECKPOINTING}_kwargs") or {}
-        if getattr(self.args, CHECKPOINTING) and of_checkpointing.get("use_reentrant"):
-            return "gradient checkpointing with use_reentrant=True"
-        return None
-
-    def _require_gradients(self, terms: Terms) -> None:
-        reason = self._unmeasured
-        if reason is None:
-            return
-        shares = [term.name for term in terms if isinstance(term.weight, GradientShare)]
-        if shares:
-            raise InputError(
-                f"Expected a training in which the gradients of single terms can be measured, for a weight that is a "
-                f"share of gradient, that of {', '.join(shares)}; got {reason}. Train one student without it, and give "
-                "the weight in its metrics as a number."
-            )
-        if self.is_world_process_zero():
-            logger.warning("The gradients of single terms are not measured with %s.", reason)
 
     # ---- logging ----
 
@@ -381,52 +318,3 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
             self._load_best_model()
-
-
-class Examples(Dataset[Example]):
-    """Encoded examples as the dataset that a DataLoader wants."""
-
-    def __init__(self, examples: Sequence[Example]) -> None:
-        self.examples = examples
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.examples[index]
-
-
-def _require_trainable(student: PreTrainedModel | PeftModel) -> None:
-    """Raise `InputError` for a student of which nothing can be trained, or whose change cannot be saved."""
-    adapted = isinstance(student, PeftModel)
-    if isinstance(student, PeftModel):
-        require_one_adapter(student)
-    elif getattr(student, "_hf_peft_config_loaded", False):
-        raise InputError(
-            f"Expected an adapter around the student; got a {type(student).__name__} with one from its `add_adapter`, "
-            "which would be saved without a way to resume. Nothing was trained; use peft's get_peft_model."
-        )
-    elif getattr(student, "is_quantized", False):
-        raise InputError(
-            f"Expected an adapter on a quantised student; got a bare {type(student).__name__}, whose packed weights "
-            "have no gradient. Nothing was trained; use peft's get_peft_model, or student.lora in a recipe."
-        )
-    trained, every = trained_parameters(student)
-    if not trained:
-        way_out = "load the adapter with `is_trainable=True`" if adapted else "set requires_grad"
-        raise InputError(
-            f"Expected a student with parameters to train; all {every} of this {type(student).__name__} are frozen. It "
-            f"would learn nothing; {way_out}."
-        )
-
-
-def _require_tasks(examples: Sequence[Example], tasks: Sequence[Task]) -> None:
-    """Raise `InputError` if an example was encoded without one of the method's tasks."""
-    for example in examples:
-        for task in tasks:
-            if task not in example.sequences:
-                raise InputError(
-                    f"Expected examples with the tasks {', '.join(tasks)} of this method; the one of "
-                    f"{example.problem_id!r} has {', '.join(example.sequences)}. Encode them with a template for "
-                    f"{task!r} too."
-                )

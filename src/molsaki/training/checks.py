@@ -1,0 +1,179 @@
+"""Checks before the first training step, of mistakes that would show late or never."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peft import PeftModel
+from transformers import TrainingArguments
+
+from molsaki.config.recipe import TrainingSettings
+from molsaki.errors import ArtefactError, InputError
+from molsaki.methods import Method, Task, Terms
+from molsaki.models.adapters import require_one_adapter, trained_parameters
+from molsaki.training.example import Example
+from molsaki.training.examples import TOO_LONG
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def require_examples(
+    method: type[Method[Any]], terms: Terms, examples: Sequence[Example], notes: Mapping[str, int]
+) -> None:
+    """Check that there are examples, and that each term of the loss has something to compare in one of them.
+
+    Args:
+        method: the distillation method, for its name.
+        terms: its terms.
+        examples: the training examples.
+        notes: counts of examples by what was left out, for the message.
+
+    Raises:
+        InputError: there is no example, or none with the teacher's attention or next tokens that the method compares.
+    """
+    counted = "; ".join(f"{reason}: {n}" for reason, n in notes.items() if n)
+    counted = f" ({counted})" if counted else ""
+    if not examples:
+        way_out = (
+            "raise training.max_length, or choose a student with a longer context."
+            if notes.get(TOO_LONG)
+            else "look at the counts of `molsaki generate` for why rows were left out."
+        )
+        raise InputError(
+            f"Expected at least one training example; got none{counted}. There is nothing to learn; {way_out}"
+        )
+    if terms.attention is not None and all(example.teacher is None for example in examples):
+        raise InputError(
+            f"Expected the teacher's attention for {method.name}; no example has any{counted}. It would be trained as "
+            "if it did not read attention; run `molsaki attend`, or look at its counts."
+        )
+    if terms.next_tokens is not None and all(example.agreed is None for example in examples):
+        raise InputError(
+            f"Expected the teacher's next tokens for {method.name} that both tokenizers have; no example has any"
+            f"{counted}. It would be trained as if it did not read them; run `molsaki attend`, or look at the counts."
+        )
+
+
+def require_tasks(examples: Sequence[Example], tasks: Sequence[Task]) -> None:
+    """Check that every example was encoded with all tasks of the method.
+
+    Raises:
+        InputError: an example lacks a task.
+    """
+    for example in examples:
+        for task in tasks:
+            if task not in example.sequences:
+                raise InputError(
+                    f"Expected examples with the tasks {', '.join(tasks)} of this method; the one of "
+                    f"{example.problem_id!r} has {', '.join(example.sequences)}. Encode them with a template for "
+                    f"{task!r} too."
+                )
+
+
+def require_vocabulary(student: PreTrainedModel | PeftModel, examples: Sequence[Example]) -> None:
+    """Check that the examples' token ids are the student's.
+
+    Raises:
+        InputError: an id is beyond the student's embeddings.
+    """
+    known = student.get_input_embeddings().num_embeddings
+    largest = max(max(text.input_ids) for example in examples for text in example.sequences.values())
+    if largest >= known:
+        raise InputError(
+            f"Expected token ids below {known}, the student's vocabulary; the examples have one of {largest}. They "
+            "were made with another model's tokenizer; load the student's own, or resize its embeddings."
+        )
+
+
+def require_selection(
+    method: type[Method[Any]],
+    terms: Terms,
+    training: TrainingSettings,
+    validation: Sequence[Example] | None,
+    validate: object | None,
+) -> None:
+    """Check that what the best student is selected by can be measured, if the settings ask for the best one.
+
+    Raises:
+        InputError: there is no validation split, nothing that measures accuracy on it, or no loss on it.
+    """
+    if training.select != "best":
+        return
+    if not validation or (training.best_by == "accuracy" and validate is None):
+        raise InputError(
+            f"Expected a validation split to choose the best student by its {training.best_by}; got none that is "
+            "usable. Name one in the recipe, or use `select: last`."
+        )
+    if training.best_by == "loss" and "predict" not in terms.tasks:
+        raise InputError(
+            f"Expected a validation loss to choose the best student by; {method.name} has none, since the validation "
+            "split has no rationales. Nothing was trained; use `best_by: accuracy`, or `select: last`."
+        )
+
+
+def require_no_student(output: Path) -> None:
+    """Check that a student's directory does not exist yet.
+
+    Raises:
+        ArtefactError: there is a file or folder of that name.
+    """
+    if output.exists():
+        raise ArtefactError(
+            f"Expected no student at {output} yet; the path exists. It is left as it is and nothing was trained; "
+            "choose another path, or move it away."
+        )
+
+
+def require_trainable(student: PreTrainedModel | PeftModel) -> None:
+    """Check that a student has parameters to train, and that the change of them can be saved.
+
+    Raises:
+        InputError: all parameters are frozen, packed weights have no adapter around them, or the adapter is not peft's.
+    """
+    adapted = isinstance(student, PeftModel)
+    if isinstance(student, PeftModel):
+        require_one_adapter(student)
+    elif getattr(student, "_hf_peft_config_loaded", False):
+        raise InputError(
+            f"Expected an adapter around the student; got a {type(student).__name__} with one from its `add_adapter`, "
+            "which would be saved without a way to resume. Nothing was trained; use peft's get_peft_model."
+        )
+    elif getattr(student, "is_quantized", False):
+        raise InputError(
+            f"Expected an adapter on a quantised student; got a bare {type(student).__name__}, whose packed weights "
+            "have no gradient. Nothing was trained; use peft's get_peft_model, or student.lora in a recipe."
+        )
+    trained, every = trained_parameters(student)
+    if not trained:
+        way_out = "load the adapter with `is_trainable=True`" if adapted else "set requires_grad"
+        raise InputError(
+            f"Expected a student with parameters to train; all {every} of this {type(student).__name__} are frozen. It "
+            f"would learn nothing; {way_out}."
+        )
+
+
+def require_own_loss(args: TrainingArguments, compute_loss_func: object | None) -> None:
+    """Check that no argument of the Trainer asks for another loss than the method's, or for threads over several GPUs.
+
+    Raises:
+        InputError: one does.
+    """
+    if args.n_gpu > 1:
+        raise InputError(
+            f"Expected one process a device; this process has {args.n_gpu} GPUs and would split batches between "
+            "them by threads, in which attention cannot be read. Start with `accelerate launch`, or set "
+            "CUDA_VISIBLE_DEVICES to one."
+        )
+    for name, given in (
+        ("label_smoothing_factor", args.label_smoothing_factor),
+        ("neftune_noise_alpha", args.neftune_noise_alpha),
+        ("compute_loss_func", compute_loss_func),
+    ):
+        if given:
+            raise InputError(
+                f"Expected no {name}; got {given!r}. The loss is the method's, and this would not change it; leave "
+                "it out, or write a method (see `molsaki.methods`)."
+            )
