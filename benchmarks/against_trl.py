@@ -24,7 +24,7 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, set_seed
 
 from molsaki.answers.parse import parse_answer
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.data import load_palm_completions, load_problems
 from molsaki.encoding.prompts import EXPLAIN, PREDICT, PromptTemplate
 from molsaki.methods import METHODS

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from molsaki.config.load import RECIPES, SHIPPED_PROMPTS
-from molsaki.config.recipe import PromptSettings
+from molsaki.config.prompt_settings import PromptSettings
 from molsaki.data.pocket import TEACHER
 from molsaki.encoding.chats import keeps_completions, render_prompt, render_template
 from molsaki.encoding.control_tokens import decode_answers

@@ -10,10 +10,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, JsonValue
-from pydantic_core import PydanticUndefined
 
-from molsaki.config import model_spec as recipe_models
-from molsaki.config import recipe
+from molsaki.config import data_settings, model_spec, prompt_settings, recipe, student_settings, teacher_settings
 from molsaki.methods import METHODS, GradientShare
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipe_keys.md"
@@ -21,20 +19,20 @@ BEGIN, END = "<!-- table:begin -->", "<!-- table:end -->"
 
 PARTS: dict[str, type[BaseModel]] = {
     "": recipe.Recipe,
-    "data": recipe.DataSettings,
-    "data.train, data.validation, data.tests.NAME": recipe.DataSpec,
-    "teacher": recipe.TeacherSettings,
-    "teacher.writer, teacher.reader": recipe_models.ModelSpec,
-    "student": recipe_models.StudentSpec,
-    "student.lora": recipe_models.LoraSettings,
-    "teacher.writer, of a server": recipe_models.ServerSpec,
-    "rationales": recipe.RationaleSettings,
-    "attention": recipe.AttentionSettings,
-    "logits": recipe.LogitSettings,
-    "prompts": recipe.PromptSettings,
+    "data": data_settings.DataSettings,
+    "data.train, data.validation, data.tests.NAME": data_settings.DataSpec,
+    "teacher": teacher_settings.TeacherSettings,
+    "teacher.writer, teacher.reader": model_spec.ModelSpec,
+    "student": model_spec.StudentSpec,
+    "student.lora": model_spec.LoraSettings,
+    "teacher.writer, of a server": model_spec.ServerSpec,
+    "rationales": teacher_settings.RationaleSettings,
+    "attention": teacher_settings.AttentionSettings,
+    "logits": teacher_settings.LogitSettings,
+    "prompts": prompt_settings.PromptSettings,
     "methods": recipe.MethodSpec,
-    "training": recipe.TrainingSettings,
-    "evaluation": recipe.EvaluationSettings,
+    "training": student_settings.TrainingSettings,
+    "evaluation": student_settings.EvaluationSettings,
 }
 
 
@@ -53,7 +51,7 @@ def _table(heading: str, model: type[BaseModel]) -> str:
     hints = typing.get_type_hints(model, include_extras=True)
     for name, field in model.model_fields.items():
         bounds = [*field.metadata, *getattr(hints[name], "__metadata__", ())]
-        default = "" if field.default is PydanticUndefined else _default(field.default)
+        default = "" if field.is_required() else _default(field.get_default(call_default_factory=True))
         lines.append(f"| `{name}` | {_values(hints[name], bounds)} | {default} | {_cell(meanings[name])} |")
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.encoding.prompts import EXPLAIN, PREDICT, REASON, PromptTemplate
 from molsaki.encoding.token_map import AgreedSpans, AgreedTokens
 from molsaki.methods import METHODS

@@ -14,9 +14,10 @@ from commands import SMALL, Shown, recipe, run
 from molsaki.config.load import override, parse_recipe
 from molsaki.config.tiny import TINY_OVERRIDES
 from molsaki.errors import ArtefactError, DataError, RecipeError
-from molsaki.stages import pipeline, students
+from molsaki.stages import pipeline, train_student
 from molsaki.stages.check import open_workspace, prepare_recipe, prepare_values
-from molsaki.stages.students import FEWER, open_store
+from molsaki.stages.signals import open_store
+from molsaki.stages.train_student import FEWER
 from molsaki.stages.workspace import Workspace
 from molsaki.training import encode_examples
 
@@ -37,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Shown, dict[s
         return encode_examples(tokenizer, problems, *rest)
 
     path = recipe(folder, METHODS, "baseline=all", "training.steps=3", "data.tests.chains.limit=4")
-    with mock.patch.object(students, "encode_examples", spy):
+    with mock.patch.object(train_student, "encode_examples", spy):
         shown = run(path, folder / "run")
     assert shown.code == 0, shown.error
     return folder / "run", shown, dict(zip(("few", "all", "many"), given, strict=True))

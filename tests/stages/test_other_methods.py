@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from molsaki.analysis import student_encoder
 from molsaki.answers.parse import parse_answer
 from molsaki.config.load import parse_recipe
-from molsaki.config.recipe import EvaluationSettings, PromptSettings
+from molsaki.config.prompt_settings import PromptSettings
+from molsaki.config.student_settings import EvaluationSettings
 from molsaki.errors import ArtefactError
 from molsaki.models.decode import decode_batches
 from molsaki.report.routers import router_weights

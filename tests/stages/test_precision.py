@@ -12,7 +12,7 @@ from commands import SMALL
 
 from molsaki.cli.console import Console
 from molsaki.config.load import override, parse_recipe
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.errors import ArtefactError, RecipeError
 from molsaki.models.precision import FAST_ENOUGH, PrecisionChoice, measure_precision
 from molsaki.stages import check, doctor

@@ -16,7 +16,7 @@ from servers import Server
 
 from molsaki.models.decode import Completion
 from molsaki.report import readings
-from molsaki.stages import students
+from molsaki.stages import evaluate_student
 from molsaki.stages.references import TEACHER, UNTRAINED, read_references, teacher_rows
 from molsaki.stages.workspace import Workspace
 from molsaki.teacher.writer import Request
@@ -151,8 +151,8 @@ def test_models_are_tested_in_the_precision_that_the_recipe_names(tmp_path: Path
         seen.append(model.dtype)
         return predict(model, *args, **kwargs)
 
-    predict = students.predict
-    monkeypatch.setattr(students, "predict", spy)
+    predict = evaluate_student.predict
+    monkeypatch.setattr(evaluate_student, "predict", spy)
     path = recipe(tmp_path, "methods=[label-only]", "baseline=null", "training.steps=1", "evaluation.dtype=bfloat16")
     shown = run(path, tmp_path / "run")
     assert shown.code == 0, shown.error

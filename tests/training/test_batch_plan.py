@@ -11,7 +11,7 @@ import torch
 from small_world import make_examples, make_gpt2, make_llama, train
 from transformers import LlamaConfig, TrainerCallback
 
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.models.outline import Outline
 from molsaki.training import Collator, batch_plan, run
 from molsaki.training.batch_plan import BATCH_PLAN, BatchPlan, plan_batch

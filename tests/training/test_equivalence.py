@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from transformers import TrainerCallback
 
 from molsaki.attention import read_attention
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.methods import METHODS, terms_of
 from molsaki.methods.layers import teacher_layer_weights
 from molsaki.training import Collator, DistillationTrainer, make_method

@@ -242,7 +242,7 @@ def test_a_share_of_gradient_is_refused_with_several_processes(tmp_path, example
     """Each process has the gradients of its own batches alone; the weights of the processes would differ."""
     from accelerate import Accelerator
 
-    from molsaki.config.recipe import TrainingSettings
+    from molsaki.config.student_settings import TrainingSettings
     from molsaki.training.arguments import training_arguments
 
     monkeypatch.setattr(Accelerator, "num_processes", property(lambda self: 2))

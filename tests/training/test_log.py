@@ -7,7 +7,7 @@ import torch
 from small_world import TEMPLATES, make_examples, make_problems, make_tokenizer, train
 from transformers import AutoModelForCausalLM
 
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.methods import METHODS
 from molsaki.training import DistillationTrainer, encode_labels, make_method
 from molsaki.training.arguments import training_arguments

@@ -10,7 +10,7 @@ from small_world import make_llama, train
 from test_resume import At, KilledError, fit, kill
 from transformers import TrainerCallback
 
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.methods import METHODS
 from molsaki.methods.layers import router_collapsed_at
 from molsaki.training import DistillationTrainer, make_method

@@ -11,9 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from molsaki.config.data_settings import TRAIN, VALIDATION
 from molsaki.config.load import LONGEST_SHOWN, list_errors
 from molsaki.config.model_spec import POCKET_MODELS, SEED, ModelSpec, is_gguf
-from molsaki.config.recipe import TRAIN, VALIDATION, MethodSpec, Recipe, TrainingSettings
+from molsaki.config.recipe import MethodSpec, Recipe
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.data import EXPORTED, SOURCES, is_generated
 from molsaki.data.mapping import Columns, completion_columns
 from molsaki.data.table import table_columns

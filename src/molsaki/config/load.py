@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from molsaki.config.model_spec import POCKET_MODELS
-from molsaki.config.recipe import PromptSettings, Recipe
+from molsaki.config.prompt_settings import PromptSettings
+from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
 from molsaki.data.files import is_folder, read_text
 from molsaki.encoding.prompts import CHAT, CHATS, PromptTemplate, Slot

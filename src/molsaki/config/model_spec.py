@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     JsonValue,
@@ -19,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from molsaki.config.parts import RecipePart
 from molsaki.errors import InputError
 
 POCKET_MODELS = ("pocket:teacher", "pocket:student")
@@ -39,12 +38,6 @@ _OURS = frozenset({"model", "messages", "prompt", "stream", "n"})
 def is_gguf(name: str) -> bool:
     """Whether a model's name is that of a GGUF file."""
     return name.lower().endswith(".gguf")
-
-
-class RecipePart(BaseModel):
-    """A part of a recipe: unknown keys are refused, values are fixed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelSpec(RecipePart):
@@ -76,7 +69,7 @@ class ModelSpec(RecipePart):
     architecture: str = "llama"
     tiny_tokenizer: str | None = None
     quantize: Literal["4bit", "8bit"] | None = None
-    chat_template_kwargs: dict[VariableName, JsonValue] = {}
+    chat_template_kwargs: dict[VariableName, JsonValue] = Field(default_factory=dict)
     trust_remote_code: bool = False
 
     @field_validator("chat_template_kwargs")
@@ -151,9 +144,9 @@ class ServerSpec(RecipePart):
     max_in_flight: Annotated[int, Field(ge=1, le=1024)] = 16
     timeout: Annotated[float, Field(gt=0, le=86400)] = 120.0
     retries: Annotated[int, Field(ge=0, le=100)] = 6
-    field_names: dict[SentField, FieldName | None] = {}
+    field_names: dict[SentField, FieldName | None] = Field(default_factory=dict)
     stream: bool = False
-    extra_body: dict[FieldName, JsonValue] = {}
+    extra_body: dict[FieldName, JsonValue] = Field(default_factory=dict)
     input_price: Annotated[float, Field(ge=0)] | None = None
     output_price: Annotated[float, Field(ge=0)] | None = None
 

@@ -34,9 +34,9 @@ from molsaki.report.routers import router_weights
 from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
 from molsaki.stages.attend import reading_prompt
+from molsaki.stages.evaluate_student import student_weights
 from molsaki.stages.generate import generate_rationales
 from molsaki.stages.references import teacher_completions
-from molsaki.stages.students import student_weights
 from molsaki.stages.workspace import TRAIN, Workspace, sample_problems
 from molsaki.store.fingerprints import fingerprint
 from molsaki.store.row_log import RowLog

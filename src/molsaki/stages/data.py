@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from molsaki.config.recipe import TRAIN, VALIDATION, DataSpec, Recipe
+from molsaki.config.data_settings import TRAIN, VALIDATION, DataSpec
+from molsaki.config.recipe import Recipe
 from molsaki.data import EXPORTED, is_generated, load_problems
 from molsaki.errors import DataError
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from molsaki.config.data_settings import TRAIN
 from molsaki.config.model_spec import ServerSpec
-from molsaki.config.recipe import TRAIN, Recipe
+from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
 from molsaki.errors import StageError
 from molsaki.models.load import load_tokenizer

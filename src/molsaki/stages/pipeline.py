@@ -27,7 +27,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.recipe import TRAIN, Recipe
+from molsaki.config.data_settings import TRAIN
+from molsaki.config.recipe import Recipe
 from molsaki.distributed import on_main_process
 from molsaki.errors import ArtefactError
 from molsaki.stages.costs import costs_of
@@ -270,7 +271,8 @@ def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True)
         ArtefactError: an earlier stage has not finished, rows that it wrote are missing, or a student to test does not
             exist.
     """
-    from molsaki.stages.students import Job, require_all_rows, require_stages
+    from molsaki.stages.students import Job
+    from molsaki.stages.train_student import require_all_rows, require_stages
 
     recipe = workspace.recipe
     workspace.require_problems()

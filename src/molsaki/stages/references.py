@@ -19,8 +19,8 @@ from molsaki.evaluation.score import Score, score
 from molsaki.models.decode import Completion
 from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
 from molsaki.stages.costs import costs_of
+from molsaki.stages.evaluate_student import in_test_precision, predict_all
 from molsaki.stages.score_model import COMPLETIONS, EVALUATIONS, ScoreSettings, read_completion, score_model
-from molsaki.stages.students import in_test_precision, predict_all
 from molsaki.stages.workspace import Workspace
 from molsaki.store.row_log import RowLog
 from molsaki.store.whole_files import read_json, write_json

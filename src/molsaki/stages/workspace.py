@@ -26,8 +26,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.recipe import TRAIN as TRAIN
-from molsaki.config.recipe import VALIDATION as VALIDATION
+from molsaki.config.data_settings import TRAIN as TRAIN
+from molsaki.config.data_settings import VALIDATION as VALIDATION
 from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, EvaluationError

@@ -24,8 +24,8 @@ from molsaki.config.load import (
     read_yaml_file,
     recipe_names,
 )
-from molsaki.config.model_spec import RecipePart
-from molsaki.config.recipe import Count, MethodSpec, Name, Recipe, Seed
+from molsaki.config.parts import Count, Name, RecipePart, Seed
+from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.data import is_generated
 from molsaki.errors import RecipeError
 from molsaki.stages.check import prepare_values

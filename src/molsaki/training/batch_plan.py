@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.counts import plural
 from molsaki.models.estimates import activation_memory, show_bytes, training_memory
 from molsaki.models.outline import Outline

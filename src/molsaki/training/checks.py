@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from peft import PeftModel
 from transformers import TrainingArguments
 
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import Method, Task, Terms
 from molsaki.models.adapters import require_one_adapter, trained_parameters

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.methods import Method, MethodSettings
 from molsaki.models.adapters import adapter_facts
 from molsaki.records import hash_text

@@ -12,7 +12,7 @@ import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from molsaki.attention import find_model
-from molsaki.config.recipe import TrainingSettings
+from molsaki.config.student_settings import TrainingSettings
 from molsaki.distributed import on_main_process
 from molsaki.methods import Method, MethodSettings, Task
 from molsaki.methods.layers import router_collapsed_at
