@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.attention import ReadLayers
 from molsaki.config.data_settings import VALIDATION
-from molsaki.config.recipe import Recipe
+from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.encoding.encode import context_length
 from molsaki.errors import ArtefactError
 from molsaki.evaluation.score import score
-from molsaki.methods import METHODS, Task
+from molsaki.methods import METHODS, Task, Terms
 from molsaki.models.load import load_student, load_tokenizer
 from molsaki.models.merging import write_merged
 from molsaki.models.progress import ProgressLines
@@ -34,11 +34,12 @@ from molsaki.stages.workspace import GENERATE, Workspace
 from molsaki.store.attention_rows import ATTENTION, layer_numbers
 from molsaki.store.signal_reader import SignalStore
 from molsaki.training import encode_examples, encode_labels, train_student
+from molsaki.training.example import Example
 from molsaki.training.next_tokens import ComparedTokens, add_next_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FEWER = "fewer problems with a rationale than `examples` or `data.rows` requests"
 
@@ -93,38 +94,23 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
         InputError: there is nothing to learn from; see `molsaki.training.train_student`, whose other errors it has.
         UnreadableModelError: the method compares attention, and the student's cannot be read.
     """
-    recipe = workspace.recipe
-    spec = workspace.method(label)
+    recipe, spec = workspace.recipe, workspace.method(label)
     method = METHODS[spec.name]
     settings, training = method.Settings(**spec.settings), recipe.training_of(spec)
     tokenizer = load_tokenizer(recipe, recipe.student_of(seed))
     student = load_student(recipe, tokenizer, seed)
     max_length = context_length(tokenizer, student.config, training.max_length)
     terms = method.terms_of(settings)
-    tasks: set[Task] = {"predict", "explain", *terms.tasks}
-    templates = {task: workspace.template(task) for task in tasks}
-    test_prompt = templates[method.answers_with]
+    test_prompt = workspace.template(method.answers_with)
     store = None if terms.attention is None else open_store(workspace, terms.attention.view.name)
     layers = None if terms.attention is None else _read_layers(recipe, student)
-    problems, texts = workspace.read_training(seed)
-    wanted = spec.examples or recipe.data.rows
-    problems = problems[: spec.examples]
-    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, terms.attention, seed)
-    compared: ComparedTokens = {}
-    if terms.next_tokens is not None:
-        stored, tokens = open_next_tokens(workspace, tokenizer)
-        temperature = terms.next_tokens.temperature
-        examples, compared = add_next_tokens(examples, texts, stored, tokens, temperature, report)
-    notes = {**report.skipped, **report.notes}
-    if wanted is not None and len(problems) < wanted:
-        notes[FEWER] = wanted - len(problems)
-    validation_problems = workspace.read_drawn(VALIDATION, seed) if workspace.has_validation else []
+    examples, compared, notes = _encode(workspace, spec, seed, tokenizer, max_length, terms, store)
+    validation = workspace.read_drawn(VALIDATION, seed) if workspace.has_validation else []
     title = student_title(workspace, label, seed)
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
         lines = ProgressLines(say, f"{title}, {VALIDATION}", "problems")
-        predictions = predict_all(recipe, model, tokenizer, validation_problems, test_prompt, lines)
-        return {"accuracy": score(predictions).accuracy}
+        return {"accuracy": score(predict_all(recipe, model, tokenizer, validation, test_prompt, lines)).accuracy}
 
     return train_student(
         student,
@@ -135,8 +121,8 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
         training,
         seed=seed,
         output=workspace.student(label, seed),
-        validation=encode_labels(tokenizer, validation_problems, templates["predict"], max_length) or None,
-        validate=validate if validation_problems else None,
+        validation=encode_labels(tokenizer, validation, workspace.template("predict"), max_length) or None,
+        validate=validate if validation else None,
         max_new_tokens=recipe.evaluation.bound_for(test_prompt),
         card=lambda: student_card(workspace, label, seed, len(examples), layers),
         finish=_merge(recipe),
@@ -147,6 +133,37 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
         memory=share.of(student.device),
         say=lambda line: say(f"{title}: {line}"),
     )
+
+
+def _encode(
+    workspace: Workspace,
+    spec: MethodSpec,
+    seed: int,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    terms: Terms,
+    store: SignalStore | None,
+) -> tuple[list[Example], ComparedTokens, dict[str, int]]:
+    """The examples of a student, with the signals that its method compares.
+
+    Returns:
+        The examples, the numbers of compared tokens, and the counts of examples by what was left out or cut.
+    """
+    tasks: set[Task] = {"predict", "explain", *terms.tasks}
+    templates = {task: workspace.template(task) for task in tasks}
+    problems, texts = workspace.read_training(seed)
+    problems = problems[: spec.examples]
+    examples, report = encode_examples(tokenizer, problems, texts, templates, max_length, store, terms.attention, seed)
+    compared: ComparedTokens = {}
+    if terms.next_tokens is not None:
+        stored, tokens = open_next_tokens(workspace, tokenizer)
+        temperature = terms.next_tokens.temperature
+        examples, compared = add_next_tokens(examples, texts, stored, tokens, temperature, report)
+    notes = {**report.skipped, **report.notes}
+    wanted = spec.examples or workspace.recipe.data.rows
+    if wanted is not None and len(problems) < wanted:
+        notes[FEWER] = wanted - len(problems)
+    return examples, compared, notes
 
 
 def _merge(recipe: Recipe) -> Callable[[PreTrainedModel | PeftModel, Path], None] | None:
