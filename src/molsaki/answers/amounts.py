@@ -37,6 +37,7 @@ _OPERATION_WORD = re.compile(
     r"(?<=[\d)%])\s{1,2}(plus|minus|times|multiplied by|divided by)\s{1,2}(?=[$£€(]?\d)", re.IGNORECASE
 )
 _OPERATIONS = {"plus": " + ", "minus": " - ", "times": " * ", "multiplied by": " * ", "divided by": " / "}
+_PART_PERCENT = re.compile(r"(?<![\d/.+)])(?<![+/x×*-] )(\d{1,9}/\d{1,9})\s?%")
 _PERCENT = re.compile(r"\s?\b(?:per\s?cent|pct)\b(?!\s?points?)", re.IGNORECASE)
 _DEGREES = re.compile(r"\s?[°′″](?!\s?\d)(?:\s?[CFK]\b)?")
 
@@ -61,12 +62,13 @@ _LETTER_AMOUNT = re.compile(
 )  # 1.5M, $1.5m
 _LABELLED = (
     r"(?:steps?|sections?|parts?|problems?|questions?|equations?|eqs?|figures?|lines?|chapters?|examples?|cases?|"
-    r"tables?|items?|notes?|options?|choices?|pages?|theorems?|appendix|footnotes?|slides?)"
+    r"tables?|items?|notes?|options?|choices?|pages?|theorems?|appendix|footnotes?|slides?|error)"
 )
 _CHANGING = (
     rf"\b(?:{_AMOUNT}|(?:quarter|third|times|thrice|more|less|fewer|minus|plus|some|of|and|or|not|over|down|under|"
     r"between|above|beyond|at (?:least|most)|up to|(?:greater|larger|bigger|smaller|higher|lower) than|"
-    r"except|without|root|log|ln|sin|cos|tan|mod|increase|decrease|loss)\b)"
+    r"undefined|indeterminate|insufficient|unclear|unknown(?! \w)|depends|except|without|root|log|ln|sin|"
+    r"cos|tan|mod|increase|decrease|loss)\b)"
 )
 _AMOUNT_ASIDE = re.compile(
     r"(?:in\s{1,3})?(?:negative|minus|below|hundreds?|thousands?|\w{0,12}illions?|dozens?|binary|octal|hex|base)\b",
@@ -86,28 +88,32 @@ _SHORT_UNIT = (
 )
 """Units that may stand right after a number; of other letters there, `3ab`, four or more are a unit."""
 _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
-_EAST_ASIAN = rf"(?![{_SCALE_SIGNS}])[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3]"
+_EAST_ASIAN = rf"(?![{_SCALE_SIGNS}])[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3][^\W\d{_SCALE_SIGNS}]{{0,9}}"
 _FORMULA = r"[A-Z][A-Za-z]{0,3}\d{1,3}(?:[A-Z][a-z]?\d{0,2}){0,5}(?!\w)"
 """A chemical formula or a name such as `B12`, which may stand in a unit: `5 g of CO2`."""
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
 _WORD = (
-    rf"(?:(?!(?:(?i:and|or|times|plus|minus)\b|{_AMOUNT}|[{_SCALE_SIGNS}]))[^\W\d_]{{2,}}"
+    rf"(?:(?!(?:(?i:and|or|times|plus|minus|at\s(?:least|most))\b|{_AMOUNT}|[{_SCALE_SIGNS}]))[^\W\d_]{{2,}}"
     rf"(?:['’-][^\W\d_]+)*{_POWER}|a\b|{_TIMES}|{_EAST_ASIAN})"
 )
 _LETTER = rf"(?:m[23](?!\w)|[mgshlLVWJNCFA](?!\w){_POWER})"
 _MORE = rf"(?:\.?\s?[ /·-]\s?(?:{_FORMULA}|{_WORD}|{_LETTER})){{0,12}}"
 _UNIT = re.compile(
     rf"(?<=[\d)%$])(?:\s{{1,3}}-?{_WORD}|[-/](?!a\b|{NUMBER_WORD}\b){_WORD}|{_SHORT_UNIT}{_POWER}"
-    rf"|(?![{_SCALE_SIGNS}тм])[^\W\d_]{{4,}}{_POWER}|{_EAST_ASIAN}\w{{0,9}}){_MORE}"
+    rf"|(?![{_SCALE_SIGNS}тм])[^\W\d_]{{4,}}{_POWER}|{_EAST_ASIAN}){_MORE}"
 )
 _LETTER_UNIT = re.compile(rf"(?<=[\d)%$])\s{{0,3}}{_LETTER}{_MORE}")
 _SCIENTIFIC = re.compile(r"\d\s{0,3}[*×·xX]\s{0,3}10\s?(?:\^|\*\*)\s?\(?[-−–]?\d{1,3}\)?")
 _OPERATION = re.compile(r"[\d)%]\s{0,3}(?:\*\*|[-+*/^x×÷−–])\s{0,3}[$£€(]?[\d.(]")
 _RANGE = re.compile(
-    r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)%?(?:-| ?[–—] ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)(?P<part>/\d{1,9})?%?"
+    r"[$£€]?(?P<low>\d{1,15}(?:\.\d{1,9})?)(?:%? ?[–—] ?|-|% ?- ?)[$£€]?(?P<high>\d{1,15}(?:\.\d{1,9})?)"
+    r"(?P<part>/\d{1,9})?%?"
 )
-_JOINED = re.compile(r"\d-[a-zA-Z]{1,9}-\d|(?<![\w.])0[xX][\da-fA-F]|(?<!\d)\d{3}0s\b|\d…|\d\s?to the\b")
-"""`3-to-1`, `5-by-7`, numbers of another base, decades, and decimals that go on."""
+_JOINED = re.compile(
+    r"\d-[a-zA-Z]{1,9}-\d|(?<![\w.])0[xX][\da-fA-F]|(?<!\d)\d{3}0s\b|\d…|\d\s?to the\b|\d\s?--\s?\d"
+    r"|\d ?[xX×] ?\d+ (?:grid|matri|rectang|array|board|table|room|tile)|\d\s?[-+−]\s?\d[\d.]{0,12}%"
+)
+"""`3-to-1`, `5-by-7`, `3x4 grid`, numbers of another base, decades, decimals that go on, `100 - 12%`."""
 _LOST_POWER = re.compile(r"\d\s?[×xX*]\s?10[-−–]\d|\d\.\d+\s?[×xX]\s?10[1-9]\d?(?![\d.,])")
 """`1.6 × 10-19` and `6.02 × 1023`, whose powers were lost in copying."""
 _SECOND = re.compile(
@@ -121,7 +127,8 @@ _MONTH = (
     r"Nov(?:ember)?|Dec(?:ember)?)\b"
 )
 _DATE = re.compile(
-    r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])(?!\d)|\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})"
+    r"(?<!\d)(?:19|20)\d\d-(?:0[1-9]|1[0-2])(?!\d)|\d{4}-\d{1,2}-\d{1,2}|\d{4} ?- ?0\d ?- ?\d\d"
+    r"|(?<!\d)\d{1,2}-\d{1,2}-(?:19|20)\d\d(?!\d)|\d(?:st|nd|rd|th)[ -]centur|\d{1,2}/\d{1,2}/(?:\d{4}|\d{2})"
     rf"|\d(?:st|nd|rd|th)? (?:of )?{_MONTH}|\b{_MONTH}\.? \d"
 )
 
@@ -133,6 +140,7 @@ def with_amounts(answer: str) -> str:
     """The text with words and signs that multiply, divide, add or change the sign as arithmetic."""
     answer = _MIXED.sub(r"(\1+\2/\3)", answer)
     answer = _MIXED_INLINE.sub(_mixed, answer)
+    answer = _PART_PERCENT.sub(r"(\1)%", answer)
     if "°" in answer or "′" in answer:
         answer = _DEGREES.sub("", answer)
     if not any(map(str.isalpha, answer)):

@@ -11,8 +11,10 @@ from molsaki.answers.latex import FORMULA, to_plain
 MAX_EXPRESSION = 200
 """The longest LaTeX value that is kept to be compared, in characters."""
 
+# A full stop behind a short unit ends no sentence before a number or "by": "5 ft. 3 in.", "5 in. by 7 in.".
 SENTENCE_END = re.compile(
-    r"(?:(?<!approx)(?<!\b[Rr]s)(?<!\bi\.e)(?<!\be\.g)[.?]|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))"
+    r"(?:(?<!approx)(?<!\b[Rr]s)(?<!\bi\.e)(?<!\be\.g)(?:[.?](?!\s{1,3}(?:\d|(?:x|by|and|or|of|per|to)\b))"
+    r"|[.?](?<!(?:in|ft|yd|mi|oz|lb|hr|pt|qt|vs|no|al)\.)(?<!(?:lbs|hrs|min|sec|gal)\.))|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))"
     r"(?=[\"'”’)\]*_]{0,3}(?:\s|\Z|[A-Z]))"
 )
 _BOLD = re.compile(r"(?<![\w)*])(?:\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])(?:\*\*|__)(?![\w(*])")

@@ -20,7 +20,7 @@ FORMULA = re.compile(
 r"""A formula between dollar signs, `\(…\)` or `\[…\]`. The dollar signs have Pandoc's rule, by which `$5 to $10` is
 none: no space inside next to either, and no digit after the second."""
 _DOLLARS = re.compile(FORMULA.pattern.split(r"|\\\(")[0], re.DOTALL)
-_POWER = re.compile(r"\s{0,2}([-−–+]?\d{1,9})")
+_POWER = re.compile(r"\s{0,2}(?:([-−–+]?\d{1,9})|\(([-−–+]?\d{1,9}(?:/\d{1,9})?)\))")
 _TOKEN = re.compile(r"\\[a-zA-Z]+\*?|\\.|[{}^_]|[^\\{}^_]+|\\", re.DOTALL)
 _MATH = re.compile(r"\\[a-zA-Z([]|[√π∞]")
 
@@ -231,7 +231,7 @@ class _Reader:
         if power is None:
             return ""
         self.tokens[self.position] = power.string[power.end() :]
-        return power[1]
+        return power[1] or power[2]
 
     def _argument(self, depth: int) -> str:
         """A command's next argument: a group, a command, or a single character."""

@@ -64,7 +64,7 @@ _BEFORE = re.compile(
 )
 _REASON = re.compile(
     r",?\s(?:because|since|(?<!times )as|so|which|where|given|making|meaning|rather than|instead of)\s"
-    r"|,\s(?:(?:not|i\.e)\b|因[为為])|\s?—\s?|\s--\s|,?\sand\s(?:we|that|this|it|so|the|s?he|they|you)\b[^\d]*\Z",
+    r"|,\s(?:(?:not|i\.e)\b|因[为為])|\s?—(?!\s?\d)\s?|\s--\s(?!\d)|,?\sand\s(?:we|that|this|it|so|the|s?he|they|you)\b[^\d]*\Z",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
@@ -80,6 +80,8 @@ _RESULT = re.compile(
     r",?\swhich\s(?:is|gives|equals|makes|comes to|means)\s(?=\D{0,3}\d(?!.{0,40}\b(?:more|less|fewer|times)\b))"
 )
 _ARROW = re.compile(r"(?<=[\d)%])\s?(?:[→⇒]|[-=]>)\s?(?=[$£€(-]?\d)")
+_NEXT_ITEM = re.compile(r"\n(?:[-•*]|2[.)]) ")
+_INEQUALITY = re.compile("[<>!]=")
 _LABEL = re.compile(r"(?=[^\d]{0,60}[a-zA-Z])[^\d:=]{1,60}:\s{1,3}(?=\S)")
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
 _NOT_ANOTHER = re.compile(r"(?:not|rather than|instead of)\s[^,;.]{1,40}")
@@ -100,6 +102,8 @@ def read_number(region: str, at_end: bool) -> ParsedValue:
         return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
     if boxes:
         return _read_formula(boxes[0])
+    if _NEXT_ITEM.search(region):
+        return ParsedValue(region.strip(_EDGE), None, None, "ambiguous")
     plain = plain_text(without_dollars(region))
     ending = SENTENCE_END.search(plain)
     answer = without_emphasis(plain[: ending.start()] if ending else plain)
@@ -198,6 +202,8 @@ def _disagrees(answer: str) -> bool:
 
 def _equation(answer: str) -> float | None:
     """The value of `84 / 2 = 42`, `x = 5` or `5 = x`, if its sides agree."""
+    if _INEQUALITY.search(answer):
+        return None
     left, *others = answer.replace("≈", "=").split("=")
     if len(others) > MAX_PARTS:
         return None

@@ -67,7 +67,7 @@ PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
 _TAKEN_BACK = re.compile(
     r"(?:[.!?…][\"')*\]$}]{0,3}\s{1,3}|\n|\s[—–]\s(?=no\b|wait\b))\W{0,4}"
     r"(?:(?:but|however|oh|hmm+|oops|no|sorry|actually)\b,?\s)?"
-    r"(?:(?:wait|hold on|oops|correction|scratch that|sorry)\b|(?:actually|no),? (?:that|this|it|the|i|\d)"
+    r"(?:(?:wait|hold on|oops|correction|scratch that|sorry)\b|(?:actually|no)[,:;]? (?:that|this|it|the|i|\d)"
     r"|(?:this|that|it)(?:['’]s| is| was| seems) (?:wrong|incorrect|not (?:right|correct)|a mistake|an error)"
     r"|i (?:(?:think i |have )?made) (?:a|an) (?:mistake|error)"
     r"|let me (?:re-?check|re-?consider|re-?do|re-?calculate|correct|try again))",

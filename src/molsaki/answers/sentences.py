@@ -68,9 +68,13 @@ _NAMED = re.compile(
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
 _AFTERMARKER = re.compile(
-    r"(?:\s{0,4}[:：])?(?:[ \n\r*]|\t(?!imes|ext|frac)|`{1,3}(?:\w{0,10}\n)?|\\\[|\\\(|\$\$|(?<=\n)[-•] ){0,12}"
+    r"(?:\s{0,4}[:：])?(?:[ \n\r*]|\t(?!imes|ext|frac)|`{1,3}(?:\w{0,10}\n)?|\\\[|\\\(|\$\$|(?<=\n)[-•] "
+    r"|(?<=\n)1[.)] (?=[^\n]{0,60}\d)){0,12}"
     r"(?:(?:therefore|thus|hence),?\s)?"
 )
+_FIRST_ITEM = re.compile(r"\n(?:[-•*]|1[.)]) \Z")
+_SECOND_ITEM = re.compile(r"\n(?:[-•*]|2[.)]) [^\n=×+*()\d]{0,40}\d[^\n=×+*()]{0,40}(?=\n|\Z)")
+"""Items of a list of values, which is no single answer; an item that calculates is a reason."""
 _PURE_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)"
 )
@@ -274,6 +278,8 @@ def _sentence(text: str, start: int, marker_end: int) -> AnswerSentence:
     region = after.end() if after else marker_end
     newline = text.find("\n", region, region + MAX_REGION)
     end = min(len(text), region + MAX_REGION) if newline < 0 else newline
+    second = _SECOND_ITEM.match(text, end) if _FIRST_ITEM.search(text, max(0, region - 4), region) else None
+    end = second.end() if second else end
     tag = _CLOSING_TAG.search(text, region, end)
     end = tag.start() if tag else end
     end = _end_of_emphasis(text, start, region, end)
