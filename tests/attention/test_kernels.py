@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -165,7 +167,8 @@ def test_sums_over_steps_and_keys_are_sums(data):
 
 
 @pytest.mark.parametrize("each", [False, True], ids=["mean", "each"])
-def test_nothing_as_large_as_tokens_by_tokens_is_kept_for_the_backward_pass(each):
+def test_nothing_as_large_as_tokens_by_tokens_is_kept_for_the_backward_pass(each, monkeypatch):
+    monkeypatch.setattr(columns, "_KEPT_WEIGHTS", 2**15)  # as for a longer text, whose weights are more than are kept
     tokens, sizes = 256, []
     model = make_model("llama", max_position_embeddings=tokens, num_attention_heads=8)
     ids = torch.randint(3, 61, (1, tokens))
@@ -244,8 +247,10 @@ def test_autocast_around_the_sums_changes_nothing():
 def test_blocks_of_tokens_add_up_to_all_of_them(mask, heads, monkeypatch):
     """Of a long example a few tokens at a time, without the key tokens that come after them."""
     results = []
-    for weights in (2**19, 3 * H * 4):  # all at once, and three tokens of an example with four key tokens
+    # All at once, and three tokens of an example with four key tokens; with weights that are kept and computed again.
+    for weights, kept in itertools.product((2**19, 3 * H * 4), (2**20, 0)):
         monkeypatch.setitem(columns._FEW_WEIGHTS, "cpu", weights)
+        monkeypatch.setattr(columns, "_KEPT_WEIGHTS", kept)
         query, key, value = tensors()
         scale = D**-0.5
         bias = None if mask is None else MaskCache().floats(masks()[mask], query.dtype)
@@ -253,9 +258,14 @@ def test_blocks_of_tokens_add_up_to_all_of_them(mask, heads, monkeypatch):
         _, lse = attention_with_log_sum_exp(query, key, value, bias, **options)
         at_keys = None if mask is None else MaskCache().columns(masks()[mask], spans(), query.dtype)
         attention = sum_over_spans(query, key, lse, at_keys, spans(), **options, heads=heads)
-        results.append((attention, *torch.autograd.grad(weighted(attention), (query, key))))
-    for some, whole in zip(*reversed(results), strict=True):
-        torch.testing.assert_close(some, whole, atol=1e-12, rtol=1e-10)
+        total = weighted(attention)
+        # A second backward pass finds the same weights.
+        torch.autograd.grad(total, (query, key), retain_graph=True)
+        results.append((attention, *torch.autograd.grad(total, (query, key))))
+    whole, *others = results
+    for some in others:
+        for one, expected in zip(some, whole, strict=True):
+            torch.testing.assert_close(one, expected, atol=1e-12, rtol=1e-10)
 
 
 def test_key_tokens_after_a_block_are_left_out():

@@ -3,7 +3,7 @@
 The weight of token i on key token j is exactly exp(q_i·k_j·scale − e_i), where e_i is the log-sum-exp that fused
 attention computes anyway. So the J key tokens need T × J products, and no T × T matrix. They are computed for a block
 of tokens at a time, and under the causal rule only for the key tokens before the block's end. The backward pass
-computes the weights again instead of keeping them. On a GPU `triton_kernels` does so without writing them to memory.
+computes the weights again where they would take much memory. On a GPU `triton_kernels` never writes them to memory.
 
 Legend: R examples, H heads, G key-value heads, N = H / G query heads that share one of them, T tokens, J key tokens,
 S steps, K keys, D head dimension; X is 1 for the mean over heads and H for separate heads.
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import zip_longest
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -90,8 +91,18 @@ def _keys_of_each_head(rows_RSHJ: Tensor, spans: SpanIndex) -> Tensor:
     return _segment_sum(columns_RJX, spans.key_RJ, spans.keys).reshape(R, spans.keys, H, S).permute(0, 2, 3, 1)
 
 
+class _Inputs(NamedTuple):
+    """The tensors of one layer that the sums are computed from."""
+
+    query_RHTD: Tensor
+    key_RGTD: Tensor
+    log_sum_exp_RHT: Tensor
+    seen_RHTJ: Tensor
+    bias_RHTJ: Tensor | None
+
+
 class _SumOverSpans(torch.autograd.Function):
-    """Eq. 2 and 3 with a hand-written backward pass, which keeps no [R, H, T, J] tensor.
+    """Eq. 2 and 3 with a hand-written backward pass, which keeps no large [R, H, T, J] tensor.
 
     With w_ij = exp(q_i·k_j·scale + bias_ij − e_i) and g_ij = dL/dA[step of i, key of j], the gradients are
 
@@ -111,7 +122,7 @@ class _SumOverSpans(torch.autograd.Function):
         heads: bool,
         is_causal: bool,
     ) -> Tensor:
-        ctx.save_for_backward(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ)
+        inputs = _Inputs(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ)
         ctx.spans, ctx.scale, ctx.heads, ctx.is_causal = spans, scale, heads, is_causal
         R, H, T, _ = query_RHTD.shape
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
@@ -120,12 +131,16 @@ class _SumOverSpans(torch.autograd.Function):
         if ctx.by_triton:
             from molsaki.attention.triton_kernels import sum_weights
 
-            inputs = query_RHTD, key_RGTD, log_sum_exp_RHT, spans.key_position_RJ
-            sums_RTJ = sum_weights(*inputs, scale=scale, is_causal=is_causal).mul_(seen_RHTJ[:, 0])
-            return sum_over_keys(sum_over_steps(sums_RTJ, spans), spans) / H
+            ctx.save_for_backward(*inputs)
+            sums_RTJ = sum_weights(*inputs[:3], spans.key_position_RJ, scale=scale, is_causal=is_causal)
+            return sum_over_keys(sum_over_steps(sums_RTJ.mul_(seen_RHTJ[:, 0]), spans), spans) / H
+        kept: list[Tensor] = []
 
         def weights(block: _Block) -> Tensor:
-            return _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, scale, block).weights()
+            weights_CHTJ = _Few(inputs, spans, scale, block).weights()
+            if R * H * T * spans.key_RJ.shape[1] <= _KEPT_WEIGHTS:
+                kept.append(weights_CHTJ)
+            return weights_CHTJ
 
         if heads:
             # Blocks add to the rows of their steps alone: [R, S + 1, H, J], R and S + 1 in one dimension.
@@ -136,18 +151,22 @@ class _SumOverSpans(torch.autograd.Function):
                     some_YHJ = rows_YHJ[slots * block.examples.start :, :, block.columns]
                     row_Y = _row_of_segment(spans.step_RT[block.examples, block.tokens], spans.steps)
                     some_YHJ.index_add_(0, row_Y, weights(block).transpose(1, 2).flatten(0, 1))
+            ctx.save_for_backward(*inputs, *kept)
             return _keys_of_each_head(rows_YHJ.view(R, slots, H, J)[:, :-1], spans)
         # Sum over heads first, one block at a time: only [R, T, J] is kept for the sums over spans.
         mean_RTJ = query_RHTD.new_zeros(R, T, spans.key_RJ.shape[1], dtype=dtype)
         with torch.autocast(query_RHTD.device.type, enabled=False):
             for block in _blocks(query_RHTD, spans, is_causal):
                 torch.sum(weights(block), 1, out=mean_RTJ[block.examples, block.tokens, block.columns])
+        ctx.save_for_backward(*inputs, *kept)
         return sum_over_keys(sum_over_steps(mean_RTJ, spans), spans) / H
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = ctx.saved_tensors
+        saved = ctx.saved_tensors  # once: under checkpointing a second access is an error
+        inputs, kept = _Inputs(*saved[:5]), saved[5:]
+        query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, _ = inputs
         spans: SpanIndex = ctx.spans
         # [R, X, S + 1, J]: `backward` looks up the gradient of each token's step. The added row and column are for
         # tokens of no step and key tokens of no key; their gradient is 0. Keys become key tokens here and not in each
@@ -158,9 +177,9 @@ class _SumOverSpans(torch.autograd.Function):
         if ctx.by_triton:
             from molsaki.attention.triton_kernels import sum_gradients
 
-            inputs = query_RHTD, key_RGTD, log_sum_exp_RHT, spans.key_position_RJ
             grad_RTJ = _of_each_token(grad_RXSJ, spans.step_RT)[:, 0].mul_(seen_RHTJ[:, 0])
-            grad_query, grad_RGJD, grad_lse = sum_gradients(*inputs, grad_RTJ, scale=ctx.scale, is_causal=ctx.is_causal)
+            arguments = *inputs[:3], spans.key_position_RJ, grad_RTJ
+            grad_query, grad_RGJD, grad_lse = sum_gradients(*arguments, scale=ctx.scale, is_causal=ctx.is_causal)
             grad_key = _at_positions(grad_RGJD, key_RGTD, spans)
             return grad_query, grad_key, grad_lse, None, None, None, None, None, None
         grad_query = torch.empty_like(query_RHTD)
@@ -170,9 +189,10 @@ class _SumOverSpans(torch.autograd.Function):
         J = spans.key_RJ.shape[1]
         grad_RGJD = key_RGTD.new_zeros(R, G, J, D, dtype=torch.promote_types(key_RGTD.dtype, torch.float32))
         with torch.autocast(query_RHTD.device.type, enabled=False):
-            for block in _blocks(query_RHTD, spans, ctx.is_causal):
-                few = _Few(query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ, spans, ctx.scale, block)
-                few.backward(
+            blocks = _blocks(query_RHTD, spans, ctx.is_causal)
+            for block, weights_CHTJ in zip_longest(blocks, kept):
+                _Few(inputs, spans, ctx.scale, block).backward(
+                    weights_CHTJ,
                     grad_RXSJ[block.examples, ..., block.columns],
                     grad_query[block.examples, :, block.tokens],
                     grad_lse[block.examples, :, block.tokens],
@@ -185,6 +205,8 @@ class _SumOverSpans(torch.autograd.Function):
 _FEW_WEIGHTS = {"cpu": 2**19}
 _MORE_WEIGHTS = 2**23
 """How many weights a block has: on CPUs few enough for their caches, elsewhere enough to keep the device busy."""
+_KEPT_WEIGHTS = 2**20
+"""How many weights of a layer, in all blocks together, the backward pass gets from the forward pass."""
 _PARTS, _FEW_TOKENS = 8, 256
 """A long text is computed in at least this number of parts under the causal rule, of at least this number of tokens."""
 
@@ -222,15 +244,12 @@ class _Few:
 
     def __init__(
         self,
-        query_RHTD: Tensor,
-        key_RGTD: Tensor,
-        log_sum_exp_RHT: Tensor,
-        seen_RHTJ: Tensor,
-        bias_RHTJ: Tensor | None,
+        inputs: _Inputs,
         spans: SpanIndex,
         scale: float,
         block: _Block,
     ) -> None:
+        query_RHTD, key_RGTD, log_sum_exp_RHT, seen_RHTJ, bias_RHTJ = inputs
         dtype = torch.promote_types(query_RHTD.dtype, torch.float32)
         examples, tokens, columns = block.examples, block.tokens, block.columns
         self.step_CT = spans.step_RT[examples, tokens]
@@ -242,9 +261,9 @@ class _Few:
         # Gather the J key tokens before anything is cast or repeated: [C, G, T, D] to [C, G, J, D], scaled, then
         # repeated over the N heads that share them and flattened to [X, J, D] for batched products.
         key_CGTD = key_RGTD[examples]
-        C, G, _, D = key_CGTD.shape
-        index_CGJD = spans.key_position_RJ[examples, columns][:, None, :, None].expand(C, G, -1, D)
-        scaled_CGJD = key_CGTD.gather(2, index_CGJD).to(dtype) * scale
+        C, G, T, D = key_CGTD.shape
+        row_Y = _rows(spans.key_position_RJ[examples, columns], G, T)
+        scaled_CGJD = key_CGTD.reshape(-1, D).index_select(0, row_Y).view(C, G, -1, D).to(dtype) * scale
         self.shared_by = query_RHTD.shape[1] // G
         self.scaled_key_XJD = scaled_CGJD.repeat_interleave(self.shared_by, 1).flatten(0, 1)
 
@@ -262,13 +281,21 @@ class _Few:
         # slower.
         return scores_CHTJ.clamp_(_LOWEST_LOGARITHM, 0.0).exp_().mul_(self.seen_CHTJ)
 
-    def backward(self, grad_CXSJ: Tensor, grad_query_CHTD: Tensor, grad_lse_CHT: Tensor, grad_CGJD: Tensor) -> None:
+    def backward(
+        self,
+        weights_CHTJ: Tensor | None,
+        grad_CXSJ: Tensor,
+        grad_query_CHTD: Tensor,
+        grad_lse_CHT: Tensor,
+        grad_CGJD: Tensor,
+    ) -> None:
         """Write the gradients of queries and log-sum-exp, and add to that of the key tokens.
 
-        The equations are in `_SumOverSpans`.
+        The equations are in `_SumOverSpans`. The weights are computed again if they were not kept.
         """
-        # g · w, [C, H, T, J]; all three gradients follow from it.
-        grad_CHTJ = self.weights().mul_(_of_each_token(grad_CXSJ, self.step_CT))
+        # g · w, [C, H, T, J]; all three gradients follow from it. A further backward pass may need the weights.
+        grad_CXTJ = _of_each_token(grad_CXSJ, self.step_CT)
+        grad_CHTJ = self.weights().mul_(grad_CXTJ) if weights_CHTJ is None else weights_CHTJ * grad_CXTJ
         grad_lse_CHT.copy_(grad_CHTJ.sum(3).neg_())
         grad_XTJ = grad_CHTJ.flatten(0, 1)
         grad_query_CHTD.copy_(torch.bmm(grad_XTJ, self.scaled_key_XJD).view(grad_query_CHTD.shape))
@@ -280,14 +307,27 @@ class _Few:
 
 def _of_each_token(grad_CXSJ: Tensor, step_CT: Tensor) -> Tensor:
     """g: steps to tokens, [C, X, S, J] to [C, X, T, J]."""
-    _, X, _, J = grad_CXSJ.shape
-    return grad_CXSJ.gather(2, step_CT[:, None, :, None].expand(-1, X, -1, J))
+    C, X, S, J = grad_CXSJ.shape
+    return grad_CXSJ.reshape(-1, J).index_select(0, _rows(step_CT, X, S)).view(C, X, -1, J)
 
 
 def _at_positions(grad_RGJD: Tensor, key_RGTD: Tensor, spans: SpanIndex) -> Tensor:
     """The gradient of all keys [R, G, T, D], from that of the key tokens."""
-    index_RGJD = spans.key_position_RJ[:, None, :, None].expand(grad_RGJD.shape)
-    return torch.zeros_like(key_RGTD).scatter_add_(2, index_RGJD, grad_RGJD.to(key_RGTD.dtype))
+    R, G, T, D = key_RGTD.shape
+    row_YD = _rows(spans.key_position_RJ, G, T)[:, None].expand(-1, D)
+    grad_YD = grad_RGJD.to(key_RGTD.dtype).view(-1, D)
+    return key_RGTD.new_zeros(R * G * T, D).scatter_add_(0, row_YD, grad_YD).view(R, G, T, D)
+
+
+def _rows(index_CY: Tensor, groups: int, size: int) -> Tensor:
+    """[C · G · Y]: where the rows `index_CY` of each example and group lie among the rows of [C · G · size, …].
+
+    Whole rows are copied and added; `gather` and `scatter_add` along an inner dimension look up every number, which
+    takes two to ten times as long on a CPU.
+    """
+    C = len(index_CY)
+    first_CG = torch.arange(C * groups, device=index_CY.device).view(C, groups) * size
+    return (first_CG[:, :, None] + index_CY[:, None, :]).flatten()
 
 
 def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:
