@@ -29,8 +29,9 @@ def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Calla
 
     from molsaki.attention import read_spans
     from molsaki.attention.span_index import make_span_index
-    from molsaki.methods.layers import LayerRouter, mix_layers
+    from molsaki.methods.layers import mix_layers
     from molsaki.methods.losses import attention_loss_parts
+    from molsaki.methods.router import LayerRouter
     from molsaki.models.head import keep_hidden_states
     from molsaki.training.batches import ForwardPass
     from molsaki.training.token_outputs import read_tokens

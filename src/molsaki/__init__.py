@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from molsaki.attention import read_attention, stepwise_attention
     from molsaki.data import load_problems
     from molsaki.encoding.prompts import PromptTemplate
-    from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
+    from molsaki.methods.layers import mix_layers, teacher_layer_weights
     from molsaki.methods.losses import attention_loss, distillation_loss, visible_keys
+    from molsaki.methods.router import LayerRouter
     from molsaki.records import Problem
     from molsaki.spans.align import align_spans
     from molsaki.spans.find import find_spans
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "DistillationTrainer": "molsaki.training",
-    "LayerRouter": "molsaki.methods.layers",
+    "LayerRouter": "molsaki.methods.router",
     "Problem": "molsaki.records",
     "PromptTemplate": "molsaki.encoding.prompts",
     "Signals": "molsaki.training.loop",

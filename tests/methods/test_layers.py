@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from molsaki.errors import InputError
-from molsaki.methods.layers import LayerRouter, mix_layers, teacher_layer_weights
+from molsaki.methods.layers import mix_layers, teacher_layer_weights
+from molsaki.methods.router import LayerRouter
 
 
 def slow_layer_weights(attention_LSK, temperature, normalise=True):

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from molsaki.config.student_settings import TrainingSettings
 from molsaki.methods import METHODS
-from molsaki.methods.layers import router_collapsed_at
+from molsaki.methods.router import router_collapsed_at
 from molsaki.training import DistillationTrainer, make_method
 from molsaki.training.arguments import training_arguments
 

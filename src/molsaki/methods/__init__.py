@@ -10,31 +10,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from molsaki.methods.attention_map import AttentionMap
-from molsaki.methods.base import (
-    AttentionChoice,
-    AttentionPair,
-    GradientShare,
-    Method,
-    MethodInputs,
-    MethodSettings,
-    NextTokenPair,
-    NextTokens,
-    OutputPair,
-    PooledOutputs,
-    StudentShape,
-    Target,
-    Task,
-    Term,
-    Terms,
-)
+from molsaki.methods.base import Method
 from molsaki.methods.cot import ChainOfThought
 from molsaki.methods.dss import DistillingStepByStep
+from molsaki.methods.inputs import AttentionPair, MethodInputs, NextTokenPair, OutputPair, StudentShape
 from molsaki.methods.label_only import LabelOnly
 from molsaki.methods.logits import Logits
 from molsaki.methods.mmi import MaximisedMutualInformation
 from molsaki.methods.molsaki import MoLSAKI
 from molsaki.methods.molsaki_words import MoLSAKIWords
 from molsaki.methods.single_layer import SingleLayer
+from molsaki.methods.terms import (
+    AttentionChoice,
+    GradientShare,
+    MethodSettings,
+    NextTokens,
+    PooledOutputs,
+    Target,
+    Task,
+    Term,
+    Terms,
+)
 
 METHODS: dict[str, type[Method[Any]]] = {
     method.name: method

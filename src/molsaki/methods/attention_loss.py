@@ -13,9 +13,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from molsaki.methods.base import (
+from molsaki.methods.inputs import AttentionPair
+from molsaki.methods.losses import AttentionLossParts, attention_loss_parts
+from molsaki.methods.terms import (
     AttentionChoice,
-    AttentionPair,
     MethodSettings,
     Schedule,
     Target,
@@ -24,7 +25,6 @@ from molsaki.methods.base import (
     Weight,
     label_and_rationale,
 )
-from molsaki.methods.losses import AttentionLossParts, attention_loss_parts
 from molsaki.spans.views import Columns, Rows, View
 
 

@@ -13,8 +13,10 @@ from molsaki.methods.attention_loss import (
     attention_divergence,
     attention_terms,
 )
-from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
+from molsaki.methods.base import Method
+from molsaki.methods.inputs import AttentionPair, StudentShape
 from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
+from molsaki.methods.terms import Terms
 
 
 class AttentionMapSettings(AttentionSettings):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from molsaki.methods.base import Method, MethodSettings, Terms, label_and_rationale
+from molsaki.methods.base import Method
+from molsaki.methods.terms import MethodSettings, Terms, label_and_rationale
 
 
 class DistillingStepByStepSettings(MethodSettings):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from molsaki.methods.base import Method, MethodSettings, Term, Terms
+from molsaki.methods.base import Method
+from molsaki.methods.terms import MethodSettings, Term, Terms
 
 
 class LabelOnly(Method[MethodSettings]):

@@ -6,16 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import (
-    Method,
-    MethodSettings,
-    NextTokenPair,
-    NextTokens,
-    Term,
-    Terms,
-    Weight,
-    label_and_rationale,
-)
+from molsaki.methods.base import Method
+from molsaki.methods.inputs import NextTokenPair
+from molsaki.methods.terms import MethodSettings, NextTokens, Term, Terms, Weight, label_and_rationale
 
 
 class LogitsSettings(MethodSettings):

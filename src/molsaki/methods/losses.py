@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from molsaki.errors import InputError
-from molsaki.methods.layers import check_attention
+from molsaki.methods.tensor_checks import check_attention, require_positive
 
 Normalisation = Literal["softmax", "visible"]
 
@@ -261,8 +261,7 @@ def weighted_loss(terms: Mapping[str, tuple[float | Tensor, Tensor]]) -> LossPar
 
 
 def _softmax_divergence(teacher_BSK: Tensor, student_BSK: Tensor, keys_BK: Tensor, temperature: float) -> Tensor:
-    if not temperature > 0 or temperature == float("inf"):
-        raise InputError(f"Expected a positive, finite temperature; got {temperature}.")
+    require_positive(temperature, "temperature")
     padded_B1K = ~keys_BK[:, None, :]
     lowest = torch.finfo(student_BSK.dtype).min
     teacher_BSK, student_BSK = (

@@ -7,16 +7,9 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from molsaki.methods.base import (
-    Method,
-    MethodSettings,
-    OutputPair,
-    PooledOutputs,
-    Term,
-    Terms,
-    Weight,
-    label_and_rationale,
-)
+from molsaki.methods.base import Method
+from molsaki.methods.inputs import OutputPair
+from molsaki.methods.terms import MethodSettings, PooledOutputs, Term, Terms, Weight, label_and_rationale
 
 
 class MaximisedMutualInformationSettings(MethodSettings):

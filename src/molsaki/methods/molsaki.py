@@ -5,7 +5,7 @@ Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. A step s is a sentence of
     Eq. 2, 3   A_l[s, k] = mean over heads of Σ_{i in s} Σ_{j in k} attention_l[i, j]          `attention/reading.py`
     Eq. 4      G_l = Σ_s Σ_k |A^t_l[s, k+1] − A^t_l[s, k]|,  p^t = softmax(G / τ1)             `layers.py`
                A^t = Σ_l p^t_l · A^t_l
-    Eq. 5      h_l = RMSNorm(Σ_i V_l[i, :]),  p^s = softmax((W·h + b) / τ2)                    `layers.py`
+    Eq. 5      h_l = RMSNorm(Σ_i V_l[i, :]),  p^s = softmax((W·h + b) / τ2)                    `router.py`
                A^s = Σ_l p^s_l · A^s_l
     Eq. 6, 7   L_att = mean over steps of KL(softmax(A^t[s, :] / τ) ‖ softmax(A^s[s, :] / τ))  `losses.py`
     Eq. 8      L = α·L_pre + (1 − α)·L_exp + β·L_att                                           `losses.py`
@@ -38,8 +38,11 @@ from molsaki.methods.attention_loss import (
     attention_terms,
     pool_steps,
 )
-from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
-from molsaki.methods.layers import LayerRouter, mix_layers, row_shares, teacher_layer_weights
+from molsaki.methods.base import Method
+from molsaki.methods.inputs import AttentionPair, StudentShape
+from molsaki.methods.layers import mix_layers, row_shares, teacher_layer_weights
+from molsaki.methods.router import LayerRouter
+from molsaki.methods.terms import Terms
 from molsaki.spans.views import Rows
 
 _WORD_ROW_DEFAULTS = {"columns": "all", "layer_change": "rows"}

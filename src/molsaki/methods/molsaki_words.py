@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from molsaki.methods.attention_loss import Preset
-from molsaki.methods.base import Weight
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
+from molsaki.methods.terms import Weight
 
 
 class MoLSAKIWordsSettings(MoLSAKISettings):

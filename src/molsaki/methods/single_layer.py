@@ -20,7 +20,9 @@ from molsaki.methods.attention_loss import (
     attention_terms,
     pool_steps,
 )
-from molsaki.methods.base import AttentionPair, Method, StudentShape, Terms
+from molsaki.methods.base import Method
+from molsaki.methods.inputs import AttentionPair, StudentShape
+from molsaki.methods.terms import Terms
 
 Depth = Annotated[float, Field(gt=0, lt=1)]
 Layers = Annotated[

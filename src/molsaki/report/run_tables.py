@@ -11,7 +11,7 @@ import yaml
 
 from molsaki.counts import format_attention_error, format_counts, plural
 from molsaki.errors import MolsakiError
-from molsaki.methods.layers import COLLAPSED
+from molsaki.methods.router import COLLAPSED
 from molsaki.report.tables import NONE, Table
 from molsaki.stages.costs import TESTING, TRAINING, stage_costs
 from molsaki.stages.results import training_facts

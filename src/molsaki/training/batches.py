@@ -25,8 +25,8 @@ from molsaki.encoding.encode import IGNORED
 from molsaki.encoding.padding import pad
 from molsaki.errors import InputError
 from molsaki.methods import AttentionChoice, NextTokens, PooledOutputs, Task, Term, Terms
-from molsaki.methods.layers import check_attention
 from molsaki.methods.losses import visible_keys
+from molsaki.methods.tensor_checks import check_attention
 from molsaki.spans.align import Alignment
 from molsaki.training.example import Example
 from molsaki.training.next_tokens import NextTokenTargets, batch_next_tokens

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from molsaki.attention import find_model, read_spans
 from molsaki.errors import InputError
-from molsaki.methods.base import AttentionChoice
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
+from molsaki.methods.terms import AttentionChoice
 from molsaki.records import Problem, RowReport
 from molsaki.spans.text import Text
 from molsaki.store.attention_rows import ATTENTION

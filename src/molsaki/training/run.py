@@ -15,7 +15,7 @@ from molsaki.attention import find_model
 from molsaki.config.student_settings import TrainingSettings
 from molsaki.distributed import on_main_process
 from molsaki.methods import Method, MethodSettings, Task
-from molsaki.methods.layers import router_collapsed_at
+from molsaki.methods.router import router_collapsed_at
 from molsaki.models.adapters import trained_parameters
 from molsaki.models.memory import peak_bytes
 from molsaki.training.arguments import training_arguments

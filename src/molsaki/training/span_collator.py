@@ -12,7 +12,7 @@ from torch.utils.data import get_worker_info
 from molsaki.encoding.encode import IGNORED, require_offsets
 from molsaki.encoding.padding import pad
 from molsaki.errors import InputError
-from molsaki.methods.base import AttentionChoice
+from molsaki.methods.terms import AttentionChoice
 from molsaki.records import RowReport
 from molsaki.spans.align import Alignment, align_spans
 from molsaki.spans.find import Spans

@@ -23,7 +23,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from molsaki.attention import find_model
 from molsaki.errors import StageError
 from molsaki.methods import Method
-from molsaki.methods.layers import COLLAPSED, router_collapsed_at
+from molsaki.methods.router import COLLAPSED, router_collapsed_at
 from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.batches import Collator
 from molsaki.training.checkpoints import load_parts, save_parts
