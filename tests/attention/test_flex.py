@@ -11,7 +11,7 @@ import torch
 from torch.nn.attention import flex_attention as torch_flex
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
 
-from molsaki.attention import flex, kernels, read_attention, stepwise_attention
+from molsaki.attention import flex, kernel_choice, read_attention, stepwise_attention
 from molsaki.errors import InputError
 
 # The first is FlexAttention's advice against what is done here on purpose, the second its compiler's own doing.
@@ -76,8 +76,8 @@ def batch(side):
 def flex_everywhere(monkeypatch):
     monkeypatch.setattr(torch_flex, "_validate_device", lambda *_: None)
     monkeypatch.setattr(flex, "DEVICES", ())
-    why_not = kernels._why_not_flex
-    monkeypatch.setattr(kernels, "_why_not_flex", lambda call: (r := why_not(call)) and "backward" not in r and r)
+    why_not = kernel_choice._why_not_flex
+    monkeypatch.setattr(kernel_choice, "_why_not_flex", lambda call: (r := why_not(call)) and "backward" not in r and r)
 
 
 @pytest.mark.parametrize("side", ["none", "right", "left"])

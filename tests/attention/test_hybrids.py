@@ -10,8 +10,9 @@ import torch
 import transformers
 from tiny_models import gradients, make_batch, make_hybrid, make_model, slow_stepwise_attention, weighted
 
-from molsaki.attention import expected_layers, layer_shapes, read_attention, stepwise_attention
+from molsaki.attention import expected_layers, read_attention, stepwise_attention
 from molsaki.errors import UnreadableModelError
+from molsaki.models.shapes import shapes_of
 
 # The layers that are read, and the kinds of the others.
 HYBRIDS = {
@@ -79,7 +80,7 @@ def test_a_falcon_h1_has_attention_in_every_layer():
 
 def test_gradients_and_value_states_are_those_of_the_layers_that_are_read():
     model, batch = make_hybrid("jamba"), make_batch()
-    shapes = layer_shapes(model, torch.device("cpu"))
+    shapes = shapes_of(model)
     reading = read_attention(model, *batch, values=True)
     assert shapes.values == tuple(values.shape[-1] for values in reading.values)
     assert len(shapes.values) == len(shapes.heads) == 2

@@ -15,7 +15,8 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, Llama
 
 from molsaki.attention import SpanRequest, flash, read_attention
 from molsaki.attention.fused import attention_with_log_sum_exp
-from molsaki.attention.kernels import AttentionCall, attend
+from molsaki.attention.kernel_choice import AttentionCall
+from molsaki.attention.kernels import attend
 from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import MaskRule
 from molsaki.attention.span_index import make_span_index

@@ -44,5 +44,5 @@ def test_a_compiled_student_takes_the_same_steps(tmp_path, examples, quick):
 def test_layers_that_are_nowhere_to_be_found():
     student = MODELS["llama"]()
     student.config.num_hidden_layers = 5
-    with pytest.raises(InputError, match="5 layers lie in one list"):
+    with pytest.raises(InputError, match="5 layers are in one list"):
         compile_layers(student)

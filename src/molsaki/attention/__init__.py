@@ -1,7 +1,8 @@
 """Stepwise attention: how much each reasoning step attends to each key, in every layer, at almost no extra cost.
 
-`reading` has the public functions; `capture` intercepts the layers; `kernels` computes their attention, with `fused`
-or `flex` for the output and log-sum-exp and `columns` for the sums, on GPUs by `triton_kernels`; `span_index` holds the
+`reading` has the public functions; `capture` intercepts the layers; `kernels` computes their attention, by the fastest
+of the ways in `kernel_choice`, with `fused` or `flex` for the output and log-sum-exp and `columns` for the sums, on
+GPUs by `triton_kernels`; `span_index` holds the
 tokens of steps and keys; `rules` and `masks` hold the attention masks; `layers` finds the layers that can be read;
 `chunks` reads long texts in parts.
 """
@@ -10,13 +11,10 @@ import warnings
 from typing import Any
 
 from molsaki.attention.capture import padded_on_the_right
-from molsaki.attention.kernels import Kernel
-from molsaki.attention.layers import ReadLayers, expected_layers, layer_count
+from molsaki.attention.kernel_choice import Kernel
+from molsaki.attention.layers import ReadLayers, expected_layers, find_model, layer_count, layer_list
 from molsaki.attention.reading import (
     AttentionReading,
-    LayerShapes,
-    find_model,
-    layer_shapes,
     read_attention,
     read_many_spans,
     read_spans,
@@ -27,13 +25,12 @@ from molsaki.attention.span_index import SpanRequest
 __all__ = [
     "AttentionReading",
     "Kernel",
-    "LayerShapes",
     "ReadLayers",
     "SpanRequest",
     "expected_layers",
     "find_model",
     "layer_count",
-    "layer_shapes",
+    "layer_list",
     "padded_on_the_right",
     "read_attention",
     "read_many_spans",

@@ -26,7 +26,8 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
-from molsaki.attention.kernels import AttentionCall, Kernel, attend, plain
+from molsaki.attention.kernel_choice import AttentionCall, Kernel
+from molsaki.attention.kernels import attend, plain
 from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import read_rule
 from molsaki.attention.span_index import SpanIndex, SpanRequest

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from molsaki.attention.capture import Capture
-from molsaki.attention.kernels import Kernel
+from molsaki.attention.kernel_choice import Kernel
 from molsaki.attention.layers import expected_layers
 from molsaki.attention.reading import read_many_spans, read_pass
 from molsaki.attention.span_index import SpanRequest

@@ -18,57 +18,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from molsaki.attention import flash, flex
+from molsaki.attention import flex
 from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spans, sum_over_steps
 from molsaki.attention.fused import attention_with_log_sum_exp
+from molsaki.attention.kernel_choice import AttentionCall, Kernel, choose_kernel, why_not
 from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import MaskRule
 from molsaki.attention.span_index import SpanRequest
 from molsaki.errors import InputError
 
-Kernel = Literal["auto", "lse", "flex", "second-pass", "eager"]
-KERNELS = ("auto", "lse", "flex", "second-pass", "eager")
-
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AttentionCall:
-    """The arguments that a layer passes to the attention interface.
-
-    Attributes:
-        module: the layer's attention module.
-        query: [B, H, T, D].
-        key: [B, G, T, D]; of a part of a text, all tokens up to its end.
-        value: [B, G, T, D_v], likewise.
-        mask: [B or 1, H or 1, T, T], bool (True where attended; may be a `MaskRule`) or float (added to the scores);
-            or None.
-        dropout: probability, 0 outside training.
-        scale: factor of the scores.
-        is_causal: without a mask, a token attends to itself and to earlier tokens.
-        softcap: scores become softcap · tanh(score / softcap), or None.
-        sinks: [H], a score that takes part in each row's softmax and has no value; or None.
-    """
-
-    module: nn.Module
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    mask: Tensor | None
-    dropout: float
-    scale: float
-    is_causal: bool
-    softcap: float | None
-    sinks: Tensor | None
 
 
 def attend(
@@ -92,10 +60,10 @@ def attend(
         InputError: the requested kernel cannot compute this layer.
     """
     if kernel == "auto":
-        kernel, why = _choose(call)
+        kernel, why = choose_kernel(call)
         # A warning where the model could be read at half the cost, since nobody sees the rest by default.
         _log_once(kernel, why, logging.WARNING if call.dropout > 0 else logging.INFO)
-    elif reason := _why_not(kernel, call):
+    elif reason := why_not(kernel, call):
         raise InputError(
             f'Expected attention that the kernel "{kernel}" can compute; it cannot here: {reason}. Nothing was read; '
             f'use kernel="auto".'
@@ -112,83 +80,13 @@ def attend(
 def plain(call: AttentionCall) -> Tensor:
     """Compute the attention output [B, T, H, D_v] alone, for a layer without requests."""
     if isinstance(call.mask, MaskRule):
-        if _why_not("lse", call) is None:
+        if why_not("lse", call) is None:
             return _flash(call, *_autocast(call), call.mask)[0].transpose(1, 2).contiguous()
         call = _written_out(call)
     if call.softcap is None and call.sinks is None:
         return _sdpa(call)
     weights = _weights(call)
     return _weighted_values(call, weights)
-
-
-def _choose(call: AttentionCall) -> tuple[Kernel, str]:
-    """The fastest of the kernels that compute this layer, and why. FlexAttention is used only on request."""
-    reason = _why_not("lse", call)
-    if reason is None:
-        return "lse", f"on {call.query.device.type}, {call.query.dtype}"
-    return ("eager" if _why_not("second-pass", call) else "second-pass"), reason
-
-
-def _why_not(kernel: Kernel, call: AttentionCall) -> str | None:
-    if kernel not in KERNELS:
-        return f"it is not a kernel; the kernels are {', '.join(KERNELS)}"
-    if kernel == "eager":
-        return None
-    if call.softcap is not None:
-        return "the scores have a soft cap, which fused attention does not support"
-    if kernel == "second-pass":
-        return None if call.sinks is None else "the rows have sinks, which fused attention does not support"
-    if call.dropout > 0:
-        return f"attention has a dropout of {call.dropout}"
-    if call.mask is not None and call.mask.requires_grad:
-        return "the mask is learned"
-    return _why_not_flex(call) if kernel == "flex" else _why_not_flash(call)
-
-
-def _why_not_flash(call: AttentionCall) -> str | None:
-    device = call.query.device.type
-    if device not in flash.DTYPES:
-        return f"it runs on CPUs and on CUDA; these tensors are on {device}"
-    if _dtype(call) not in flash.DTYPES[device]:
-        return f"flash attention on {device} does not support {_dtype(call)} with gradients of its log-sum-exp"
-    if call.value.shape[-1] > call.key.shape[-1]:
-        return "the values are wider than the keys"
-    if device == "cpu":
-        return None
-    rule = call.mask if isinstance(call.mask, MaskRule) else None
-    if (rule is None and call.mask is not None) or (rule is not None and rule.window is not None):
-        return f"flash attention on {device} takes no mask and no window"
-    return None if _has_flash_kernel(call) else f"PyTorch has no flash kernel for heads of {call.query.shape[-1]}"
-
-
-def _why_not_flex(call: AttentionCall) -> str | None:
-    if call.query.device.type not in flex.DEVICES and torch.is_grad_enabled() and call.query.requires_grad:
-        return f"FlexAttention has no backward pass on {call.query.device.type}"
-    if _dtype(call) not in flex.FLEX_DTYPES:
-        return f"FlexAttention does not support {_dtype(call)}"
-    if min(call.query.shape[-1], call.value.shape[-1]) < flex.SMALLEST_HEAD:
-        return f"the heads are narrower than {flex.SMALLEST_HEAD}"
-    if call.mask is not None and call.mask.dtype != torch.bool:
-        return "the mask is added to the scores, and FlexAttention supports bool masks only"
-    return None
-
-
-def _has_flash_kernel(call: AttentionCall) -> bool:
-    """Whether a kernel of `flash` computes the tokens' attention to each other."""
-    T, D = call.query.shape[2:]
-    # As `_flash` passes them: in the type of autocast, the values as wide as the keys. Only shapes and types count, so
-    # nothing is computed or copied.
-    query, key, value = (
-        x[:, :, -T:] if x.dtype == _dtype(call) else torch.empty_like(x[:, :, -T:], dtype=_dtype(call))
-        for x in (call.query, call.key, call.key if call.value.shape[-1] < D else call.value)
-    )
-    return flash.is_supported(query, key, value, call.is_causal or call.mask is not None)
-
-
-def _dtype(call: AttentionCall) -> torch.dtype:
-    """The type in which the attention is computed."""
-    device = call.query.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else call.query.dtype
 
 
 @lru_cache(maxsize=64)
@@ -342,8 +240,8 @@ def _weighted_values(call: AttentionCall, weights_BHTT: Tensor) -> Tensor:
 
 def _sdpa(call: AttentionCall) -> Tensor:
     options: dict[str, Any] = {"dropout": call.dropout, "scaling": call.scale, "is_causal": call.is_causal}
-    out, _ = sdpa_attention_forward(call.module, call.query, call.key, call.value, call.mask, **options)
-    return cast(Tensor, out)
+    out: Tensor = sdpa_attention_forward(call.module, call.query, call.key, call.value, call.mask, **options)[0]
+    return out
 
 
 def _written_out(call: AttentionCall) -> AttentionCall:
@@ -352,5 +250,5 @@ def _written_out(call: AttentionCall) -> AttentionCall:
 
 def _autocast(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value, cast under autocast as `scaled_dot_product_attention` casts them."""
-    dtype = _dtype(call)
+    dtype = call.compute_dtype
     return call.query.to(dtype), call.key.to(dtype), call.value.to(dtype)

@@ -61,17 +61,40 @@ class ReadLayers:
             )
 
 
+def find_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside whatever wraps it.
+
+    Raises:
+        UnreadableModelError: there is none, it is not decoder-only, or its wrapper runs it in other threads.
+    """
+    inside = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    if inside is None:
+        raise UnreadableModelError(
+            f"Expected a transformers model, bare or wrapped; {type(model).__name__} holds none. Its attention does "
+            f"not go through transformers' attention interface, where it is read."
+        )
+    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+        raise UnreadableModelError(
+            "Expected a model that runs in the calling thread; torch.nn.DataParallel runs copies of it in others. "
+            "Use DistributedDataParallel (accelerate launch)."
+        )
+    if getattr(inside.config, "is_encoder_decoder", False):
+        raise UnreadableModelError(
+            f"Expected a decoder-only model; {type(inside).__name__} has an encoder and cross-attention, and steps "
+            f"and keys would lie in two texts. Use a decoder-only model."
+        )
+    return inside
+
+
 def layer_count(model: PreTrainedModel) -> int:
     """How many layers a model's configuration has."""
-    config = model.config.get_text_config(decoder=True)
-    # Decoders of the BART family count their encoder's layers under the usual name.
-    return int(getattr(config, "decoder_layers", None) or config.num_hidden_layers)
+    return _count(model.config.get_text_config(decoder=True))
 
 
 def expected_layers(config: PretrainedConfig) -> ReadLayers:
     """The layers with softmax attention by a model's configuration alone; all if it does not name their kinds."""
     text = config.get_text_config(decoder=True)
-    count = int(getattr(text, "decoder_layers", None) or text.num_hidden_layers)
+    count = _count(text)
     kinds = _kinds(text, count)
     without = [number for number, kind in enumerate(kinds) if kind in _WITHOUT_SOFTMAX]
     numbers = tuple(number for number in range(count) if number not in without)
@@ -90,7 +113,7 @@ def find_read_layers(model: PreTrainedModel, names: Mapping[nn.Module, str]) -> 
             attention of those that are read and did not run it.
     """
     count = layer_count(model)
-    layers = _layer_list(model, count, names.values())
+    layers = layer_list(model, names.values())
     modules = {_number(module, names[module], layers): module for module in names}
     if len(modules) == len(names) and modules.keys() == set(range(count)):
         return ReadLayers(tuple(range(count)), count), [modules[number] for number in range(count)]
@@ -118,19 +141,23 @@ def _refusal(
         reason = "their modules do not say which layer they are (layer_idx), or say it twice"
     known = ", ".join(silent) or f"of {count} layers only {', '.join(names.values()) or 'none'} are known by name"
     return UnreadableModelError(
-        f"Expected the layers of {type(model).__name__} with softmax attention to answer a reading of it; {len(names)} "
-        f"did. These did not: {known}. Probably {reason}. Nothing was read; use a model that has attention "
-        "through the interface."
+        f"Expected the layers of {type(model).__name__} with softmax attention to run through "
+        f"transformers' attention interface; {len(names)} did. These did not: {known}. Probably {reason}. Nothing was "
+        "read; use a model that has attention through the interface."
     )
 
 
-def _layer_list(model: PreTrainedModel, count: int, answered: Collection[str]) -> list[tuple[str, nn.Module]]:
-    """Name and module of each layer; empty if they do not lie in one list.
+def layer_list(model: PreTrainedModel, attended: Collection[str] = ()) -> list[tuple[str, nn.Module]]:
+    """Name and module of each layer of a model; empty if the layers are not in one list.
 
-    Of several lists of that length (a vision tower, experts), it is the one with layers that answered.
+    Args:
+        model: the model.
+        attended: the names of attention modules that ran. Of several lists of the right length (a vision tower,
+            experts), it is the one that has some of them; the first one if none has.
     """
+    count = layer_count(model)
     lists = {n: m for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == count}
-    inside = [name for name in lists if any(module.startswith(f"{name}.") for module in answered)]
+    inside = [name for name in lists if any(module.startswith(f"{name}.") for module in attended)]
     name = next(iter(inside or lists), None)
     return [] if name is None else [(f"{name}.{number}", layer) for number, layer in enumerate(lists[name])]
 
@@ -141,6 +168,11 @@ def _number(module: nn.Module, name: str, layers: Sequence[tuple[str, nn.Module]
     if isinstance(said, int) and said >= 0:
         return said
     return next((i for i, (layer, _) in enumerate(layers) if name.startswith(f"{layer}.")), None)
+
+
+def _count(text: PretrainedConfig) -> int:
+    # Decoders of the BART family count their encoder's layers under the usual name.
+    return int(getattr(text, "decoder_layers", None) or text.num_hidden_layers)
 
 
 def _kinds(text: PretrainedConfig, count: int) -> list[str]:

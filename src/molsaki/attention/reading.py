@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from molsaki.attention.capture import NAME, Capture, capturing
-from molsaki.attention.kernels import KERNELS, Kernel
-from molsaki.attention.layers import ReadLayers, find_read_layers
+from molsaki.attention.kernel_choice import KERNELS, Kernel
+from molsaki.attention.layers import ReadLayers, find_model, find_read_layers
 from molsaki.attention.span_index import SpanIndex, SpanRequest, make_span_index
 from molsaki.errors import InputError, UnreadableModelError
 
@@ -267,7 +267,7 @@ def read_pass(
         try:
             outputs = model(input_ids=input_ids, attention_mask=attention_mask, **{"use_cache": False, **model_inputs})
             read, modules = find_read_layers(readable, {module: capture.names[module] for module in capture.layers})
-            answers = [capture.layers[module] for module in modules]
+            captured = [capture.layers[module] for module in modules]
         except Exception as error:
             if capture.layers or isinstance(error, InputError) or not _is_off_the_interface(readable, error):
                 raise
@@ -278,74 +278,15 @@ def read_pass(
             ) from error
         finally:
             capture.layers.clear()
-    kept = [answer.values for answer in answers if answer.values is not None] if capture.want_values else None
+    kept = [layer.values for layer in captured if layer.values is not None] if capture.want_values else None
     readings = []
     for i, request in enumerate(capture.requests):
-        layers = [answer.attention[i].to(answers[0].attention[i].device) for answer in answers]
+        layers = [layer.attention[i].to(captured[0].attention[i].device) for layer in captured]
         # [R, S, K] of each layer become [R, L, S, K]; [R, H_l, S, K] become [R, Σ_l H_l, S, K].
         attention_RLSK = torch.cat(layers, dim=1) if request.heads else torch.stack(layers, dim=1)
         counts = tuple(layer.shape[1] for layer in layers) if request.heads else None
         readings.append(AttentionReading(attention_RLSK, kept, outputs, read, counts))
     return readings
-
-
-class LayerShapes(NamedTuple):
-    """The layers of a model that are read: the width of the value states and the number of heads of each.
-
-    Attributes:
-        values: the width D_l of each layer's value states, all value heads side by side.
-        heads: the number of heads H_l of each layer.
-        layers: which layers these are.
-    """
-
-    values: tuple[int, ...]
-    heads: tuple[int, ...]
-    layers: ReadLayers
-
-
-def layer_shapes(model: nn.Module, device: torch.device) -> LayerShapes:
-    """The layers of a model that are read, from a forward pass over two tokens.
-
-    Configurations name heads and widths in many ways, and some have layers of different widths.
-
-    Args:
-        model: the model, in evaluation mode.
-        device: where it takes its tokens.
-
-    Raises:
-        UnreadableModelError: the model's attention cannot be read.
-    """
-    tokens = torch.zeros(1, 2, dtype=torch.long, device=device)
-    with torch.no_grad():
-        reading = read_attention(model, tokens, torch.ones_like(tokens), tokens, tokens, values=True, heads=True)
-    assert reading.values is not None
-    assert reading.heads is not None
-    return LayerShapes(tuple(values.shape[-1] for values in reading.values), reading.heads, reading.layers)
-
-
-def find_model(model: nn.Module) -> PreTrainedModel:
-    """The transformers model inside whatever wraps it.
-
-    Raises:
-        UnreadableModelError: there is none, it is not decoder-only, or its wrapper runs it in other threads.
-    """
-    inside = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
-    if inside is None:
-        raise UnreadableModelError(
-            f"Expected a transformers model, bare or wrapped; {type(model).__name__} holds none. Its attention does "
-            f"not go through transformers' attention interface, where it is read."
-        )
-    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
-        raise UnreadableModelError(
-            "Expected a model that runs in the calling thread; torch.nn.DataParallel runs copies of it in others. "
-            "Use DistributedDataParallel (accelerate launch)."
-        )
-    if getattr(inside.config, "is_encoder_decoder", False):
-        raise UnreadableModelError(
-            f"Expected a decoder-only model; {type(inside).__name__} has an encoder and cross-attention, and steps "
-            f"and keys would lie in two texts. Use a decoder-only model."
-        )
-    return inside
 
 
 def _refuse_inputs(input_ids: Tensor | None, model_inputs: dict[str, Any], kernel: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import GenerationConfig
 
-from molsaki.attention import find_model
+from molsaki.attention import find_model, layer_count, layer_list
 from molsaki.encoding.encode import NO_CHARACTERS
 from molsaki.errors import InputError
 from molsaki.training.example import Example
@@ -62,12 +61,12 @@ def compile_layers(student: PreTrainedModel | PeftModel) -> None:
     Raises:
         InputError: the student's layers are not where transformers' models have them.
     """
-    count = student.config.get_text_config(decoder=True).num_hidden_layers
-    lists = [m for m in student.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
-    if not lists:
+    model = find_model(student)
+    layers = layer_list(model)
+    if not layers:
         raise InputError(
-            f"Expected a student whose {count} layers lie in one list to compile them; {type(student).__name__} has "
-            "none. Nothing was trained; set training.compile to false."
+            f"Expected a student whose {layer_count(model)} layers are in one list to compile them; "
+            f"{type(model).__name__} has none. Nothing was trained; set training.compile to false."
         )
-    for layer in lists[0]:
+    for _, layer in layers:
         layer.compile(dynamic=True)
