@@ -32,7 +32,8 @@ from molsaki.config.model_spec import ModelSpec
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.errors import InputError
 from molsaki.models import fingerprint
-from molsaki.models.load import load_model, model_at, model_fingerprint, tokenizer_at
+from molsaki.models.fingerprint import model_fingerprint
+from molsaki.models.load import load_model, model_at, tokenizer_at
 from molsaki.models.outline import outline_model
 
 # peft asks transformers for a name that is going away.

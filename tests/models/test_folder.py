@@ -9,10 +9,8 @@ import pytest
 from commands import SMALL, molsaki, recipe
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from molsaki.config.model_spec import ModelSpec
 from molsaki.data.pocket import STUDENT, TEACHER
-from molsaki.models.folder import VARIABLE, find_model, models_in
-from molsaki.models.load import model_location
+from molsaki.models.folder import VARIABLE, find_in_folder, model_location, models_in
 
 HERE = Path(__file__)
 
@@ -29,14 +27,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_last_part_of_a_name_is_looked_for(folder: Path) -> None:
-    assert find_model("owner/Reader-1B") == "owner/Reader-1B"
+    assert find_in_folder("owner/Reader-1B") == "owner/Reader-1B"
     with models_in(folder):
-        assert find_model("owner/Reader-1B") == str(folder / "Reader-1B")
-        assert find_model("Reader-1B") == str(folder / "Reader-1B")
-        assert model_location(ModelSpec(name="owner/Student-0.1B")) == str(folder / "Student-0.1B")
-        assert model_location(ModelSpec(name="pocket:student")) == str(STUDENT)
+        assert find_in_folder("owner/Reader-1B") == str(folder / "Reader-1B")
+        assert find_in_folder("Reader-1B") == str(folder / "Reader-1B")
+        assert model_location("owner/Student-0.1B") == str(folder / "Student-0.1B")
+        assert model_location("pocket:student") == str(STUDENT)
         with models_in(None):
-            assert find_model("owner/Reader-1B") == str(folder / "Reader-1B"), "no folder leaves the variable"
+            assert find_in_folder("owner/Reader-1B") == str(folder / "Reader-1B"), "no folder leaves the variable"
     assert VARIABLE not in os.environ
 
 
@@ -45,19 +43,19 @@ def test_the_last_part_of_a_name_is_looked_for(folder: Path) -> None:
 )
 def test_a_name_that_is_none_of_the_hubs_leads_nowhere_else(name: str, folder: Path) -> None:
     with models_in(folder):
-        assert find_model(name) == name
+        assert find_in_folder(name) == name
 
 
 def test_a_directory_is_taken_before_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "owner" / "Reader-1B").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with models_in(folder):
-        assert find_model("owner/Reader-1B") == "owner/Reader-1B"
+        assert find_in_folder("owner/Reader-1B") == "owner/Reader-1B"
 
 
 def test_a_name_that_is_not_in_the_folder_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with models_in(folder):
-        assert find_model("owner/Another") == "owner/Another"
+        assert find_in_folder("owner/Another") == "owner/Another"
     assert "owner/Another is not in" in caplog.text
 
 

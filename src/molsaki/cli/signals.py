@@ -63,12 +63,12 @@ def verify(
 ) -> None:
     """Open every file of exported signals, and check every row and number."""
     from molsaki.cli.console import Console
-    from molsaki.config.model_spec import ModelSpec
     from molsaki.counts import plural
-    from molsaki.models.load import model_location, tokenizer_at
+    from molsaki.models.folder import model_location
+    from molsaki.models.load import tokenizer_at
     from molsaki.stages.verify_signals import verify_signals
 
-    loaded = None if tokenizer is None else tokenizer_at(model_location(ModelSpec(name=tokenizer)))
+    loaded = None if tokenizer is None else tokenizer_at(model_location(tokenizer))
     found, console = verify_signals(folder, loaded), Console()
     console.line(f"{folder}: {plural(found.files, 'file')}, {plural(found.bytes, 'byte')}")
     for name, report in found.rows.items():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from molsaki.config.model_spec import ModelSpec
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 
 _hashes: dict[tuple[Path, int, int], str] = {}
 """Hashes of files that this process has read, by path, size and time of change."""
+
+
+def model_fingerprint(spec: ModelSpec, model: PreTrainedModel) -> str:
+    """A hash that tells the weights of models apart, before they are trained.
+
+    It covers the files that the weights were loaded from; for a model of the hub, its name and commit; for a model that
+    was made in memory, its parameters.
+    """
+    files: tuple[Path, ...] = getattr(model, "weight_files", ())
+    commit = getattr(model.config, "_commit_hash", None)
+    if files:
+        return hash_files(files)
+    return hash_text(spec.name, commit) if commit else hash_parameters(model)
 
 
 def hash_files(files: Sequence[Path]) -> str:

@@ -1,6 +1,6 @@
 """`--models FOLDER`: models that a recipe names as the hub does, from directories on this machine.
 
-The folder is an environment variable, so that worker processes have it too. It is no part of a recipe: what a run
+The folder is an environment variable, so that worker processes have it too. It is not part of a recipe: what a run
 records is the hub's name, and the same recipe runs where there is no such folder.
 """
 
@@ -15,9 +15,11 @@ from functools import cache
 from pathlib import Path
 
 from molsaki.config.model_spec import is_gguf
+from molsaki.data.pocket import STUDENT, TEACHER
 
 VARIABLE = "MOLSAKI_MODELS"
 
+_POCKET = {"pocket:teacher": TEACHER, "pocket:student": STUDENT}
 _HUB_NAME = re.compile(r"(?:[\w-][\w.-]*/)?([\w-][\w.-]*)", re.ASCII)
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ def models_in(folder: Path | None) -> Iterator[None]:
             os.environ[VARIABLE] = earlier
 
 
-def find_model(name: str) -> str:
+def find_in_folder(name: str) -> str:
     """The directory or file in the folder that has the last part of a model's name; without one, the name itself.
 
     A name that is a directory or file already is that one.
@@ -51,6 +53,11 @@ def find_model(name: str) -> str:
         return str(found)
     _say_missing(name, folder)
     return name
+
+
+def model_location(name: str) -> str:
+    """The directory, file or hub name of a model or tokenizer, by the name that a recipe or an adapter has for it."""
+    return str(_POCKET.get(name) or find_in_folder(name))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Load the models that a recipe names, and make the small random models of `--tiny`."""
+"""Load the models that a recipe names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
-from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.encoding.template_changes import adapt_chat_template, set_chat_defaults
 from molsaki.errors import InputError
 from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
@@ -20,37 +19,14 @@ from molsaki.models.checkpoint import (
     require_whole,
     weight_files,
 )
-from molsaki.models.fingerprint import hash_files, hash_parameters
-from molsaki.models.folder import find_model
+from molsaki.models.folder import model_location
 from molsaki.models.gguf import find_gguf, gguf_arguments
 from molsaki.models.quantization import Quantization, prepare_quantized, quantization_config
-from molsaki.records import hash_text
+from molsaki.models.tiny import is_tiny, make_tiny
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-TINY = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 1024,
-}
-"""Sizes of a `--tiny` model. Its architecture and vocabulary are those of the model that it replaces."""
-_POCKET = {"pocket:teacher": TEACHER, "pocket:student": STUDENT}
-
-
-def model_location(spec: ModelSpec) -> str:
-    """The directory or hub name of a model."""
-    return place_of(spec.name)
-
-
-def place_of(name: str) -> str:
-    """The directory or hub name of a model, by a recipe's or an adapter's name for it."""
-    return str(_POCKET.get(name) or find_model(name))
 
 
 def base_of(adapter: Adapter) -> str:
@@ -59,15 +35,10 @@ def base_of(adapter: Adapter) -> str:
     Raises:
         ValueError: the base is an adapter itself.
     """
-    base = place_of(adapter.base)
+    base = model_location(adapter.base)
     if find_adapter(base, adapter.base_revision) is not None:
         raise ValueError(f"its base {base} is an adapter itself")
     return base
-
-
-def is_tiny(recipe: Recipe, spec: ModelSpec) -> bool:
-    """Whether `--tiny` replaces a model by a small random one. The pocket models are small."""
-    return recipe.tiny and spec.name not in _POCKET
 
 
 def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
@@ -77,7 +48,7 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
         InputError: there is none.
         TokenizerError: its chat template does not read one of the model's `chat_template_kwargs`.
     """
-    location, revision = find_model(spec.tokenizer) if spec.tokenizer else model_location(spec), spec.revision
+    location, revision = model_location(spec.tokenizer or spec.name), spec.revision
     local = recipe.data_root() / (spec.tiny_tokenizer or "")
     if recipe.tiny and spec.tiny_tokenizer is not None and local.is_dir():
         location, revision = str(local), None
@@ -101,7 +72,7 @@ def tokenizer_at(
     with one_message("a tokenizer", location, way_out):
         adapter = find_adapter(location, revision)
         if adapter is not None and not (adapter.folder / "tokenizer_config.json").is_file():
-            location, revision, trust_remote_code = place_of(adapter.base), adapter.base_revision, False
+            location, revision, trust_remote_code = model_location(adapter.base), adapter.base_revision, False
         file = find_gguf(location)
         of_file = {} if file is None else {"gguf_file": file.name}
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -128,7 +99,7 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
     if is_tiny(recipe, spec):
         return make_tiny(spec, tokenizer, seed)
     model = model_at(
-        model_location(spec), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map, spec.quantize
+        model_location(spec.name), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map, spec.quantize
     )
     require_embeddings(model, tokenizer, spec.name)
     return model
@@ -260,7 +231,7 @@ def require_no_adapter(recipe: Recipe, spec: ModelSpec) -> None:
     Raises:
         InputError: the model is an adapter.
     """
-    if not is_tiny(recipe, spec) and find_adapter(model_location(spec), spec.revision) is not None:
+    if not is_tiny(recipe, spec) and find_adapter(model_location(spec.name), spec.revision) is not None:
         raise InputError(
             f"Expected a whole model as student, since student.lora adds an adapter; {spec.name} is an adapter itself, "
             "and its base would be lost. Nothing was trained; write it as a whole model with `molsaki export` first, "
@@ -292,50 +263,12 @@ def place(model: PreTrainedModel) -> PreTrainedModel:
     return model if getattr(model, "hf_device_map", None) is not None else model.to(pick_device())
 
 
-def make_tiny(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
-    """Make a small random model of the architecture that a spec names; the same seed gives the same weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config: Any = AutoConfig.for_model(spec.architecture)
-    except ValueError as error:
-        raise InputError(
-            f"Expected `architecture` to be a model type of transformers, such as gpt2 or llama; got "
-            f"{spec.architecture!r} for {spec.name}. --tiny has nothing to build."
-        ) from error
-    for name, size in TINY.items():
-        if hasattr(config, name):
-            setattr(config, name, size)
-    config.vocab_size = len(tokenizer)
-    for name in ("bos_token_id", "eos_token_id"):
-        setattr(config, name, getattr(tokenizer, name))
-    config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
-    return model
-
-
 def quiet_libraries() -> None:
     """Turn transformers' progress bars and notices off."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
-
-
-def model_fingerprint(spec: ModelSpec, model: PreTrainedModel) -> str:
-    """A hash that tells the weights of models apart, before they are trained.
-
-    It covers the files that the weights were loaded from; for a model of the hub, its name and commit; for a model that
-    was made in memory, its parameters.
-    """
-    files: tuple[Path, ...] = getattr(model, "weight_files", ())
-    commit = getattr(model.config, "_commit_hash", None)
-    if files:
-        return hash_files(files)
-    return hash_text(spec.name, commit) if commit else hash_parameters(model)
 
 
 def pick_device() -> str:

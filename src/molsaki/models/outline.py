@@ -10,17 +10,11 @@ from molsaki.config.model_spec import ModelSpec, StudentSpec
 from molsaki.config.recipe import Recipe
 from molsaki.models.adapters import add_adapter, trained_parameters
 from molsaki.models.checkpoint import find_adapter, one_message, require_safetensors
+from molsaki.models.folder import model_location
 from molsaki.models.gguf import find_gguf
-from molsaki.models.load import (
-    base_of,
-    is_tiny,
-    make_tiny,
-    model_at,
-    model_location,
-    require_embeddings,
-    require_no_adapter,
-)
+from molsaki.models.load import base_of, model_at, require_embeddings, require_no_adapter
 from molsaki.models.quantization import packed_in, packed_parameters
+from molsaki.models.tiny import is_tiny, make_tiny
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -88,7 +82,7 @@ def _on_no_device(spec: ModelSpec) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    location = model_location(spec)
+    location = model_location(spec.name)
     way_out = "Check the name and the network, or try the recipe with --tiny first."
     with one_message("the configuration of a causal language model", location, way_out):
         adapter = find_adapter(location, spec.revision)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.analysis import StepFacts, TextAttention, read_text_attention, step_facts, student_encoder, teacher_encoder
 from molsaki.answers.parse import parse_answer
-from molsaki.config.model_spec import ModelSpec
 from molsaki.encoding import prompts
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.encode import context_length
@@ -19,7 +18,8 @@ from molsaki.encoding.template_changes import adapt_chat_template
 from molsaki.errors import InputError
 from molsaki.methods import METHODS
 from molsaki.models.decode import decode_batches
-from molsaki.models.load import model_at, model_location, pick_device, quiet_libraries, tokenizer_at
+from molsaki.models.folder import model_location
+from molsaki.models.load import model_at, pick_device, quiet_libraries, tokenizer_at
 from molsaki.report.browser import attention_per_token, look_data
 from molsaki.report.page import render
 from molsaki.spans.text import Text
@@ -82,7 +82,7 @@ def look_at(
         UnreadableModelError: the attention of the model cannot be read.
     """
     quiet_libraries()
-    location = model_location(ModelSpec(name=model))
+    location = model_location(model)
     tokenizer = tokenizer_at(location)
     adapt_chat_template(tokenizer)
     template = PromptTemplate.parse(prompt) if prompt else _default_prompt(model, tokenizer)

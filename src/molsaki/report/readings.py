@@ -21,14 +21,8 @@ from molsaki.encoding.chats import describe_prompt
 from molsaki.encoding.encode import context_length, tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
 from molsaki.methods import METHODS
-from molsaki.models.load import (
-    load_placed_model,
-    load_tokenizer,
-    model_fingerprint,
-    quiet_libraries,
-    student_at,
-    tokenizer_at,
-)
+from molsaki.models.fingerprint import model_fingerprint
+from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries, student_at, tokenizer_at
 from molsaki.records import Problem, hash_text
 from molsaki.report.routers import router_weights
 from molsaki.spans.find import SPAN_RULES

@@ -198,7 +198,7 @@ def store_limits(recipe: Recipe) -> StoreLimits:
 def _made_from(workspace: Workspace, reader: _Reader) -> dict[str, Any]:
     """What decides all signals and is known once the teacher is loaded, for fingerprints."""
     from molsaki.encoding.encode import tokenizer_hash
-    from molsaki.models.load import model_fingerprint
+    from molsaki.models.fingerprint import model_fingerprint
 
     spec, model = reader.spec, reader.model
     return {

@@ -10,7 +10,8 @@ from molsaki.config.model_spec import ModelSpec, is_gguf
 from molsaki.config.recipe import Recipe
 from molsaki.distributed import on_main_process
 from molsaki.encoding.prompts import PromptTemplate
-from molsaki.models.load import load_placed_model, load_tokenizer, model_fingerprint
+from molsaki.models.fingerprint import model_fingerprint
+from molsaki.models.load import load_placed_model, load_tokenizer
 from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
 from molsaki.stages.workspace import Workspace

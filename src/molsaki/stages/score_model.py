@@ -30,7 +30,7 @@ from molsaki.evaluation.score import Prediction, parse_completion, score
 from molsaki.models.checkpoint import weight_files
 from molsaki.models.decode import Completion
 from molsaki.models.fingerprint import hash_files
-from molsaki.models.folder import find_model
+from molsaki.models.folder import find_in_folder
 from molsaki.records import Problem
 from molsaki.stages.workspace import Workspace, sample_problems
 from molsaki.store.fingerprints import fingerprint, require_same
@@ -155,7 +155,7 @@ def _require_settings(path: Path, spec: ModelSpec | ServerSpec, settings: ScoreS
     wanted = fingerprint(
         **more,
         model=spec.model if isinstance(spec, ServerSpec) else spec.name,  # a server may move to another address
-        weights=None if isinstance(spec, ServerSpec) else hash_files(weight_files(find_model(spec.name))),
+        weights=None if isinstance(spec, ServerSpec) else hash_files(weight_files(find_in_folder(spec.name))),
         prompt=str(settings.prompt),
         temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens,
