@@ -355,7 +355,7 @@ def test_a_stranger_file_is_named_and_not_opened(spoilt: Path) -> None:
     (spoilt / "evil.py").write_text("raise SystemExit", encoding="utf-8")
     (spoilt / ".gitattributes").write_text("", encoding="utf-8")
     assert len(package.load_signals(spoilt)) > 3
-    assert list(verify_signals(spoilt).problems) == ["'evil.py': is no file of an export, and is not opened"]
+    assert list(verify_signals(spoilt).problems) == ["'evil.py': is not a file of an export, and is not opened"]
 
 
 # ---- the commands ----

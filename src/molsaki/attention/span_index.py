@@ -158,7 +158,7 @@ def make_span_index(
     step_RT, key_RT = _select(step_of_token_BT, selected), _select(key_of_token_BT, selected)
     real_RT = None if attention_mask_BT is None else _select(attention_mask_BT, selected).bool()
     steps, keys, most = _check_indices(step_RT, key_RT, real_RT, steps, keys)
-    # J, here `most`, is the largest number of key tokens in an example. A stable sort of "is no key token" puts the
+    # J, here `most`, is the largest number of key tokens in an example. A stable sort of "is not a key token" puts the
     # key tokens first, in their order.
     position_RJ = torch.argsort((key_RT < 0).int(), dim=1, stable=True)[:, :most]
     key_RJ = key_RT.gather(1, position_RJ)

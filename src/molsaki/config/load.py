@@ -222,7 +222,7 @@ def check_values(values: Mapping[str, Any]) -> tuple[Recipe | None, list[str]]:
 
 
 def _location(item: Any) -> tuple[int | str, ...]:
-    # Tags of unions, such as "<server>", are no keys.
+    # Tags of unions, such as "<server>", are not keys.
     return tuple(part for part in item["loc"] if not str(part).startswith("<"))
 
 

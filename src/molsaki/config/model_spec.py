@@ -30,7 +30,7 @@ SentField = Literal["max_tokens", "temperature", "seed", "stop"]
 FieldName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 _CONVERSATION = frozenset({"messages", "tools", "documents", "add_generation_prompt", "strftime_now"})
-"""Variables of a chat template that are no settings."""
+"""Variables of a chat template that are not settings."""
 _OURS = frozenset({"model", "messages", "prompt", "stream", "n"})
 """Fields that would change what an answer is."""
 
@@ -160,7 +160,7 @@ class ServerSpec(RecipePart):
             raise ValueError(
                 "expected an address without a user or a key in it; name the key's variable as api_key_env"
             )
-        _ = parts.port  # raises if it is no number
+        _ = parts.port  # raises if it is not a number
         import httpx2
 
         try:

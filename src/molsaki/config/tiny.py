@@ -66,7 +66,7 @@ def _limit_rows(data: Any) -> None:
 
 
 def _at_most(value: Any, largest: int) -> Any:
-    """The smaller of two numbers; a value that is no number, as pydantic reads it, stays as it is."""
+    """The smaller of two numbers; a value that is not a number, as pydantic reads it, stays as it is."""
     try:
         return min(_INTEGER.validate_python(value), largest)
     except ValidationError:

@@ -40,7 +40,7 @@ class AttentionSettings(MethodSettings):
         target: what the student's attention is pulled towards: the "teacher" (paper), or a control: "uniform" over what
             a row can see, "shuffled" rows of another example, or an "oracle" with all weight on the numbers that the
             data say a row's numbers come from.
-        columns: what a row can look at: the "keys" (paper), "all" words, or "all-but-keys", words that are no keys.
+        columns: what a row can look at: the "keys" (paper), "all" words, or "all-but-keys", words that are not keys.
     """
 
     alpha: float = Field(default=0.5, ge=0, le=1)

@@ -23,7 +23,7 @@ class AttentionMapSettings(AttentionSettings):
     """Settings of attention-map distillation.
 
     Attributes:
-        columns: what a word can look at: "all" words, the "keys", or "all-but-keys", words that are no keys.
+        columns: what a word can look at: "all" words, the "keys", or "all-but-keys", words that are not keys.
         teacher_layers: which of the teacher's layers, from 0, or from −1 backwards; the mean of several, or of "all"
             (MiniLM: the last). With all layers of both sides, beta: 0.3 was best on the pocket models.
         student_layers: which of the student's, likewise.

@@ -55,7 +55,7 @@ class AttentionChoice:
     Attributes:
         view: rows and columns. If the view keeps heads apart, the heads of all layers take the place of the layers.
         question_keys: only columns of the question.
-        other_words: only columns that are no keys.
+        other_words: only columns that are not keys.
         rationale_steps: only rows of the rationale.
         step_means: means over the tokens of a step instead of sums, on each side over its own tokens.
         target: the teacher's attention, or a control in its place.

@@ -86,7 +86,7 @@ def load_adapter(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
 
     Raises:
         InputError: the adapter's tensors are not those that its configuration describes.
-        ValueError: it is no change of weights.
+        ValueError: it does not change weights.
     """
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from safetensors import safe_open

@@ -18,7 +18,7 @@ def find_gguf(location: str) -> Path | None:
     """The GGUF file that a location names; None if it names a directory or a model of the hub.
 
     Raises:
-        InputError: there is no such file, it is no GGUF file or a part of one, or the package `gguf` is missing.
+        InputError: there is no such file, it is not a GGUF file or a part of one, or the package `gguf` is missing.
     """
     path = Path(location)
     if not is_gguf(location) or path.is_dir():

@@ -48,12 +48,12 @@ class Outline:
 def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> Outline:
     """Read what a model is, without loading its weights.
 
-    Of a directory, the names and shapes of the tensors in its files are read too, and held against the configuration.
+    Of a directory, the names and shapes of the tensors in its files are read too, and compared with the configuration.
 
     Raises:
-        InputError: there is none, it is no causal language model, its files lack tensors or have others, the tokenizer
-            has ids that it has no embedding for, it is an adapter and `lora` adds one, or it has no module that `lora`
-            names.
+        InputError: there is none, it is not a causal language model, its files lack tensors or have others, the
+            tokenizer has ids that it has no embedding for, it is an adapter and `lora` adds one, or it has no module
+            that `lora` names.
     """
     if is_tiny(recipe, spec):
         model = make_tiny(spec, tokenizer)

@@ -71,7 +71,7 @@ def align_spans(
     r"""Find the step and the key of each token of a text that holds the question and the rationale.
 
     A token belongs to the span it overlaps. Spans start and end with visible characters, so a space that a tokenizer
-    puts in front of a word (`Ġ12`, `▁12`) is no overlap. A token that overlaps several spans belongs to the one with
+    puts in front of a word (`Ġ12`, `▁12`) does not overlap. A token that overlaps several spans belongs to the one with
     the most characters in it, and to the first of them in a tie. Tokens that share one character (byte-level and
     byte-fallback tokens) all belong to its span. A token of zero width continues the token before it.
 

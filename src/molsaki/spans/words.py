@@ -25,7 +25,7 @@ def find_words(question: str, rationale: str) -> Spans:
     """Find the words of a question and its rationale, as rows and columns of attention.
 
     Every word of the rationale is a row, every word of both texts is a column. A word is a maximal run of letters (and
-    of numeric characters that are no digits, such as `²`); a maximal run of digits with the periods and commas inside
+    of numeric characters that are not digits, such as `²`); a maximal run of digits with the periods and commas inside
     it (`1,234.50`); or any other single character that is not white space (`+`, `.`, `’`). A token of white space
     alone, directly before a word of the same text, belongs to that word; white space of the prompt does not.
 

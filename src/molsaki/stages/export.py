@@ -31,7 +31,7 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None)
 
     Raises:
         ArtefactError: `out` exists.
-        InputError: `student` is no student of a run, or cannot be loaded; or the hub cannot have such a license.
+        InputError: `student` is not a student of a run, or cannot be loaded; or the hub cannot have such a license.
     """
     quiet_libraries()
     if license_name is not None:

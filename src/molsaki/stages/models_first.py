@@ -43,7 +43,7 @@ def require_models(recipe: Recipe, roles: Collection[Role] = ROLES) -> list[str]
         roles: the models to check; see `roles_left`.
 
     Returns:
-        What a user should know and is no error, one sentence each.
+        What a user should know and is not an error, one sentence each.
 
     Raises:
         RecipeError: lists all problems.

@@ -87,7 +87,7 @@ def read_card(text: str) -> DatasetCard:
     """The card, as the hub's library parses it.
 
     Raises:
-        ValueError: its front matter is no YAML that a card may have.
+        ValueError: its front matter is not YAML that a card may have.
     """
     return DatasetCard(text)
 

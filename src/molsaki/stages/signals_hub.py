@@ -37,7 +37,7 @@ def find_signals(source: str, root: Path | None = None) -> Path:
     if folder.is_dir() or match is None:
         if not folder.is_dir():
             raise DataError(
-                f"Expected a run directory, a folder of exported signals, or owner/name on the hub; {folder} is no "
+                f"Expected a run directory, a folder of exported signals, or owner/name on the hub; {folder} is not a "
                 "folder. Check the path."
             )
         return folder
@@ -107,7 +107,7 @@ def pull(name: str, folder: Path, api: HfApi | None = None) -> str:
 
     Raises:
         DataError: the name is none, or the hub has no such data set or cannot be reached.
-        ArtefactError: the data set is no export, a file is too large or damaged, or the folder has other files.
+        ArtefactError: the data set is not an export, a file is too large or damaged, or the folder has other files.
     """
     repository, revision = _parse(name)
     if folder.exists() and (others := list_files(folder)[1]):

@@ -64,7 +64,7 @@ def verify_signals(folder: Path, tokenizer: PreTrainedTokenizerBase | None = Non
         tokenizer: the teacher's, to check that each text still has the tokens that it was read with. It needs texts.
 
     Raises:
-        ArtefactError: it is no folder of exported signals, or its list of files cannot be read.
+        ArtefactError: it is not a folder of exported signals, or its list of files cannot be read.
         InputError: a tokenizer is given, and the export has only hashes.
     """
     problems = file_problems(folder)

@@ -46,7 +46,7 @@ MAX_FIXED_SIZE = 1 << 16
 
 
 def most_bytes(name: str) -> int | None:
-    """The most bytes that the file of this name may have; None if it is no file of an export."""
+    """The most bytes that the file of this name may have; None if it is not a file of an export."""
     return next((most for pattern, most in _LIMITS if pattern.fullmatch(name)), None)
 
 
@@ -74,7 +74,7 @@ def list_files(folder: Path) -> tuple[dict[str, int], list[str]]:
 
 
 def _walk(folder: Path, root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """The names of files relative to `root`, with None in place of the size of what is no regular file."""
+    """The names of files relative to `root`, with None in place of the size of what is not a regular file."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except (OSError, ValueError) as error:
@@ -115,7 +115,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     """The JSON object in a file of an export.
 
     Raises:
-        ArtefactError: as `read_file`, or it is no JSON object.
+        ArtefactError: as `read_file`, or it is not a JSON object.
     """
     try:
         value = parse_json(read_file(folder, name))
@@ -146,7 +146,7 @@ def read_file_list(folder: Path) -> dict[str, tuple[int, str]]:
     """The size and hash of every file of an export, as its list has them.
 
     Raises:
-        ArtefactError: the list is missing or malformed, or names something that is no file of an export.
+        ArtefactError: the list is missing or malformed, or names something that is not a file of an export.
     """
     listed = read_object(folder, FILES).get("files")
     if not isinstance(listed, Mapping) or len(listed) > MAX_FILES:
@@ -171,7 +171,7 @@ def file_problems(folder: Path) -> list[str]:
     listed = read_file_list(folder)
     problems = [f"{name}: is missing" for name in sorted(listed.keys() - there.keys())]
     problems += [f"{name}: is not in {FILES}" for name in sorted(there.keys() - listed.keys())]
-    problems += [f"{name!r}: is no file of an export, and is not opened" for name in others]
+    problems += [f"{name!r}: is not a file of an export, and is not opened" for name in others]
     for name in sorted(listed.keys() & there.keys()):
         size, digest = listed[name]
         if there[name] != size:

@@ -99,11 +99,11 @@ class ExportedRow:
             ValueError: a field is missing or of another type.
         """
         if not isinstance(row, dict):
-            raise ValueError("it is no JSON object")  # noqa: TRY004
+            raise ValueError("it is not a JSON object")  # noqa: TRY004
         row_id, text_hash, hashes = row.pop("id", None), row.pop("text_hash", None), row.pop("hashes", None)
         texts = [row_id, text_hash, *(hashes.values() if isinstance(hashes, dict) else [None])]
         if not all(isinstance(text, str) and text for text in texts):
-            raise ValueError("its id, text_hash and hashes are no texts")
+            raise ValueError("its id, text_hash and hashes are not texts")
         steps, keys = (_spans(row.pop(name, None)) for name in ("steps", "keys"))
         problem = Problem.from_dict({"id": row_id, **row}) if row else None
         if problem is not None and problem.rationale is None:
@@ -113,7 +113,7 @@ class ExportedRow:
 
 def _spans(value: Any) -> tuple[Span, ...]:
     if not isinstance(value, list):
-        raise ValueError("its steps and keys are no lists")  # noqa: TRY004
+        raise ValueError("its steps and keys are not lists")  # noqa: TRY004
     found = []
     for entry in value:
         name, start, end = entry if isinstance(entry, list) and len(entry) == 3 else (None, None, None)

@@ -36,7 +36,7 @@ class RowLog:
         cut_rows: the number of cut last lines that this object has removed.
 
     Raises:
-        DataError: the file cannot be read or is no log of rows.
+        DataError: the file cannot be read or is not a log of rows.
         StageError: the last line is cut and the file cannot be mended.
     """
 

@@ -62,7 +62,7 @@ class RunDirectory:
         recipe: the resolved recipe that it belongs to.
 
     Raises:
-        ArtefactError: `path` is no run, is an unfinished one, or its recipe was changed by hand.
+        ArtefactError: `path` is not a run, is an unfinished one, or its recipe was changed by hand.
         DataError: its manifest is cut or malformed.
     """
 
@@ -88,14 +88,14 @@ class RunDirectory:
             path: the directory.
             recipe: the resolved recipe as plain JSON values, without keys that may change between calls.
             overwrite: start over: first delete an existing run at `path`, of any recipe, with all files in its
-                directory. A directory that is no run is never deleted.
+                directory. A directory that is not a run is never deleted.
             grow: merges the run's recipe with the given one and returns the recipe that the run belongs to from now
                 on, or None if they cannot be merged. Without it, the two recipes must be equal.
             facts: more keys for the manifest of a run that is created.
 
         Raises:
             ArtefactError: the directory holds a run of another recipe (each key that differs is named with
-                both values), is no run, or is an unfinished one.
+                both values), is not a run, or is an unfinished one.
             DataError: the recipe is not plain JSON, or the manifest is cut or malformed.
             StageError: the directory cannot be written, or another process holds it while it must be created or
                 deleted.

@@ -115,14 +115,14 @@ def read_completion(spec: ServerSpec, data: bytes) -> ServerCompletion:
     """Parse a response with status 200.
 
     Raises:
-        PassingError: it is no JSON object, reports an error, breaks off, or lacks a choice or its text.
+        PassingError: it is not a JSON object, reports an error, breaks off, or lacks a choice or its text.
     """
     try:
         value = _join_events(data, spec.protocol) if data.lstrip().startswith(_EVENT_STARTS) else json.loads(data)
     except (ValueError, RecursionError):
-        raise PassingError("an answer that is no JSON") from None
+        raise PassingError("an answer that is not JSON") from None
     if not isinstance(value, dict):
-        raise PassingError("an answer that is no object")
+        raise PassingError("an answer that is not an object")
     if value.get("error"):
         raise PassingError("an error with status 200", words=json.dumps(value["error"], ensure_ascii=False))
     choice = _first_choice(value)
@@ -157,7 +157,7 @@ def _join_events(data: bytes, protocol: str) -> dict[str, Any]:
 
     Raises:
         PassingError: the stream breaks off.
-        ValueError: an event is no JSON.
+        ValueError: an event is not JSON.
     """
     pieces: dict[str, list[Any]] = {}
     finish: Any = None

@@ -138,7 +138,7 @@ def _front_matter(
     ]
     student = str(facts["student"])
     data = ModelCardData(
-        # A directory is no name that the hub could link to.
+        # The hub cannot link to a directory.
         base_model=student if _HUB_NAME.fullmatch(student) else None,
         library_name="peft" if adapter else "transformers",
         license=license_name,

@@ -277,7 +277,7 @@ def shared_attention(
     student = align(spans)
     teacher = row_spans(store, text.id, text.text_hash)
     _require_shape(store, text, teacher, student)
-    # Rows and columns that the teacher has no token for are 0 in its attention, which is no reading.
+    # Rows and columns that the teacher has no token for are 0 in its attention, which is not a reading.
     steps = sorted(set(range(student.n_steps)).difference(student.missing_steps, teacher.missing_steps))
     keys = sorted(set(range(student.n_keys)).difference(student.missing_keys, teacher.missing_keys))
     if (len(steps), len(keys)) != (student.n_steps, student.n_keys):

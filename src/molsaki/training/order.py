@@ -92,7 +92,7 @@ def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batch_size: 
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     together = _padding(examples, batches, [tuple(tasks)])
     apart = _padding(examples, batches, [(task,) for task in tasks])
-    # Both run the same tokens of text, so the ratio of all tokens is that of the shares that are no padding.
+    # Both run the same tokens of text, so the ratio of all tokens is that of the shares that are not padding.
     if (1 - together) >= (1 - PADDING_ALLOWED) * (1 - apart):
         return Passes(False, together)
     return Passes(True, apart)
