@@ -89,7 +89,7 @@ COMMANDS = {
     ),
     "signals": ("Export a teacher's signals, share them and check them.", {"--help"}),
     "signals export": (
-        "Export a run's signals to a folder that stands by itself. The run is not changed.",
+        "Export a run's signals to a self-contained folder. The run is not changed.",
         {"--signal", "--rows", "--hashes", "--mixed", "--half", "--license", "--models", "--help"},
     ),
     "signals verify": (

@@ -70,7 +70,7 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
 
 
-# ---- an export stands by itself ----
+# ---- an export is self-contained ----
 
 
 def test_an_export_has_what_the_run_has(read: Path, exported: Path) -> None:

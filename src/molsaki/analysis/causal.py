@@ -73,7 +73,7 @@ def hide_keys(
     visible again, and the model writes to its end. The baseline is the same with nothing hidden.
 
     It can show that attention to a key at that step matters: without it, the model writes something else. It cannot
-    show that a key does not matter: other tokens may have read it before (a noun behind a number) and pass it on. A
+    show that a key does not matter: other tokens may have read it before (a noun after a number) and pass it on. A
     changed text need not be better or worse. Compare with other keys at the same step, since any missing key disturbs
     the model. Sliding windows are ignored here.
 

@@ -1,4 +1,4 @@
-"""The progressive shift: does attention move onto the keys as the reasoning goes on?
+"""The progressive shift: does attention move onto the keys as the reasoning continues?
 
 The paper's first finding, as a number. The share of attention on keys rises by itself, since every sentence adds keys.
 So it is compared with the share on shuffled keys (`TextAttention.shuffled_LS`).

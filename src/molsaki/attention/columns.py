@@ -320,7 +320,7 @@ def _at_positions(grad_RGJD: Tensor, key_RGTD: Tensor, spans: SpanIndex) -> Tens
 
 
 def _rows(index_CY: Tensor, groups: int, size: int) -> Tensor:
-    """[C · G · Y]: where the rows `index_CY` of each example and group lie among the rows of [C · G · size, …].
+    """[C · G · Y]: where the rows `index_CY` of each example and group are among the rows of [C · G · size, …].
 
     Whole rows are copied and added; `gather` and `scatter_add` along an inner dimension look up every number, which
     takes two to ten times as long on a CPU.

@@ -85,7 +85,7 @@ def _from_rule(rule: MaskRule) -> BlockMask:
     last_column_M = (column_M + _BLOCK).clamp(max=keys) - 1
     # A token attends to a key at the distance position − column of 0 … window − 1. Within a block the distance takes
     # all values from at − last_column to last_at − column. So some pair is in reach if that range meets 0 … window − 1
-    # (with columns from the text's start), and all pairs are if it lies inside. Both are [B or 1, 1, N, M]. A block
+    # (with columns from the text's start), and all pairs are if it is inside. Both are [B or 1, 1, N, M]. A block
     # that the sequence ends in is never full, since FlexAttention would not mask the rest of it.
     begun_M = torch.maximum(column_M, start)
     some = (begun_M <= last_column_M) & (last_at_N1 >= begun_M) & (at_N1 - last_column_M < window)

@@ -81,7 +81,7 @@ def find_model(model: nn.Module) -> PreTrainedModel:
     if getattr(inside.config, "is_encoder_decoder", False):
         raise UnreadableModelError(
             f"Expected a decoder-only model; {type(inside).__name__} has an encoder and cross-attention, and steps "
-            f"and keys would lie in two texts. Use a decoder-only model."
+            f"and keys would be in two texts. Use a decoder-only model."
         )
     return inside
 
@@ -163,7 +163,7 @@ def layer_list(model: PreTrainedModel, attended: Collection[str] = ()) -> list[t
 
 
 def _number(module: nn.Module, name: str, layers: Sequence[tuple[str, nn.Module]]) -> int | None:
-    """The layer of an attention module: the one that it says, else (Zamba) the one that it lies in."""
+    """The layer of an attention module: the one that it names, else (Zamba) the one that contains it."""
     said: Any = getattr(module, "layer_idx", None)
     if isinstance(said, int) and said >= 0:
         return said

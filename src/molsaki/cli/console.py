@@ -174,7 +174,7 @@ class Console:
     def progress(self, description: str) -> Iterator[Callable[[int, int], None]]:
         """A progress bar that disappears at the end. Yields a function of the rows done and the number of all rows.
 
-        Without a terminal, a line every so often instead.
+        Without a terminal, lines at intervals instead.
         """
         if not self.rich.is_terminal:
             yield ProgressLines(self.say, description, "texts")

@@ -75,7 +75,7 @@ def open_run(
 ) -> Iterator[Workspace]:
     """The run of a recipe: its directory is checked against the recipe, and locked while a command works on it.
 
-    With `to_read`, the command only reads it, and it may lie on a read-only file system.
+    With `to_read`, the command only reads it, and it may be on a read-only file system.
 
     If several processes work on one job, process 0 checks and locks the directory, and the others open it.
     """

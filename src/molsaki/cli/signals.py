@@ -35,7 +35,7 @@ def export(
     ] = "unknown",
     models: Models = None,
 ) -> None:
-    """Export a run's signals to a folder that stands by itself. The run is not changed."""
+    """Export a run's signals to a self-contained folder. The run is not changed."""
     from molsaki.cli.console import Console
     from molsaki.counts import plural
     from molsaki.models.folder import models_in

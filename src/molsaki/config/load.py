@@ -269,7 +269,7 @@ def list_errors(
 
 
 def _what_instead(model: type[BaseModel], location: Sequence[int | str]) -> str:
-    """What to write instead of an unknown key: one with a similar name, or any that may stand there."""
+    """What to write instead of an unknown key: one with a similar name, or all that are known there."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         if field is not None:  # otherwise the number of an entry, or a name that the user gives

@@ -95,7 +95,7 @@ class LoraSettings(RecipePart):
         dropout: on the inputs of A, in training.
         target_modules: the modules whose matrix changes, by the ends of their names, such as `[q_proj, v_proj]`;
             all linear layers but the head by default.
-        merge: add the change to the weights after training, and write a whole model; the adapter lies beside it in
+        merge: add the change to the weights after training, and write a whole model; the adapter is beside it in
             the folder `adapter`.
     """
 

@@ -18,7 +18,7 @@ class TeacherSettings(RecipePart):
             rationales.
         reader: the local model whose attention is read; by default the writer, if it is local.
         original: the model that a quantised reader was made from. Before the reader is loaded, its attention is read on
-            8 texts, and the difference stands in the manifest.
+            8 texts, and the difference is in the manifest.
     """
 
     writer: WriterSpec | None = None
@@ -46,7 +46,7 @@ class RationaleSettings(RecipePart):
         path: the file of rationales, relative to the data root.
         columns: its columns: `completion`, and `id` or `question` (and `choices`) to find the problem by.
         keep: "right" keeps rationales that reach the right answer; "all" also keeps wrong ones, for testing.
-        learn: of completions with thinking, the student learns the "summary" behind it, the "thinking", or "both".
+        learn: of completions with thinking, the student learns the "summary" after it, the "thinking", or "both".
         steps: a step of a rationale is one of its "sentences" (a line break ends one too), "lines" or "paragraphs".
         keywords: for multiple choice, "teacher" asks the teacher for key words, "question-words" uses the content
             words of the question, "dataset" uses those of the data set.

@@ -94,7 +94,7 @@ class NextTokenPair:
     """Log-probabilities of the next token, or of the next span, by teacher and student, where both tokenizers agree.
 
     Attributes:
-        teacher_MK: the teacher's, of the tokens that it has stored; −inf behind a position's last one.
+        teacher_MK: the teacher's, of the tokens that it has stored; −inf after a position's last one.
         student_MK: the student's, of the same tokens, with gradient.
         student_rest_M: the student's, of all other tokens together, with gradient.
         share: number of these positions over that of the optimiser step.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MERGED_FROM = "adapter"
-"""The folder of a merged student that its adapter lies in."""
+"""The folder of a merged student with its adapter."""
 
 
 def add_adapter(
@@ -160,7 +160,7 @@ def require_one_adapter(student: PeftModel) -> None:
     if student.active_peft_config.is_prompt_learning:
         raise InputError(
             f"Expected an adapter that changes weights, such as LoRA; got {student.active_peft_config.peft_type}, "
-            "which adds tokens to every text. Steps and keys would lie elsewhere, so nothing was trained; use another."
+            "which adds tokens to every text. Steps and keys would be elsewhere, so nothing was trained; use another."
         )
 
 

@@ -81,7 +81,7 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
     """The adapter in a directory or under a hub name, or None if there is none.
 
     Raises:
-        InputError: the adapter's configuration names no base, its weights are not safetensors, or a model lies beside
+        InputError: the adapter's configuration names no base, its weights are not safetensors, or a model is beside
             it.
     """
     from transformers.utils.hub import cached_file

@@ -39,7 +39,7 @@ class Completion:
     Attributes:
         index: the position of the prompt in the sequence of prompts.
         text: the generated text, without special tokens but those that mark thinking. If it was cut off in thinking
-            that the prompt opened, the opening tag stands before it.
+            that the prompt opened, the opening tag precedes it.
         tokens: number of generated tokens, without the end token.
         cut: whether the text was cut off by `max_new_tokens` or the model's context length.
         too_long: whether the prompt fills the model's context, so that nothing was generated.

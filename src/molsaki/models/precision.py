@@ -1,7 +1,7 @@
 """The precision that `auto` of a recipe stands for: bfloat16 where this machine is faster in it, else float32.
 
 Processors and cards differ: with matrix units bfloat16 is several times as fast as float32, and without it is slower.
-So a product is timed in both, once, when a run begins. The run keeps what was chosen, so that it goes on in the same
+So a product is timed in both, once, when a run begins. The run keeps what was chosen, so that it continues in the same
 precision on another machine.
 """
 

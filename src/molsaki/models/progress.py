@@ -1,4 +1,4 @@
-"""How far a long stage is, as a line every so often: in a log file as on a screen."""
+"""Lines about the progress of a long stage, for a log file or a screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVERY = 30.0
 
 
 class ProgressLines:
-    """Says how far a stage is: what is done of how much, the rate, and the time that is left.
+    """Prints the progress of a stage: what is done of how much, the rate, and the time that is left.
 
     Args:
         say: gets a line.
@@ -44,7 +44,7 @@ class ProgressLines:
         Args:
             done: how much is done. The rate counts from the first call on, as earlier runs may have done a part.
             total: how much there is.
-            detail: goes into the line behind what is done.
+            detail: goes into the line after what is done.
         """
         now = self._clock()
         if self._begun is None:

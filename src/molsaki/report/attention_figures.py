@@ -194,7 +194,7 @@ def _layer_charts(profiles: Mapping[str, list[LayerProfile]]) -> list[Chart]:
         Chart(
             "layers-shift",
             "Change from the first sentence to the last, by layer",
-            f"Above 0, the layer moves onto the keys as the rationale goes on. {intervals}",
+            f"Above 0, the layer moves onto the keys as the rationale continues. {intervals}",
             LAYER_LABEL,
             "percentage points of attention",
             change,

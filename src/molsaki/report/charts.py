@@ -180,7 +180,7 @@ def for_page(svg: str, chart: Chart) -> str:
 
 
 def _looks(names: Sequence[str], methods: Sequence[str]) -> list[int]:
-    """The number of the colour, dashes and marker of each series: a method's own, or the next one behind them."""
+    """The number of the colour, dashes and marker of each series: a method's own, or the next one after them."""
     own = [next((i for i, method in enumerate(methods) if name in (method, f"after {method}")), None) for name in names]
     others = itertools.count(len(methods) if any(i is not None for i in own) else 0)
     return [next(others) if i is None else i for i in own]

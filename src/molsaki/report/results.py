@@ -64,7 +64,7 @@ def find_result(workspace: Workspace) -> Result:
 
 
 def _comes_before(recipe: Recipe, label: str, baseline: str) -> bool:
-    """Whether the recipe lists a method before the baseline. The gain of a method behind it is said first."""
+    """Whether the recipe lists a method before the baseline. The gain of a method after it is stated first."""
     labels = [method.label for method in recipe.methods]
     return labels.index(label) < labels.index(baseline)
 

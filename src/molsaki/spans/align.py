@@ -257,7 +257,7 @@ def _require_offsets(offsets: Sequence[tuple[int, int]]) -> None:
             continue
         if start < latest:
             raise SpanError(
-                f"Expected offsets in the order of the text; got ({start}, {end}) for token {token}, behind one that "
+                f"Expected offsets in the order of the text; got ({start}, {end}) for token {token}, after one that "
                 f"starts at {latest}. Tokens would be given to the wrong spans; shift the offsets of texts that were "
                 "tokenized one by one to the joined text."
             )

@@ -24,7 +24,7 @@ MAX_KEYS = 10_000
 TextName: TypeAlias = Literal["question", "rationale"]
 Keys: TypeAlias = Literal["numbers"] | Sequence[str] | re.Pattern[str]
 
-# A letter directly before digits makes a name of them, but for the multiplication 2x50, behind a word that lacks
+# A letter directly before digits makes a name of them, but for the multiplication 2x50, after a word that lacks
 # its space (him16), and in scripts without spaces (Thai, Lao, kana, Han, Hangul).
 _LETTER = r"[^\W\d_xX\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 _NUMBER = re.compile(

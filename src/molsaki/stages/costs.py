@@ -98,7 +98,7 @@ def costs_of(workspace: Workspace, stage: str, student: str = "", *, again: bool
             1,
         )
         path = _file(workspace, stage, student)
-        # A run whose first stage failed stays empty, so that it takes the recipe again once that is mended.
+        # A run whose first stage failed stays empty, so that it takes the recipe again once that is corrected.
         if session.counts and is_main() and (whole or path.parent.is_dir()):
             earlier = Cost() if again else read_cost(workspace, stage, student)
             path.parent.mkdir(exist_ok=True)

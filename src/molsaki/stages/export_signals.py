@@ -1,4 +1,4 @@
-"""A run's signals as a folder that stands by itself, for others to train from without the teacher.
+"""A run's signals as a self-contained folder, for others to train from without the teacher.
 
 README.md                a dataset card
 signals.json             the teacher, its prompt, the rules for steps and keys

@@ -251,7 +251,7 @@ def students(
         workers: number of students at a time; by default one per GPU, or without GPUs one per core, if memory allows.
             With several processes of one job (`accelerate launch`), all of them train one student together instead.
         on_done: called with the result of each student.
-        hear: called with a line every so often about how far the students are, perhaps in another thread.
+        hear: called at intervals with a line about the students' progress, perhaps in another thread.
 
     Returns:
         The result of each job that ran.

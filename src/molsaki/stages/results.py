@@ -14,7 +14,7 @@ from molsaki.store.whole_files import read_json
 from molsaki.training.gradients import GRADIENT
 
 SHARE = "_share"
-"""The end of the names of shares of the loss in the log, behind the name of a term."""
+"""The suffix of the names of shares of the loss in the log, after the name of a term."""
 
 
 def means(workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, MeanAccuracy]]:

@@ -1,6 +1,6 @@
 """Score any model on the test sets of a recipe: a directory, a hub name, or a model behind a server.
 
-Every completion is a row of a log as soon as it arrives, so a scoring that was stopped goes on, and what a server sent
+Every completion is a row of a log as soon as it arrives, so a stopped scoring resumes, and what a server sent
 stays. Scores are computed from the log, with the parser that scores students.
 
 evaluations/<name>/settings.json      the model, the prompt and how it decodes

@@ -34,7 +34,7 @@ def student_card(
         seed: the student's seed.
         examples: the number of its training examples.
         layers: the student's layers whose attention was compared; None if none was.
-        exported: the card lies beside the whole model, whatever was trained, and has the student's scores.
+        exported: the card is beside the whole model, whatever was trained, and has the student's scores.
         license_name: the license as the hub writes it.
     """
     recipe, spec = workspace.recipe, workspace.method(label)

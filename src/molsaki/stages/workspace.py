@@ -251,7 +251,7 @@ class Workspace:
         """Write a student's predictions for a test set."""
         path, student = self.predictions(label, seed, test), self._student_hash(label, seed)
         if student is not None:
-            path.unlink(missing_ok=True)  # those of an earlier student must not stand beside the hash of this one
+            path.unlink(missing_ok=True)  # those of an earlier student must not be beside the hash of this one
             tested = self._tested_file(label, seed)
             tested.parent.mkdir(exist_ok=True)
             write_json(tested, {**self._tested_students(label, seed), test: student})

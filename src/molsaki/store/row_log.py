@@ -37,7 +37,7 @@ class RowLog:
 
     Raises:
         DataError: the file cannot be read or is not a log of rows.
-        StageError: the last line is cut and the file cannot be mended.
+        StageError: the last line is cut and the file cannot be repaired.
     """
 
     def __init__(self, path: Path) -> None:
@@ -144,7 +144,7 @@ class RowLog:
 
     @contextmanager
     def _opened(self, flags: int = 0) -> Iterator[int]:
-        """The file, open for reading and writing, locked and mended."""
+        """The file, open for reading and writing, locked and repaired."""
         descriptor = os.open(self.path, os.O_RDWR | flags, 0o666)
         try:
             lock_file(descriptor, self.path, wait=True)

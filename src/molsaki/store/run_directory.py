@@ -82,7 +82,7 @@ class RunDirectory:
     ) -> Self:
         """Open the run directory of a recipe, or create it if the path is missing or empty.
 
-        A run in which nothing was made yet takes another recipe, such as one whose mistakes were mended.
+        A run in which nothing was made yet takes another recipe, such as one whose mistakes were corrected.
 
         Args:
             path: the directory.
@@ -111,7 +111,7 @@ class RunDirectory:
                 _replace_recipe(path, run, wanted)
                 run = cls(path)
         lines = differences(run.recipe, wanted)
-        if lines and _is_untouched(path):  # a mistake was found before anything was run, and mended
+        if lines and _is_untouched(path):  # a mistake was found before anything was run, and corrected
             _create(path, wanted, overwrite, facts or {})
             return cls(path)
         if lines:
@@ -172,7 +172,7 @@ class RunDirectory:
             if name in ("", ".", "..") or not name.isprintable() or "\\" in name or len(name.encode()) > 255:
                 raise ArtefactError(
                     f"Expected names inside the run directory {self.folder}; got {parts!r}, where {name!r} "
-                    f"is not one. Nothing was read or written, since it could lie outside; use plain names, "
+                    f"is not one. Nothing was read or written, since it could be outside; use plain names, "
                     f"and keep ids of rows inside files, not in their names."
                 )
         return self.folder.joinpath(*names)

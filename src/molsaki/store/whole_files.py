@@ -218,7 +218,7 @@ def refuse_write(path: Path, error: Exception, consequence: str) -> NoReturn:
     way_out = "Free some space (or raise the quota)" if disk_is_full(error) else "Check the path and its permissions"
     raise StageError(
         f"Expected to write {path}; the system says: {error}. {consequence} {way_out} and run the same "
-        f"command again; it goes on where it stopped."
+        f"command again; it continues where it stopped."
     ) from error
 
 

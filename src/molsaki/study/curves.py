@@ -72,7 +72,7 @@ def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float =
     """How many examples the baseline needs to reach the accuracy of a method with each size.
 
     The interval is a bootstrap over seeds: each resample draws seeds with replacement, the same for both methods and
-    all sizes, and computes the factor of the mean curves. It lies between the quantiles of the expanded percentile
+    all sizes, and computes the factor of the mean curves. It is between the quantiles of the expanded percentile
     interval, which corrects for few seeds (`expanded_level`). It covers the variation of seeds, not of problems. With
     one seed it is [0, ∞].
 

@@ -293,7 +293,7 @@ def study_recipe(
 
 
 def with_settings(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of `methods` with some settings changed: the method's, or, behind `training.`, the training's."""
+    """An entry of `methods` with some settings changed: the method's, or, after `training.`, the training's."""
     of_training = {key.removeprefix(TRAINING): value for key, value in settings.items() if key.startswith(TRAINING)}
     of_method = {key: value for key, value in settings.items() if not key.startswith(TRAINING)}
     return {**entry, **of_method, "training": {**entry.get("training", {}), **of_training}}

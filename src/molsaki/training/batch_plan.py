@@ -4,7 +4,7 @@ A batch's loss is a sum over its examples, so its gradient is the sum of the gra
 its own activations. Checkpointing keeps one hidden state a layer and computes the others again. Both give the same step
 to rounding (with dropout, other random draws), so what is chosen changes memory and time alone.
 
-The choice is kept beside the checkpoints: a training that was interrupted goes on in the same arithmetic.
+The choice is kept beside the checkpoints: a training that was interrupted continues in the same arithmetic.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def model_card(
             task, steps, batch and the `Prompt`. The layers are empty where all of a model's layers have attention.
         settings: the settings of the method and of the training.
         tests: the sets that the student was scored on.
-        adapter: whether the card lies beside an adapter instead of a whole model.
+        adapter: whether the card is beside an adapter instead of a whole model.
         license_name: the license as the hub writes it, such as `apache-2.0`; without one, the field is left out.
     """
     # Values are put on one line, so that a name with line breaks cannot end the front matter or a list.

@@ -26,7 +26,7 @@ class EncodedRow:
 
     Attributes:
         input_ids: token ids.
-        labels: the token ids of the completion, behind `IGNORED` for each token of the prompt.
+        labels: the token ids of the completion, after `IGNORED` for each token of the prompt.
         offsets: the (start, end) characters of each token in `prompt + completion`.
         prompt, completion: the texts; of a chat, as the chat template renders them.
         prompt_changed: whether the chat template renders the end of the prompt otherwise if an answer follows.

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 MEASUREMENTS = 5
 """Number of steps of a training at which gradients are measured."""
 GRADIENT = "_gradient"
-"""The end of the names of gradient norms in the log, behind the name of a term."""
+"""The suffix of the names of gradient norms in the log, after the name of a term."""
 
 
 def measured_steps(steps: int, log_every: int) -> frozenset[int]:

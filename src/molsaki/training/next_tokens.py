@@ -41,9 +41,9 @@ class NextTokenTargets:
 
     Attributes:
         places_M: which of the pass's N tokens is predicted.
-        ids_MK: the tokens that the teacher has a probability for; the first one is repeated behind the last.
-        teacher_MK: the teacher's log-probabilities of them; −inf behind the last.
-        span_places_WJ: which of the pass's N tokens each span consists of; −1 behind its last.
+        ids_MK: the tokens that the teacher has a probability for; the first one is repeated after the last.
+        teacher_MK: the teacher's log-probabilities of them; −inf after the last.
+        span_places_WJ: which of the pass's N tokens each span consists of; −1 after its last.
         span_teacher_W: the teacher's log-probabilities of the spans.
     """
 

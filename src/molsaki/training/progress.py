@@ -1,4 +1,4 @@
-"""A line every so often about a training: step, loss, rate and the time that is left."""
+"""Lines about the progress of a training: step, loss, rate and the time that is left."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def shuffle_targets(examples: Sequence[Example], seed: int) -> list[Example]:
 
     The donors are a random cycle through all examples with attention. Step s gets the donor's step s modulo the donor's
     number of steps. Its visible keys get the weights of the donor's visible keys in their order, from the first again
-    behind the last. A donor's row without weight becomes a uniform one.
+    after the last. A donor's row without weight becomes a uniform one.
 
     Args:
         examples: the training examples.
