@@ -200,7 +200,7 @@ import sys
 from molsaki.cli import app as cli
 from molsaki.cli.console import Console
 def app():
-    Console().say("dss − label-only")
+    Console().detail("dss − label-only")
     print("café −", file=sys.stderr)
 cli.app = app
 cli.main()

@@ -48,7 +48,7 @@ def test_text_does_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) 
     hostile = "a:b:c is 3:100:5, see :x: [bold]there[/] \x1b[31mred\x1b[0m \x07\x9b2J \x7f \u202eten\u2069"
     visible_text = "a:b:c is 3:100:5, see :x: [bold]there[/] ␛[31mred␛[0m ␇\ufffd2J ␡ \ufffdten\ufffd"
     console = Console()
-    console.say(hostile)
+    console.detail(hostile)
     console.table(Table(hostile, ["method", hostile], [["dss", hostile]]))
     out = capsys.readouterr().out
     assert out.count(visible_text) == 4

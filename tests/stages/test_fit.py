@@ -50,9 +50,9 @@ def test_the_choice_is_by_a_measurement_if_there_is_one(tmp_path: Path, monkeypa
     monkeypatch.setattr(students, "run_in_workers", run_in_workers)
     monkeypatch.setattr(students, "visible_gpus", list)
     jobs = [Job(tmp_path / "run", label, 1) for label in ("label-only", "dss")]
-    students.run_jobs(jobs, hear=heard.append)
+    students.run_jobs(jobs, print_line=heard.append)
     assert (given, heard) == ([1], [sentence])
-    students.run_jobs(jobs, workers=2, hear=heard.append)
+    students.run_jobs(jobs, workers=2, print_line=heard.append)
     assert (given, heard) == ([1, 2], [sentence]), "the user's number is used"
 
 

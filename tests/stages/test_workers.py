@@ -72,16 +72,16 @@ def test_a_killed_worker_is_an_error() -> None:
 INTERRUPTED = """
 import sys, time
 from pathlib import Path
-from molsaki.stages.workers import run_in_workers, say
+from molsaki.stages.workers import print_line, run_in_workers
 
 def work(folder):
     Path(folder, "begun").touch()
-    say("begun")
+    print_line("begun")
     time.sleep(0.1 if folder.endswith("0") else 60)
 
 if __name__ == "__main__":
     try:
-        list(run_in_workers(work, sys.argv[1:], workers=2, hear=lambda line: print(line, flush=True)))
+        list(run_in_workers(work, sys.argv[1:], workers=2, print_line=lambda line: print(line, flush=True)))
     except KeyboardInterrupt:
         print("interrupted")
 """

@@ -154,7 +154,7 @@ def test_checkpointing_may_be_asked_for_after_a_batch_did_not_fit(tmp_path, exam
 def test_what_was_chosen_is_said(tmp_path, examples, monkeypatch):
     said = []
     in_parts(monkeypatch, parts=2, checkpointing=True, memory=3 * GIGABYTE)
-    train(tmp_path / "a", examples, say=said.append, batch_size=4, accumulation=1, steps=1)
+    train(tmp_path / "a", examples, print_line=said.append, batch_size=4, accumulation=1, steps=1)
     (line,) = said
     for part in ("4 examples in 2 parts", "computed again in the backward pass", "3 GB"):
         assert part in line

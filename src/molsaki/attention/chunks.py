@@ -112,12 +112,12 @@ def reads_in_chunks(model: PreTrainedModel) -> bool:
     elif "past_key_values" not in inspect.signature(model.forward).parameters:
         reason = "its keys and values cannot be cached"
     if reason:
-        _say_once(type(model).__name__, reason)
+        _log_once(type(model).__name__, reason)
     return not reason
 
 
 @lru_cache(maxsize=16)
-def _say_once(name: str, reason: str) -> None:
+def _log_once(name: str, reason: str) -> None:
     _logger.warning("Texts are read whole, and not in chunks, with %s: %s.", name, reason)
 
 

@@ -44,7 +44,7 @@ class Console:
         """Print a line of text, escaped."""
         self.rich.print(escape(text), soft_wrap=True)
 
-    def say(self, text: str) -> None:
+    def detail(self, text: str) -> None:
         """Print what is being done, indented."""
         self.line(f"  {text}")
 
@@ -92,10 +92,10 @@ class Console:
         self.line(f"rationales: {manifest['kept']} of {manifest['problems']} kept{before}; {reasons}")
         for note, n in manifest["notes"].items():
             if n:
-                self.say(f"{note}: {n}")
+                self.detail(f"{note}: {n}")
         if manifest["tokens"]:
             cost = f", cost {manifest['cost']:.4f}" if "cost" in manifest else ""
-            self.say(f"tokens: {manifest['tokens']['sent']} sent, {manifest['tokens']['written']} written{cost}")
+            self.detail(f"tokens: {manifest['tokens']['sent']} sent, {manifest['tokens']['written']} written{cost}")
 
     def signals(self, read: Mapping[str, Mapping[str, Any]]) -> None:
         """Print for each signal on how many rationales the teacher was read, and why not on others."""
@@ -103,9 +103,9 @@ class Console:
             row = f", {entry['row']}"
             self.line(f"{entry['title']}: {format_reading(entry, row)}")
             if entry.get("layers_left_out"):
-                self.say(f"layers without attention, not read: {', '.join(entry['layers_left_out'])}")
+                self.detail(f"layers without attention, not read: {', '.join(entry['layers_left_out'])}")
             if entry.get("attention_error"):
-                self.say(format_attention_error(entry["attention_error"]))
+                self.detail(format_attention_error(entry["attention_error"]))
 
     def results(self, workspace: Workspace, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print accuracies and differences to the baseline, and how many answers could not be parsed.
@@ -177,7 +177,7 @@ class Console:
         Without a terminal, lines at intervals instead.
         """
         if not self.rich.is_terminal:
-            yield ProgressLines(self.say, description, "texts")
+            yield ProgressLines(self.detail, description, "texts")
             return
         with self._bar() as bar:
             task = bar.add_task(description, total=None)

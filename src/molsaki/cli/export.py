@@ -26,4 +26,4 @@ def export(
     with exit_on_interrupt():
         console.line(f"exported: {export_student(student, out, license_name=license_name)}")
     if license_name is None:
-        console.say("its card states no license; name one with --license before you give the model away")
+        console.detail("its card states no license; name one with --license before you give the model away")

@@ -106,4 +106,4 @@ def _show(console: Console, manifests: Mapping[str, Mapping[str, Any]]) -> None:
     console.table(Table("imported rationales by reason; right ones are kept", head, rows), numbers=True)
     for name, manifest in manifests.items():
         for note, n in manifest["notes"].items():
-            console.say(f"{name}: {note}: {n}")
+            console.detail(f"{name}: {note}: {n}")

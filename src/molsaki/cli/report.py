@@ -21,11 +21,11 @@ def report(
     from molsaki.stages.workspace import Workspace
 
     console = Console()
-    written = write_report(Workspace.open(run), rows=rows, problems=problems, say=console.say)
+    written = write_report(Workspace.open(run), rows=rows, problems=problems, print_line=console.detail)
     for sentence in written.shift_sentences:
         console.line(sentence)
     for table in written.shift:
         console.table(table)
     for note in written.notes:
-        console.say(note)
+        console.detail(note)
     console.report(written)

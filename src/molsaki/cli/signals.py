@@ -49,10 +49,10 @@ def export(
     console.line(f"{', '.join(report.signals)}: {plural(kept, 'row')}, {size}, {report.seconds:.1f} s: {folder}")
     for name, (largest, mean) in report.errors.items():
         against = "the mixture of the run's rows" if mixed else "the run's rows"
-        console.say(f"{name}: error at most {largest:.2g}, {mean:.2g} on average, against {against}")
+        console.detail(f"{name}: error at most {largest:.2g}, {mean:.2g} on average, against {against}")
     _show_skipped(console, report.rows.skipped)
     if form.license == ExportForm().license:
-        console.say("its card states no license; name one with --license before you share it")
+        console.detail("its card states no license; name one with --license before you share it")
 
 
 def verify(
@@ -76,7 +76,7 @@ def verify(
         _show_skipped(console, report.skipped)
     problems = [*found.problems, *(problem for store in found.stores.values() for problem in store.problems)]
     for problem in problems:
-        console.say(f"- {problem}")
+        console.detail(f"- {problem}")
     console.line("everything is as it was exported" if found.ok else "not everything can be used")
     if not found.ok:
         raise typer.Exit(1)
@@ -104,4 +104,4 @@ def pull(name: HubName, folder: Folder) -> None:
 
 def _show_skipped(console: Console, skipped: Mapping[str, int]) -> None:
     for reason, count in skipped.items():
-        console.say(f"left out: {reason}: {count}")
+        console.detail(f"left out: {reason}: {count}")

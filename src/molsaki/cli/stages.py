@@ -44,7 +44,7 @@ def run(
         if report:
             from molsaki.report.build import write_report
 
-            console.say("reading the models' attention for the report")
+            console.detail("reading the models' attention for the report")
             on_main_process(lambda: console.report(write_report(workspace)))
         on_main_process(lambda: console.costs(workspace))
 
@@ -252,7 +252,7 @@ def _score_model(
     with console.progress(f"answers of {model}") as progress:
         scores = on_main_process(lambda: score_model(workspace, folder, spec, chosen, progress))
     console.model_scores(model, scores)
-    console.say(f"completions and scores: {workspace.run.path('evaluations', folder)}")
+    console.detail(f"completions and scores: {workspace.run.path('evaluations', folder)}")
 
 
 def _require_models(console: Console, workspace: Workspace) -> None:
@@ -260,7 +260,7 @@ def _require_models(console: Console, workspace: Workspace) -> None:
     from molsaki.stages.models_first import require_models, roles_left
 
     for note in on_main_process(lambda: require_models(workspace.recipe, roles_left(workspace))):
-        console.say(f"warning: {note}")
+        console.detail(f"warning: {note}")
 
 
 def _generate(console: Console, workspace: Workspace, partial: bool) -> None:
@@ -309,11 +309,11 @@ def _show_check(console: Console, check: SignalCheck) -> None:
     size = f"{plural(store.rows, 'row')} in {plural(store.shards, 'shard')}, {plural(store.bytes, 'byte')}"
     console.line(f"{check.title} store: {size}; {result}")
     for problem in problems:
-        console.say(f"- {problem}")
+        console.detail(f"- {problem}")
     for path in store.unfinished:
-        console.say(f"{path} has no index, because writing was interrupted; its rows will be read again")
+        console.detail(f"{path} has no index, because writing was interrupted; its rows will be read again")
     if check.waiting:
-        console.say(f"{plural(check.waiting, 'rationale')} not read yet; run `molsaki attend` to continue")
+        console.detail(f"{plural(check.waiting, 'rationale')} not read yet; run `molsaki attend` to continue")
 
 
 def _students(
@@ -321,8 +321,8 @@ def _students(
 ) -> None:
     from molsaki.stages import pipeline
 
-    with console.students(len(workspace.recipe.methods) * len(workspace.recipe.seeds)) as (on_done, hear):
-        pipeline.students(workspace, train=train, test=test, workers=workers, on_done=on_done, hear=hear)
+    with console.students(len(workspace.recipe.methods) * len(workspace.recipe.seeds)) as (on_done, print_line):
+        pipeline.students(workspace, train=train, test=test, workers=workers, on_done=on_done, print_line=print_line)
 
 
 def _results(console: Console, workspace: Workspace) -> None:
@@ -332,5 +332,5 @@ def _results(console: Console, workspace: Workspace) -> None:
     with console.progress("untrained student and teacher") as progress:
         notes = on_main_process(lambda: pipeline.references(workspace, progress))
     for note in notes:
-        console.say(f"warning: {note}")
+        console.detail(f"warning: {note}")
     on_main_process(lambda: console.results(workspace, pipeline.results(workspace)))

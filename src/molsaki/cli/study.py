@@ -147,10 +147,10 @@ class Call:
         from molsaki.stages.check import precision_choice
 
         students = len(study.cells) * sum(len(workspace.recipe.seeds) for workspace in runs.values())
-        self.console.say(f"{what}study {study.name}: {plural(students, 'student')} in {plural(len(runs), 'run')}")
+        self.console.detail(f"{what}study {study.name}: {plural(students, 'student')} in {plural(len(runs), 'run')}")
         choices = [choice for workspace in runs.values() if (choice := precision_choice(workspace))]
         for sentence in dict.fromkeys(choice.describe() for choice in choices):
-            self.console.say(sentence)
+            self.console.detail(sentence)
 
     def _train(
         self, study: Study, runs: dict[str, Workspace], prepare: bool, check: Callable[[], None] = lambda: None
@@ -159,15 +159,15 @@ class Call:
         from molsaki.stages.students import run_jobs
         from molsaki.study.running import all_jobs, part_of, prepare_runs
 
-        prepare_runs(runs, self.console.say, self.console.progress)
+        prepare_runs(runs, self.console.detail, self.console.progress)
         check()
         if prepare:
             return
         jobs = part_of(all_jobs(study, runs), self.part, per_seed=len(runs) * len(study.cells))
-        with self.console.students(len(jobs), many_runs=len(runs) > 1) as (on_done, hear):
-            run_jobs(jobs, workers=self.workers, on_done=on_done, hear=hear)
+        with self.console.students(len(jobs), many_runs=len(runs) > 1) as (on_done, print_line):
+            run_jobs(jobs, workers=self.workers, on_done=on_done, print_line=print_line)
         if self.part is not None:
-            self.console.say("this part is done; merge the directories of all parts and run the study for its tables")
+            self.console.detail("this part is done; merge the directories of all parts and run the study for tables")
 
     def _write_tables(self, study: Study, runs: dict[str, Workspace], choices: Sequence[Choice]) -> None:
         from molsaki.counts import plural
@@ -178,7 +178,7 @@ class Call:
         for workspace in runs.values():
             # The results of a run contain all its students, also those that this study does not name.
             results(Workspace.open(workspace.run.folder))
-        written = write_study(study, runs, self.folder, self.console.say, choices)
+        written = write_study(study, runs, self.folder, self.console.detail, choices)
         for table in written.tables:
             self.console.table(table)
         if written.missing:

@@ -95,7 +95,7 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         self._rows_of_step = 0
         self._loss_sum: Tensor | None = None
         self._logged_step = 0
-        self._said = False
+        self._warned = False
 
     @property
     def attention_report(self) -> RowReport:
@@ -199,16 +199,16 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
     def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
         """The parent's, with the mean of L_att over the steps since the last log, and the router's weights."""
         if "loss" in logs and self.beta:
-            self._say_left_out()
+            self._warn_of_rows_left_out()
             logs = {**logs, "attention_loss": self._mean_loss(), **self.attention_loss.method.log_metrics()}
         super().log(logs, *given, **named)
 
-    def _say_left_out(self) -> None:
+    def _warn_of_rows_left_out(self) -> None:
         """Warn once of rows that train without the attention loss."""
         report = self.attention_report
-        if self._said or not report.notes:
+        if self._warned or not report.notes:
             return
-        self._said = True
+        self._warned = True
         counts = "; ".join(f"{reason}: {n}" for reason, n in report.notes.items())
         logger.warning("Of the first %d rows, some have no attention loss, or not all of it (%s).", report.kept, counts)
 

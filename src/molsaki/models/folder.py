@@ -51,7 +51,7 @@ def find_in_folder(name: str) -> str:
     found = Path(folder) / match[1]
     if found.is_dir() or (is_gguf(name) and found.is_file()):
         return str(found)
-    _say_missing(name, folder)
+    _log_missing(name, folder)
     return name
 
 
@@ -61,5 +61,5 @@ def model_location(name: str) -> str:
 
 
 @cache
-def _say_missing(name: str, folder: str) -> None:
+def _log_missing(name: str, folder: str) -> None:
     logger.warning("%s is not in %s; it is looked up on the hub", name, folder)

@@ -15,7 +15,7 @@ class ProgressLines:
     """Prints the progress of a stage: what is done of how much, the rate, and the time that is left.
 
     Args:
-        say: gets a line.
+        print_line: gets a line.
         what: the stage, such as `rationales`.
         unit: what is counted, in the plural.
         every: seconds between two lines; the first one comes as long after the start.
@@ -24,13 +24,13 @@ class ProgressLines:
 
     def __init__(
         self,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         what: str,
         unit: str,
         every: float = EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._say = say
+        self._print_line = print_line
         self._what = what
         self._unit = unit
         self._every = every
@@ -39,7 +39,7 @@ class ProgressLines:
         self._begun: tuple[float, int] | None = None
 
     def __call__(self, done: int, total: int, detail: str = "") -> None:
-        """Say a line, if one is due.
+        """Print a line, if one is due.
 
         Args:
             done: how much is done. The rate counts from the first call on, as earlier runs may have done a part.
@@ -57,4 +57,4 @@ class ProgressLines:
         if advanced > 0 and seconds > 0:
             rate = advanced / seconds
             parts += [f"{rate:.2g} {self._unit} a second", f"{show_seconds((total - done) / rate)} left"]
-        self._say(", ".join(parts))
+        self._print_line(", ".join(parts))

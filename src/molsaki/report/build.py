@@ -63,7 +63,7 @@ def write_report(
     *,
     rows: int = ROWS,
     problems: int = MOST_PROBLEMS,
-    say: Callable[[str], None] = lambda _: None,
+    print_line: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write the report of a run, which may be unfinished.
 
@@ -71,7 +71,7 @@ def write_report(
         workspace: the run.
         rows: number of problems of each test set to read attention on; 0 loads no model.
         problems: maximum number of problems on the page.
-        say: called with a description of each step.
+        print_line: called with a description of each step.
 
     Raises:
         ArtefactError: artefacts of the run are missing or do not match.
@@ -83,8 +83,8 @@ def write_report(
     except OSError as error:
         refuse_write(folder, error, "No report was written.")
     with exclusive_lock(folder, "the report of this run"), costs_of(workspace, "report", again=True):
-        context, data = _collect(workspace, rows, problems, say)
-        say("drawing the figures")
+        context, data = _collect(workspace, rows, problems, print_line)
+        print_line("drawing the figures")
         methods = [method.label for method in workspace.recipe.methods]
         drawings = _draw_all(context["charts"], folder / "figures", methods)
         context["figures"] = {chart.name: _figure(chart, drawings) for chart in context["charts"]}
@@ -103,12 +103,12 @@ def write_report(
 
 
 def _collect(
-    workspace: Workspace, rows: int, problems: int, say: Callable[[str], None]
+    workspace: Workspace, rows: int, problems: int, print_line: Callable[[str], None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The variables of the page's template, without drawings, and the data of its script."""
     result = find_result(workspace)
     metrics = read_metrics(workspace)
-    readings = read_models(workspace, rows, say)
+    readings = read_models(workspace, rows, print_line)
     attention = find_attention(workspace, readings)
     data, sample_notes = browser_data(workspace, readings, problems)
     accuracy = [accuracy_chart(result.means, workspace.test_names)] if any(result.means.values()) else []

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from molsaki.teacher.writer import Writer
 
 FOLDER = "report"
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 Attentions = dict[str, dict[str, TextAttention]]
 """The attention of a model by set and problem id."""
 
@@ -73,7 +73,9 @@ class Readings:
     trained_on: bool = False
 
 
-def read_models(workspace: Workspace, rows: int, say: Say, labels: Collection[str] | None = None) -> Readings:
+def read_models(
+    workspace: Workspace, rows: int, print_line: PrintLine, labels: Collection[str] | None = None
+) -> Readings:
     """Read every model of a run on a sample of at most `rows` problems of each test set.
 
     A model that cannot be loaded or read is left out, with a note.
@@ -81,7 +83,7 @@ def read_models(workspace: Workspace, rows: int, say: Say, labels: Collection[st
     Args:
         workspace: the run.
         rows: the size of the sample of each set.
-        say: called with a description of each step.
+        print_line: called with a description of each step.
         labels: the labels of the students to read; all by default.
     """
     quiet_libraries()
@@ -91,14 +93,14 @@ def read_models(workspace: Workspace, rows: int, say: Say, labels: Collection[st
         return readings
     recipe = workspace.recipe
     try:
-        _sample_texts(workspace, rows, readings, say)
+        _sample_texts(workspace, rows, readings, print_line)
     except InputError as error:
         readings.notes.append(f"No attention was read: {error}")
     if not any(readings.texts.values()):
         return readings
     if recipe.teacher.attending is not None:
-        readings.teacher = _try_read(readings, "the teacher", partial(_read_teacher, workspace, readings, say))
-    read_student = partial(_read_student, workspace, readings, say)
+        readings.teacher = _try_read(readings, "the teacher", partial(_read_teacher, workspace, readings, print_line))
+    read_student = partial(_read_student, workspace, readings, print_line)
     readings.before = _try_read(readings, "the student before training", partial(read_student, None))
     _read_students(workspace, readings, read_student, labels)
     _keep_common(readings)
@@ -142,7 +144,7 @@ def _try_read(readings: Readings, model: str, read: Callable[[], Attentions]) ->
     return attentions
 
 
-def _sample_texts(workspace: Workspace, rows: int, readings: Readings, say: Say) -> None:
+def _sample_texts(workspace: Workspace, rows: int, readings: Readings, print_line: PrintLine) -> None:
     recipe = workspace.recipe
     # A server may cost money, so the report does not send requests to one.
     if recipe.rationales.source != "teacher" or not isinstance(recipe.teacher.writer, ModelSpec):
@@ -162,7 +164,7 @@ def _sample_texts(workspace: Workspace, rows: int, readings: Readings, say: Say)
         sample = sample_problems(problems, rows)  # the first ones of the teacher's row in the tables
         log = RowLog(workspace.run.path(FOLDER, "rationales", f"{name}.jsonl"))
         if not {problem.id for problem in sample} <= log.ids():
-            say(f"{name}: rationales of the teacher for {plural(len(sample), 'problem')}")
+            print_line(f"{name}: rationales of the teacher for {plural(len(sample), 'problem')}")
             writer = writer or open_writer(recipe)
             _write_rationales(workspace, writer, name, sample, log)
         texts = {row.problem.id: workspace.text_of(row) for row in read_rationales(log, sample)}
@@ -201,11 +203,11 @@ def _take_answers(
     completions.append(completion_row(ProblemRequests(problem, questions), key, answers[problem.id]) for problem in new)
 
 
-def _read_teacher(workspace: Workspace, readings: Readings, say: Say) -> Attentions:
+def _read_teacher(workspace: Workspace, readings: Readings, print_line: PrintLine) -> Attentions:
     recipe = workspace.recipe
     spec = recipe.teacher.attending
     assert spec is not None
-    say("reading the attention of the teacher")
+    print_line("reading the attention of the teacher")
     tokenizer = load_tokenizer(recipe, spec)
     model = load_placed_model(recipe, spec, tokenizer, seed=1)
     max_length = context_length(tokenizer, model.config, recipe.attention.max_length)
@@ -216,17 +218,19 @@ def _read_teacher(workspace: Workspace, readings: Readings, say: Say) -> Attenti
     return _read_sets(folder, rules, readings, model, tokenizer, encode)
 
 
-def _read_student(workspace: Workspace, readings: Readings, say: Say, pair: tuple[str, int] | None) -> Attentions:
+def _read_student(
+    workspace: Workspace, readings: Readings, print_line: PrintLine, pair: tuple[str, int] | None
+) -> Attentions:
     """The attention of a trained student, or of the untrained one if `pair` is None."""
     recipe = workspace.recipe
     if pair is None:
-        say("reading the attention of the student before training")
+        print_line("reading the attention of the student before training")
         base = recipe.student_of(recipe.seeds[0])
         tokenizer = load_tokenizer(recipe, base)
         model = load_placed_model(recipe, base, tokenizer)
         folder = workspace.run.path(FOLDER, "attention", "before")
     else:
-        say(f"reading the attention of {pair[0]}, seed {pair[1]}")
+        print_line(f"reading the attention of {pair[0]}, seed {pair[1]}")
         trained = workspace.student(*pair)
         tokenizer = tokenizer_at(str(trained))
         model = student_at(recipe, trained)

@@ -58,12 +58,12 @@ if TYPE_CHECKING:
     from molsaki.teacher.signals import ModelSizes, Signal
 
 
-def diagnose(recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
+def diagnose(recipe: Recipe, print_line: Callable[[str], None] = lambda _: None) -> list[Finding]:
     """Check everything that a run of a recipe depends on.
 
     Args:
         recipe: a resolved recipe.
-        say: called with the name of each check before it starts.
+        print_line: called with the name of each check before it starts.
     """
     quiet_libraries()
     findings: list[Finding] = []
@@ -79,7 +79,7 @@ def diagnose(recipe: Recipe, say: Callable[[str], None] = lambda _: None) -> lis
             "training": lambda: check_students(workspace, machine),
         }
         for about, check in checks.items():
-            say(about)
+            print_line(about)
             try:
                 findings += check()
             except (MolsakiError, OSError) as error:

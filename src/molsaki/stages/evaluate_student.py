@@ -17,7 +17,7 @@ from molsaki.models.load import student_at, tokenizer_at
 from molsaki.models.progress import ProgressLines
 from molsaki.records import Problem
 from molsaki.stages.costs import TESTING, costs_of
-from molsaki.stages.workers import say
+from molsaki.stages.workers import print_line
 from molsaki.stages.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def _predict_sets(workspace: Workspace, label: str, seed: int, untested: Sequenc
                 len(problems),
             )
         if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
-            lines = ProgressLines(say, f"{title}, rationales for {name}", "problems")
+            lines = ProgressLines(print_line, f"{title}, rationales for {name}", "problems")
             explanations = predict_all(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
             workspace.write_explanations(label, seed, name, explanations)
-        lines = ProgressLines(say, f"{title}, {name}", "problems")
+        lines = ProgressLines(print_line, f"{title}, {name}", "problems")
         predictions = predict_all(recipe, model, tokenizer, problems, prompt, lines)
         workspace.write_predictions(label, seed, name, predictions)
 

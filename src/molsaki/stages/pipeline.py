@@ -238,7 +238,7 @@ def students(
     test: bool = True,
     workers: int | None = None,
     on_done: Callable[[JobResult], None] | None = None,
-    hear: Callable[[str], None] = lambda _: None,
+    print_line: Callable[[str], None] = lambda _: None,
 ) -> list[JobResult]:
     """Train a student for every method and seed, and test it on every test set.
 
@@ -251,7 +251,7 @@ def students(
         workers: number of students at a time; by default one per GPU, or without GPUs one per core, if memory allows.
             With several processes of one job (`accelerate launch`), all of them train one student together instead.
         on_done: called with the result of each student.
-        hear: called at intervals with a line about the students' progress, perhaps in another thread.
+        print_line: called at intervals with a line about the students' progress, perhaps in another thread.
 
     Returns:
         The result of each job that ran.
@@ -261,7 +261,9 @@ def students(
     """
     from molsaki.stages.students import run_jobs
 
-    return run_jobs(student_jobs(workspace, train=train, test=test), workers=workers, on_done=on_done, hear=hear)
+    return run_jobs(
+        student_jobs(workspace, train=train, test=test), workers=workers, on_done=on_done, print_line=print_line
+    )
 
 
 def student_jobs(workspace: Workspace, *, train: bool = True, test: bool = True) -> list[Job]:

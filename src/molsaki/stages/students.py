@@ -17,7 +17,7 @@ from molsaki.stages.costs import TRAINING, costs_of
 from molsaki.stages.evaluate_student import evaluate_one, untested_sets
 from molsaki.stages.fit import MemoryShare, choose_workers, share_memory
 from molsaki.stages.train_student import train_one
-from molsaki.stages.workers import heard_by, run_in_workers, visible_gpus
+from molsaki.stages.workers import redirect_lines, run_in_workers, visible_gpus
 from molsaki.stages.workspace import Workspace
 from molsaki.store.whole_files import disk_is_full, refuse_write
 
@@ -70,7 +70,7 @@ def run_jobs(
     *,
     workers: int | None = None,
     on_done: Callable[[JobResult], None] | None = None,
-    hear: Callable[[str], None] = lambda _: None,
+    print_line: Callable[[str], None] = lambda _: None,
 ) -> list[JobResult]:
     """Run the jobs of one run or of several. See `pipeline.students` for the arguments.
 
@@ -83,26 +83,27 @@ def run_jobs(
             "Nothing was trained. Leave --workers out, or start one process."
         )
     if workers is None and process_count() == 1 and len(jobs) > 1 and not visible_gpus():
-        workers = _workers_that_fit(jobs, hear)
+        workers = _workers_that_fit(jobs, print_line)
     share = share_memory(len(jobs), workers)
     jobs = [replace(job, share=share) for job in jobs]
     results = []
-    with heard_by(hear):
-        for result in _run_together(jobs) if process_count() > 1 else run_in_workers(run_job, jobs, workers, hear):
+    with redirect_lines(print_line):
+        together = process_count() > 1
+        for result in _run_together(jobs) if together else run_in_workers(run_job, jobs, workers, print_line):
             if on_done is not None:
                 on_done(result)
             results.append(result)
     return results
 
 
-def _workers_that_fit(jobs: Sequence[Job], hear: Callable[[str], None]) -> int | None:
+def _workers_that_fit(jobs: Sequence[Job], print_line: Callable[[str], None]) -> int | None:
     """How many students fit into memory, if some are to be trained; None otherwise."""
     opened = {folder: Workspace.open(folder) for folder in {job.run for job in jobs}}
     left = {job.run for job in jobs if job.train and not opened[job.run].student(job.label, job.seed).is_dir()}
     if not left:
         return None
     workers, sentence = choose_workers(opened[folder] for folder in left)
-    hear(sentence)
+    print_line(sentence)
     return workers
 
 

@@ -29,7 +29,7 @@ from molsaki.stages.signals import (
     unread_rows,
 )
 from molsaki.stages.student_cards import student_card
-from molsaki.stages.workers import say
+from molsaki.stages.workers import print_line
 from molsaki.stages.workspace import GENERATE, Workspace
 from molsaki.store.attention_rows import ATTENTION, layer_numbers
 from molsaki.store.signal_reader import SignalStore
@@ -109,7 +109,7 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
     title = student_title(workspace, label, seed)
 
     def validate(model: PreTrainedModel) -> dict[str, float]:
-        lines = ProgressLines(say, f"{title}, {VALIDATION}", "problems")
+        lines = ProgressLines(print_line, f"{title}, {VALIDATION}", "problems")
         return {"accuracy": score(predict_all(recipe, model, tokenizer, validation, test_prompt, lines)).accuracy}
 
     return train_student(
@@ -131,7 +131,7 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
         compared_tokens=compared,
         show_progress=False,
         memory=share.of(student.device),
-        say=lambda line: say(f"{title}: {line}"),
+        print_line=lambda line: print_line(f"{title}: {line}"),
     )
 
 

@@ -26,19 +26,19 @@ from molsaki.errors import StageError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_say: Callable[[str], object] = lambda _: None  # noqa: E731 - replaced where jobs run
+_print_line: Callable[[str], object] = lambda _: None  # noqa: E731 - replaced where jobs run
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Pass a line from a job to the process that started it."""
-    _say(line)
+    _print_line(line)
 
 
 def run_in_workers(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     workers: int | None = None,
-    hear: Callable[[str], None] = lambda _: None,
+    print_line: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
     """Call a function with each item in worker processes, and yield the results as they arrive.
 
@@ -47,8 +47,8 @@ def run_in_workers(
         items: the arguments, one per job.
         workers: number of processes; by default one per GPU, or one per core without GPUs. With 1, the jobs run in
             this process.
-        hear: called with each line that a job in a worker says, in a thread of its own. Without workers, see
-            `heard_by`.
+        print_line: called with each line that a job in a worker prints, in a thread of its own. Without workers, see
+            `redirect_lines`.
 
     Raises:
         StageError: a worker was killed. The others were stopped.
@@ -63,7 +63,7 @@ def run_in_workers(
         queue.put(gpu)
     threads = max(1, (os.cpu_count() or 1) // len(gpus))
     with (
-        _hearing(context.Queue(), hear) as lines,
+        _forward_lines(context.Queue(), print_line) as lines,
         ProcessPoolExecutor(len(gpus), context, _start_worker, (queue, lines, threads)) as pool,
     ):
         try:
@@ -104,23 +104,23 @@ def _run_job(function: Callable[[Item], Result], item: Item) -> Result:
 
 
 @contextmanager
-def heard_by(hear: Callable[[str], object]) -> Iterator[None]:
+def redirect_lines(print_line: Callable[[str], object]) -> Iterator[None]:
     """Pass on the lines of jobs that run in this process within the block."""
-    global _say
-    before, _say = _say, hear
+    global _print_line
+    before, _print_line = _print_line, print_line
     try:
         yield
     finally:
-        _say = before
+        _print_line = before
 
 
 @contextmanager
-def _hearing(lines: Queue[str | None], hear: Callable[[str], None]) -> Iterator[Queue[str | None]]:
+def _forward_lines(lines: Queue[str | None], print_line: Callable[[str], None]) -> Iterator[Queue[str | None]]:
     """Pass the lines of workers on while the block runs."""
 
     def listen() -> None:
         while (line := lines.get()) is not None:
-            hear(line)
+            print_line(line)
 
     listener = threading.Thread(target=listen, name="molsaki-lines", daemon=True)
     listener.start()
@@ -151,7 +151,7 @@ def visible_gpus() -> list[str]:
 
 
 def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], threads: int) -> None:
-    global _say
+    global _print_line
     threading.Thread(target=_exit_with_parent, name="molsaki-parent", daemon=True).start()
     gpu = gpus.get()
     if gpu is not None:
@@ -160,7 +160,7 @@ def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], threads: in
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lines.cancel_join_thread()
-    _say = lines.put
+    _print_line = lines.put
 
     import torch
 

@@ -20,7 +20,7 @@ BEFORE = "student before training"
 
 
 def attention_table(
-    study: Study, name: str, workspace: Workspace, say: Callable[[str], None]
+    study: Study, name: str, workspace: Workspace, print_line: Callable[[str], None]
 ) -> tuple[Table, list[dict[str, Any]]]:
     """Agreement of students with the teacher's stepwise attention, before training and after training by each method.
 
@@ -34,11 +34,11 @@ def attention_table(
     """
     group = Group(max(study.sizes, default=None), next(iter(study.settings), None))
     labels = {Cell(method.label, group).label: method.label for method in study.methods}
-    readings = read_models(workspace, study.attention_rows, say, labels=set(labels))
+    readings = read_models(workspace, study.attention_rows, print_line, labels=set(labels))
     for note in readings.notes:
-        say(f"{name}: {note}")
+        print_line(f"{name}: {note}")
     if not readings.teacher:
-        say(f"{name}: no agreement, since the teacher's attention was not read")
+        print_line(f"{name}: no agreement, since the teacher's attention was not read")
     rows: list[list[str]] = []
     figures: list[dict[str, Any]] = []
     for test in readings.texts if readings.teacher else ():
@@ -46,13 +46,13 @@ def attention_table(
             try:
                 found = agreement(readings.teacher[test], *runs)
             except EvaluationError as error:
-                say(f"{name}: {test}, {model}: left out of the table of agreement. {error}")
+                print_line(f"{name}: {test}, {model}: left out of the table of agreement. {error}")
                 continue
             gap = None
             try:
                 gap = None if model == BEFORE else _gap(workspace, readings, test, Cell(model, group).label)
             except EvaluationError as error:
-                say(f"{name}: {test}, {model}: agreement is not compared with right answers. {error}")
+                print_line(f"{name}: {test}, {model}: agreement is not compared with right answers. {error}")
             same_top = f"{100 * found.same_top.mean:.0f} % (chance {100 * found.chance:.0f} %)"
             gaps = (gap.gap, gap.within) if gap is not None else (None, None)
             rows.append([f"{test}: {model}", _show(found.divergence), _show(found.rank), same_top, *map(_show, gaps)])

@@ -99,14 +99,14 @@ def part_of(jobs: Sequence[Job], part: str | None, per_seed: int = 1) -> list[Jo
 
 def prepare_runs(
     runs: dict[str, Workspace],
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
     progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
 ) -> None:
     """Load the problems, get the rationales and read the teacher's attention of every run.
 
     Args:
         runs: the runs by name.
-        say: gets a line about what was done.
+        print_line: gets a line about what was done.
         progress: opens a stage by its name; what it gives is called with what is done and how much there is.
 
     Raises:
@@ -119,11 +119,11 @@ def prepare_runs(
 
     for name, workspace in runs.items():
         for note in require_models(workspace.recipe, roles_left(workspace)):
-            say(f"{name}: warning: {note}")
+            print_line(f"{name}: warning: {note}")
     for name, workspace in runs.items():
         for test, report in pipeline.load_data(workspace).items():
             if left_out := format_counts(report):
-                say(f"{name}: {test}: {report['kept']} of {report['read']} problems used; {left_out}")
+                print_line(f"{name}: {test}: {report['kept']} of {report['read']} problems used; {left_out}")
         with progress(f"{name}: rationales") as update:
             manifest = pipeline.generate(workspace, update)
         if manifest["unanswered"]:
@@ -131,9 +131,9 @@ def prepare_runs(
                 f"Expected answers to all {manifest['problems']} questions of {name}; {manifest['unanswered']} have "
                 "none. Answers that arrived are kept. Run the same command again."
             )
-        say(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {format_counts(manifest)}")
+        print_line(f"{name}: {manifest['kept']} of {manifest['problems']} rationales kept; {format_counts(manifest)}")
         require_kept(workspace, manifest)
         with progress(f"{name}: teacher") as update:
             read = pipeline.attend(workspace, update)
         for entry in read.values():
-            say(f"{name}: {entry['title']}: {format_reading(entry)}")
+            print_line(f"{name}: {entry['title']}: {format_reading(entry)}")

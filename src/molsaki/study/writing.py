@@ -52,7 +52,7 @@ def write_study(
     study: Study,
     runs: Mapping[str, Workspace],
     folder: Path,
-    say: Callable[[str], None] = lambda _: None,
+    print_line: Callable[[str], None] = lambda _: None,
     choices: Sequence[Choice] = (),
 ) -> StudyFiles:
     """Write tables.md, tables.tex, study.json and the curves of the existing students into the study's folder.
@@ -61,7 +61,7 @@ def write_study(
         study: the study.
         runs: its runs by the names of their recipes.
         folder: the folder to write to.
-        say: called with a description of each slow step.
+        print_line: called with a description of each slow step.
         choices: the settings that were tried and chosen.
 
     Raises:
@@ -72,7 +72,7 @@ def write_study(
     missing = students - sum(len(one.correct) for one in answers)
     comparisons, comparison_facts = _compare(study, answers)
     reaches, reach_facts, charts = _draw_curves(study, answers)
-    attention, attention_facts = _compare_attention(study, runs, say)
+    attention, attention_facts = _compare_attention(study, runs, print_line)
     tables = [*map(tuning_table, choices), *comparisons, *reaches, *attention]
     head = f"# {study.name}\n\n{study.description}\n\n"
     if missing:
@@ -131,11 +131,11 @@ def _draw_curves(study: Study, answers: Sequence[RunAnswers]) -> tuple[list[Tabl
 
 
 def _compare_attention(
-    study: Study, runs: Mapping[str, Workspace], say: Callable[[str], None]
+    study: Study, runs: Mapping[str, Workspace], print_line: Callable[[str], None]
 ) -> tuple[list[Table], list[Any]]:
     tables, facts = [], []
     for name, workspace in runs.items() if study.attention_rows else ():
-        table, figures = attention_table(study, name, workspace, say)
+        table, figures = attention_table(study, name, workspace, print_line)
         tables.append(table)
         facts += _plain(figures)
     return tables, facts

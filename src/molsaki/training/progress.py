@@ -11,16 +11,16 @@ from molsaki.models.progress import EVERY, ProgressLines
 
 
 class TrainingLines(TrainerCallback):  # type: ignore[misc]
-    """Says how far a training is. The loss is that of the last line of the Trainer's log.
+    """Prints the progress of a training. The loss is that of the last line of the Trainer's log.
 
     Args:
-        say: gets a line.
+        print_line: gets a line.
         what: the student, such as `dss, seed 1`.
         every: seconds between two lines.
     """
 
-    def __init__(self, say: Callable[[str], None], what: str, every: float = EVERY) -> None:
-        self._lines = ProgressLines(say, what, "steps", every)
+    def __init__(self, print_line: Callable[[str], None], what: str, every: float = EVERY) -> None:
+        self._lines = ProgressLines(print_line, what, "steps", every)
 
     def on_train_begin(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_others: Any
@@ -31,6 +31,6 @@ class TrainingLines(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, **_others: Any
     ) -> None:
-        """Say a line, if one is due."""
+        """Print a line, if one is due."""
         loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), None)
         self._lines(state.global_step, state.max_steps, "" if loss is None else f"loss {loss:.4g}")

@@ -57,7 +57,7 @@ def train_student(
     callbacks: Sequence[TrainerCallback] = (),
     show_progress: bool = True,
     memory: int | None = None,
-    say: Callable[[str], object] = lambda _: None,
+    print_line: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Train one student and write it to `output`, completely or not at all.
 
@@ -85,7 +85,7 @@ def train_student(
         callbacks: of the Trainer.
         show_progress: draw a progress bar.
         memory: bytes that the training may take, by which it is chosen how a batch is computed; None if unknown.
-        say: called with a line that says what was chosen, if it is not one part without checkpointing.
+        print_line: called with a line that says what was chosen, if it is not one part without checkpointing.
 
     Returns:
         The metrics: steps, the number of parameters and of those that are trained, seconds of this session, the peak
@@ -116,7 +116,7 @@ def train_student(
     checkpoint = last_checkpoint(working)
     plan = _plan(working, checkpoint is not None, student, training, _lengths(examples, made.terms.tasks), memory)
     if plan.parts > 1 or plan.checkpointing:
-        say(plan.describe(training.batch_size))
+        print_line(plan.describe(training.batch_size))
     stop = StopOnInterrupt()
     trainer = DistillationTrainer(
         student,
