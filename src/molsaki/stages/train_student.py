@@ -36,6 +36,7 @@ from molsaki.store.signal_reader import SignalStore
 from molsaki.training import encode_examples, encode_labels, train_student
 from molsaki.training.example import Example
 from molsaki.training.next_tokens import ComparedTokens, add_next_tokens
+from molsaki.training.progress import TrainingLines
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -129,6 +130,7 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
         notes=notes,
         teacher_layers=() if store is None else _stored_layers(recipe, store),
         compared_tokens=compared,
+        callbacks=[TrainingLines(print_line, title)],
         show_progress=False,
         memory=share.of(student.device),
         print_line=lambda line: print_line(f"{title}: {line}"),
