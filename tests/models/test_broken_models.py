@@ -142,7 +142,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a cut configuration": (lambda folder: truncate(folder, "config.json"), "config.json"),
     "a configuration of strings": (config_of_strings, "student"),
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "student"),
-    "no directory": (shutil.rmtree, "student"),
+    "no directory": (shutil.rmtree, "got no directory"),
     "a pipe for weights": (
         lambda folder: replace(folder / "model.safetensors", os.mkfifo),
         "model.safetensors, a pipe",

@@ -81,8 +81,8 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
     """The adapter in a directory or under a hub name, or None if there is none.
 
     Raises:
-        InputError: the adapter's configuration names no base, its weights are not safetensors, or a model is beside
-            it.
+        InputError: the location is a path without a directory, the adapter's configuration names no base, its weights
+            are not safetensors, or a model is beside it.
     """
     from transformers.utils.hub import cached_file
 
@@ -93,6 +93,8 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
         config = Path(location) / ADAPTER_CONFIG
         if not config.is_file():
             return None
+    elif Path(location).is_absolute() or location.startswith((".", "~")):
+        _refuse(location, "a model", "no directory", "Check the path.")
     else:
         files = [
             cached_file(

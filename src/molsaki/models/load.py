@@ -33,11 +33,13 @@ def base_of(adapter: Adapter) -> str:
     """The directory or hub name of an adapter's base.
 
     Raises:
-        ValueError: the base is an adapter itself.
+        InputError: there is no directory, or the base is an adapter itself.
     """
-    base = model_location(adapter.base)
+    base, of = model_location(adapter.base), f"of the adapter {adapter.folder}"
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise InputError(f"Expected the base {of}; got no directory at {base}. Check adapter_config.json.")
     if find_adapter(base, adapter.base_revision) is not None:
-        raise ValueError(f"its base {base} is an adapter itself")
+        raise InputError(f"Expected a model as the base {of}; {base} is an adapter itself. Merge it into its own base.")
     return base
 
 
