@@ -35,7 +35,7 @@ from molsaki.encoding.encode import context_length
 from molsaki.methods import METHODS
 from molsaki.models.folder import models_in
 from molsaki.models.load import load_student, load_tokenizer, quiet_libraries
-from molsaki.models.memory import peak_bytes, resident_bytes
+from molsaki.models.memory import bound_kernel_caches, peak_bytes, resident_bytes
 from molsaki.stages import pipeline
 from molsaki.stages.check import open_workspace, prepare_recipe
 from molsaki.stages.signals import open_store
@@ -275,6 +275,7 @@ def main() -> None:
             write_json(options.out, {"machine": describe_machine(options.threads), **found})
 
     quiet_libraries()
+    bound_kernel_caches()  # as the command line does
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as temporary, models_in(options.models):
         folder = options.run or Path(temporary)

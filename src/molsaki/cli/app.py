@@ -64,8 +64,10 @@ for command in (signals.export, signals.verify, signals.push, signals.pull):
 def main() -> None:
     """Run the command line. Errors of the user are messages, not tracebacks."""
     from molsaki.errors import MolsakiError, OtherProcessError
+    from molsaki.models.memory import bound_kernel_caches
 
     _replace_unencodable()
+    bound_kernel_caches()
     try:
         app()
     except OtherProcessError:
