@@ -96,7 +96,7 @@ def test_a_part_of_a_text_has_the_gradients_of_the_whole(window):
     """The fused kernel in two calls (all tokens before, then the part's own), and with a window in blocks of rows."""
     torch.manual_seed(0)
     leaves = [torch.randn(2, heads, tokens, 8, requires_grad=True) for heads, tokens in ((4, 6), (2, 16), (2, 16))]
-    mask = MaskRule(2, 6, window, None, torch.device("cpu"), 10).written_out
+    mask = MaskRule(2, 6, window, None, torch.device("cpu"), 10).dense
     weight = torch.randn(2, 4, 6)
 
     def gradients(attention):

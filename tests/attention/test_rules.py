@@ -70,7 +70,7 @@ def test_a_rule_says_what_transformers_writes_out(window, starts):
     expected = sdpa_mask(**{**asked, "allow_is_causal_skip": False})
     assert rule.is_causal_rule == (window in (None, 7, 9) and starts == (0, 0))
     assert rule.shape == expected.shape
-    torch.testing.assert_close(rule.written_out, expected, atol=0, rtol=0)
+    torch.testing.assert_close(rule.dense, expected, atol=0, rtol=0)
     # Whoever computes with it computes with the mask.
     torch.testing.assert_close(~rule[:, :, 2:], ~expected[:, :, 2:], atol=0, rtol=0)
     torch.testing.assert_close(torch.where(rule, 1.0, 2.0), torch.where(expected, 1.0, 2.0), atol=0, rtol=0)
@@ -159,7 +159,7 @@ def test_windowed_attention_and_its_gradients_are_those_of_the_whole_matrix(rows
         query, key, value, None, is_causal=True, scale=0.7, window=window
     )
     scores = query @ key.repeat_interleave(H // G, 1).mT * 0.7
-    scores = scores.masked_fill(~MaskRule(B, T, window, None, CPU).written_out, -torch.inf)
+    scores = scores.masked_fill(~MaskRule(B, T, window, None, CPU).dense, -torch.inf)
     slow = torch.softmax(scores, -1) @ value.repeat_interleave(H // G, 1), scores.logsumexp(-1)
     weights = [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in slow]
     losses = [sum((x * w).sum() for x, w in zip(pair, weights, strict=True)) for pair in ((out, log_sum_exp), slow)]
@@ -203,7 +203,7 @@ def test_blocks_are_those_that_every_pair_of_tokens_gives(tokens, window, starts
         starts = tuple(min(start, tokens - 1) for start in starts)
     rule = MaskRule(2, tokens, window, starts, CPU)
     got = flex.blocks_of(rule)
-    whole = rule.written_out
+    whole = rule.dense
     expected = create_block_mask(lambda b, _h, i, j: whole[b, 0, i, j], 2, 1, tokens, tokens, device="cpu")
     assert torch.equal(got.to_dense().expand(2, 1, -1, -1), expected.to_dense())
     for name in ("kv_num_blocks", "full_kv_num_blocks"):
@@ -229,7 +229,7 @@ def test_a_layer_that_nobody_reads_takes_the_rule_too(architecture, handed_on):
     options = {"scale": 0.5, "is_causal": False, "softcap": None, "sinks": None}
     by_rule, written = (
         kernels.plain(kernels.AttentionCall(module, query, key, value, mask, dropout, **options))
-        for mask, dropout in ((rule, 1e-9), (rule.written_out, 0.0))
+        for mask, dropout in ((rule, 1e-9), (rule.dense, 0.0))
     )
     torch.testing.assert_close(by_rule, written)
 
@@ -245,7 +245,7 @@ def test_compiled_layers_hand_it_on(side, handed_on):
     again, outputs = stepwise_attention(model, *batch, True, labels=batch.labels)
     torch.testing.assert_close(again, attention, atol=1e-5, rtol=0)
     assert_same_gradients(gradients(model, weighted(again) + outputs.loss), expected)
-    assert all("written_out" not in vars(rule) for rule in handed_on)
+    assert all("dense" not in vars(rule) for rule in handed_on)
     torch._dynamo.reset()
 
 
@@ -254,7 +254,7 @@ def test_gradients_of_many_parts_are_rounded_once(few_rows):
     torch.manual_seed(0)
     window, tokens = 60, 80
     rows = torch.randn(4, 1, 2, tokens, 16).bfloat16()
-    mask = MaskRule(1, tokens, window, None, CPU).written_out
+    mask = MaskRule(1, tokens, window, None, CPU).dense
 
     def gradient(dtype, attention):
         query, key, value = (x.to(dtype).requires_grad_() for x in rows[:3])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from molsaki.config.checks import TRACKER_CHECKS
+from molsaki.config.check_names import TRACKER_CHECKS
 from molsaki.config.load import MAX_RECIPE_BYTES, RECIPES, override, parse_recipe, read_recipe, recipe_names
 from molsaki.config.methods import resolve_methods
 from molsaki.config.recipe import Recipe

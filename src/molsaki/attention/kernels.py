@@ -70,7 +70,7 @@ def attend(
         )
     if kernel in ("lse", "flex"):
         return _by_log_sum_exp(call, requests, kernel, masks)
-    call = _written_out(call)
+    call = _with_dense_mask(call)
     if kernel == "second-pass":
         return _sdpa(call), tuple(_second_pass(call, request) for request in requests)
     weights_BHTT = _weights(call)
@@ -82,7 +82,7 @@ def plain(call: AttentionCall) -> Tensor:
     if isinstance(call.mask, MaskRule):
         if why_not("lse", call) is None:
             return _flash(call, *_autocast(call), call.mask)[0].transpose(1, 2).contiguous()
-        call = _written_out(call)
+        call = _with_dense_mask(call)
     if call.softcap is None and call.sinks is None:
         return _sdpa(call)
     weights = _weights(call)
@@ -244,8 +244,8 @@ def _sdpa(call: AttentionCall) -> Tensor:
     return out
 
 
-def _written_out(call: AttentionCall) -> AttentionCall:
-    return replace(call, mask=call.mask.written_out) if isinstance(call.mask, MaskRule) else call
+def _with_dense_mask(call: AttentionCall) -> AttentionCall:
+    return replace(call, mask=call.mask.dense) if isinstance(call.mask, MaskRule) else call
 
 
 def _autocast(call: AttentionCall) -> tuple[Tensor, Tensor, Tensor]:

@@ -63,7 +63,7 @@ class MaskRule(Tensor):
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Run the operation on the materialized mask."""
-        args, kwargs = tree_map_only(cls, lambda rule: rule.written_out, (args, kwargs or {}))
+        args, kwargs = tree_map_only(cls, lambda rule: rule.dense, (args, kwargs or {}))
         return function(*args, **kwargs)
 
     @property
@@ -77,7 +77,7 @@ class MaskRule(Tensor):
         return torch.arange(self.past, self.shape[3], device=self.device)
 
     @cached_property
-    def written_out(self) -> Tensor:
+    def dense(self) -> Tensor:
         """The mask [B, 1, T, P + T] as transformers computes it."""
         column = torch.arange(self.shape[3], device=self.device)
         # [T, P + T], and [B, 1, T, P + T] with padding: rows are queries, columns are keys.

@@ -58,7 +58,7 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
     if is_tiny(recipe, spec):
         model = make_tiny(spec, tokenizer)
     else:
-        model = _on_no_device(spec)
+        model = _on_meta_device(spec)
         require_embeddings(model, tokenizer, spec.name)
     parameters, mean_bytes = model.num_parameters(), _mean_bytes(model, spec)
     trained = parameters
@@ -78,7 +78,7 @@ def _mean_bytes(model: PreTrainedModel, spec: ModelSpec) -> float:
     return packed * WEIGHT_BYTES[quantize] + (1 - packed) * WEIGHT_BYTES[rest]
 
 
-def _on_no_device(spec: ModelSpec) -> PreTrainedModel:
+def _on_meta_device(spec: ModelSpec) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from molsaki.config.checks import check_consistency, check_names
+from molsaki.config.check_consistency import check_consistency
+from molsaki.config.check_names import check_names
 from molsaki.config.load import check_values, override, parse_recipe, raise_problems, read_recipe
 from molsaki.config.methods import parse_run_recipe, resolve_methods
 from molsaki.config.model_spec import ModelSpec

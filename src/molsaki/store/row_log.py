@@ -43,7 +43,7 @@ class RowLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.cut_rows = 0
-        self._mend()
+        self._repair()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows in the order they were appended.
@@ -92,7 +92,7 @@ class RowLog:
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """The whole lines that are not blank, each with its number from 1."""
-        self._mend()
+        self._repair()
         if not self.path.exists():
             return
         end = self._whole_bytes()
@@ -127,7 +127,7 @@ class RowLog:
                 f"None of this batch of {len(lines)} rows was kept; all rows before it are whole.",
             )
 
-    def _mend(self) -> None:
+    def _repair(self) -> None:
         try:
             if not self.path.exists() or _ends_whole(self.path):
                 return
@@ -148,12 +148,12 @@ class RowLog:
         descriptor = os.open(self.path, os.O_RDWR | flags, 0o666)
         try:
             lock_file(descriptor, self.path, wait=True)
-            self._mend_tail(descriptor)
+            self._repair_tail(descriptor)
             yield descriptor
         finally:
             os.close(descriptor)
 
-    def _mend_tail(self, descriptor: int) -> None:
+    def _repair_tail(self, descriptor: int) -> None:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         start = _start_of_last_line(descriptor, size)
         tail = _read_at(descriptor, start, size - start)

@@ -77,7 +77,7 @@ class ProblemRequests:
     def wanted(self) -> list[Key]:
         """The completions to request next; empty once the problem is finished."""
         for which in ("rationale", "second pass"):
-            if which == "second pass" and not self._goes_on():
+            if which == "second pass" and not self._needs_second_pass():
                 break
             missing: list[Key] = [
                 (which, i) for i in range(self.questions.samples) if (which, i) not in self.completions
@@ -90,7 +90,7 @@ class ProblemRequests:
 
     def selected(self) -> SelectedSample:
         """The selected output: of the second pass if it was requested, else of the first."""
-        return self._chosen("second pass" if ("second pass", 0) in self.completions else "rationale")
+        return self._select("second pass" if ("second pass", 0) in self.completions else "rationale")
 
     @property
     def named(self) -> str | None:
@@ -101,16 +101,16 @@ class ProblemRequests:
     @property
     def tokens(self) -> tuple[int, int]:
         """The number of tokens sent and written."""
-        said = self.completions.values()
-        return sum(completion.prompt_tokens for completion in said), sum(completion.tokens for completion in said)
+        all_tokens = [(completion.prompt_tokens, completion.tokens) for completion in self.completions.values()]
+        return sum(sent for sent, _ in all_tokens), sum(written for _, written in all_tokens)
 
-    def _goes_on(self) -> bool:
-        return self.questions.second_pass is not None and not self._chosen("rationale").result.kept
+    def _needs_second_pass(self) -> bool:
+        return self.questions.second_pass is not None and not self._select("rationale").result.kept
 
     def _lacks_keywords(self) -> bool:
         return self.questions.keywords is not None and bool(self.problem.choices) and self.problem.keywords is None
 
-    def _chosen(self, which: Pass) -> SelectedSample:
+    def _select(self, which: Pass) -> SelectedSample:
         completions = [
             self.completions[which, i] for i in range(self.questions.samples) if (which, i) in self.completions
         ]
@@ -146,7 +146,7 @@ def open_requests(log: RowLog, problems: Sequence[Problem], questions: Questions
         key: Key = (row["pass"], row["sample"])
         if key in requests.completions:
             raise _unfit(log, "one completion for each question", f"two for {row['id']!r}")
-        if _asked_otherwise(requests, row):
+        if _has_other_prompt(requests, row):
             raise _unfit(log, f"prompts as they are now for problem {row['id']!r}", "a completion of another prompt")
         requests.completions[key] = Completion(
             0,
@@ -183,7 +183,7 @@ def of_pass(all_requests: Iterable[ProblemRequests], which: Pass) -> list[tuple[
     return [(requests, key) for requests in all_requests for key in requests.wanted() if key[0] == which]
 
 
-def _asked_otherwise(requests: ProblemRequests, row: Mapping[str, Any]) -> bool:
+def _has_other_prompt(requests: ProblemRequests, row: Mapping[str, Any]) -> bool:
     questions = requests.questions
     templates = {"rationale": questions.rationale, "second pass": questions.second_pass}
     template = templates.get(row["pass"], questions.keywords)
