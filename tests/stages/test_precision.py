@@ -80,7 +80,7 @@ def test_the_screen_and_doctor_say_what_was_chosen(tmp_path: Path, monkeypatch: 
     screen = io.StringIO()
     Console(rich.console.Console(file=screen, width=200)).begin(workspace)
     assert said in screen.getvalue()
-    assert any(said in finding.text for finding in doctor._machine(workspace, []))
+    assert any(said in finding.text for finding in doctor._machine(workspace, doctor.probe_machine("cpu", "float32")))
 
 
 def test_a_training_outside_a_run_needs_a_precision(tmp_path: Path) -> None:

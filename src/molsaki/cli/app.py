@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from molsaki._version import __version__
-from molsaki.cli import bench, doctor, export, import_, look, recipes, report, signals, stages, study
+from molsaki.cli import bench, doctor, evaluate, export, import_, look, recipes, report, signals, stages, study
 from molsaki.cli.options import with_models
 
 app = typer.Typer(
@@ -46,7 +46,7 @@ def options(
     """The options that are not of a command."""
 
 
-for stage in (stages.run, stages.generate, stages.attend, stages.train, stages.evaluate):
+for stage in (stages.run, stages.generate, stages.attend, stages.train, evaluate.evaluate):
     app.command()(with_models(stage))
 for tool in (study.study, report.report, look.look, doctor.doctor, export.export):
     app.command()(with_models(tool))

@@ -1,8 +1,8 @@
-"""`molsaki run`, and each of its stages as a command."""
+"""`molsaki run`, and its stages as commands: `generate`, `attend`, `train`; `evaluate.py` has the last one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -39,8 +39,8 @@ def run(
         _require_models(console, workspace)
         _generate(console, workspace, partial)
         _attend(console, workspace)
-        _students(console, workspace, workers)
-        _results(console, workspace)
+        train_and_test(console, workspace, workers)
+        show_results(console, workspace)
         if report:
             from molsaki.report.build import write_report
 
@@ -113,146 +113,7 @@ def train(
     console = Console()
     with open_run(recipe, out, tiny, settings, data) as workspace:
         console.begin(workspace)
-        _students(console, workspace, workers, test=False)
-
-
-def evaluate(
-    recipe: RecipeName,
-    out: Out = None,
-    tiny: Tiny = False,
-    settings: Settings = None,
-    data: Data = None,
-    workers: Workers = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="Score this model instead: a directory, a hub name, or with --server the model's name there.",
-        ),
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            "--server", metavar="URL", help="The OpenAI-compatible server of --model, such as http://localhost:8000/v1."
-        ),
-    ] = None,
-    protocol: Annotated[
-        Literal["chat", "completions"] | None,
-        typer.Option("--protocol", help="Of --server (default: chat for a chat prompt, else completions)."),
-    ] = None,
-    api_key_env: Annotated[
-        str | None, typer.Option("--api-key-env", help="The environment variable with the server's key.")
-    ] = None,
-    server_settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--server-set",
-            metavar="KEY=VALUE",
-            help="A setting of --server, e.g. field_names.max_tokens=max_completion_tokens.",
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            "--prompt", help="Of --model: a prompt of the recipe (teacher, reason, …) or a file (default: predict)."
-        ),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option("--samples", min=1, help="Completions per problem of --model, for pass@k (default 1)."),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option("--temperature", min=0, max=2, help="Of the samples of --model (default: 0, which is greedy)."),
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option("--max-new-tokens", min=1, help="Of a completion of --model, thinking included (default: 512)."),
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="The folder of the evaluation of --model (default: the model's name).")
-    ] = None,
-) -> None:
-    """Test the students, or with --model any model, and print accuracies with intervals."""
-    from molsaki.cli.console import Console
-
-    console = Console()
-    with open_run(recipe, out, tiny, settings, data) as workspace:
-        console.begin(workspace)
-        if model is None:
-            _refuse_options(
-                "--model",
-                server=server,
-                protocol=protocol,
-                api_key_env=api_key_env,
-                server_set=server_settings or None,
-                name=name,
-                prompt=prompt,
-                samples=samples,
-                temperature=temperature,
-                max_new_tokens=max_new_tokens,
-            )
-            _students(console, workspace, workers, train=False)
-            _results(console, workspace)
-            return
-        _refuse_options("no --model", workers=workers)
-        _score_model(
-            console,
-            workspace,
-            model=model,
-            server=server,
-            protocol=protocol,
-            api_key_env=api_key_env,
-            server_settings=server_settings or [],
-            name=name,
-            prompt=prompt or "predict",
-            samples=samples or 1,
-            temperature=temperature or 0.0,
-            max_new_tokens=max_new_tokens or 512,
-        )
-
-
-def _refuse_options(needed: str, **given: object) -> None:
-    """Raise `InputError` for options that would have no effect."""
-    from molsaki.errors import InputError
-
-    for name, value in given.items():
-        if value is not None:
-            option = "--" + name.replace("_", "-")
-            raise InputError(f"Expected {needed} with {option}, which has no effect otherwise. Nothing was evaluated.")
-
-
-def _score_model(
-    console: Console,
-    workspace: Workspace,
-    *,
-    model: str,
-    server: str | None,
-    protocol: Literal["chat", "completions"] | None,
-    api_key_env: str | None,
-    server_settings: list[str],
-    name: str | None,
-    prompt: str,
-    samples: int,
-    temperature: float,
-    max_new_tokens: int,
-) -> None:
-    from molsaki.config.load import override, read_prompt
-    from molsaki.config.model_spec import named_model
-    from molsaki.distributed import on_main_process
-    from molsaki.stages import pipeline
-    from molsaki.stages.score_model import ScoreSettings, evaluation_name, score_model
-
-    template = read_prompt(prompt, workspace.recipe)
-    protocol = protocol or ("chat" if template.is_chat else "completions")
-    spec = named_model(model, server, protocol, api_key_env, override({}, server_settings, "--server-set"))
-    chosen = ScoreSettings(template, samples, temperature, max_new_tokens)
-    folder = evaluation_name(model, name)
-    console.data(on_main_process(lambda: pipeline.load_data(workspace)))
-    with console.progress(f"answers of {model}") as progress:
-        scores = on_main_process(lambda: score_model(workspace, folder, spec, chosen, progress))
-    console.model_scores(model, scores)
-    console.detail(f"completions and scores: {workspace.run.path('evaluations', folder)}")
+        train_and_test(console, workspace, workers, test=False)
 
 
 def _require_models(console: Console, workspace: Workspace) -> None:
@@ -316,16 +177,18 @@ def _show_check(console: Console, check: SignalCheck) -> None:
         console.detail(f"{plural(check.waiting, 'rationale')} not read yet; run `molsaki attend` to continue")
 
 
-def _students(
+def train_and_test(
     console: Console, workspace: Workspace, workers: int | None, *, train: bool = True, test: bool = True
 ) -> None:
+    """Run the stage of the students, and show each result."""
     from molsaki.stages import pipeline
 
     with console.students(len(workspace.recipe.methods) * len(workspace.recipe.seeds)) as (on_done, print_line):
         pipeline.students(workspace, train=train, test=test, workers=workers, on_done=on_done, print_line=print_line)
 
 
-def _results(console: Console, workspace: Workspace) -> None:
+def show_results(console: Console, workspace: Workspace) -> None:
+    """Score the students, the untrained student and the teacher, and print the tables."""
     from molsaki.distributed import on_main_process
     from molsaki.stages import pipeline
 

@@ -69,7 +69,7 @@ def diagnose(recipe: Recipe, print_line: Callable[[str], None] = lambda _: None)
     findings: list[Finding] = []
     with TemporaryDirectory() as folder:
         workspace = open_workspace(recipe, Path(folder) / "run")
-        machine: list[Machine] = []
+        machine = probe_machine(pick_device(), "float32")
         checks: Mapping[str, Callable[[], Iterator[Finding]]] = {
             "models": lambda: _models(recipe),
             "machine": lambda: _machine(workspace, machine),
@@ -100,9 +100,7 @@ def _models(recipe: Recipe) -> Iterator[Finding]:
         yield Finding("models", note, "warning")
 
 
-def _machine(workspace: Workspace, found: list[Machine]) -> Iterator[Finding]:
-    machine = probe_machine(pick_device(), "float32")
-    found.append(machine)
+def _machine(workspace: Workspace, machine: Machine) -> Iterator[Finding]:
     text = f"{machine.device}, {show_bytes(machine.memory)} of memory" if machine.memory else machine.device
     yield Finding("machine", f"{text}, {machine.speed / 1e9:.0f} GFLOP/s in float32")
     choice = precision_choice(workspace)
@@ -120,7 +118,7 @@ def _data(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("data", f"{name}: {n} {reason}{format_example(report, reason)}")
 
 
-def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+def _rationales(workspace: Workspace, machine: Machine) -> Iterator[Finding]:
     recipe = workspace.recipe
     source = recipe.rationales.source
     if source in ("palm", "dataset", "file"):
@@ -147,7 +145,7 @@ def _rationales(workspace: Workspace, machine: list[Machine]) -> Iterator[Findin
 
 
 def _local_writer(
-    workspace: Workspace, writer: ModelSpec, problems: list[Problem], machine: list[Machine]
+    workspace: Workspace, writer: ModelSpec, problems: list[Problem], machine: Machine
 ) -> Iterator[Finding]:
     recipe = workspace.recipe
     model = ModelOutline.load(recipe, writer)
@@ -186,7 +184,7 @@ def _local_writer(
             yield Finding("rationales", f"{plural(without, 'question')} without a number; the rationales may have some")
 
 
-def _signals(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+def _signals(workspace: Workspace, machine: Machine) -> Iterator[Finding]:
     """What is read of the teacher, in one forward pass per batch for all signals."""
     from molsaki.teacher.signals import ModelSizes
 

@@ -25,11 +25,17 @@ from molsaki.stages.workspace import GENERATE, TRAIN, Workspace
 from molsaki.training import encode_examples
 
 
-def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Finding]:
+def check_students(workspace: Workspace, machine: Machine) -> Iterator[Finding]:
     """How many students there are, how long their sequences are, and what training and testing one costs."""
-    recipe, settings = workspace.recipe, workspace.recipe.training
+    recipe = workspace.recipe
     model = ModelOutline.load(recipe, recipe.student_of(recipe.seeds[0]))
     require_offsets(model.tokenizer)
+    yield from _check_training(workspace, model, machine)
+    yield from _check_evaluation(workspace, model, machine)
+
+
+def _check_training(workspace: Workspace, model: ModelOutline, machine: Machine) -> Iterator[Finding]:
+    recipe, settings = workspace.recipe, workspace.recipe.training
     context = model.context(settings.max_length)
     lengths, findings = _explain_lengths(workspace, model, context)
     yield from findings
@@ -46,8 +52,8 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
     tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks
     tokens = int(settings.steps * settings.accumulation * sequences * sum(lengths) / max(1, len(lengths)))
-    on_gpu = bool(machine) and machine[0].device != "cpu"
-    room = machine[0].memory if on_gpu else share_memory(1).room
+    on_gpu = machine.device != "cpu"
+    room = machine.memory if on_gpu else share_memory(1).room
     plan = student_plan(recipe, model.outline, [min(n, context) for n in lengths], on_gpu=on_gpu, memory=room)
     memory = PROCESS_BYTES + plan.memory
     yield Finding("training", plan.describe(settings.batch_size))
@@ -58,10 +64,14 @@ def check_students(workspace: Workspace, machine: list[Machine]) -> Iterator[Fin
         lambda here: training_seconds(model.outline, tokens, here, checkpointing=plan.checkpointing),
         "per student",
     )
-    if machine and not on_gpu and students > 1:
+    if not on_gpu and students > 1:
         workers = min(students, workers_that_fit(memory))
         text = describe_choice(workers, memory, "estimated")
         yield Finding("training", f"{text}; together {show_bytes(workers * memory)}")
+
+
+def _check_evaluation(workspace: Workspace, model: ModelOutline, machine: Machine) -> Iterator[Finding]:
+    recipe = workspace.recipe
     tested = {name: len(workspace.read_tests(name, recipe.seeds[0])) for name in workspace.test_names}
     yield Finding("evaluation", f"each is tested on {', '.join(f'{n} {name}' for name, n in tested.items())}")
     prompts = {METHODS[method.name].answers_with for method in recipe.methods}

@@ -56,28 +56,25 @@ class ModelOutline:
 
 
 def estimate_cost(
-    about: str, machine: list[Machine], memory: int, seconds: Callable[[Machine], float], unit: str = ""
+    about: str, machine: Machine, memory: int, seconds: Callable[[Machine], float], unit: str = ""
 ) -> Iterator[Finding]:
     """The memory and time of a stage, with a warning if it needs more memory than there is.
 
     Args:
         about: the stage.
-        machine: this machine; empty if it could not be measured.
+        machine: this machine.
         memory: bytes; 0 to report the time only.
         seconds: the time on a machine.
         unit: what the estimate is for, such as `per student`.
     """
-    if not machine:
-        return
-    (here,) = machine
     suffix = f" {unit}" if unit else ""
-    time = f"at least {show_seconds(seconds(here))}{suffix}"
+    time = f"at least {show_seconds(seconds(machine))}{suffix}"
     if not memory:
         yield Finding(about, time)
         return
     text = f"about {show_bytes(memory)} of memory{suffix}, {time}"
-    if here.memory and memory > here.memory:
-        yield Finding(about, f"{text}; this machine has {show_bytes(here.memory)}", "warning")
+    if machine.memory and memory > machine.memory:
+        yield Finding(about, f"{text}; this machine has {show_bytes(machine.memory)}", "warning")
     else:
         yield Finding(about, text)
 
