@@ -97,7 +97,7 @@ def hide_keys(
     rows = [_tokens_of(text, item.tokens, step, key) for step, key in pairs]
     starts = sorted({start for start, _ in rows})
     encoded = item.encoded
-    prefixes = [(encoded.input_ids[:start], places) for start, places in [*((start, []) for start in starts), *rows]]
+    prefixes = [(encoded.input_ids[:start], hidden) for start, hidden in [*((start, []) for start in starts), *rows]]
     with eval_mode(model), torch.inference_mode():
         written = _write(model, tokenizer, prefixes, max_new_tokens)
     baselines = dict(zip(starts, written, strict=False))
@@ -116,13 +116,13 @@ def _tokens_of(text: Text, alignment: Alignment, step: int, key: int) -> tuple[i
     """The step's first token, and the key's tokens before it."""
     steps = alignment.step_of_token
     start = steps.index(step) if step in steps else -1
-    places = [place for place, k in enumerate(alignment.key_of_token) if k == key]
-    if step < 1 or start < 1 or not places or places[-1] >= start:
+    positions = [position for position, k in enumerate(alignment.key_of_token) if k == key]
+    if step < 1 or start < 1 or not positions or positions[-1] >= start:
         raise InputError(
             f"Expected a step of the rationale and a key before it, both with tokens; got step {step} and key {key} of "
             f"{text.id!r}. Nothing was hidden; see find_spans for the steps and keys of a text."
         )
-    return start, places
+    return start, positions
 
 
 def _write(
@@ -136,30 +136,20 @@ def _write(
     Args:
         model: the model, in evaluation mode.
         tokenizer: its tokenizer.
-        rows: each prefix as token ids, and the places of its hidden tokens.
+        rows: each prefix as token ids, and the positions of its hidden tokens.
         max_new_tokens: the most tokens to write.
     """
     import torch
 
     ends = set(end_tokens(model, tokenizer))
     device = model.device
-    width = max(len(prefix) for prefix, _ in rows)
-    pads = [width - len(prefix) for prefix, _ in rows]
-    fill = next(iter(ends))
-    # Prefixes are padded on the left, so that all rows write their next token in the same column.
-    ids_BT = torch.tensor(
-        [[fill] * pad + list(prefix) for pad, (prefix, _) in zip(pads, rows, strict=True)], device=device
-    )
-    position_BT = (torch.arange(width, device=device)[None] - torch.tensor(pads, device=device)[:, None]).clamp_min(0)
-    real_BT = torch.tensor([[place >= pad for place in range(width)] for pad in pads], device=device)
-    hidden_BT = torch.zeros_like(real_BT)
-    for row, (_, places) in enumerate(rows):
-        hidden_BT[row, [pads[row] + place for place in places]] = True
+    ids_BT, position_BT, real_BT, hidden_BT = (part.to(device) for part in _pad_left(rows, next(iter(ends))))
+    width = ids_BT.shape[1]
     # The prefix is causal. Its last position predicts the step's first token, so the key is hidden from it already.
     allowed_BTT = torch.ones(width, width, dtype=torch.bool, device=device).tril()[None] & real_BT[:, None, :]
     allowed_BTT[:, -1] &= ~hidden_BT
     written: list[list[int]] = [[] for _ in rows]
-    hiding, done = [bool(places) for _, places in rows], [False] * len(rows)
+    hiding, done = [bool(hidden) for _, hidden in rows], [False] * len(rows)
     past: Any = None
     for _ in range(max_new_tokens):
         outputs = model(
@@ -187,8 +177,32 @@ def _write(
     return [tokenizer.decode(row, skip_special_tokens=True) for row in written]
 
 
+def _pad_left(
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]], fill: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pad prefixes on the left, so that all rows write their next token in the same column.
+
+    Args:
+        rows: each prefix as token ids, and the positions of its hidden tokens.
+        fill: the id at padding.
+
+    Returns:
+        Token ids and their positions, LongTensors [B, T]; True at real tokens and at hidden tokens, [B, T].
+    """
+    import torch
+
+    width = max(len(prefix) for prefix, _ in rows)
+    pads = [width - len(prefix) for prefix, _ in rows]
+    ids_BT = torch.tensor([[fill] * pad + list(prefix) for pad, (prefix, _) in zip(pads, rows, strict=True)])
+    shifted_BT = torch.arange(width)[None] - torch.tensor(pads)[:, None]
+    hidden_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+    for row, (_, hidden) in enumerate(rows):
+        hidden_BT[row, [pads[row] + position for position in hidden]] = True
+    return ids_BT, shifted_BT.clamp_min(0), shifted_BT >= 0, hidden_BT
+
+
 def _additive_mask(allowed_BTT: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The additive mask [B, 1, T, T]. Masked places get the lowest number: −inf would make rows of padding NaN."""
+    """The additive mask [B, 1, T, T]. Masked pairs get the lowest number: −inf would make rows of padding NaN."""
     import torch
 
     mask_BTT = torch.zeros(allowed_BTT.shape, dtype=dtype, device=allowed_BTT.device)

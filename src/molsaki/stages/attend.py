@@ -67,9 +67,8 @@ def read_teacher(
 
         return _finish(workspace, on_main_process(lambda: take_signals(workspace, names)))
     reader = _load_reader(workspace, names)
-    texts, model, tokenizer, prompt = reader.texts, reader.model, reader.tokenizer, reader.prompt
     signals = [make_signal(workspace, name) for name in names]
-    sizes = model_sizes(model, signals)
+    sizes = model_sizes(reader.model, signals)
     if recipe.attention.layers == "every":
         sizes.layers.require_every("teacher")
     made_from = _made_from(workspace, reader)
@@ -77,10 +76,10 @@ def read_teacher(
     with ExitStack() as opened:
         writers = _open_writers(workspace, signals, sizes, made_from, opened)
         reports = read_signals(
-            model,
-            tokenizer,
-            texts,
-            prompt,
+            reader.model,
+            reader.tokenizer,
+            reader.texts,
+            reader.prompt,
             signals,
             writers,
             sizes=sizes,
@@ -90,7 +89,7 @@ def read_teacher(
             limits=store_limits(recipe),
             progress=progress,
         )
-    read = {
+    entries = {
         signal.name: {
             "title": signal.title,
             "row": signal.describe(sizes),
@@ -101,7 +100,7 @@ def read_teacher(
         }
         for signal in signals
     }
-    return _finish(workspace, read)
+    return _finish(workspace, entries)
 
 
 def measure_original(workspace: Workspace, done: dict[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -164,7 +163,7 @@ class _Reader:
 
 
 def _load_reader(workspace: Workspace, names: Sequence[str]) -> _Reader:
-    """Load the teacher, once its original was read and let go.
+    """Load the teacher, after its original was read and freed.
 
     Raises:
         RecipeError: the teacher is on several devices, and several processes would load it.
