@@ -1,6 +1,6 @@
 """Studies: methods × settings × data sizes × seeds, compared with intervals.
 
-files        the study file, and the recipes that it stands for
+files        the study file, and the recipes that it runs
 running      run the students that are missing, on several cores, GPUs or machines
 tuning       try settings of each method on the validation problems, and choose
 fresh        keep what settings were chosen on out of the confirmation

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from molsaki.analysis import ErrorGap, TextAttention, agreement, agreement_by_problem, error_gap
+from molsaki.analysis import Agreement, ErrorGap, TextAttention, agreement, agreement_by_problem, error_gap
 from molsaki.analysis.shift import Estimate
 from molsaki.errors import EvaluationError
 from molsaki.report.readings import Readings, read_models
@@ -17,6 +17,7 @@ from molsaki.stages.workspace import Workspace
 from molsaki.study.files import Cell, Group, Study
 
 BEFORE = "student before training"
+HEAD = ["set: model", "divergence, bits", "rank correlation", "same top key", "more where wrong", "within a problem"]
 
 
 def attention_table(
@@ -53,25 +54,20 @@ def attention_table(
                 gap = None if model == BEFORE else _gap(workspace, readings, test, Cell(model, group).label)
             except EvaluationError as error:
                 print_line(f"{name}: {test}, {model}: agreement is not compared with right answers. {error}")
-            same_top = f"{100 * found.same_top.mean:.0f} % (chance {100 * found.chance:.0f} %)"
-            gaps = (gap.gap, gap.within) if gap is not None else (None, None)
-            rows.append([f"{test}: {model}", _show(found.divergence), _show(found.rank), same_top, *map(_show, gaps)])
-            figures.append(
-                {"recipe": name, "on": test, "model": model, **asdict(found)}
-                | {"when_wrong": None if gap is None else asdict(gap)}
-            )
-    head = [
-        "set: model",
-        "divergence, bits",
-        "rank correlation",
-        "same top key",
-        "more where wrong",
-        "within a problem",
-    ]
+            rows.append([f"{test}: {model}", *_cells(found, gap)])
+            when_wrong = None if gap is None else asdict(gap)
+            figures.append({"recipe": name, "on": test, "model": model, **asdict(found), "when_wrong": when_wrong})
     problems = "training problems" if readings.trained_on else "problems outside training"
     title = f"{name}, {group}" if str(group) else name
     caption = f"{title}: agreement with the teacher's attention on {problems} [95 % interval over problems and seeds]"
-    return Table(caption, head, rows), figures
+    return Table(caption, HEAD, rows), figures
+
+
+def _cells(found: Agreement, gap: ErrorGap | None) -> list[str]:
+    """The columns of a model, without its name."""
+    same_top = f"{100 * found.same_top.mean:.0f} % (chance {100 * found.chance:.0f} %)"
+    gaps = (None, None) if gap is None else (gap.gap, gap.within)
+    return [_show(found.divergence), _show(found.rank), same_top, *map(_show, gaps)]
 
 
 def _models(readings: Readings, labels: Mapping[str, str], test: str) -> dict[str, list[dict[str, TextAttention]]]:

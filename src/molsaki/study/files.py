@@ -1,4 +1,4 @@
-"""The schema of study files, and the recipes that a study stands for.
+"""The schema of study files, and the recipes that a study runs.
 
 A study runs one or several recipes with every combination of its methods, data sizes, settings and seeds. All students
 of a recipe share one run directory, with the same problems, rationales and attention. Each combination of method, size
@@ -266,12 +266,7 @@ def study_recipe(
         file = path.parent / entry.recipe
     values = read_prompts(read_yaml_file(file, f"a recipe's name ({', '.join(recipe_names())})"), file)
     values = override(values, [*study.set, *entry.set])
-    by_label = {method.label: method for method in study.methods}
-    entries = []
-    for cell in study.cells:
-        own = by_label[cell.method].model_dump() | {"label": cell.label, "examples": cell.group.size}
-        own["training"] = {**study.settings.get(cell.group.setting or "", {}), **own["training"]}
-        entries.append(with_settings(own, (tuned or {}).get(cell.method, {})))
+    entries = _method_entries(study, tuned or {})
     values |= {"methods": entries, "seeds": list(study.seeds), "name": values.get("name", name)}
     values.pop("baseline", None)
     train = values.get("data", {}).get("train") if isinstance(values.get("data"), dict) else None
@@ -283,13 +278,32 @@ def study_recipe(
         recipe = prepare_values(values, tiny=tiny, settings=settings, data=data)
     except RecipeError as error:
         raise RecipeError(f"Study {study.name!r}, recipe {name!r}: {error}") from error
-    columns = [*recipe.data.tests, MEAN]
+    _require_columns(study, name, [*recipe.data.tests, MEAN])
+    return recipe
+
+
+def _method_entries(study: Study, tuned: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """An entry of `methods` for every cell of a study."""
+    by_label = {method.label: method for method in study.methods}
+    entries = []
+    for cell in study.cells:
+        own = by_label[cell.method].model_dump() | {"label": cell.label, "examples": cell.group.size}
+        own["training"] = {**study.settings.get(cell.group.setting or "", {}), **own["training"]}
+        entries.append(with_settings(own, tuned.get(cell.method, {})))
+    return entries
+
+
+def _require_columns(study: Study, name: str, columns: Sequence[str]) -> None:
+    """Check that published accuracies are of the columns of a recipe's table.
+
+    Raises:
+        RecipeError: some are not.
+    """
     published = {test for cells in study.published.get(name, {}).values() for test in cells}
     raise_problems(
         [f"published.{name}: expected one of {columns}; got {test!r}" for test in sorted(published - set(columns))],
         "study",
     )
-    return recipe
 
 
 def with_settings(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
