@@ -23,7 +23,8 @@ from molsaki.records import Problem
 from molsaki.spans.find import find_spans
 from molsaki.store.attention_rows import attention_row
 from molsaki.training import encode_examples, encode_labels
-from molsaki.training.examples import CUT_REASONING, NOTHING_CHOSEN
+from molsaki.training.examples import CUT_REASONING
+from molsaki.training.shared_attention import NOTHING_CHOSEN
 
 QUESTION, MEANS = AttentionChoice(question_keys=True), AttentionChoice(step_means=True)
 

@@ -14,7 +14,7 @@ from molsaki.spans.views import WORDS
 from molsaki.store.attention_rows import attention_schema, pack_attention
 from molsaki.store.signal_reader import SignalStore
 from molsaki.store.signal_writer import SignalWriter
-from molsaki.training.examples import DROPPED, NO_ATTENTION, NOTHING_LEFT
+from molsaki.training.shared_attention import DROPPED, NO_ATTENTION, NOTHING_LEFT
 
 
 def encode(problems, attention=None, choice=None, max_length=CONTEXT):

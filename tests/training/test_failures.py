@@ -29,7 +29,8 @@ from molsaki.store.signal_reader import SignalStore
 from molsaki.store.signal_writer import SignalWriter
 from molsaki.training import Collator, DistillationTrainer, encode_examples, encode_labels, make_method
 from molsaki.training.example import TeacherRow
-from molsaki.training.examples import CUT, DROPPED, NO_ATTENTION, NOTHING_LEFT, TOO_LONG
+from molsaki.training.examples import CUT, TOO_LONG
+from molsaki.training.shared_attention import DROPPED, NO_ATTENTION, NOTHING_LEFT
 
 
 def encode(problems, store=None, max_length=CONTEXT, texts=None, tokenizer=None):

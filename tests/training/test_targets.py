@@ -15,7 +15,7 @@ from molsaki.methods import METHODS, AttentionChoice, terms_of
 from molsaki.spans.find import find_spans
 from molsaki.spans.views import STEPS, VIEWS, WORDS, View
 from molsaki.training.example import TeacherRow
-from molsaki.training.examples import NO_SOURCE, NOTHING_CHOSEN
+from molsaki.training.shared_attention import NO_SOURCE, NOTHING_CHOSEN
 from molsaki.training.targets import shuffle_targets, visible_to
 
 STEPS_ON_WORDS = VIEWS["steps-on-words"]

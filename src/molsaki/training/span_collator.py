@@ -19,8 +19,8 @@ from molsaki.spans.find import Spans
 from molsaki.spans.text import Text
 from molsaki.training.batches import RowTargets, attention_targets
 from molsaki.training.conversations import EncodedRow, encode_row
-from molsaki.training.examples import shared_attention
 from molsaki.training.loop import Signals
+from molsaki.training.shared_attention import shared_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
