@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from molsaki.attention import flash
 from molsaki.attention.masks import MaskColumns
+from molsaki.attention.segments import row_of_segment, sum_keys_of_heads, sum_over_keys, sum_over_steps
 from molsaki.attention.span_index import SpanIndex
 
 # The logarithm of the smallest weight that is computed, 2e-35: adding it changes no float32 sum.
@@ -61,34 +62,8 @@ def sum_over_spans(
     else:
         seen, bias = (spans.seen_causally if is_causal else spans.in_a_step)[:, None], None
     arguments = (query_RHTD, key_RGTD, log_sum_exp_RHT, seen, bias, spans, scale, heads, is_causal and mask is None)
-    return cast(Tensor, _SumOverSpans.apply(*arguments))  # type: ignore[no-untyped-call]
-
-
-def sum_over_steps(weights_RTX: Tensor, spans: SpanIndex) -> Tensor:
-    """Add the rows of each step: [R, T, X] to [R, S, X]."""
-    R, _, X = weights_RTX.shape
-    return _segment_sum(weights_RTX, spans.step_RT, spans.steps).view(R, spans.steps, X)
-
-
-def sum_over_keys(weights_RSJ: Tensor, spans: SpanIndex) -> Tensor:
-    """Add the columns of each key: [R, S, J] to [R, S, K]."""
-    return _segment_sum(weights_RSJ.transpose(1, 2), spans.key_RJ, spans.keys).transpose(1, 2)
-
-
-def sum_each_head(weights_RHTJ: Tensor, spans: SpanIndex) -> Tensor:
-    """Add the rows of each step and the columns of each key, head by head: [R, H, T, J] to [R, H, S, K]."""
-    R, H, T, J = weights_RHTJ.shape
-    # Tokens to steps first, with X = H · J columns side by side: S is far below T, so the second sum is small.
-    rows_RTX = weights_RHTJ.transpose(1, 2).reshape(R, T, H * J)
-    return _keys_of_each_head(sum_over_steps(rows_RTX, spans).view(R, spans.steps, H, J), spans)
-
-
-def _keys_of_each_head(rows_RSHJ: Tensor, spans: SpanIndex) -> Tensor:
-    """Add the columns of each key: [R, S, H, J] to [R, H, S, K]."""
-    R, S, H, J = rows_RSHJ.shape
-    # X = H · S columns side by side.
-    columns_RJX = rows_RSHJ.permute(0, 3, 2, 1).reshape(R, J, H * S)
-    return _segment_sum(columns_RJX, spans.key_RJ, spans.keys).reshape(R, spans.keys, H, S).permute(0, 2, 3, 1)
+    sums: Tensor = _SumOverSpans.apply(*arguments)  # type: ignore[no-untyped-call]
+    return sums
 
 
 class _Inputs(NamedTuple):
@@ -137,7 +112,7 @@ class _SumOverSpans(torch.autograd.Function):
         kept: list[Tensor] = []
 
         def weights(block: _Block) -> Tensor:
-            weights_CHTJ = _Few(inputs, spans, scale, block).weights()
+            weights_CHTJ = _BlockWeights(inputs, spans, scale, block).weights()
             if R * H * T * spans.key_RJ.shape[1] <= _KEPT_WEIGHTS:
                 kept.append(weights_CHTJ)
             return weights_CHTJ
@@ -149,10 +124,10 @@ class _SumOverSpans(torch.autograd.Function):
             with torch.autocast(query_RHTD.device.type, enabled=False):
                 for block in _blocks(query_RHTD, spans, is_causal):
                     some_YHJ = rows_YHJ[slots * block.examples.start :, :, block.columns]
-                    row_Y = _row_of_segment(spans.step_RT[block.examples, block.tokens], spans.steps)
+                    row_Y = row_of_segment(spans.step_RT[block.examples, block.tokens], spans.steps)
                     some_YHJ.index_add_(0, row_Y, weights(block).transpose(1, 2).flatten(0, 1))
             ctx.save_for_backward(*inputs, *kept)
-            return _keys_of_each_head(rows_YHJ.view(R, slots, H, J)[:, :-1], spans)
+            return sum_keys_of_heads(rows_YHJ.view(R, slots, H, J)[:, :-1], spans)
         # Sum over heads first, one block at a time: only [R, T, J] is kept for the sums over spans.
         mean_RTJ = query_RHTD.new_zeros(R, T, spans.key_RJ.shape[1], dtype=dtype)
         with torch.autocast(query_RHTD.device.type, enabled=False):
@@ -191,7 +166,7 @@ class _SumOverSpans(torch.autograd.Function):
         with torch.autocast(query_RHTD.device.type, enabled=False):
             blocks = _blocks(query_RHTD, spans, ctx.is_causal)
             for block, weights_CHTJ in zip_longest(blocks, kept):
-                _Few(inputs, spans, ctx.scale, block).backward(
+                _BlockWeights(inputs, spans, ctx.scale, block).backward(
                     weights_CHTJ,
                     grad_RXSJ[block.examples, ..., block.columns],
                     grad_query[block.examples, :, block.tokens],
@@ -239,7 +214,7 @@ def _blocks(query_RHTD: Tensor, spans: SpanIndex, is_causal: bool) -> Iterator[_
             yield _Block(slice(first, min(first + examples, R)), slice(start, end), slice(0, columns))
 
 
-class _Few:
+class _BlockWeights:
     """The weights of a block of one layer. Legend: C, T, J its examples, tokens and key tokens, X = C · H."""
 
     def __init__(
@@ -328,18 +303,3 @@ def _rows(index_CY: Tensor, groups: int, size: int) -> Tensor:
     C = len(index_CY)
     first_CG = torch.arange(C * groups, device=index_CY.device).view(C, groups) * size
     return (first_CG[:, :, None] + index_CY[:, None, :]).flatten()
-
-
-def _segment_sum(rows_RTX: Tensor, segment_RT: Tensor, segments: int) -> Tensor:
-    """Add the rows of each segment: [R, T, X] to [R, segments, X]; rows of segment number `segments` are dropped."""
-    R, T, X = rows_RTX.shape
-    # One `index_add` over all examples.
-    sums = rows_RTX.new_zeros(R * (segments + 1), X)
-    sums = sums.index_add(0, _row_of_segment(segment_RT, segments), rows_RTX.reshape(R * T, X))
-    return sums.view(R, segments + 1, X)[:, :segments]
-
-
-def _row_of_segment(segment_RT: Tensor, segments: int) -> Tensor:
-    """[R · T]: the segment of each token among those of all examples; example r's begin at r · (segments + 1)."""
-    offset_R1 = torch.arange(len(segment_RT), device=segment_RT.device)[:, None] * (segments + 1)
-    return (segment_RT + offset_R1).flatten()

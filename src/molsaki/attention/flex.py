@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +67,8 @@ def blocks_of(rule: MaskRule) -> BlockMask:
     """The block mask of a rule, computed once."""
     if rule.blocks is None:
         rule.blocks = _from_rule(rule)
-    return cast(BlockMask, rule.blocks)
+    blocks: BlockMask = rule.blocks
+    return blocks
 
 
 def _from_rule(rule: MaskRule) -> BlockMask:
@@ -144,7 +145,7 @@ def attention_with_log_sum_exp(
         The output [B, H, T, D_v] and the log-sum-exp [B, H, T] in float32.
     """
     shares = query_BHTD.shape[1] != key_BGTD.shape[1]
-    run = _compiled() if query_BHTD.device.type in DEVICES else cast(Callable[..., Any], flex_attention)
+    run: Any = _compiled() if query_BHTD.device.type in DEVICES else flex_attention
     out, more = run(
         query_BHTD,
         key_BGTD,

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +69,8 @@ def attention_with_log_sum_exp(
     if shared_by > 1 and query_BHTD.device.type == "cpu" and not kernel_shares_keys():
         key_BGTD, value_BGTD = (x.repeat_interleave(shared_by, 1) for x in (key_BGTD, value_BGTD))
     arguments = (query_BHTD, key_BGTD, value_BGTD, bias_BHTT, is_causal, scale, window)
-    return cast(tuple[Tensor, Tensor], _FlashAttention.apply(*arguments))  # type: ignore[no-untyped-call]
+    output: tuple[Tensor, Tensor] = _FlashAttention.apply(*arguments)  # type: ignore[no-untyped-call]
+    return output
 
 
 @lru_cache(maxsize=1)

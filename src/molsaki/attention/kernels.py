@@ -28,11 +28,12 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from molsaki.attention import flex
-from molsaki.attention.columns import sum_each_head, sum_over_keys, sum_over_spans, sum_over_steps
+from molsaki.attention.columns import sum_over_spans
 from molsaki.attention.fused import attention_with_log_sum_exp
 from molsaki.attention.kernel_choice import AttentionCall, Kernel, choose_kernel, why_not
 from molsaki.attention.masks import MaskCache
 from molsaki.attention.rules import MaskRule
+from molsaki.attention.segments import sum_each_head, sum_over_keys, sum_over_steps
 from molsaki.attention.span_index import SpanRequest
 from molsaki.errors import InputError
 
