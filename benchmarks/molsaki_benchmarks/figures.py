@@ -47,7 +47,7 @@ class Measurement:
         cpu_seconds: processor time of each repeat, which other load on the machine affects less.
         peak_bytes: peak memory of a process that runs the way twice; the median of `PROCESSES` processes. Of a long
             text: of a process that runs it once. On CUDA: the most that PyTorch allocated on the device.
-        rest_bytes: what that process (or the device) held before: interpreter, libraries, model, optimiser.
+        rest_bytes: what that process (or the device) held before: interpreter, libraries, model, optimizer.
     """
 
     shape: str

@@ -1,4 +1,4 @@
-"""What the attention loss costs compared with plain cross-entropy: one optimiser step of a Llama-shaped model.
+"""What the attention loss costs compared with plain cross-entropy: one optimizer step of a Llama-shaped model.
 
 `molsaki bench` runs this; `python -m molsaki_benchmarks.training TxB:K --peak-of WAY` prints the peak memory of one
 way.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Callable[[str], None]:
-    """Build a model, an optimiser and a batch; the function takes one optimiser step in a given way.
+    """Build a model, an optimizer and a batch; the function takes one optimizer step in a given way.
 
     With bf16 the step runs in mixed precision, as training does: weights and losses in float32. In every way the head
     runs as it does in training, on some tokens at a time.
@@ -49,7 +49,7 @@ def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Calla
         masks = torch.ones(B, batch.steps, dtype=torch.bool), torch.ones(B, shape.keys, dtype=torch.bool)
         teacher = torch.rand(B, batch.steps, shape.keys)
     parameters = [*model.parameters(), *router.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-5, fused=conditions.device == "cuda")
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=conditions.device == "cuda")
 
     def read(way: str) -> tuple[Tensor, list[Tensor]] | None:
         """A pass in one way, and the stepwise attention and values that it gives."""
@@ -78,8 +78,8 @@ def make_stepper(shape: Shape, size: ModelSize, conditions: Conditions) -> Calla
     def step(way: str) -> None:
         with in_way(model, way) as read_by:
             total_loss(read_by).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
     return step
 
@@ -96,7 +96,7 @@ TRAINING = Benchmark(
         OUTPUT_ATTENTIONS: "+ attention loss by output_attentions",
     },
     shapes=("256x8:24", "2048x1:40", "4096x1:60"),
-    once="One optimiser step (forward, backward, AdamW)",
+    once="One optimizer step (forward, backward, AdamW)",
     matrices=2,  # before and after the softmax
     make=make_stepper,
     gpu_ways=("flex", PLAIN + ON_FLASH, "stepwise" + ON_FLASH),

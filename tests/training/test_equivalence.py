@@ -70,7 +70,7 @@ def train_one_step(folder, examples, tokenizer, model, name, settings, batch, ac
 
 
 class KeepGradients(TrainerCallback):
-    """Keeps the gradients that the optimiser is given, after clipping."""
+    """Keeps the gradients that the optimizer is given, after clipping."""
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **named):
         self.gradients = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}

@@ -191,7 +191,7 @@ def attention_divergence(
         left_out: counts the rows that "visible" leaves out.
 
     Returns:
-        A scalar, this batch's share of the optimiser step's mean.
+        A scalar, this batch's share of the optimizer step's mean.
     """
     parts = attention_loss_parts(
         teacher_BSK,

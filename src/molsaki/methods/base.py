@@ -82,15 +82,15 @@ class Method(nn.Module, ABC, Generic[S]):
         self.get_buffer(f"{name}_weight").fill_(weight)
 
     def attention_loss(self, pair: AttentionPair) -> Tensor:
-        """The loss of the term that compares attention: this batch's share of the optimiser step's mean."""
+        """The loss of the term that compares attention: this batch's share of the optimizer step's mean."""
         raise NotImplementedError
 
     def output_loss(self, outputs: OutputPair) -> Tensor:
-        """The loss of the term that compares pooled outputs: this batch's share of the optimiser step's mean."""
+        """The loss of the term that compares pooled outputs: this batch's share of the optimizer step's mean."""
         raise NotImplementedError
 
     def next_token_loss(self, pair: NextTokenPair) -> Tensor:
-        """The loss of the term that compares next tokens: this batch's share of the optimiser step's mean."""
+        """The loss of the term that compares next tokens: this batch's share of the optimizer step's mean."""
         raise NotImplementedError
 
     def learning_rates(self) -> dict[str, float]:

@@ -59,7 +59,7 @@ class AttentionPair:
         step_mask_BS, key_mask_BK: True at real steps and keys.
         visible_BSK: True where a step can see a key.
         step_tokens_BS: the student's number of tokens of each step; 1 where there is no step.
-        share: number of these examples over the number of examples with attention in the optimiser step; below 1 if
+        share: number of these examples over the number of examples with attention in the optimizer step; below 1 if
             gradients are accumulated, so that the step's loss is the mean over all of them.
     """
 
@@ -81,7 +81,7 @@ class OutputPair:
     Attributes:
         label_EV: log of the largest probability of each token of the vocabulary over the positions of the label.
         rationale_EV: the same over the positions of the rationale.
-        share: number of these examples over that of the optimiser step.
+        share: number of these examples over that of the optimizer step.
     """
 
     label_EV: Tensor
@@ -97,7 +97,7 @@ class NextTokenPair:
         teacher_MK: the teacher's, of the tokens that it has stored; −inf after a position's last one.
         student_MK: the student's, of the same tokens, with gradient.
         student_rest_M: the student's, of all other tokens together, with gradient.
-        share: number of these positions over that of the optimiser step.
+        share: number of these positions over that of the optimizer step.
     """
 
     teacher_MK: Tensor

@@ -58,7 +58,7 @@ class MaximisedMutualInformation(Method[MaximisedMutualInformationSettings]):
 
 
 def pooled_cross_entropy(outputs: OutputPair, pooled: Literal["softmax", "sum"], detach_labels: bool) -> Tensor:
-    """−mean over examples of Σ_v P[v] · log Q[v], times the examples' share of the optimiser step.
+    """−mean over examples of Σ_v P[v] · log Q[v], times the examples' share of the optimizer step.
 
     Args:
         outputs: the two branches' pooled log-probabilities [E, V].

@@ -45,6 +45,10 @@ class Span:
         """The span's characters."""
         return (question if self.text == "question" else rationale)[self.start : self.end]
 
+    def overlaps(self, other: Span) -> bool:
+        """Whether the two have a character in common."""
+        return self.text == other.text and self.start < other.end and other.start < self.end
+
 
 @dataclass(frozen=True, slots=True)
 class Spans:

@@ -31,8 +31,8 @@ def source_columns(
     pairs = _sources_of_numbers(question, rationale, sources)
     found = []
     for row in spans.steps:
-        inside = {source for number, source in pairs if _overlap(number, row)}
-        found.append(tuple(i for i, column in enumerate(spans.keys) if any(_overlap(column, s) for s in inside)))
+        inside = {source for number, source in pairs if number.overlaps(row)}
+        found.append(tuple(i for i, column in enumerate(spans.keys) if any(column.overlaps(s) for s in inside)))
     return found
 
 
@@ -46,7 +46,7 @@ def _sources_of_numbers(
     pairs = []
     unused = 0  # the first step that no earlier sentence has used
     for sentence in found.steps[1:]:
-        numbers = [number for number in found.keys if _overlap(number, sentence)]
+        numbers = [number for number in found.keys if number.overlaps(sentence)]
         written = {number.of(question, rationale) for number in numbers}
         fitting = [i for i, of_step in enumerate(digits) if of_step & written]
         if not fitting:
@@ -60,7 +60,3 @@ def _sources_of_numbers(
             if source.of(question, rationale) == number.of(question, rationale)
         ]
     return pairs
-
-
-def _overlap(one: Span, other: Span) -> bool:
-    return one.text == other.text and one.start < other.end and other.start < one.end

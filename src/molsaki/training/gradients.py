@@ -149,7 +149,7 @@ def term_gradients(
     progress: float,
     context: Callable[[], AbstractContextManager[Any]],
 ) -> dict[str, float]:
-    """The norm of each weighted term's gradient on the student's trainable parameters, over one optimiser step.
+    """The norm of each weighted term's gradient on the student's trainable parameters, over one optimizer step.
 
     Args:
         model: the student and its method, not wrapped.

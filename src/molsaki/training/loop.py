@@ -66,7 +66,7 @@ class StepwiseAttentionLoss(nn.Module):
     r"""L_att (Eq. 2 to 7 of the MoLSAKI paper) as a module, with the router of the student's layers (Eq. 5).
 
     Call it instead of the model: it runs one forward pass and returns the model's outputs and L_att. Its own parameters
-    (the router) are trained together with the student's: add `parameters()` to the optimiser.
+    (the router) are trained together with the student's: add `parameters()` to the optimizer.
 
     Example:
         >>> import molsaki
@@ -106,7 +106,7 @@ class StepwiseAttentionLoss(nn.Module):
             raise InputError(
                 f"Expected settings of the attention loss alone; got {', '.join(loops_own)}, which would have no "
                 "effect here. No loss was created; weight the loss in your loop, and give the router's parameters "
-                "their rate in the optimiser."
+                "their rate in the optimizer."
             )
         choice = MoLSAKI.terms_of(parsed).attention
         assert choice is not None
@@ -136,7 +136,7 @@ class StepwiseAttentionLoss(nn.Module):
             input_ids: LongTensor [R, T].
             attention_mask: [R, T], 1 at real tokens.
             attention: the batch's `attention` from a `SpanCollator`; with None, L_att is 0.
-            examples: number of rows with the teacher's attention over all accumulated batches of the optimiser step,
+            examples: number of rows with the teacher's attention over all accumulated batches of the optimizer step,
                 if this is one of several; L_att is then this batch's share of the mean over all of them.
             **model_inputs: passed to the model, such as `labels`.
 

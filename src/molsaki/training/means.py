@@ -34,7 +34,7 @@ class TermMeans:
         Args:
             outputs: what `DistillationModel.forward` returns.
             counts: number of items that each term is a mean over; None if the terms are this batch's shares of an
-                optimiser step's means, which are added as they are.
+                optimizer step's means, which are added as they are.
             processes: number of processes whose items were counted.
         """
         loss = outputs["loss"].detach().float()
@@ -51,7 +51,7 @@ class TermMeans:
 
         Args:
             prefix: of the names.
-            steps: number of optimiser steps that were added; None if items were counted.
+            steps: number of optimizer steps that were added; None if items were counted.
             gather: sums a tensor over processes.
 
         Returns:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Share = float | Tensor
-"""The number of a batch's items over that of the whole optimiser step."""
+"""The number of a batch's items over that of the whole optimizer step."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class DistillationModel(nn.Module):
 
         Args:
             batch: from a `Collator` with the terms of this method.
-            totals: the counts of the whole optimiser step, if this is one of several accumulated batches. The losses
+            totals: the counts of the whole optimizer step, if this is one of several accumulated batches. The losses
                 are then this batch's shares of the step's means.
             progress: share of the training steps that are done.
             term: make `loss` this weighted term alone, for its gradient.

@@ -177,7 +177,7 @@ def next_token_pair(kept_NK: Tensor, rest_N: Tensor, targets: NextTokenTargets, 
         kept_NK: from `kept_and_rest`, at each of the pass's N tokens.
         rest_N: likewise.
         targets: the teacher's side.
-        share: number of these positions over that of the optimiser step.
+        share: number of these positions over that of the optimizer step.
     """
     pair = NextTokenPair(
         teacher_MK=targets.teacher_MK,

@@ -27,7 +27,7 @@ class ShuffledSteps(Sampler[int]):
 
     Args:
         lengths: of every example, in tokens.
-        step_size: examples of one optimiser step, over all accumulated batches and processes.
+        step_size: examples of one optimizer step, over all accumulated batches and processes.
         seed: of the order.
     """
 

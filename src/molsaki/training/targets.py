@@ -38,16 +38,7 @@ def chosen_keys(choice: AttentionChoice, spans: Spans, keys: Sequence[int], text
         keys = [key for key in keys if spans.keys[key].text == "question"]
     if choice.other_words:
         named = find_spans(text.question, text.rationale, text.keys, text.steps).keys
-        keys = [
-            key
-            for key in keys
-            if not any(
-                span.text == spans.keys[key].text
-                and span.start < spans.keys[key].end
-                and spans.keys[key].start < span.end
-                for span in named
-            )
-        ]
+        keys = [key for key in keys if not any(spans.keys[key].overlaps(span) for span in named)]
     return list(keys)
 
 

@@ -1,7 +1,7 @@
 """The Trainer of transformers, with a distillation method's loss.
 
 `DistillationTrainer` changes four things and leaves the rest (schedule, clipping, mixed precision, accumulation,
-checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimiser
+checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimizer
 step so that accumulation changes nothing; the order depends on seed and epoch alone; each term of the loss is
 logged; the plain student is saved, or its adapter alone.
 """
@@ -161,7 +161,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     # ---- the loss ----
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor | None:
-        """The number of items of each term in one optimiser step, over all processes."""
+        """The number of items of each term in one optimizer step, over all processes."""
         if not batch_samples:
             return None
         counts = torch.stack([inputs["batch"].counts for inputs in batch_samples]).sum(0).to(device)
@@ -196,7 +196,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     # ---- the gradient of each term ----
 
     def get_batch_samples(self, *given: Any, **named: Any) -> Any:
-        """The parent's: the batches of the next optimiser step, and the counts of their items."""
+        """The parent's: the batches of the next optimizer step, and the counts of their items."""
         self._step_batches = super().get_batch_samples(*given, **named)
         return self._step_batches
 
