@@ -204,8 +204,8 @@ def main() -> None:
     }
     model, tokenizer = AutoModelForCausalLM.from_pretrained(TEACHER), AutoTokenizer.from_pretrained(TEACHER)
     begin = time.monotonic()
-    here, verdicts = ask(LocalWriter(model, tokenizer, 64), problems, folder / "here")
-    print(f"here: {len(here)} texts in {time.monotonic() - begin:.1f} s, {sum(k for k, _ in verdicts.values())} kept")
+    here, results = ask(LocalWriter(model, tokenizer, 64), problems, folder / "here")
+    print(f"here: {len(here)} texts in {time.monotonic() - begin:.1f} s, {sum(k for k, _ in results.values())} kept")
     for (name, command), port in zip(commands.items(), ports, strict=True):
         url = f"http://127.0.0.1:{port}/v1"
         spec = ServerSpec(base_url=url, model=str(TEACHER), protocol="completions", timeout=300, max_in_flight=16)
@@ -214,11 +214,11 @@ def main() -> None:
             texts, found = ask(ServedWriter(spec), problems, folder / name.replace(" ", "-"))
             seconds = time.monotonic() - begin
             same = sum(texts.get(row_id) == text for row_id, text in here.items())
-            alike = sum(found.get(row_id) == verdict for row_id, verdict in verdicts.items())
+            alike = sum(found.get(row_id) == result for row_id, result in results.items())
             print(
                 f"{name}: {len(texts)} texts in {seconds:.1f} s, {sum(k for k, _ in found.values())} kept; "
                 f"the same text as here for {same} of {len(here)} ({100 * same / len(here):.1f} %), "
-                f"the same verdict for {alike}",
+                f"the same result for {alike}",
                 flush=True,
             )
             if name == "llama.cpp" and arguments.rows:

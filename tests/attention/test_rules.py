@@ -71,7 +71,7 @@ def test_a_rule_says_what_transformers_writes_out(window, starts):
     assert rule.is_causal_rule == (window in (None, 7, 9) and starts == (0, 0))
     assert rule.shape == expected.shape
     torch.testing.assert_close(rule.dense, expected, atol=0, rtol=0)
-    # Whoever computes with it computes with the mask.
+    # Every operation on it uses the mask.
     torch.testing.assert_close(~rule[:, :, 2:], ~expected[:, :, 2:], atol=0, rtol=0)
     torch.testing.assert_close(torch.where(rule, 1.0, 2.0), torch.where(expected, 1.0, 2.0), atol=0, rtol=0)
     assert "window" in repr(rule)

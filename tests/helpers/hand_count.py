@@ -1,11 +1,11 @@
 """A count by hand of a hundred of PaLM's completions: fifty of each data set, chosen by the hash of their ids.
 
-Each line is a row's id, the hash of its completion and the verdict, by the words of the log of rationales. They were
-read with the question and the right answer beside them and without the parser's verdict. In all that are right the
+Each line is a row's id, the hash of its completion and its reason, in the words of the log of rationales. They were
+read with the question and the right answer beside them and without the parser's result. In all that are right the
 rationale ends before the first "The answer is" or "So the answer is".
 """
 
-VERDICTS = """
+REASONS = """
 svamp-dss/train/584 7e1baf6e0be8ba62 right
 svamp-dss/test/186 e1c569d8b1684b4a right
 svamp-dss/train/27 38f4665fb5025610 right

@@ -118,16 +118,16 @@ def test_a_second_run_generates_nothing(script, log, generate):
 
 
 def test_a_kill_loses_at_most_the_batch_in_flight(script, log, generate):
-    told = []
+    calls = []
     script.fail_after = 2
     with pytest.raises(KeyboardInterrupt):
-        generate(progress=lambda done, total: told.append((done, total)))
+        generate(progress=lambda done, total: calls.append((done, total)))
     assert len(rows(log)) == 8
     with log.path.open("ab") as file:
         file.write(b'{"id": "right", "text_ha')
     script.fail_after = None
-    report = generate(progress=lambda done, total: told.append((done, total)))
-    assert told == [(4, 10), (8, 10), (10, 10)]
+    report = generate(progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(4, 10), (8, 10), (10, 10)]
     assert report.done_before == 8
     assert report.kept == 2
     assert sorted(prompt for batch in script.batches for prompt in batch) == sorted(script.script)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from commands import SMALL, files, molsaki, recipe
-from hand_count import VERDICTS
+from hand_count import REASONS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,9 +72,7 @@ def match(rows: Any, columns: dict[str, Any] = BY_ID, problems: list[Problem] = 
 
 @pytest.mark.shared_data
 def test_the_import_agrees_with_a_count_by_hand_of_a_hundred_rows(palm: Any, tmp_path: Path) -> None:
-    expected = {
-        row_id: (text, verdict) for row_id, text, verdict in (x.split(" ", 2) for x in VERDICTS.split("\n") if x)
-    }
+    expected = {row_id: (text, reason) for row_id, text, reason in (x.split(" ", 2) for x in REASONS.split("\n") if x)}
     assert len(expected) == 100
     for source, (raw, problems) in palm.items():
         chosen = [problem for problem in problems if problem.id in expected]
@@ -83,9 +81,9 @@ def test_the_import_agrees_with_a_count_by_hand_of_a_hundred_rows(palm: Any, tmp
         report = import_rationales({p.id: raw[p.id] for p in chosen}, chosen, log)
         assert report.problems == 50
         for row in log.rows():
-            text, verdict = expected[row["id"]]
-            assert hash_text(row["output"]) == text, "another completion stands at this place"
-            assert (row["id"], row["reason"]) == (row["id"], verdict)
+            text, reason = expected[row["id"]]
+            assert hash_text(row["output"]) == text, "another completion is in this row"
+            assert (row["id"], row["reason"]) == (row["id"], reason)
         for kept in read_rationales(log, chosen):
             text = raw[kept.problem.id].split("So the answer is" if kept.problem.choices else "The answer is")[0]
             assert kept.rationale == text.strip()

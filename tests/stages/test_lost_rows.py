@@ -47,7 +47,7 @@ def finished(world: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path]:
 
 
 def keep_lines(path: Path, wanted: int) -> None:
-    """Cut a file behind so many lines, in the middle of the next."""
+    """Cut a file after some lines, in the middle of the next."""
     lines = path.read_bytes().splitlines(keepends=True)
     assert len(lines) > wanted
     path.write_bytes(b"".join(lines[:wanted]) + lines[wanted][:20])
@@ -118,15 +118,16 @@ def test_a_truncated_shard_can_be_deleted_and_read_again(finished: tuple[Path, P
 def test_rationales_that_were_added_later_are_read_too(finished: tuple[Path, Path]) -> None:
     path, out = finished
     stage = out / "stages/attend.json"
-    told = json.loads(stage.read_text(encoding="utf-8"))
+    manifest = json.loads(stage.read_text(encoding="utf-8"))
     rows = len(SignalStore(out / "attention/steps"))
     fewer = {
-        name: {**entry, "read": entry["read"] - 1, "kept": entry["kept"] - 1} for name, entry in told["signals"].items()
+        name: {**entry, "read": entry["read"] - 1, "kept": entry["kept"] - 1}
+        for name, entry in manifest["signals"].items()
     }
     stage.write_text(json.dumps({"signals": fewer}), encoding="utf-8")
     shown = run(path, out, command="attend")
     assert shown.code == 0, shown.error
-    assert json.loads(stage.read_text(encoding="utf-8")) == told
+    assert json.loads(stage.read_text(encoding="utf-8")) == manifest
     assert len(SignalStore(out / "attention/steps")) == rows
 
 

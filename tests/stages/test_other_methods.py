@@ -70,16 +70,16 @@ def test_every_method_has_results(world: tuple[Path, Shown]) -> None:
 
 def test_each_signal_has_a_store_of_its_own_that_is_checked(world: tuple[Path, Shown]) -> None:
     folder, shown = world
-    told = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))["signals"]
-    assert list(told) == list(READ)
+    manifest = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))["signals"]
+    assert list(manifest) == list(READ)
     assert [path.name for path in (folder / "stages").glob("attend*")] == ["attend.json"]
     rows = dict(
         zip(READ, ("4 layers", "16 heads of 4 layers", "4 layers", "4 layers", "the 32 likeliest"), strict=True)
     )
     for name, row in rows.items():
         store = SignalStore(folder / "attention" / name)
-        assert store.fingerprint == told[name]["fingerprint"]
-        assert f"{told[name]['title']}: {len(store)} of {len(store)} rationales read, {row}" in shown.text
+        assert store.fingerprint == manifest[name]["fingerprint"]
+        assert f"{manifest[name]['title']}: {len(store)} of {len(store)} rationales read, {row}" in shown.text
     checked = molsaki("attend", folder.parent / "recipe.yaml", "--out", folder, "--check")
     assert checked.code == 0, checked.error
     assert checked.text.count(" store: ") == len(READ)
@@ -157,8 +157,8 @@ def test_answers_and_rationales_have_bounds_of_their_own() -> None:
 def test_next_tokens_are_stored_proved_and_learned_from(world: tuple[Path, Shown]) -> None:
     folder = world[0]
     assert "next tokens: " in world[1].text
-    told = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))["signals"][NEXT_TOKENS]
-    assert told["fingerprint"]["temperatures"] == "1 2"
+    manifest = json.loads((folder / "stages/attend.json").read_text(encoding="utf-8"))["signals"][NEXT_TOKENS]
+    assert manifest["fingerprint"]["temperatures"] == "1 2"
     metrics = json.loads((folder / "students/logits-1/metrics.json").read_text(encoding="utf-8"))
     assert any("compared with the teacher's next tokens" in note for note in metrics["notes"])
     compared = metrics["compared_tokens"]
@@ -209,9 +209,9 @@ def test_a_run_that_got_a_method_with_another_signal_reads_that_signal_alone(
     out = tmp_path / "run"
     shutil.copytree(world[0], out)
     stage = out / "stages/attend.json"
-    told = json.loads(stage.read_text(encoding="utf-8"))["signals"]
-    read = told.pop(NEXT_TOKENS)
-    stage.write_text(json.dumps({"signals": told}), encoding="utf-8")
+    manifest = json.loads(stage.read_text(encoding="utf-8"))["signals"]
+    read = manifest.pop(NEXT_TOKENS)
+    stage.write_text(json.dumps({"signals": manifest}), encoding="utf-8")
     for shard in (out / "attention" / NEXT_TOKENS).glob("shard-*"):
         shard.unlink()
     workspace = Workspace.open(out)
@@ -222,7 +222,7 @@ def test_a_run_that_got_a_method_with_another_signal_reads_that_signal_alone(
     assert found.waiting == read["kept"]
     others = {name: data for name, data in files(out / "attention").items() if not name.startswith(NEXT_TOKENS)}
     assert run(world[0].parent / "recipe.yaml", out, command="attend").code == 0
-    assert json.loads(stage.read_text(encoding="utf-8"))["signals"] == {**told, NEXT_TOKENS: read}
+    assert json.loads(stage.read_text(encoding="utf-8"))["signals"] == {**manifest, NEXT_TOKENS: read}
     assert files(out / "attention").items() >= others.items(), "the others are as they were, byte for byte"
 
 
@@ -241,8 +241,8 @@ def test_a_recipe_needs_the_signals_that_its_methods_compare(world: tuple[Path, 
 def test_a_run_of_an_earlier_version_says_what_to_do(world: tuple[Path, Shown], tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(world[0], out)
-    told = json.loads((out / "stages/attend.json").read_text(encoding="utf-8"))["signals"]["steps"]
-    (out / "stages/attend.json").write_text(json.dumps({**told, "layers": 4, "stored": "all"}), encoding="utf-8")
+    manifest = json.loads((out / "stages/attend.json").read_text(encoding="utf-8"))["signals"]["steps"]
+    (out / "stages/attend.json").write_text(json.dumps({**manifest, "layers": 4, "stored": "all"}), encoding="utf-8")
     for command in ("attend", "train"):
         shown = run(world[0].parent / "recipe.yaml", out, command=command)
         assert shown.code == 2

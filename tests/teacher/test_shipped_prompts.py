@@ -41,8 +41,8 @@ def test_examples_reach_their_answers(name: str) -> None:
     assert len(found) >= 2
     for question, completion in found:
         output = Completion(0, completion, 0, cut=False)
-        verdict = check_completion(problem_of(question, completion), output, second_pass="second-pass" in name)
-        assert verdict.kept, (verdict.reason, completion)
+        result = check_completion(problem_of(question, completion), output, second_pass="second-pass" in name)
+        assert result.kept, (result.reason, completion)
         numbers = re.findall(r"\d+(?:\.\d+)?", completion.partition(" The answer is")[0])
         assert {
             float(number) for number in numbers if f"= {number}" not in completion and f"is {number}" not in completion
