@@ -132,7 +132,7 @@ def make_agreed(example, seed: int) -> AgreedTokens | None:
     places = torch.arange(seed % 2, len(explain.input_ids) - explain.completion_token, 2)
     spans = AgreedSpans(torch.tensor([[3, 4, -1], [6, 7, 8]]), torch.rand(2, generator=generator).sub(1.1))
     if seed % 4 != 3:
-        places = places[~torch.isin(places, spans.places_WJ)]
+        places = places[~torch.isin(places, spans.positions_WJ)]
     ids = torch.stack([torch.randperm(257, generator=generator)[:4] for _ in places])
     log_probs = torch.rand(len(places), 257, generator=generator).mul(9).log_softmax(1).gather(1, ids)
     unused = torch.arange(4) > torch.randint(0, 4, (len(places), 1), generator=generator)

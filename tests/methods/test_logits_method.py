@@ -125,7 +125,7 @@ def test_two_tokenizers_meet_where_they_cut_alike(ends):
     explain = encode_student(student, PromptTemplate.parse(EXPLAIN), "How many?", rationale, 999)
     agreed = TokenMap(teacher, student).agree(theirs, explain, rationale)
     names = student.convert_ids_to_tokens(explain.input_ids[explain.completion_token :])
-    at = [names[place] for place in agreed.places_M.tolist()]
+    at = [names[place] for place in agreed.positions_M.tolist()]
     expected = ["T", "o", "m", "Ġhas", "Ġ", "Ġ", "s", "o", "Ġ", "."]
     # The teacher's " 73" and " pens" are cut otherwise; bytes of "—" and "é" are no characters of their own.
     assert at[: len(at) - ends] == [name for name in expected if name in at]
@@ -136,7 +136,7 @@ def test_two_tokenizers_meet_where_they_cut_alike(ends):
         assert agreed.ids_MK[-1, 0] == student.eos_token_id
     theirs_bytes, mine = token_bytes(teacher), token_bytes(student)
     spans = rationale_spans(explain, mine, rationale)
-    for place, ids, log_probs in zip(agreed.places_M.tolist(), agreed.ids_MK, agreed.log_probs_MK, strict=True):
+    for place, ids, log_probs in zip(agreed.positions_M.tolist(), agreed.ids_MK, agreed.log_probs_MK, strict=True):
         if names[place] == "<end>":
             continue
         row = theirs.spans.index(spans[place])
@@ -156,8 +156,8 @@ def test_one_tokenizer_agrees_with_itself_everywhere():
     agreed = TokenMap(tokenizer, tokenizer).agree(theirs, explain, rationale)
     # The teacher's first token starts with the prompt's space or not at all; every other one is the student's.
     count = len(explain.input_ids) - explain.completion_token
-    assert agreed.places_M.tolist() == list(range(count))[-len(agreed.places_M) :]
-    assert len(agreed.places_M) >= count - 1
+    assert agreed.positions_M.tolist() == list(range(count))[-len(agreed.positions_M) :]
+    assert len(agreed.positions_M) >= count - 1
     torch.testing.assert_close(agreed.log_probs_MK[-1, 0], log_probs[-1, 0])
 
 
@@ -222,7 +222,7 @@ def test_a_stretch_with_bytes_of_a_letter_is_none():
 
 
 def span_texts(agreed, student, explain):
-    places = [[place for place in row if place >= 0] for row in agreed.spans.places_WJ.tolist()]
+    places = [[place for place in row if place >= 0] for row in agreed.spans.positions_WJ.tolist()]
     ids = explain.input_ids[explain.completion_token :]
     return [student.decode([ids[place] for place in row]) for row in places], places
 

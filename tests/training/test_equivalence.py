@@ -169,7 +169,7 @@ def slow_divergences(student, example, settings):
     explain, losses = example.sequences["explain"], []
     logits = student(torch.tensor([explain.input_ids])).logits[0].double()
     agreed = example.agreed
-    for place, ids, log_probs in zip(agreed.places_M, agreed.ids_MK, agreed.log_probs_MK.double(), strict=True):
+    for place, ids, log_probs in zip(agreed.positions_M, agreed.ids_MK, agreed.log_probs_MK.double(), strict=True):
         theirs = {int(i): p.exp() for i, p in zip(ids, log_probs, strict=True) if p > -torch.inf}
         mine = torch.softmax(logits[explain.completion_token + place - 1] / temperature, 0)
         cells = [(p, mine[i]) for i, p in theirs.items()]
@@ -189,7 +189,7 @@ def slow_divergences(student, example, settings):
 def span_rows(agreed):
     if agreed.spans is None:
         return [], []
-    return agreed.spans.places_WJ.tolist(), agreed.spans.log_probs_W.double()
+    return agreed.spans.positions_WJ.tolist(), agreed.spans.log_probs_W.double()
 
 
 def slow_mutual_loss(student, example, settings):

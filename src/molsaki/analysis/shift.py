@@ -145,9 +145,9 @@ def _slope(share_S: Floats, shuffled_S: Floats) -> float:
     there = ~np.isnan(above)
     if there.sum() < 2:
         return float("nan")
-    place = np.linspace(0.0, 1.0, int(there.sum()))
-    place = place - place.mean()
-    return float((place * above[there]).sum() / (place * place).sum())
+    position = np.linspace(0.0, 1.0, int(there.sum()))
+    position = position - position.mean()
+    return float((position * above[there]).sum() / (position * position).sum())
 
 
 def _require_same(runs: Sequence[Mapping[str, TextAttention]]) -> None:

@@ -80,8 +80,10 @@ class TextAttention:
     def key_step_K(self) -> Integers:
         """The step that each key is in. The key is visible from that step on."""
         starts = [(span.text == "rationale", span.start) for span in self.spans.steps]
-        places = [(span.text == "rationale", span.start) for span in self.spans.keys]
-        return np.array([sum(start <= place for start in starts) - 1 for place in places], dtype=np.int64).clip(0)
+        positions = [(span.text == "rationale", span.start) for span in self.spans.keys]
+        return np.array(
+            [sum(start <= position for start in starts) - 1 for position in positions], dtype=np.int64
+        ).clip(0)
 
     @cached_property
     def visible_SK(self) -> npt.NDArray[np.bool_]:

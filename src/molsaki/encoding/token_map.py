@@ -59,13 +59,13 @@ class AgreedTokens:
     """A teacher's likeliest tokens as tokens of the student, at the positions where both tokenizers agree.
 
     Attributes:
-        places_M: index of the predicted token among the student's tokens of the rationale.
+        positions_M: index of the predicted token among the student's tokens of the rationale.
         ids_MK: token ids of the student; rows with fewer tokens repeat their first.
         log_probs_MK: the teacher's log-probabilities of them; −inf for repeated ones.
         spans: where both cut the same characters differently; None if they do so nowhere.
     """
 
-    places_M: Tensor
+    positions_M: Tensor
     ids_MK: Tensor
     log_probs_MK: Tensor
     spans: AgreedSpans | None = None
@@ -73,13 +73,13 @@ class AgreedTokens:
     @property
     def count(self) -> int:
         """The number of positions and spans to compare."""
-        return len(self.places_M) + (0 if self.spans is None else len(self.spans.log_probs_W))
+        return len(self.positions_M) + (0 if self.spans is None else len(self.spans.log_probs_W))
 
     @property
     def compared(self) -> set[int]:
         """The student's tokens of the rationale that are compared, by index."""
-        of_spans = [] if self.spans is None else self.spans.places_WJ.flatten().tolist()
-        return {*self.places_M.tolist(), *of_spans} - {-1}
+        of_spans = [] if self.spans is None else self.spans.positions_WJ.flatten().tolist()
+        return {*self.positions_M.tolist(), *of_spans} - {-1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ class AgreedSpans:
     """A teacher's probabilities of spans of characters that the student cuts into other tokens.
 
     Attributes:
-        places_WJ: indices of a span's tokens among the student's tokens of the rationale; −1 behind its last.
+        positions_WJ: indices of a span's tokens among the student's tokens of the rationale; −1 behind its last.
         log_probs_W: the log-probability of the span by the teacher, the sum over its own tokens of the span.
     """
 
-    places_WJ: Tensor
+    positions_WJ: Tensor
     log_probs_W: Tensor
 
 
@@ -136,7 +136,7 @@ class TokenMap:
         spans = self._agree_on_spans(theirs, mine, rationale)
         if not pairs:
             return None if spans is None else AgreedTokens(torch.zeros(0).long(), *_NOWHERE, spans)
-        places_M, rows_M = torch.tensor(pairs).unbind(1)
+        positions_M, rows_M = torch.tensor(pairs).unbind(1)
         # The student's token for each of the teacher's [M, C]; −1 for one that the student lacks.
         theirs_MC = theirs.ids_PC[rows_M]
         ids_MC = torch.full_like(theirs_MC, -1)
@@ -148,13 +148,13 @@ class TokenMap:
         known_M = (ids_MC >= 0).any(1)
         if not bool(known_M.any()) and spans is None:
             return None
-        places_M, ids_MC, log_probs_MC = places_M[known_M], ids_MC[known_M], log_probs_MC[known_M]
+        positions_M, ids_MC, log_probs_MC = positions_M[known_M], ids_MC[known_M], log_probs_MC[known_M]
         # Known tokens move to the front, in the teacher's order. K is the most of them that a row has.
         mapped_MC = ids_MC >= 0
         most = max(mapped_MC.sum(1).tolist(), default=1)
         order_MC = (~mapped_MC).int().argsort(dim=1, stable=True)[:, :most]
         ids_MK, log_probs_MK = ids_MC.gather(1, order_MC), log_probs_MC.gather(1, order_MC)
-        return AgreedTokens(places_M, torch.where(ids_MK < 0, ids_MK[:, :1], ids_MK), log_probs_MK, spans)
+        return AgreedTokens(positions_M, torch.where(ids_MK < 0, ids_MK[:, :1], ids_MK), log_probs_MK, spans)
 
     def kinds(self, explain: EncodedText, rationale: str) -> list[Kind]:
         """What each of the student's tokens of the rationale is part of, the end-of-text token included."""

@@ -72,7 +72,7 @@ class RowCollator:
             self._warned = True
             logger.warning("Rows that a DataLoader's workers leave out are not in this trainer's attention_report.")
         batch = self.without_attention(rows)
-        targets = [self._target(place, row) for place, row in enumerate(rows)]
+        targets = [self._target(index, row) for index, row in enumerate(rows)]
         lengths = [len(row["input_ids"]) for row in rows]
         attention = attention_targets(
             lengths, [target for target in targets if target is not None], width=batch["input_ids"].shape[1]
@@ -86,7 +86,7 @@ class RowCollator:
         """The other collator's batch alone. Rows need no id."""
         return self.collate([{name: value for name, value in row.items() if name != ID} for row in rows])
 
-    def _target(self, place: int, row: Mapping[str, Any]) -> RowTargets | None:
+    def _target(self, index: int, row: Mapping[str, Any]) -> RowTargets | None:
         if not isinstance(row.get(ID), str):
             raise InputError(
                 f"Expected the column `{ID}` with the id of each row in the signals; a row has the columns "
@@ -97,9 +97,9 @@ class RowCollator:
         if text is None:
             self.report.note(NO_TEXT)
             return None
-        return self._align(place, text, row["input_ids"])
+        return self._align(index, text, row["input_ids"])
 
-    def _align(self, place: int, text: Text, ids: Sequence[int]) -> RowTargets | None:
+    def _align(self, index: int, text: Text, ids: Sequence[int]) -> RowTargets | None:
         written, offsets = text_of_tokens(ids, self._bytes_of)
         question = _find_once(written, text.question)
         if question is None:
@@ -116,7 +116,7 @@ class RowCollator:
         align = partial(
             align_spans, offsets=offsets, question_start=question, rationale_start=behind + rationale, truncated=cut
         )
-        return row_targets(place, text, self.signals, align, self.report)
+        return row_targets(index, text, self.signals, align, self.report)
 
 
 def _find_once(written: str, part: str) -> int | None:

@@ -101,7 +101,7 @@ def mean_of_layers(attention_BLSK: Tensor, layers: Sequence[int]) -> Tensor:
 
 
 def find_layers(whose: str, chosen: Sequence[int | float] | Literal["all"], numbers: Sequence[int]) -> tuple[int, ...]:
-    """The places, among the layers that are read, of those that were chosen.
+    """The positions, among the layers that are read, of those that were chosen.
 
     Args:
         whose: "teacher" or "student", for the message.
@@ -114,18 +114,18 @@ def find_layers(whose: str, chosen: Sequence[int | float] | Literal["all"], numb
     """
     if chosen == "all":
         return tuple(range(len(numbers)))
-    places = tuple(_place(layer, numbers) for layer in chosen)
-    if None in places or len(set(places)) < len(places):
+    positions = tuple(_position(layer, numbers) for layer in chosen)
+    if None in positions or len(set(positions)) < len(positions):
         count = len(numbers)
         named = f"from 0 to {count - 1}" if tuple(numbers) == tuple(range(count)) else f"among {list(numbers)}"
         raise InputError(
             f"Expected {whose}_layers to be different layers {named}, from -{count} to -1, or shares of "
             f"the depth; got {list(chosen)}. The {whose} has {count} layers with attention; choose among them."
         )
-    return tuple(place for place in places if place is not None)
+    return tuple(position for position in positions if position is not None)
 
 
-def _place(layer: int | float, numbers: Sequence[int]) -> int | None:
+def _position(layer: int | float, numbers: Sequence[int]) -> int | None:
     if isinstance(layer, float):
         return round(layer * (len(numbers) - 1))
     if layer < 0:

@@ -139,10 +139,10 @@ def restore_adapter(folder: Path, student: PeftModel) -> None:
     from safetensors.torch import load_file
 
     name = student.active_adapter
-    place = folder if name == "default" else folder / name
-    weights = load_file(place / ADAPTER_WEIGHTS)
+    own = folder if name == "default" else folder / name
+    weights = load_file(own / ADAPTER_WEIGHTS)
     wanted = get_peft_model_state_dict(student, adapter_name=name, save_embedding_layers=False)
-    require_same_tensors(str(place), "the tensors of the adapter", wanted.keys() - weights, weights.keys() - wanted)
+    require_same_tensors(str(own), "the tensors of the adapter", wanted.keys() - weights, weights.keys() - wanted)
     set_peft_model_state_dict(student, weights, adapter_name=name)
 
 

@@ -148,18 +148,18 @@ def _align(
         truncated: as in `align_spans`.
         leading_space: as in `Spans`.
     """
-    places = [(span.start + starts[span.text], span.end + starts[span.text]) for span in spans]
-    span_of_token = _assign(places, offsets)
+    ranges = [(span.start + starts[span.text], span.end + starts[span.text]) for span in spans]
+    span_of_token = _assign(ranges, offsets)
     missing = set(range(len(spans))).difference(span_of_token)
     if truncated:
-        missing.update(_cut(places, offsets))
+        missing.update(_cut(ranges, offsets))
     if leading_space:
         # Space before a span begins where the span before it ends, or where its text starts.
         begins, ends = [], dict(starts)
-        for span, (_, end) in zip(spans, places, strict=True):
+        for span, (_, end) in zip(spans, ranges, strict=True):
             begins.append(ends[span.text])
             ends[span.text] = end
-        span_of_token = _add_leading_space(span_of_token, places, begins, offsets)
+        span_of_token = _add_leading_space(span_of_token, ranges, begins, offsets)
     return tuple(NONE if span in missing else span for span in span_of_token), tuple(sorted(missing))
 
 
@@ -173,7 +173,7 @@ def _before(span_of_token: Sequence[int], count: int) -> tuple[tuple[int, ...], 
     return tuple(moved), tuple(sorted(set(range(count)).difference(moved)))
 
 
-def _assign(places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:
+def _assign(ranges: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:
     """The span of each token, in one sweep over both, which are in the text's order."""
     assigned: list[int] = []
     first = furthest = 0
@@ -183,17 +183,17 @@ def _assign(places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]
             continue
         furthest = max(furthest, end)
         # No later token can overlap a span that ends before this one starts.
-        while first < len(places) and places[first][1] <= start:
+        while first < len(ranges) and ranges[first][1] <= start:
             first += 1
-        assigned.append(_most_overlapped(places, first, start, end))
+        assigned.append(_most_overlapped(ranges, first, start, end))
     return assigned
 
 
-def _most_overlapped(places: Sequence[tuple[int, int]], first: int, start: int, end: int) -> int:
+def _most_overlapped(ranges: Sequence[tuple[int, int]], first: int, start: int, end: int) -> int:
     """The span, from `first` on, that has the most characters in a token."""
     best, most = NONE, 0
-    for i in range(first, len(places)):
-        span_start, span_end = places[i]
+    for i in range(first, len(ranges)):
+        span_start, span_end = ranges[i]
         if span_start >= end:
             break
         overlap = min(end, span_end) - max(start, span_start)
@@ -204,7 +204,7 @@ def _most_overlapped(places: Sequence[tuple[int, int]], first: int, start: int, 
 
 def _add_leading_space(
     span_of_token: Sequence[int],
-    places: Sequence[tuple[int, int]],
+    ranges: Sequence[tuple[int, int]],
     begins: Sequence[int],
     offsets: Sequence[tuple[int, int]],
 ) -> list[int]:
@@ -212,21 +212,21 @@ def _add_leading_space(
     added = list(span_of_token)
     following = 0
     for token, (start, end) in enumerate(offsets):
-        while following < len(places) and places[following][0] < end:
+        while following < len(ranges) and ranges[following][0] < end:
             following += 1
-        if following == len(places):
+        if following == len(ranges):
             break
         if added[token] == NONE and begins[following] <= start < end:
             added[token] = following
     return added
 
 
-def _cut(places: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:
+def _cut(ranges: Sequence[tuple[int, int]], offsets: Sequence[tuple[int, int]]) -> list[int]:
     """The spans that reach beyond the tokens' characters."""
     visible = [(start, end) for start, end in offsets if start < end]
     begin = min((start for start, _ in visible), default=0)
     furthest = max((end for _, end in visible), default=0)
-    return [i for i, (start, end) in enumerate(places) if start < begin or end > furthest]
+    return [i for i, (start, end) in enumerate(ranges) if start < begin or end > furthest]
 
 
 def _renumber(indices: Sequence[int], kept: Sequence[int]) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None)
     if out.exists():
         raise ArtefactError(
             f"Expected no file or folder at {out} yet; there is something. It is left as it is and nothing was "
-            "exported; choose another place, or move it away."
+            "exported; choose another path, or move it away."
         )
     workspace, label, seed = _run_of(student)
     # What is given away is not packed, so the base of a quantised student is loaded whole.

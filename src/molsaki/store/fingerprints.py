@@ -120,7 +120,7 @@ def _difference(key: str, have: str, want: str) -> str:
     return f"  {key}: found {have}, requested {want}"
 
 
-def _around(text: str, place: int) -> str:
-    """The part of a long text around the position `place`."""
-    start, end = max(0, place - MAX_SHOWN_CHARACTERS // 4), place + MAX_SHOWN_CHARACTERS // 2
+def _around(text: str, position: int) -> str:
+    """The part of a long text around a position."""
+    start, end = max(0, position - MAX_SHOWN_CHARACTERS // 4), position + MAX_SHOWN_CHARACTERS // 2
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

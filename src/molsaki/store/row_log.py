@@ -218,9 +218,9 @@ def _start_of_last_line(descriptor: int, size: int) -> int:
     end = size
     while end:
         begin = max(0, end - _CHUNK)
-        place = _read_at(descriptor, begin, end - begin).rfind(b"\n")
-        if place >= 0:
-            return begin + place + 1
+        newline = _read_at(descriptor, begin, end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
         end = begin
     return 0
 

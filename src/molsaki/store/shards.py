@@ -202,12 +202,12 @@ def rows_by_id(shards: Sequence[Shard]) -> dict[str, tuple[int, int]]:
         ArtefactError: two rows share an id.
     """
     rows: dict[str, tuple[int, int]] = {}
-    for place, shard in enumerate(shards):
+    for number, shard in enumerate(shards):
         for index, row in enumerate(shard.rows):
             if row.id in rows:
                 other = shards[rows[row.id][0]].path
                 refuse_shard(shard.path, f"repeats the id {row.id!r} of {other.name}")
-            rows[row.id] = (place, index)
+            rows[row.id] = (number, index)
     return rows
 
 

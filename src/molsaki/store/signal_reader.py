@@ -102,16 +102,16 @@ class SignalStore:
             MissingRowError: the store has no row of this id; it is an `ArtefactError` and a `LookupError`.
             ArtefactError: the row belongs to another text, or its tensors are damaged, NaN or infinite.
         """
-        place, row, starts = self._find(row_id)
+        number, row, starts = self._find(row_id)
         if row.text_hash != text_hash:
             raise ArtefactError(
                 f"Expected the row {row_id!r} in {self.folder} to belong to the text with the hash "
                 f"{text_hash!r}; its text has the hash {row.text_hash!r}. It does not fit; run the stage that "
                 f"writes the store on this data, into a new folder."
             )
-        shard = self._shards[place]
+        shard = self._shards[number]
         schema = self.schema if names is None else {name: self.schema[name] for name in names}
-        tensors = row_tensors(row, starts, self._tensors_of(place, shard), schema)
+        tensors = row_tensors(row, starts, self._tensors_of(number, shard), schema)
         if problems := row_problems(row, tensors, schema, whole=names is None):
             _refuse_row(shard.path, row, "; ".join(problems))
         kinds = {True: torch.float32, False: torch.int64}
@@ -131,13 +131,13 @@ class SignalStore:
                 f"row cannot be used; run the stage that writes the store again, which adds missing rows, or open "
                 f"the store again if it has grown."
             )
-        place, index = found
-        return place, self._shards[place].rows[index], self._shards[place].starts[index]
+        number, index = found
+        return number, self._shards[number].rows[index], self._shards[number].starts[index]
 
-    def _tensors_of(self, place: int, shard: Shard) -> Mapping[str, Tensor]:
-        if place not in self._flat:
-            self._flat[place] = map_tensors(shard, self.schema)
-        return self._flat[place]
+    def _tensors_of(self, number: int, shard: Shard) -> Mapping[str, Tensor]:
+        if number not in self._flat:
+            self._flat[number] = map_tensors(shard, self.schema)
+        return self._flat[number]
 
 
 def _refuse_row(path: Path, row: StoredRow, problem: str) -> NoReturn:

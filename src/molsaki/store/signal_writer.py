@@ -186,8 +186,8 @@ class SignalWriter:
     def _read_done(self) -> int:
         numbers = shard_numbers(self.folder)
         shards = [read_shard(self.folder, number, self._header) for number in numbers]
-        for row_id, (place, index) in rows_by_id(shards).items():
-            self._hashes[row_id] = shards[place].rows[index].text_hash
+        for row_id, (number, index) in rows_by_id(shards).items():
+            self._hashes[row_id] = shards[number].rows[index].text_hash
         return numbers[-1] + 1 if numbers else 0
 
     def _foreign(self) -> list[str]:

@@ -93,9 +93,9 @@ def _encode_chat(
     whole = _tokenize(tokenizer, text)
     ids, offsets = whole["input_ids"], whole["offset_mapping"]
     start = _common_length(asked["input_ids"], ids)
-    place = offsets[start][0] if start < len(ids) else len(text)
+    boundary = offsets[start][0] if start < len(ids) else len(text)
     changed = start < len(asked["input_ids"])
-    return EncodedRow(ids, _labels(ids, start), offsets, text[:place], text[place:], changed)
+    return EncodedRow(ids, _labels(ids, start), offsets, text[:boundary], text[boundary:], changed)
 
 
 def _render(

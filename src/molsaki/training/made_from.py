@@ -71,8 +71,8 @@ def _hash_examples(examples: Sequence[Example]) -> str:
             parts.append(example.teacher.source)
         if example.agreed is not None:
             weights = example.agreed.log_probs_MK.exp().sum().item()
-            parts.append(f"{example.agreed.places_M.tolist()} {example.agreed.ids_MK.sum().item()} {weights:.6g}")
+            parts.append(f"{example.agreed.positions_M.tolist()} {example.agreed.ids_MK.sum().item()} {weights:.6g}")
             if example.agreed.spans is not None:
                 spans = example.agreed.spans
-                parts.append(f"{spans.places_WJ.tolist()} {spans.log_probs_W.sum().item():.6g}")
+                parts.append(f"{spans.positions_WJ.tolist()} {spans.log_probs_W.sum().item():.6g}")
     return hash_text(*parts)

@@ -40,23 +40,23 @@ class NextTokenTargets:
     """What the next-token loss of a pass needs, for the M positions and W spans where the tokenizers agree.
 
     Attributes:
-        places_M: which of the pass's N tokens is predicted.
+        positions_M: which of the pass's N tokens is predicted.
         ids_MK: the tokens that the teacher has a probability for; the first one is repeated after the last.
         teacher_MK: the teacher's log-probabilities of them; −inf after the last.
-        span_places_WJ: which of the pass's N tokens each span consists of; −1 after its last.
+        span_positions_WJ: which of the pass's N tokens each span consists of; −1 after its last.
         span_teacher_W: the teacher's log-probabilities of the spans.
     """
 
-    places_M: Tensor
+    positions_M: Tensor
     ids_MK: Tensor
     teacher_MK: Tensor
-    span_places_WJ: Tensor
+    span_positions_WJ: Tensor
     span_teacher_W: Tensor
 
     @property
     def count(self) -> int:
         """M + W."""
-        return len(self.places_M) + len(self.span_teacher_W)
+        return len(self.positions_M) + len(self.span_teacher_W)
 
 
 ComparedTokens = dict[str, dict[str, int]]
@@ -99,9 +99,9 @@ def add_next_tokens(
         if agreed is None:
             report.note(NO_AGREEMENT)
         compared = set() if agreed is None else agreed.compared
-        for place, kind in enumerate(tokens.kinds(explain, text.rationale)):
+        for position, kind in enumerate(tokens.kinds(explain, text.rationale)):
             of_kinds[kind]["tokens"] += 1
-            of_kinds[kind]["compared"] += place in compared
+            of_kinds[kind]["compared"] += position in compared
         made.append(replace(example, agreed=agreed))
     shares = [f"{100 * n['compared'] / n['tokens']:.1f} % ({kind})" for kind, n in of_kinds.items() if n["tokens"]]
     if any(example.agreed is not None for example in made):
@@ -124,7 +124,7 @@ def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> NextTokenTa
         teacher_MK[position : position + rows, :columns] = some.log_probs_MK
         position += rows
     return NextTokenTargets(
-        places_M=torch.cat([first + some.places_M for first, some in agreed]),
+        positions_M=torch.cat([first + some.positions_M for first, some in agreed]),
         ids_MK=torch.where(ids_MK < 0, ids_MK[:, :1], ids_MK),
         teacher_MK=teacher_MK,
         **_batch_spans([(first, some.spans) for first, some in agreed if some.spans is not None]),
@@ -133,9 +133,13 @@ def batch_next_tokens(agreed: Sequence[tuple[int, AgreedTokens]]) -> NextTokenTa
 
 def _batch_spans(spans: Sequence[tuple[int, AgreedSpans]]) -> dict[str, Tensor]:
     """The spans of several rows, whose first tokens have these indices among the pass's N."""
-    rows = [[first + place for place in row if place >= 0] for first, some in spans for row in some.places_WJ.tolist()]
+    rows = [
+        [first + position for position in row if position >= 0]
+        for first, some in spans
+        for row in some.positions_WJ.tolist()
+    ]
     return {
-        "span_places_WJ": pad([*rows, [0]], -1)[:-1],
+        "span_positions_WJ": pad([*rows, [0]], -1)[:-1],
         "span_teacher_W": torch.cat([torch.zeros(0), *(some.log_probs_W for _, some in spans)]),
     }
 
@@ -148,7 +152,7 @@ def compared_ids(targets_N: Tensor, targets: NextTokenTargets) -> Tensor:
         targets: the teacher's side.
     """
     ids_NK = targets_N[:, None].repeat(1, targets.ids_MK.shape[1])
-    return ids_NK.index_copy(0, targets.places_M, targets.ids_MK)
+    return ids_NK.index_copy(0, targets.positions_M, targets.ids_MK)
 
 
 def kept_and_rest(logits_NV: Tensor, ids_NK: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -181,8 +185,8 @@ def next_token_pair(kept_NK: Tensor, rest_N: Tensor, targets: NextTokenTargets, 
     """
     pair = NextTokenPair(
         teacher_MK=targets.teacher_MK,
-        student_MK=kept_NK.index_select(0, targets.places_M),
-        student_rest_M=rest_N.index_select(0, targets.places_M),
+        student_MK=kept_NK.index_select(0, targets.positions_M),
+        student_rest_M=rest_N.index_select(0, targets.positions_M),
         share=share,
     )
     return _add_spans(pair, kept_NK[:, 0], rest_N, targets) if len(targets.span_teacher_W) else pair
@@ -194,11 +198,11 @@ def _add_spans(pair: NextTokenPair, own_N: Tensor, others_N: Tensor, targets: Ne
     With p_j the probability of a span's j-th token, the span has P = Π_j p_j, and all else
     1 − P = Σ_j (Π_{i<j} p_i) · (1 − p_j), in which 1 − p_j is summed up from the logits as for a position.
     """
-    real_WJ = targets.span_places_WJ >= 0
+    real_WJ = targets.span_positions_WJ >= 0
     # Padding is read as the first token and masked below: to choose the real ones would force a device sync.
-    places_WJ = targets.span_places_WJ.clamp_min(0)
-    own_WJ = own_N[places_WJ].masked_fill(~real_WJ, 0.0)
-    others_WJ = others_N[places_WJ].masked_fill(~real_WJ, _NOTHING)
+    positions_WJ = targets.span_positions_WJ.clamp_min(0)
+    own_WJ = own_N[positions_WJ].masked_fill(~real_WJ, 0.0)
+    others_WJ = others_N[positions_WJ].masked_fill(~real_WJ, _NOTHING)
     before_WJ = own_WJ.cumsum(1) - own_WJ
     student_W, rest_W = own_WJ.sum(1), (before_WJ + others_WJ).logsumexp(1)
     columns = pair.teacher_MK.shape[1] - 1

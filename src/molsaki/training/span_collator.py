@@ -112,7 +112,7 @@ class SpanCollator:
             self._warned = True
             logger.warning("Rows that a DataLoader's workers leave out or cut are not in this collator's report.")
         encoded = self._encode_all(rows)
-        targets = [self._target(place, row, one) for place, (row, one) in enumerate(encoded)]
+        targets = [self._target(index, row, one) for index, (row, one) in enumerate(encoded)]
         ids = [one.input_ids[: self.max_length] for _, one in encoded]
         lengths = [len(some) for some in ids]
         return {
@@ -144,7 +144,7 @@ class SpanCollator:
             )
         return kept
 
-    def _target(self, place: int, row: Mapping[str, Any], encoded: EncodedRow) -> RowTargets | None:
+    def _target(self, index: int, row: Mapping[str, Any], encoded: EncodedRow) -> RowTargets | None:
         text = self.signals.texts.get(row["id"])
         if text is None:
             self.report.note(NO_TEXT)
@@ -154,16 +154,16 @@ class SpanCollator:
         rationale += len(encoded.prompt)
         offsets, cut = encoded.offsets[: self.max_length], len(encoded.offsets) > self.max_length
         align = partial(align_spans, offsets=offsets, question_start=question, rationale_start=rationale, truncated=cut)
-        return row_targets(place, text, self.signals, align, self.report)
+        return row_targets(index, text, self.signals, align, self.report)
 
 
 def row_targets(
-    place: int, text: Text, signals: Signals, align: Callable[[Spans], Alignment], report: RowReport
+    index: int, text: Text, signals: Signals, align: Callable[[Spans], Alignment], report: RowReport
 ) -> RowTargets | None:
     """The targets of one row of a batch; None if no step or key of its text is left to compare.
 
     Args:
-        place: the row's index in the batch.
+        index: the row's index in the batch.
         text: its text in the signals.
         signals: the teacher's attention.
         align: finds the student's tokens of spans.
@@ -173,7 +173,7 @@ def row_targets(
         ArtefactError: the row was read on another text or other spans.
     """
     shared = shared_attention(signals.attention, text, align, AttentionChoice(), report)
-    return None if shared is None else RowTargets(place, text.id, shared.tokens, shared.teacher_LSK)
+    return None if shared is None else RowTargets(index, text.id, shared.tokens, shared.teacher_LSK)
 
 
 def _require_id(row: Mapping[str, Any]) -> None:
