@@ -155,8 +155,8 @@ def require_trainable(student: PreTrainedModel | PeftModel) -> None:
         )
 
 
-def require_own_loss(args: TrainingArguments, compute_loss_func: object | None) -> None:
-    """Check that no argument of the Trainer asks for another loss than the method's, or for threads over several GPUs.
+def require_supported_arguments(args: TrainingArguments, compute_loss_func: object | None) -> None:
+    """Check that no argument of a Trainer changes the loss, and that its process has one device.
 
     Raises:
         InputError: one does.

@@ -27,7 +27,7 @@ from molsaki.methods.router import COLLAPSED, router_collapsed_at
 from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.batches import Collator
 from molsaki.training.checkpoints import load_parts, save_parts
-from molsaki.training.checks import require_own_loss, require_tasks, require_trainable
+from molsaki.training.checks import require_supported_arguments, require_tasks, require_trainable
 from molsaki.training.example import Example
 from molsaki.training.gradients import GradientMeter, require_gradients, why_unmeasured
 from molsaki.training.means import TermMeans
@@ -95,7 +95,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
         **more: Any,
     ) -> None:
-        require_own_loss(args, more.get("compute_loss_func"))
+        require_supported_arguments(args, more.get("compute_loss_func"))
         require_trainable(model)
         args.remove_unused_columns = False
         args.label_names = ["batch"]
