@@ -1,8 +1,8 @@
 """Stepwise attention: how much each reasoning step attends to each key, in every layer, at almost no extra cost.
 
-`reading` has the public functions; `capture` intercepts the layers; `kernels` computes their attention, by the
-kernel that `kernel_choice` picks, with `fused` or `flex` for the output and log-sum-exp, and `columns` and `segments` for
-the sums, on GPUs by `triton_kernels`; `span_index` holds the tokens of steps and keys; `rules` and `masks` hold the
+`reading` has the public functions; `capture` intercepts the layers; `kernels` computes their attention, by the kernel
+that `kernel_choice` picks, with `fused` or `flex` for the output and log-sum-exp, and `columns` and `segments` for the
+sums, on GPUs by `triton_kernels`; `span_index` holds the tokens of steps and keys; `rules` and `masks` hold the
 attention masks; `layers` finds the layers that can be read; `chunks` reads long texts in parts.
 """
 

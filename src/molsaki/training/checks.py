@@ -159,7 +159,7 @@ def require_supported_arguments(args: TrainingArguments, compute_loss_func: obje
     """Check that no argument of a Trainer changes the loss, and that its process has one device.
 
     Raises:
-        InputError: one does.
+        InputError: an argument changes the loss, or the process has several GPUs.
     """
     if args.n_gpu > 1:
         raise InputError(
