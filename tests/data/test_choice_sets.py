@@ -57,7 +57,7 @@ def test_a_dss_row_whose_answer_stands_under_two_letters_is_kept_and_noted(tmp_p
     (problem,) = loaded
     assert (problem.answer, problem.label) == ("bridge", "bridge")
     assert problem.rationale == DSS["abstractive_explanation"]
-    assert list(loaded.report.notes) == ["the answer's text stands under several letters; each is right"]
+    assert list(loaded.report.notes) == ["the answer's text is listed under several letters; each is right"]
 
 
 def test_both_forms_give_the_same_problem(tmp_path: Path) -> None:

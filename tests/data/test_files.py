@@ -72,7 +72,7 @@ def test_a_cut_anywhere_inside_a_line_raises(tmp_path: Path, cut: int) -> None:
 
 def test_a_malformed_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": 1\n{"a": 1}\n')
-    with pytest.raises(DataError, match=r"a\.jsonl .*line 2: .*mend that line"):
+    with pytest.raises(DataError, match=r"a\.jsonl .*line 2: .*correct that line"):
         list(read_json_lines(path))
 
 

@@ -140,7 +140,7 @@ def test_a_letter_is_text_unless_the_mapping_says_otherwise(tmp_path: Path) -> N
         (
             {"question": "q", "label": "l"},
             {"q": "q?", "l": "one"},
-            "the label is no arithmetic expression with a value",
+            "the label is not an arithmetic expression with a value",
         ),
         ({**CHOICE, "label": "l"}, {**ROW, "l": "sea"}, "the label is not the right choice's text"),
     ],
@@ -283,7 +283,7 @@ def test_a_column_that_no_row_has_is_an_error(tmp_path: Path) -> None:
     [
         ({}, "'question' is missing; 'answer' .or 'label'. is missing"),
         ({"question": "q"}, "'answer' .or 'label'. is missing"),
-        ({**MATHS, "reason": "why"}, "'reason' is no part of a row"),
+        ({**MATHS, "reason": "why"}, "'reason' is not part of a row"),
         ({**MATHS, "label": ""}, "the column of 'label' is not a name"),
         ({**MATHS, "label": 3}, "the column of 'label' is not a name"),
         ({**CHOICE, "answer_is": "number"}, "'answer_is' is 'number', not one of text, letter, index"),

@@ -178,7 +178,7 @@ def test_chats_and_choices_written_into_the_question_are_matched() -> None:
         ({"id": "i"}, "'completion' is missing"),
         ({**BY_ID, "question": "q"}, "'id' and 'question' are both there"),
         ({**BY_ID, "choices": "c"}, "'choices' needs the column of 'question'"),
-        ({**BY_ID, "answer": "c"}, "'answer' is no part of a row"),
+        ({**BY_ID, "answer": "c"}, "'answer' is not part of a row"),
         ({**BY_ID, "delimiter": 5}, "'delimiter' is not text"),
     ],
 )

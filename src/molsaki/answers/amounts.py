@@ -86,11 +86,11 @@ _SHORT_UNIT = (
     r"(?:kg|km|[cmµn]m|m[lLg]|[kMG]?Hz|k?Wh?|[kMGT]B|lbs?|oz|ft|in|yd|mi|hrs?|mins?|secs?|am|pm|mph|kph|cc|pt|qt|gal|"
     r"st|nd|rd|th|USD|EUR|[c¢])(?![^\W\d_])"
 )
-"""Units that may stand right after a number; of other letters there, `3ab`, four or more are a unit."""
+"""Units that may come right after a number; of other letters there, `3ab`, four or more are a unit."""
 _POWER = r"(?:\s?(?:\^|\*\*)\s?\(?[-−]?\d\)?|(?<=[a-z])[23](?!\w))?"
 _EAST_ASIAN = rf"(?![{_SCALE_SIGNS}])[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3][^\W\d{_SCALE_SIGNS}]{{0,9}}"
 _FORMULA = r"[A-Z][A-Za-z]{0,3}\d{1,3}(?:[A-Z][a-z]?\d{0,2}){0,5}(?!\w)"
-"""A chemical formula or a name such as `B12`, which may stand in a unit: `5 g of CO2`."""
+"""A chemical formula or a name such as `B12`, which may occur in a unit: `5 g of CO2`."""
 _TIMES = r"times(?=\W{0,4}\Z|\s(?:as|more|larger|bigger|faster|longer|greater|heavier|older|taller|per|an?|each|in)\b)"
 _WORD = (
     rf"(?:(?!(?:(?i:and|or|times|plus|minus|at\s(?:least|most))\b|{_AMOUNT}|[{_SCALE_SIGNS}]))[^\W\d_]{{2,}}"
@@ -121,7 +121,7 @@ _SECOND = re.compile(
     rf"(?<!\w\w of )(?!one\b(?<!to one)){NUMBER_WORD}\b(?!-(?!{NUMBER_WORD}\b))",
     re.IGNORECASE,
 )
-"""Another number in words behind the first: "5 to six", "3 pens, two pencils"; but "5 packs of six"."""
+"""Another number in words after the first: "5 to six", "3 pens, two pencils"; but "5 packs of six"."""
 _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|"
     r"Nov(?:ember)?|Dec(?:ember)?)\b"
@@ -157,7 +157,7 @@ def with_amounts(answer: str) -> str:
 def without_units(answer: str) -> list[str]:
     """The text as it is, and without its units.
 
-    A single letter is a unit only after a lone number: `5m` is five metres, `4m + 3` is no amount.
+    A single letter is a unit only after a lone number: `5m` is five metres, `4m + 3` is not an amount.
     """
     plain = _UNIT.sub(" ", answer)
     found = [answer, plain]
@@ -180,12 +180,12 @@ def has_other_amount(answer: str) -> bool:
 
 
 def starts_with_amount(aside: str) -> bool:
-    """Whether the text in parentheses behind a number changes it: `5 (negative)`, `101 (binary)`."""
+    """Whether the text in parentheses after a number changes it: `5 (negative)`, `101 (binary)`."""
     return _AMOUNT_ASIDE.match(aside.strip()) is not None
 
 
 def may_change(before: str, after: str) -> bool:
-    """Whether the word right before a value, or right behind it, could change it: "twice", "more than", "squared"."""
+    """Whether the word right before a value, or right after it, could change it: "twice", "more than", "squared"."""
     return _CHANGES_NEXT.search(before) is not None or _CHANGES_LAST.match(after) is not None
 
 

@@ -125,11 +125,11 @@ def _tokenize(expression: str, body: str) -> list[str | float]:
             currency = not (tokens and isinstance(tokens[-1], float))
             continue
         if currency and symbol not in "(-−–":
-            raise _refusal(expression, "a currency sign stands beside no number")
+            raise _refusal(expression, "a currency sign is not next to a number")
         tokens.append(_SAME.get(symbol, symbol))
         currency = currency and symbol != "("
     if currency:
-        raise _refusal(expression, "a currency sign stands beside no number")
+        raise _refusal(expression, "a currency sign is not next to a number")
     return tokens
 
 
@@ -171,7 +171,7 @@ class _Parser:
                 raise _refusal(self.source, "a parenthesis is not closed")
             self.position += 1
         else:
-            raise _refusal(self.source, f"{part!r} stands where a number should")
+            raise _refusal(self.source, f"{part!r} is where a number should be")
         while self._peek() == "%":
             self.position += 1
             value /= 100

@@ -1,7 +1,7 @@
-r"""Boxes in LaTeX, with what stands around them and changes their value: `-\boxed{5}`, `\boxed{50}\%`, `\boxed{3}\pi`.
+r"""Boxes in LaTeX, with what surrounds them and changes their value: `-\boxed{5}`, `\boxed{50}\%`, `\boxed{3}\pi`.
 
 What cannot be calculated with (`\boxed{5} + 6`, `\frac{\boxed{3}}{4}`, a dash that may be a minus) makes the content
-unparsable, by a `^` behind it.
+unparsable, by a `^` after it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ MAX_BOXES = 8
 MAX_BOX = 2000
 """The largest number of characters of a box, its end included."""
 MAX_BEFORE, MAX_BEHIND = 40, 24
-"""The number of characters before a box, and behind what belongs to it, that are examined."""
+"""The number of characters before a box, and after what belongs to it, that are examined."""
 MAX_WORD = 8
 
 BOX = re.compile("(?:\\\\(?:boxed|fbox|framebox)|\x08oxed)(?![a-zA-Z])")
@@ -147,7 +147,7 @@ def _sign(left: str, dash: re.Match[str]) -> str:
 
 
 def _behind(text: str, end: int) -> tuple[str, int]:
-    """What changes the value of a box from behind, and where the text ends that shows it."""
+    """What changes the value of a box after it, and where the text ends that shows it."""
     behind = _BEHIND.match(text, end)
     if _TIMES_POWER.match(text, end) or (behind is not None and behind["tail"]):
         tail = _TAIL.match(text, end)
@@ -160,7 +160,7 @@ def _behind(text: str, end: int) -> tuple[str, int]:
 
 
 def _shown(text: str, end: int) -> int:
-    """The end of what patterns look at behind a position: a few characters of the same line."""
+    """The end of what patterns look at after a position: a few characters of the same line."""
     limit = min(len(text), end + MAX_BEHIND)
     newline = text.find("\n", end, limit)
     return limit if newline < 0 else newline

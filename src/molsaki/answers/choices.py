@@ -55,7 +55,7 @@ _JOINED = re.compile(
     r"[\s,;/&-]{0,3}(?:(?:or|and|well|hmm+|wait|rather|actually|maybe|perhaps)\b[,\s]{1,2}){0,3}(?:the |an? )?"
 )
 _TURN = re.compile(r"\b(?:but(?! not\b)|however|although|though|actually|wait)\b")
-"""Words behind which a sentence may end in another choice than before: "yes, but it is no"."""
+"""Words after which a sentence may end in another choice than before: "yes, but it is no"."""
 _OPEN_LETTER = re.compile(r"\(\w?\Z")
 _REASON = re.compile(
     r"[\s,;:.-]{0,4}(?:(?:because|since|as|which)\b|因[为為]|です|입니다|이다|选项|選項)", re.IGNORECASE
@@ -293,6 +293,6 @@ def _alike(after: str, choice: str) -> bool:
 
 
 def _mention(said: str, text: str) -> re.Match[str] | None:
-    """The first place where a choice's text stands in another text; `no` only where it is an answer (`no one`)."""
+    """The first place where a choice's text occurs in another text; `no` only where it is an answer (`no one`)."""
     behind = _NO_NAME if text == "no" else ""
     return re.search(rf"(?<!\w)(?<!\d[.,:/-]){re.escape(text)}(?!\w|[.,:/-]\d|-\w){behind}", said)

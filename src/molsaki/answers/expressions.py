@@ -11,7 +11,7 @@ from molsaki.answers.latex import FORMULA, to_plain
 MAX_EXPRESSION = 200
 """The longest LaTeX value that is kept to be compared, in characters."""
 
-# A full stop behind a short unit ends no sentence before a number or "by": "5 ft. 3 in.", "5 in. by 7 in.".
+# A full stop after a short unit ends no sentence before a number or "by": "5 ft. 3 in.", "5 in. by 7 in.".
 SENTENCE_END = re.compile(
     r"(?:(?<!approx)(?<!\b[Rr]s)(?<!\bi\.e)(?<!\be\.g)(?:[.?](?!\s{1,3}(?:\d|(?:x|by|and|or|of|per|to)\b))"
     r"|[.?](?<!(?:in|ft|yd|mi|oz|lb|hr|pt|qt|vs|no|al)\.)(?<!(?:lbs|hrs|min|sec|gal)\.))|!(?!\s{0,3}[=+*/×÷^<>-])|;(?!\s{0,3}[\d$-]))"
@@ -46,7 +46,7 @@ _COMMAND = re.compile(r"\\(?:begin|end) \w{1,12}|\\[a-zA-Z]+")
 _SYMBOLIC = re.compile(r"\\[a-zA-Z]{2}|[√π∞]")
 _JOINING = re.compile(r"(?<![\w\\])(?:or|and|is|of|in|to)(?!\w)|[?]")
 _NO_FORMULA = re.compile(r"\(\)|\d\s{1,3}\d|\d\.\d+\.\d|\b0[xXbBoO][\da-fA-F]")
-"""What is no product of numbers: `1 000`, `1.000.000`, `0x1F`."""
+"""What is not a product of numbers: `1 000`, `1.000.000`, `0x1F`."""
 
 
 def is_expression(content: str) -> bool:

@@ -119,7 +119,7 @@ def without_dollars(text: str) -> str:
 
 
 def marked(formula: str) -> str:
-    """A formula with `‼` for `!`, which ends no sentence there, and `·` before a variable, which is no unit."""
+    """A formula with `‼` for `!`, which ends no sentence there, and `·` before a variable, which is not a unit."""
     return _VARIABLE.sub("·", formula.replace("!", "‼").replace("\\‼", ""))
 
 
@@ -147,7 +147,7 @@ def _periodic(whole: str, fixed: str, period: str) -> str:
 
 
 def _going_on(match: re.Match[str]) -> str:
-    """A decimal that goes on as a fraction, where its last digits are repeated (`0.1666…`), or else with `…`."""
+    """A decimal that continues as a fraction, where its last digits are repeated (`0.1666…`), or else with `…`."""
     whole, decimals = match.groups()
     period = _PERIOD.search(decimals)
     if period is None:

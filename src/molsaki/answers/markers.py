@@ -17,7 +17,7 @@ _OTHER_LANGUAGES = (
     ),
     r"(?<=\b[Оо])твет ?[:—]",
 )
-"""Markers in other languages, behind their first characters: `答案是`, `故选`, `正解は`, `정답:`, `La réponse est`."""
+"""Markers in other languages, after their first characters: `答案是`, `故选`, `正解は`, `정답:`, `La réponse est`."""
 # The first character is matched by itself, since a search for one of a few characters is fast.
 MARKER = re.compile(
     r"[#\\<AaOoCcRr答正选選정답Оо\x08](?:(?P<hashes>(?<=(?<!\#)\#)\#{3}(?!\#))"

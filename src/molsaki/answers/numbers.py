@@ -1,7 +1,7 @@
 r"""Reading one number: the few words after "the answer is", the content of a box, a bare equation.
 
 All of the text has to be read: units are removed, amounts, signs, powers and percentages are calculated with, and
-anything else that could change the value makes the number unparsable. A LaTeX value that is no plain number, such as
+anything else that could change the value makes the number unparsable. A LaTeX value that is not a plain number, such as
 `2\sqrt{5}` or `(0, 1]`, is kept as text for `math_values` to compare.
 """
 
@@ -74,7 +74,7 @@ _ROUNDED = re.compile(
     r"\brounded\b|\b(?:decimal places?|d\.?p\.?|significant figures|sig\.? ?figs?|s\.?f\.?)\Z", re.IGNORECASE
 )
 _IN_THE_RED = re.compile(r"\([$£€¥₹]\s?[\d.,]+\)")
-"""An amount that is negative where it stands in parentheses: `($5)`."""
+"""An amount that is negative where it is in parentheses: `($5)`."""
 _TWICE = re.compile(r",?\s(?:or|i\.e\.,?|that is,?|equivalently|also written as)\s")
 _RESULT = re.compile(
     r",?\swhich\s(?:is|gives|equals|makes|comes to|means)\s(?=\D{0,3}\d(?!.{0,40}\b(?:more|less|fewer|times)\b))"
@@ -85,7 +85,7 @@ _INEQUALITY = re.compile("[<>!]=")
 _LABEL = re.compile(r"(?=[^\d]{0,60}[a-zA-Z])[^\d:=]{1,60}:\s{1,3}(?=\S)")
 _PIECES = re.compile(r"\s(?:and|or)\s|[,;]\s")
 _NOT_ANOTHER = re.compile(r"(?:not|rather than|instead of)\s[^,;.]{1,40}")
-# "5!" may be 120, and "42!" an exclamation; "$42!", "4.50!" and "42 pens!" are no factorials.
+# "5!" may be 120, and "42!" an exclamation; "$42!", "4.50!" and "42 pens!" are not factorials.
 _FACTORIAL = re.compile(r"(?:(?<![$£€.\d])\d+(?:,\d{3})*|\))\s?(?:!+[.\s]{0,3}\Z|\Z)")
 _EDGE = " \t\r\n.,;:*_`"
 

@@ -42,15 +42,15 @@ class ParsedAnswer:
     Attributes:
         rationale: the text before the sentence that the answer was read from, without surrounding space, and without
             a first line that states this answer too; all of the text (up to an invented question) where there is no
-            answer sentence. Thinking is no part of it.
+            answer sentence. Thinking is not part of it.
         answer_text: the answer as it was written, such as `( 84.0 / 2.0 )`, or the chosen choice's text.
-        value: the number; None for a choice, for a LaTeX value that is no plain number, and where the status is not
+        value: the number; None for a choice, for a LaTeX value that is not a plain number, and where the status is not
             `ok`.
         choice: the index of the choice, or None.
         status: `ok`; `none`, there is no answer sentence; `cut`, the text ends inside it, or inside the thinking;
             `ambiguous`, it names several different answers, or a letter with other text than its choice;
             `unparsable`, anything else.
-        revised: another answer sentence names another answer than this one, or a sentence behind it takes it back
+        revised: another answer sentence names another answer than this one, or a sentence after it takes it back
             ("Wait, that's wrong"), so that the rationale may not lead to it.
     """
 
@@ -73,13 +73,13 @@ _TAKEN_BACK = re.compile(
     r"|let me (?:re-?check|re-?consider|re-?do|re-?calculate|correct|try again))",
     re.IGNORECASE,
 )
-"""A sentence behind an answer that takes it back: "Wait, that's wrong."."""
+"""A sentence after an answer that takes it back: "Wait, that's wrong."."""
 _LAST_LINE = re.compile(
     r"(?:\A|\n)[ \t]{0,8}(?:\*\*|__)(?P<bold>[^*_\n]{1,100})(?:\*\*|__)\.?\s{0,40}\Z"
     r"|\A\s{0,40}(?P<alone>(?:[A-Za-z][.)] )?(?:(?![.!?;]\s|\\boxed|\\fbox)[^\n]){1,60})\s{0,40}\Z"
 )
 _BARE = re.compile(r"[-−+$£€¥₹(\\]{0,3}\d\S{0,20}(?: \S{1,20}){0,2}")
-"""A number with at most two words behind it, as a text that is nothing but an answer."""
+"""A number with at most two words after it, as a text that is nothing but an answer."""
 _COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
@@ -127,7 +127,7 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
 def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     """Read a bare answer, as a student writes after `predict:`: an equation, a number or a choice.
 
-    The first line that is not empty is read as the answer. If it is no answer and the text has an answer sentence,
+    The first line that is not empty is read as the answer. If it is not an answer and the text has an answer sentence,
     the text is read as by `parse_answer`.
 
     Args:
@@ -164,7 +164,7 @@ def is_right(parsed: ParsedAnswer, problem: Problem) -> bool:
         if not right:
             raise EvaluationError(
                 f"Expected the answer of problem {problem.id!r} to be one of its choices "
-                f"{list(problem.choices)}, got {problem.answer!r}. No prediction could be right; mend the "
+                f"{list(problem.choices)}, got {problem.answer!r}. No prediction could be right; correct the "
                 f"row or leave it out."
             )
         return parsed.choice in right
@@ -200,7 +200,7 @@ def _expected(problem: Problem) -> float | str:
     raise EvaluationError(
         f"Expected problem {problem.id!r} to have a number or a LaTeX value as its answer, or an expression as its "
         f"label; got answer {problem.answer!r} and label {problem.label!r}, and it has no choices. Predictions for it "
-        f"cannot be scored; mend the row or leave it out."
+        f"cannot be scored; correct the row or leave it out."
     )
 
 
@@ -260,7 +260,7 @@ def _first_of(read: Read, chosen: int, text: str, choices: Sequence[str]) -> int
 def _behind_first_answer(
     text: str, sentence: AnswerSentence, reading: ParsedValue, answer: ParsedValue, choices: Sequence[str]
 ) -> int:
-    """Where a text goes on whose first line is its answer alone; 0 for any other text."""
+    """Where a text continues whose first line is its answer alone; 0 for any other text."""
     newline = text.find("\n", sentence.end)
     said = text[: sentence.start] + text[sentence.region : max(newline, 0)].replace(reading.text, "", 1)
     alone = newline >= 0 and reading.exact and not any(map(str.isalnum, said))

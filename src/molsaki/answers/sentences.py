@@ -74,7 +74,7 @@ _AFTERMARKER = re.compile(
 )
 _FIRST_ITEM = re.compile(r"\n(?:[-•*]|1[.)]) \Z")
 _SECOND_ITEM = re.compile(r"\n(?:[-•*]|2[.)]) [^\n=×+*()\d]{0,40}\d[^\n=×+*()]{0,40}(?=\n|\Z)")
-"""Items of a list of values, which is no single answer; an item that calculates is a reason."""
+"""Items of a list of values, which is not a single answer; an item that calculates is a reason."""
 _PURE_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)"
 )
@@ -112,7 +112,7 @@ def state_answer(rationale: str, label: str) -> str:
 
 @lru_cache(maxsize=512)
 def _denial(choices: tuple[str, ...]) -> re.Pattern[str]:
-    """What denies an answer behind its verb: "is not"; but "is not a park" is the choice "not a park"."""
+    """What denies an answer after its verb: "is not"; but "is not a park" is the choice "not a park"."""
     denials = [re.escape(choice) for choice in choices if re.match(_DENIAL, choice, re.IGNORECASE)]
     but = rf"(?!(?:{'|'.join(denials)})(?!\w))" if denials else ""
     return re.compile(rf"\s{{0,4}}{but}{_DENIAL}", re.IGNORECASE)
@@ -273,7 +273,7 @@ def _weak_sentence(text: str, match: re.Match[str], denial: re.Pattern[str]) -> 
 
 
 def _sentence(text: str, start: int, marker_end: int) -> AnswerSentence:
-    """The sentence whose answer follows its marker, to the end of the line or of a box that goes on."""
+    """The sentence whose answer follows its marker, to the end of the line or of a box that continues."""
     after = _AFTERMARKER.match(text, marker_end)
     region = after.end() if after else marker_end
     newline = text.find("\n", region, region + MAX_REGION)
@@ -313,7 +313,7 @@ def _sentence_start(text: str, position: int) -> int:
 
 
 def _clause_start(text: str, position: int) -> int:
-    """Where the clause around `position` starts: behind the last comma, if a number is before it."""
+    """Where the clause around `position` starts: after the last comma, if a number is before it."""
     start = _sentence_start(text, position)
     comma = max(text.rfind(mark, start, position) for mark in ",，;；")
     return comma + 1 if any(map(str.isdigit, text[start : max(comma, start)])) else start

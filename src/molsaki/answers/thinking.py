@@ -85,7 +85,7 @@ def split_thinking(text: str) -> SplitCompletion:
 
     Known are `<think>` and names like it (`<thinking>`, `<reasoning>`, `<seed:think>`), `<|begin_of_thought|>`,
     `◁think▷`, `[THINK]`, the channels of gpt-oss and Gemma 4, and others. A closing tag without an opening one ends
-    thinking that began with the text. Thinking that is never closed goes on to the end, or to a tag that opens the
+    thinking that began with the text. Thinking that is never closed continues to the end, or to a tag that opens the
     answer, such as `<answer>`.
 
     Args:
@@ -120,7 +120,7 @@ def split_thinking(text: str) -> SplitCompletion:
 HALF_MARKS = frozenset(
     {"<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|begin|>", "<|content|>", "<|channel>", "<channel|>"}
 )
-"""Special tokens that mark thinking together with others, or with the word behind them."""
+"""Special tokens that mark thinking together with others, or with the word after them."""
 
 
 def is_thinking_tag(text: str) -> bool:

@@ -42,9 +42,9 @@ class DataSettings(RecipePart):
         validation: problems to validate students on during training.
         validation_rows: instead of `validation`, the number of training problems to hold out, by a hash of their text.
         tests: test sets by name; the first is the in-domain set.
-        draws: with "shared", all seeds have the same problems. With "independent", each seed draws its own. Of data
-            that are made on the spot, each seed has training, validation and test problems of its own, `limit` of each
-            set. Of other data, each seed trains on its own `rows` problems; the other sets stay the same.
+        draws: with "shared", all seeds have the same problems. With "independent", each seed draws its own. Of
+            generated data, each seed has training, validation and test problems of its own, `limit` of each set. Of
+            other data, each seed trains on its own `rows` problems; the other sets stay the same.
         rows: number of training problems that each seed draws from those with a rationale, by a hash of seed and text.
     """
 

@@ -43,7 +43,8 @@ class DataSource:
         file_of_split: the usual file name of each split, so that `path` may be the folder; `""` stands for
             the whole data set where it has no splits.
         knows_sources: its problems say which numbers of the question the solution uses.
-        generated: its problems are made on the spot; a split with a seed, such as `train:7`, has problems of its own.
+        generated: its problems are generated when they are loaded; a split with a seed, such as `train:7`, has problems
+            of its own.
     """
 
     load: Callable[..., LoadedProblems]
@@ -115,7 +116,7 @@ SOURCES: dict[str, DataSource] = {
     "pocket-math": DataSource(
         load_pocket_math,
         "word problems of the pocket world, with three out-of-domain sets",
-        "made on the spot",
+        "generated",
         _SPLIT,
         _SPLIT,
         knows_sources=True,
@@ -124,7 +125,7 @@ SOURCES: dict[str, DataSource] = {
     "pocket-commonsense": DataSource(
         load_pocket_commonsense,
         "multiple choice about the pocket world",
-        "made on the spot",
+        "generated",
         _SPLIT,
         _SPLIT,
         generated=True,
@@ -149,7 +150,7 @@ SOURCES: dict[str, DataSource] = {
 
 
 def is_generated(source: str) -> bool:
-    """Whether a source's problems are made on the spot, others for each seed of a split."""
+    """Whether a source's problems are generated when they are loaded, others for each seed of a split."""
     return source in SOURCES and SOURCES[source].generated
 
 

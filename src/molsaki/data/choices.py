@@ -5,8 +5,8 @@
     "A) 21 B) 21.5"            one text; letters from A on, all with the same mark after or around them
     '["sea", "sky"]'           a list as JSON or as Python writes it, in a cell of text
 
-Letters count only if they run from A in order, so "Vitamin A: …" is no option. Choices with other letters, of which one
-is A, are refused, since a letter would name another choice than its place does.
+Letters count only if they run from A in order, so "Vitamin A: …" is not an option. Choices with other letters,
+of which one is A, are refused, since a letter would name another choice than its position does.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def load_exported(path: Path | None = None, limit: int | None = None) -> LoadedP
 
     Raises:
         DataError: no path is given, the export has only hashes, or no row can be used.
-        ArtefactError: the folder is no export, or is damaged.
+        ArtefactError: the folder is not an export, or is damaged.
     """
     from molsaki.store.exported_rows import Export
 

@@ -27,7 +27,7 @@ MAX_ROW_CHARACTERS = 1 << 22
 
 UTF_8 = "utf-8"
 CUT_WAY_OUT = "Nothing was loaded from it; copy or download the whole file again."
-MEND_WAY_OUT = "Nothing was loaded from it; mend that line, or take it out, and load the file again."
+FIX_WAY_OUT = "Nothing was loaded from it; correct that line, or remove it, and load the file again."
 
 
 def is_folder(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """GSM8K: grade-school word problems with a written solution, an out-of-domain test set of the paper.
 
-The solution stands above its last line, `#### 72`, with calculator annotations such as `<<48/2=24>>`; without
+The solution is above its last line, `#### 72`, with calculator annotations such as `<<48/2=24>>`; without
 these it is the problem's rationale. The label is the bare number. Cobbe et al., 2021, arXiv 2110.14168.
 """
 

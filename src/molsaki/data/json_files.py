@@ -1,6 +1,6 @@
 """JSON and JSON lines, read row by row: no file is parsed into memory as a whole.
 
-Numbers that are no numbers (NaN, Infinity) and objects with one key twice are refused. A file that ends in the middle
+Values that are not numbers (NaN, Infinity) and objects with one key twice are refused. A file that ends in the middle
 of a value was cut, as an interrupted download leaves it.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from molsaki.data import files
-from molsaki.data.files import CUT_WAY_OUT, MEND_WAY_OUT, UTF_8, open_text, read_lines, read_text, refuse_long_row
+from molsaki.data.files import CUT_WAY_OUT, FIX_WAY_OUT, UTF_8, open_text, read_lines, read_text, refuse_long_row
 from molsaki.errors import DataError
 
 CHUNK = 1 << 18
@@ -41,7 +41,7 @@ def read_json(path: Path, encoding: str = UTF_8) -> Any:
             _refuse_cut(path, text.count("\n") + 1, error)
         _refuse_malformed(path, error.lineno, error)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"Expected {path} to hold one JSON value; {_reason(error)}. {MEND_WAY_OUT}") from error
+        raise DataError(f"Expected {path} to hold one JSON value; {_reason(error)}. {FIX_WAY_OUT}") from error
 
 
 def read_json_lines(path: Path, encoding: str = UTF_8) -> Iterator[Any]:
@@ -64,7 +64,7 @@ def read_json_lines(path: Path, encoding: str = UTF_8) -> Iterator[Any]:
                     f"line and is cut after {len(line)} characters. {CUT_WAY_OUT}"
                 ) from error
             raise DataError(
-                f"Expected every line of {path} to be one JSON value; line {number}: {_reason(error)}. {MEND_WAY_OUT}"
+                f"Expected every line of {path} to be one JSON value; line {number}: {_reason(error)}. {FIX_WAY_OUT}"
             ) from error
     if not found_any:
         raise DataError(f"Expected rows in {path}; all its lines are blank. {CUT_WAY_OUT}")
@@ -91,7 +91,7 @@ def read_json_list(path: Path, encoding: str = UTF_8, under: str | None = None) 
         if (first := buffer.next_character()) != "[":
             raise DataError(
                 f"Expected {path} to hold a JSON list of rows; it {'is blank' if not first else 'holds another value'}."
-                " No row can be read from it; check that it is the file that the data set's name stands for."
+                " No row can be read from it; check that it is the file of that data set."
             )
         buffer.at += 1
         more = buffer.next_character() != "]"
@@ -123,7 +123,7 @@ class _Buffer:
         return bool(added)
 
     def next_character(self) -> str:
-        """Go to the next character that is no blank; nothing at the end of the file."""
+        """Go to the next character that is not a blank; nothing at the end of the file."""
         while True:
             blanks = _BLANKS.match(self.text, self.at)
             assert blanks is not None
@@ -200,7 +200,7 @@ class _Buffer:
         """Raise for what is wrong at a position."""
         position = self.at if position is None else position
         raise DataError(
-            f"Expected {self.path} to hold one JSON list; line {self.line_at(position)}: {what}. {MEND_WAY_OUT}"
+            f"Expected {self.path} to hold one JSON list; line {self.line_at(position)}: {what}. {FIX_WAY_OUT}"
         )
 
 
@@ -242,7 +242,7 @@ def _refuse_cut(path: Path, line: int, error: json.JSONDecodeError | None) -> No
 
 def _refuse_malformed(path: Path, line: int, error: json.JSONDecodeError) -> NoReturn:
     raise DataError(
-        f"Expected {path} to hold one JSON value; line {line}, column {error.colno}: {error.msg}. {MEND_WAY_OUT}"
+        f"Expected {path} to hold one JSON value; line {line}, column {error.colno}: {error.msg}. {FIX_WAY_OUT}"
     ) from error
 
 

@@ -109,7 +109,7 @@ class ColumnMap:
             return question, self._choices(row)
         question, options = split_options(question)
         if not options:
-            raise UnusableRowError("no options with letters from A on stand in the question")
+            raise UnusableRowError("the question has no options with letters from A on")
         return checked_text(question, "the question in front of its options"), read_choices(options)
 
     def _question(self, row: Mapping[str, Any]) -> str:
@@ -149,7 +149,7 @@ def _mistakes(given: Columns, parts: Collection[str], settings: Mapping[str, Col
     for key, value in given.items():
         if key not in known:
             close = get_close_matches(str(key), known, n=1)
-            yield f"{str(key)[:60]!r} is no part of a row{f', {close[0]!r} is' if close else ''}"
+            yield f"{str(key)[:60]!r} is not part of a row{f', {close[0]!r} is' if close else ''}"
         elif key in settings and value not in settings[key]:
             yield f"{key!r} is {str(value)[:60]!r}, not one of {', '.join(settings[key])}"
         elif key in parts and not _are_names(value, key in LISTS):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from molsaki.data.columns import SHAPES
-from molsaki.data.files import CUT_WAY_OUT, MEND_WAY_OUT, UTF_8, open_file, open_text, read_lines
+from molsaki.data.files import CUT_WAY_OUT, FIX_WAY_OUT, UTF_8, open_file, open_text, read_lines
 from molsaki.data.json_files import breaks_off, is_json, read_json, read_json_lines, read_json_list
 from molsaki.data.parquet import read_parquet
 from molsaki.errors import DataError
@@ -148,7 +148,7 @@ def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF_8) -> Iterato
     except csv.Error as error:
         cut = "unexpected end of data" in str(error)
         raise DataError(
-            f"Expected {path} to be CSV; at line {reader.line_num}: {error}. {CUT_WAY_OUT if cut else MEND_WAY_OUT}"
+            f"Expected {path} to be CSV; at line {reader.line_num}: {error}. {CUT_WAY_OUT if cut else FIX_WAY_OUT}"
         ) from error
 
 

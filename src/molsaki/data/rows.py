@@ -231,9 +231,9 @@ def checked_choices(values: object) -> tuple[str, ...]:
 def note_repeated(choices: tuple[str, ...], answer: str, note: Note) -> None:
     """Count a question that offers one text twice; its answer is still one text, whatever its letter."""
     if len(right_choices(choices, answer)) > 1:
-        note("the answer's text stands under several letters; each is right")
+        note("the answer's text is listed under several letters; each is right")
     elif any(len(right_choices(choices, choice)) > 1 for choice in choices):
-        note("a wrong choice's text stands under several letters")
+        note("a wrong choice's text is listed under several letters")
 
 
 def _nothing_usable(source: str, report: RowReport, first: Mapping[str, int]) -> str:
@@ -246,5 +246,5 @@ def _nothing_usable(source: str, report: RowReport, first: Mapping[str, int]) ->
     )
     return (
         f"Expected at least one usable row in {source}; none of its {report.read} rows can be used: {reasons}. Nothing "
-        "was loaded; check that the file is in the format that the data set's name stands for."
+        "was loaded; check that the file has the format of that data set."
     )

@@ -67,5 +67,5 @@ def svamp_dss_problem(row_id: str, row: Mapping[str, Any], _: Note) -> Problem:
     label = text_of(row, "label")
     value = value_of(label)
     if value is None:
-        raise UnusableRowError("the label is no arithmetic expression with a value")
+        raise UnusableRowError("the label is not an arithmetic expression with a value")
     return Problem(row_id, text_of(row, "input"), number_of(value), label)

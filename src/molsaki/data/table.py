@@ -78,7 +78,9 @@ def load_mapped(
     """As `load_table`, from rows in memory; ids begin with `prefix`."""
     unused = [key for key in FORMAT if key in columns]
     if unused:
-        raise DataError(f"Expected no {', '.join(unused)} for {source}, which is no file. Leave it out of the mapping.")
+        raise DataError(
+            f"Expected no {', '.join(unused)} for {source}, which is not a file. Leave it out of the mapping."
+        )
     return _load(rows, table_columns(columns), prefix, source, limit)
 
 
@@ -192,7 +194,7 @@ class _Table:
         value = value_of(label)
         if "answer" not in columns:
             if value is None:
-                raise UnusableRowError("the label is no arithmetic expression with a value")
+                raise UnusableRowError("the label is not an arithmetic expression with a value")
             return number_of(value), label
         if not same_value(label, answer):
             raise UnusableRowError("the label does not solve to the answer")

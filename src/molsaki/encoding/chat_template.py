@@ -1,6 +1,6 @@
 """A tokenizer's chat template, run on the turns of a conversation.
 
-Some chat templates print the date. They are given one, so that a run that goes on another day has the same tokens.
+Some chat templates print the date. They are given one, so that a run that continues on another day has the same tokens.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 A rendered chat is a template like any other: text, question, text. So attention is read in the prompt that the model
 decodes from, with the completion where the model would have written it.
 
-Some chat templates print the date. A prompt has the date that they print, so that a run that goes on another day has
-the same tokens, and fingerprints are of the template and not of a day.
+Some chat templates print the date. A prompt has the date that they print, so that a run that continues on another day
+has the same tokens, and fingerprints are of the template and not of a day.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _require_texts(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate)
 
 
 def _blanks_before_answer(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, opened: str) -> str:
-    """The blanks that a finished answer has behind the generation prompt, as behind the `Assistant:` of Idefics."""
+    """The blanks that a finished answer has after the generation prompt, as after the `Assistant:` of Idefics."""
     try:
         finished = render_finished(tokenizer, template, _STAND_IN, _WRITTEN)
     except TokenizerError:
@@ -122,7 +122,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, questi
     """The chat up to the completion, and the blanks between the two.
 
     A template without a generation prompt is suitable if an answer directly follows the user's turn, blanks aside, as
-    behind the `[/INST]` of Llama 2 and Mistral.
+    after the `[/INST]` of Llama 2 and Mistral.
     """
     turns = template.ask(question).as_messages()
     text = apply_chat_template(tokenizer, turns, template.date, generation_prompt=True)

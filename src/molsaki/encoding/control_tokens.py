@@ -27,7 +27,7 @@ class ControlTokens:
 
     Attributes:
         of_questions: special tokens, and added tokens that the chat template writes, such as `<think>`.
-        of_answers: special tokens that are no thinking tags, since a student writes its own thinking.
+        of_answers: special tokens that are not thinking tags, since a student writes its own thinking.
     """
 
     of_questions: Mapping[int, str]

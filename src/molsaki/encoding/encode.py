@@ -56,7 +56,7 @@ class EncodedText:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The token ids of the completion, behind `IGNORED` for each token of the prompt."""
+        """The token ids of the completion, after `IGNORED` for each token of the prompt."""
         return (IGNORED,) * self.completion_token + self.input_ids[self.completion_token :]
 
     def align(self, spans: Spans) -> Alignment:
@@ -110,7 +110,7 @@ def encode_student(
         template: the prompt; a chat, or one from `render_student`, too.
         question: the problem's text.
         completion: what the student learns to write, such as the label or the rationale.
-        max_length: number of tokens to keep; those behind them are cut off and counted.
+        max_length: number of tokens to keep; those after them are cut off and counted.
 
     Raises:
         TokenizerError: the template is a chat for which the tokenizer's chat template is unsuitable; see
@@ -167,7 +167,7 @@ def encode_teacher(
         template: the prompt; a chat, or one from `render_template`, too.
         question: the problem's text.
         completion: the rationale.
-        max_length: number of tokens to keep; those behind them are cut off and counted.
+        max_length: number of tokens to keep; those after them are cut off and counted.
 
     Raises:
         TokenizerError: the template is a chat that the tokenizer cannot render.

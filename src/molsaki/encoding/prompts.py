@@ -41,7 +41,7 @@ CHATS = {
     "explain": "[user]\nexplain: {question}\n[assistant]\n{rationale}",
     "reason": "[user]\nreason: {question}\n[assistant]\n{reasoning}",
 }
-"""The prompts of students that `CHAT` stands for in a recipe."""
+"""The prompts of students that `CHAT` means in a recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class PromptTemplate:
         special_tokens: whether the tokenizer adds its special tokens; a rendered chat has them already.
         end_token: of a chat that is rendered for a student, the id of the token that ends the assistant's turn.
         date: the date that the chat template prints; None for today's.
-        answer: what stands where `after` has `{answer}`; None leaves it as it is.
+        answer: what replaces `{answer}` in `after`; None leaves it as it is.
     """
 
     before: str
@@ -159,7 +159,7 @@ class PromptTemplate:
 
         They are the label of the question (`Q:`), the label of the completion (`Key words:`) and, between examples, a
         line of punctuation (`###`), each at the beginning of a line. A label that may be a choice (`A:`) or that may
-        state the answer (`Answer:`) is no stop string. A chat has none, since its turns end with a token.
+        state the answer (`Answer:`) is not a stop string. A chat has none, since its turns end with a token.
         """
         if self.is_chat or not self.special_tokens:
             return ()

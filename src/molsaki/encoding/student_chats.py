@@ -39,7 +39,7 @@ _ANSWER = f"ANSWER-7d40aa52 {_HOSTILE} 2"
 
 
 def render_student(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate) -> PromptTemplate:
-    """The template as text, with the token that ends the answer; a template that is no chat as it is.
+    """The template as text, with the token that ends the answer; a template that is not a chat stays as it is.
 
     That token is the special token with which the chat template ends a finished answer; where it writes none, the
     tokenizer's end-of-text token.
@@ -69,7 +69,7 @@ def _student(tokenizer: PreTrainedTokenizerBase, _: str, template: PromptTemplat
 
 
 def _end_token(tokenizer: PreTrainedTokenizerBase, behind: str) -> int:
-    """The special token that the text behind an answer starts with, blanks aside, or the end-of-text token."""
+    """The special token that the text after an answer starts with, blanks aside, or the end-of-text token."""
     special = set(tokenizer.all_special_ids)
     special.update(index for index, token in tokenizer.added_tokens_decoder.items() if token.special)
     ids, offsets = tokenize_text(tokenizer, behind)
@@ -102,14 +102,14 @@ def departures(
         shared = next((i for i, (a, b) in pairs if a != b), min(len(before), len(opened)))
         found.append(
             f"the chat template starts a finished answer with {before[shared:]!r} where its generation prompt has "
-            f"{opened[shared:]!r}; the student learns and answers behind the generation prompt"
+            f"{opened[shared:]!r}; the student learns and answers after the generation prompt"
             + (_MAY_BE_EQUAL if "enable_thinking" in str(tokenizer.chat_template) else "")
         )
     thought = join_thinking("THOUGHT-51c2", _ANSWER)
     if thinking and thought not in render_finished(tokenizer, template, _QUESTION, thought):
         found.append(
             "the chat template drops or moves the thinking of a finished answer; the student learns it where it writes "
-            "it, behind the generation prompt"
+            "it, after the generation prompt"
         )
     return tuple(found)
 
@@ -117,7 +117,7 @@ def departures(
 def row_problem(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, question: str, completion: str) -> str:
     """Why a row cannot be learned in a chat: one of the reasons of this module; empty if it can, or for a text.
 
-    Thinking that the template drops from a finished answer is no problem; see `departures`.
+    Thinking that the template drops from a finished answer is not a problem; see `departures`.
 
     Raises:
         TokenizerError: as `render_student`.

@@ -31,7 +31,7 @@ _MARKS = {
 }
 _PROMPT_MARK, _PARTS_MARK = _MARKS
 _EMPTY = "{{ '' }}"
-"""What keeps the line break at a template's start, which jinja drops behind a block and not behind a value."""
+"""What keeps the line break at a template's start, which jinja drops after a block and not after a value."""
 
 
 def template_changes(tokenizer: PreTrainedTokenizerBase) -> list[str]:

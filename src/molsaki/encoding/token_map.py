@@ -87,7 +87,7 @@ class AgreedSpans:
     """A teacher's probabilities of spans of characters that the student cuts into other tokens.
 
     Attributes:
-        positions_WJ: indices of a span's tokens among the student's tokens of the rationale; −1 behind its last.
+        positions_WJ: indices of a span's tokens among the student's tokens of the rationale; −1 after its last.
         log_probs_W: the log-probability of the span by the teacher, the sum over its own tokens of the span.
     """
 
@@ -131,7 +131,7 @@ class TokenMap:
             mine[-1] = end
         pairs = [(place, row_of_span[span]) for place, span in enumerate(mine) if span in row_of_span]
         if pairs and mine[pairs[-1][0]] == end and int(theirs.ids_PC[pairs[-1][1], 0]) != self._teacher_end:
-            # The teacher does not stop after its rationale; it goes on with its answer, for example.
+            # The teacher does not stop after its rationale; it continues with its answer, for example.
             pairs.pop()
         spans = self._agree_on_spans(theirs, mine, rationale)
         if not pairs:
@@ -210,7 +210,7 @@ def differing_cuts(mine: Sequence[Span], theirs: Sequence[Span]) -> list[tuple[r
         row = row_of_start.get(start) if start < end else None
         places, rows = range(place, place + 1), range(row or 0, (row or 0) + 1)
         while row is not None and mine[places[-1]][1] != theirs[rows[-1]][1]:
-            # The side that ends first goes on, if its next token starts there.
+            # The side that ends first continues, if its next token starts there.
             if mine[places[-1]][1] < theirs[rows[-1]][1]:
                 places, follows = _longer(places, mine)
             else:

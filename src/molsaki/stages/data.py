@@ -1,6 +1,6 @@
 """The data stage: load every set of a recipe, keep test problems out of training, and hold out validation problems.
 
-With independent draws, a set that is made on the spot is made once for each seed of the recipe. The problems of all
+With independent draws, a generated set is made once for each seed of the recipe. The problems of all
 seeds are one set in the run's files, so that they get rationales and are read together; `data/draws.json` says which
 of them each seed drew.
 """

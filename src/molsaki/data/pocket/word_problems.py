@@ -76,7 +76,7 @@ class Story:
     def sources(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """For each step of the solution, the characters of the numbers in `text` that it uses.
 
-        Sentences are in the order of the solution, so each one with numbers that is no distractor is a step.
+        Sentences are in the order of the solution, so each one with numbers that is not a distractor is a step.
         """
         found, start = [], 0
         for i, sentence in enumerate((*self.sentences, self.question)):
