@@ -68,7 +68,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         },
         SUM,
     ),
-    "a chat by the places of its turns": (
+    "a chat by the positions of its turns": (
         "rows.jsonl",
         rows(CHAT),
         {
@@ -106,7 +106,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         "rows.jsonl",
         rows({"conversations": SHARE["conversations"] * 2}),
         {"question": "conversations[human]", "answer": "conversations[gpt]", "answer_is": "stated"},
-        "several turns of 'human'; name one by its place",
+        "several turns of 'human'; name one by its position",
     ),
     "Alpaca": (
         "rows.json",
@@ -121,13 +121,13 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         SUM,
     ),
     "Alpaca without a mapping that fits": ("rows.jsonl", rows(ALPACA), PLAIN, r"question: \[instruction, input\]"),
-    "an answer behind `####`": (
+    "an answer after `####`": (
         "rows.jsonl",
         rows({"q": ASKED, "a": f"{REASON}\n#### 21"}),
         {**PLAIN, "answer_is": "stated", "rationale": "a"},
         SUM,
     ),
-    "an answer in a sentence, not said to be": (
+    "an answer in a sentence, not declared": (
         "rows.jsonl",
         rows({"q": ASKED, "a": STATED}),
         PLAIN,
@@ -177,13 +177,13 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {**PLAIN, "choices": "q", "answer_is": "stated", "rationale": "a"},
         Problem("rows/0", SEA.question, "sea", "sea", SEA.choices, "They need water."),
     ),
-    "choices in a prompt with `A:` behind them": (
+    "choices in a prompt with `A:` after them": (
         "rows.jsonl",
         rows({"q": "Where do fish live?\nA) sea\nB) sky\n\nA: Let's think step by step.", "a": "A"}),
         {**BY_LETTER, "choices": "q"},
         SEA,
     ),
-    "choices with other text behind them": (
+    "choices with other text after them": (
         "rows.jsonl",
         rows({"q": "Where do fish live?\nA) sea\nB) sky\nGive a reason.", "a": "A"}),
         {**BY_LETTER, "choices": "q"},
@@ -213,13 +213,13 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {**PLAIN, "choices": "options"},
         "neither a list nor options with letters from A on",
     ),
-    "a letter for an answer, not said to be": (
+    "a letter for an answer, not declared": (
         "rows.jsonl",
         rows({**LETTER, "options": ["sea", "sky"]}),
         {**PLAIN, "choices": "options"},
         "answer_is: letter",
     ),
-    "a number for an answer, not said to be": (
+    "a number for an answer, not declared": (
         "rows.jsonl",
         rows({**LETTER, "a": 0, "options": ["sea", "sky"]}),
         {**PLAIN, "choices": "options"},
@@ -237,7 +237,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {**PLAIN, "choices_are": "true-false"},
         Problem("rows/0", YES.question, "true", "true", ("true", "false")),
     ),
-    "booleans, not said to be": ("rows.jsonl", rows({"q": YES.question, "a": True}), PLAIN, "choices_are: yes-no"),
+    "booleans, not declared": ("rows.jsonl", rows({"q": YES.question, "a": True}), PLAIN, "choices_are: yes-no"),
     "a misspelt column": (
         "rows.jsonl",
         rows(ONE),
@@ -262,7 +262,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {**PLAIN, "delimiter": ";"},
         BARE,
     ),
-    "a CSV with semicolons, not said to be": ("rows.csv", "q;a\n1;2\n", PLAIN, "write `delimiter: ';'`"),
+    "a CSV with semicolons, not declared": ("rows.csv", "q;a\n1;2\n", PLAIN, "write `delimiter: ';'`"),
     "a CSV of Excel's in cp1252": (
         "rows.csv",
         "q,a\nÉtienne a 3 €. Et après?,21\n".encode("cp1252"),
@@ -275,13 +275,13 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {**PLAIN, "encoding": "utf-16"},
         BARE,
     ),
-    "another encoding, not said to be": (
+    "another encoding, not declared": (
         "rows.csv",
         "q,a\nÉt,2\n".encode("cp1252"),
         PLAIN,
         "line 2 .*encoding: cp1252",
     ),
-    "an encoding that is none": ("rows.csv", "q,a\n", {**PLAIN, "encoding": "zip"}, "name of a text encoding"),
+    "an encoding that does not exist": ("rows.csv", "q,a\n", {**PLAIN, "encoding": "zip"}, "name of a text encoding"),
     "float32 in Parquet": (
         "rows.parquet",
         table({"q": ["How much is a tenth?"], "a": pa.array([0.1], pa.float32())}),
@@ -319,7 +319,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         {"question": "question", "answer": "answer", "rows": "data"},
         BARE,
     ),
-    "rows inside an object, not said to be": (
+    "rows inside an object, not declared": (
         "rows.json",
         json.dumps({"version": "1.0", "data": [ONE]}, indent=1),
         {"question": "question", "answer": "answer"},
@@ -427,7 +427,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
     ),
     "column names in another case": ("rows.jsonl", rows({"Q": ASKED, "A": 21}), PLAIN, "did you mean 'Q'"),
     "tabs between columns": ("rows.tsv", f"q\ta\n{ASKED}\t21\n", PLAIN, BARE),
-    "tabs in a CSV, not said to be": ("rows.csv", f"q\ta\n{ASKED}\t21\n", PLAIN, r'delimiter: "\\t"'),
+    "tabs in a CSV, not declared": ("rows.csv", f"q\ta\n{ASKED}\t21\n", PLAIN, r'delimiter: "\\t"'),
     "a first line for Excel": (
         "rows.csv",
         f'sep=;\nq;a\n"{ASKED}";21\n',
@@ -511,7 +511,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         YES,
     ),
     "spaces around column names": ("rows.csv", f'q , a\n"{ASKED}", 21\n', PLAIN, BARE),
-    "UTF-16, not said to be": ("rows.csv", f"q,a\n{ASKED},21\n".encode("utf-16"), PLAIN, "`encoding: utf-16`"),
+    "UTF-16, not declared": ("rows.csv", f"q,a\n{ASKED},21\n".encode("utf-16"), PLAIN, "`encoding: utf-16`"),
     "Arrow": ("rows.arrow", b"ARROW1", PLAIN, "save it as Parquet"),
     "a pickle": ("rows.pkl", b"\x80\x04", PLAIN, "pickles are never opened"),
     "a pointer of Git LFS": (

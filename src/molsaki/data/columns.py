@@ -165,7 +165,7 @@ def _turn(turns: list[Any], role: str) -> Any:
         return _ABSENT
     said = [turn for turn in spoken if role in (turn.get(ROLE[0]), turn.get(ROLE[1]))]
     if len(said) > 1:
-        raise UnusableRowError(f"there are several turns of {role!r}; name one by its place, such as [-1]")
+        raise UnusableRowError(f"there are several turns of {role!r}; name one by its position, such as [-1]")
     return said[0] if said else _ABSENT
 
 
