@@ -248,7 +248,7 @@ def _answer(value: Any) -> str:
     if isinstance(value, bool) or (isinstance(value, str) and pair_index(value, PAIRS["yes-no"]) is not None):
         raise UnusableRowError("the answer is a truth value and there are no choices: write `choices_are: yes-no`")
     if isinstance(value, list):
-        raise UnusableRowError("the answer is a list: name its place, such as `column[0]`")
+        raise UnusableRowError("the answer is a list: name its position, such as `column[0]`")
     try:
         return answer_of(value)
     except UnusableRowError:
