@@ -342,7 +342,12 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
     "line ends of Windows": ("rows.csv", f'q,a\r\n"{ASKED}",21\r\n', PLAIN, BARE),
     "empty lines between rows": ("rows.jsonl", f"\n{rows(SUMS)}\n\n", PLAIN, BARE),
     "numbers as text": ("rows.jsonl", rows({**SUMS, "a": "$21.00"}), PLAIN, BARE),
-    "an answer in a list": ("rows.jsonl", rows({**SUMS, "a": ["21"]}), PLAIN, r"name its position, such as `column\[0\]`"),
+    "an answer in a list": (
+        "rows.jsonl",
+        rows({**SUMS, "a": ["21"]}),
+        PLAIN,
+        r"name its position, such as `column\[0\]`",
+    ),
     "answers as SQuAD has them": (
         "rows.jsonl",
         rows({"q": ASKED, "answers": {"text": ["21"], "answer_start": [3]}}),
