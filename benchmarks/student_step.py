@@ -188,7 +188,7 @@ def print_time(found: dict[str, Any]) -> None:
 
 
 class Watch(TrainerCallback):
-    """Notes the memory and time of each step."""
+    """Notes the memory and time of each step, and prints them."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -206,6 +206,7 @@ class Watch(TrainerCallback):
                 "peak": peak_bytes(),
             }
         )
+        print(json.dumps(self.steps[-1]), file=sys.stderr, flush=True)
 
 
 def train_watched(setup: Setup, name: str, steps: int, whole: bool) -> list[dict[str, float]]:

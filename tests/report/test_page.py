@@ -62,7 +62,9 @@ def test_the_first_screen_has_a_sentence_a_table_and_a_picture(
         assert page.locator("#result > .scroll table").count() == page.locator("#result figure").count() == 1
         assert page.locator("#result table").first.is_visible()
         top = page.locator("#result figure svg").bounding_box()["y"]
-        assert top < height, "the picture begins on the first screen"
+        assert top < (0.65 if width > 1000 else 0.9) * height, "the picture is on the first screen"
+        wrapped = "[...document.querySelectorAll('#result td bdi')].filter(e => e.getClientRects().length > 1).length"
+        assert page.evaluate(wrapped) == 0, "an accuracy and its interval are on one line"
         assert not page.locator("#list").is_visible(), "the sections below are closed"
         SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=str(SCREENSHOTS / f"first-screen-{width}-{scheme}.png"))

@@ -109,3 +109,40 @@ def test_an_interrupt_prints_no_traceback_of_a_worker_that_waits_or_works(tmp_pa
     out, errors = process.communicate(timeout=120)
     assert out.splitlines() == ["begun", "begun", "interrupted"]
     assert errors == ""
+
+
+EARLY = """
+import multiprocessing, os, signal, sys, threading, time
+from pathlib import Path
+from molsaki.stages.workers import run_in_workers
+
+def interrupt():
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+
+def work(folder):
+    Path(folder, "begun").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    threading.Thread(target=interrupt).start()
+    try:
+        list(run_in_workers(work, sys.argv[1:], workers=2))
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_an_interrupt_while_workers_start_begins_no_job(tmp_path: Path) -> None:
+    """Each worker would train a whole student first, since it ignores interrupts until its job begins."""
+    script = tmp_path / "work.py"
+    script.write_text(EARLY, encoding="utf-8")
+    folders = [tmp_path / str(job) for job in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    done = subprocess.run([sys.executable, script, *folders], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["interrupted"]
+    assert done.stderr == ""
+    assert not [folder for folder in folders if (folder / "begun").exists()]

@@ -93,7 +93,7 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
         config = Path(location) / ADAPTER_CONFIG
         if not config.is_file():
             return None
-    elif Path(location).is_absolute() or location.startswith((".", "~")):
+    elif Path(location).exists() or Path(location).is_absolute() or location.startswith((".", "~")):
         _refuse(location, "a model", "no directory", "Check the path.")
     else:
         files = [

@@ -19,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from molsaki.errors import StageError
@@ -27,6 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _print_line: Callable[[str], object] = lambda _: None  # noqa: E731 - replaced where jobs run
+_is_stopping: Callable[[], bool] = lambda: False  # noqa: E731 - replaced in workers
 
 
 def print_line(line: str) -> None:
@@ -59,12 +61,13 @@ def run_in_workers(
         return
     context = multiprocessing.get_context("spawn")
     queue: Queue[str | None] = context.Queue()
+    stopping = context.Event()
     for gpu in gpus:
         queue.put(gpu)
     threads = max(1, (os.cpu_count() or 1) // len(gpus))
     with (
         _forward_lines(context.Queue(), print_line) as lines,
-        ProcessPoolExecutor(len(gpus), context, _start_worker, (queue, lines, threads)) as pool,
+        ProcessPoolExecutor(len(gpus), context, _start_worker, (queue, lines, stopping, threads)) as pool,
     ):
         try:
             for future in as_completed(_submit_all(pool, function, items)):
@@ -76,7 +79,9 @@ def run_in_workers(
                 "--workers if memory is short."
             ) from error
         except BaseException:
-            # Running jobs receive the interrupt too and save a checkpoint. Jobs that wait are cancelled.
+            # Running jobs receive the interrupt too and save a checkpoint. Jobs that wait are cancelled, and those that
+            # a worker has taken but not begun, while it starts, end at once.
+            stopping.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
@@ -95,9 +100,15 @@ def _submit_all(
 
 
 def _run_job(function: Callable[[Item], Result], item: Item) -> Result:
-    """Run a job in a worker. Between jobs a worker ignores interrupts: it would end with a traceback."""
+    """Run a job in a worker. Between jobs a worker ignores interrupts: it would end with a traceback.
+
+    Raises:
+        KeyboardInterrupt: the parent has stopped, or an interrupt arrives.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        if _is_stopping():
+            raise KeyboardInterrupt
         return function(item)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -150,8 +161,8 @@ def visible_gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], threads: int) -> None:
-    global _print_line
+def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], stopping: Event, threads: int) -> None:
+    global _print_line, _is_stopping
     threading.Thread(target=_exit_with_parent, name="molsaki-parent", daemon=True).start()
     gpu = gpus.get()
     if gpu is not None:
@@ -161,6 +172,7 @@ def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], threads: in
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lines.cancel_join_thread()
     _print_line = lines.put
+    _is_stopping = stopping.is_set
 
     import torch
 
