@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from molsaki.answers.arithmetic import solve
-from molsaki.answers.parse import is_right, parse_answer, parse_label
+from molsaki.answers.parse import parse_answer, parse_label
+from molsaki.answers.right import is_right
 from molsaki.answers.thinking import split_thinking
 from molsaki.config.load import check_values, read_yaml_file
 from molsaki.data import load_problems

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from molsaki.answers.parse import ParsedAnswer, is_right, parse_answer, parse_label, same_number
+from molsaki.answers.parse import ParsedAnswer, parse_answer, parse_label, same_number
+from molsaki.answers.right import is_right
 from molsaki.errors import EvaluationError
 from molsaki.records import Problem
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molsaki.answers.parse import is_right, parse_answer
+from molsaki.answers.parse import parse_answer
+from molsaki.answers.right import is_right
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
 from molsaki.teacher.filter import check_completion
@@ -261,3 +262,33 @@ def test_a_letter_and_a_text_name_one_choice_or_none(letter: int, text: int, for
     said = form.format("BCD"[letter], ("salt", "pepper", "sugar")[text])
     parsed = parse_answer(f"So it is. The answer is {said}.", ("oil", "salt", "pepper", "sugar"))
     assert parsed.choice == (letter + 1 if letter == text else None)
+
+
+@pytest.mark.parametrize(
+    ("said", "gold"),
+    [
+        ("\\boxed{\\begin{pmatrix}5\\\\6\\end{pmatrix}}", "\\begin{pmatrix} 5 \\\\ 6 \\end{pmatrix}"),
+        ("\\boxed{\\{2, 3\\}}", "\\{3, 2\\}"),
+        ("\\boxed{y = 2x + 1}", "y = 2x+1"),
+        ("\\boxed{\\text{tuesday}}", "\\text{Tuesday}"),
+        ("$3x^(10)$", "3x^{10}"),
+        ("$5 \\frac{\\text{m}}{\\text{s}}$", "5"),
+    ],
+)
+def test_a_value_that_is_no_plain_number_is_compared_as_a_whole(said: str, gold: str) -> None:
+    assert is_right(parse_answer(f"So it is. The answer is {said}."), Problem("1", "?", gold, gold))
+
+
+@pytest.mark.parametrize(("said", "index"), [("5 kilometers", 1), ("5 metres", 0), ("5 kg", None)])
+def test_a_unit_in_words_names_the_choice_with_its_sign(said: str, index: int | None) -> None:
+    assert parse_answer(f"So the answer is {said}.", ["5 m", "5 km"]).choice == index
+
+
+def test_a_question_behind_a_sentence_with_the_answer_is_another_problem() -> None:
+    parsed = parse_answer("The answer is that Luke has 42 pens.\n\nHow many are in 5 boxes of 7? The answer is 35.")
+    assert (parsed.value, parsed.revised) == (42, False)
+
+
+def test_answer_tags_inside_a_rationale_are_left_out_of_it() -> None:
+    parsed = parse_answer("It is <answer>42</answer> here.\nSix sevens.\n\nThe answer is 42.")
+    assert parsed.rationale == "It is 42 here.\nSix sevens."

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from molsaki.answers.boxes import boxes_of
-from molsaki.answers.parse import is_right, parse_answer
+from molsaki.answers.parse import parse_answer
+from molsaki.answers.right import is_right
 from molsaki.records import Problem
 
 FRAMES = ["We add them. {}", "The answer is {}", "The answer is: {}.", "**Answer:** {}", "So it is {}."]

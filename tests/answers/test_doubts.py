@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from molsaki.answers.parse import is_right, parse_answer
+from molsaki.answers.parse import parse_answer
+from molsaki.answers.right import is_right
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
 from molsaki.teacher.filter import MOSTLY_CUT, check_completion

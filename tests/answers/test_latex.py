@@ -17,7 +17,8 @@ from molsaki.answers import math_values
 from molsaki.answers.boxes import boxes_of
 from molsaki.answers.latex import plain_text, to_plain, without_dollars
 from molsaki.answers.math_values import same_math
-from molsaki.answers.parse import is_right, parse_answer
+from molsaki.answers.parse import parse_answer
+from molsaki.answers.right import is_right
 from molsaki.errors import EvaluationError
 from molsaki.records import Problem
 

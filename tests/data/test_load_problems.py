@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from molsaki.answers.parse import is_right, parse_label
+from molsaki.answers.parse import parse_label
+from molsaki.answers.right import is_right
 from molsaki.data import SOURCES, load_palm_completions, load_problems
 from molsaki.errors import DataError
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pocket_language import commonsense_lesson, math_lesson, vocabulary_text, world_text
 
 from molsaki import solve
-from molsaki.answers.parse import is_right, parse_answer
+from molsaki.answers.parse import parse_answer
+from molsaki.answers.right import is_right
 from molsaki.data import load_problems
 from molsaki.data.pocket import words
 from molsaki.data.pocket.commonsense import (

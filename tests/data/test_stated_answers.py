@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from molsaki.answers.parse import is_right, parse_answer
+from molsaki.answers.parse import parse_answer
+from molsaki.answers.right import is_right
 from molsaki.answers.sentences import state_answer
 from molsaki.data import load_problems
 from molsaki.records import Problem

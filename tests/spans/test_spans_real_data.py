@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from molsaki.answers.parse import is_right, parse_answer, solve
+from molsaki.answers.parse import parse_answer, solve
+from molsaki.answers.right import is_right
 from molsaki.records import Problem
 from molsaki.spans.align import Alignment, align_spans
 from molsaki.spans.find import Keys, Spans, find_spans

@@ -16,7 +16,8 @@ from small_world import (
     train,
 )
 
-from molsaki.answers.parse import is_right, parse_answer
+from molsaki.answers.parse import parse_answer
+from molsaki.answers.right import is_right
 from molsaki.errors import InputError
 from molsaki.methods import AttentionChoice
 from molsaki.records import Problem

@@ -10,7 +10,6 @@ from itertools import islice
 MAX_OBJECTS = 8
 """The largest number of places in a text where an object is looked for."""
 _START = re.compile(r"(?:```(?:json)?\s{0,8})?(?P<object>\{\s{0,80}\")", re.IGNORECASE)
-_END = re.compile(r"\s{0,8}```")
 _ANSWER = re.compile(r"(?:(?:final|correct)[ _-]?)?answer(?:[ _-](?:choice|letter|value))?", re.IGNORECASE)
 _DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
 
@@ -25,8 +24,7 @@ def without_json(text: str) -> str:
         except (ValueError, RecursionError):
             continue
         if any(_ANSWER.fullmatch(key) for key in found):
-            fence = _END.match(text, end) if start[0].startswith("```") else None
-            return text[: start.start()] + "\n".join(_lines(found)) + text[fence.end() if fence else end :]
+            return text[: start.start()] + "\n".join(_lines(found)) + text[end:]
     return text
 
 

@@ -13,24 +13,16 @@ from typing import Literal
 
 from molsaki.answers.arithmetic import format_number, same_number, solve
 from molsaki.answers.choices import read_choice
-from molsaki.answers.expressions import is_expression, is_text
 from molsaki.answers.json_replies import without_json
 from molsaki.answers.latex import plain_text
-from molsaki.answers.math_values import same_math
-from molsaki.answers.numbers import ParsedValue, number_of_text, read_number
+from molsaki.answers.numbers import ParsedValue, read_number
 from molsaki.answers.options import right_choices
 from molsaki.answers.problems import another_problem, before_next_question
-from molsaki.answers.sentences import (
-    MAX_REGION,
-    AnswerSentence,
-    find_answer_sentences,
-    trimmed,
-)
+from molsaki.answers.regions import MAX_REGION, AnswerSentence
+from molsaki.answers.sentences import find_answer_sentences, trimmed
 from molsaki.answers.thinking import split_thinking
-from molsaki.errors import EvaluationError, ExpressionError
-from molsaki.records import Problem
 
-__all__ = ["ParsedAnswer", "Status", "format_number", "is_right", "parse_answer", "parse_label", "same_number", "solve"]
+__all__ = ["ParsedAnswer", "Status", "format_number", "parse_answer", "parse_label", "same_number", "solve"]
 
 Status = Literal["ok", "none", "cut", "ambiguous", "unparsable"]
 
@@ -62,8 +54,6 @@ class ParsedAnswer:
     revised: bool = False
 
 
-PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
-"""An answer that ends in a percent sign or word."""
 _TAKEN_BACK = re.compile(
     r"(?:[.!?…][\"')*\]$}]{0,3}\s{1,3}|\n|\s[—–]\s(?=no\b|wait\b))\W{0,4}"
     r"(?:(?:but|however|oh|hmm+|oops|no|sorry|actually)\b,?\s)?"
@@ -148,60 +138,6 @@ def parse_label(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     if reading.status == "unparsable" and find_answer_sentences(summary, choices):
         return parse_answer(text, choices)
     return _parsed("", reading, revised=False)
-
-
-def is_right(parsed: ParsedAnswer, problem: Problem) -> bool:
-    r"""Whether an answer is the problem's: numbers by `same_number`, LaTeX by its value, choices by their texts.
-
-    Choices with the same text are equally right. A bare percentage is right as a hundredth and as the number itself,
-    since data sets write `20` and `0.2` for `20%`.
-
-    Raises:
-        EvaluationError: the problem's own answer is neither a number, a LaTeX value nor one of its choices.
-    """
-    if problem.choices:
-        right = right_choices(problem.choices, problem.answer)
-        if not right:
-            raise EvaluationError(
-                f"Expected the answer of problem {problem.id!r} to be one of its choices "
-                f"{list(problem.choices)}, got {problem.answer!r}. No prediction could be right; correct the "
-                f"row or leave it out."
-            )
-        return parsed.choice in right
-    expected = _expected(problem)
-    if parsed.value is not None and not isinstance(expected, str):
-        return _same_amount(parsed, expected, problem.answer)
-    if parsed.status in ("none", "cut") or (parsed.status != "ok" and not isinstance(expected, str)):
-        return False
-    return same_math(expected if isinstance(expected, str) else format_number(expected), parsed.answer_text)
-
-
-def _same_amount(parsed: ParsedAnswer, expected: float, gold: str) -> bool:
-    assert parsed.value is not None
-    if same_number(parsed.value, expected):
-        return True
-    if PERCENTAGE.search(parsed.answer_text) is not None:
-        return same_number(parsed.value * 100, expected)
-    return PERCENTAGE.search(gold) is not None and same_number(parsed.value, expected * 100)
-
-
-def _expected(problem: Problem) -> float | str:
-    """The problem's number, or its LaTeX value."""
-    for text in (problem.answer, problem.label):
-        try:
-            return solve(text)
-        except ExpressionError:
-            continue
-    value = number_of_text(problem.answer)
-    if value is not None:
-        return value
-    if is_expression(problem.answer) or is_text(problem.answer):
-        return problem.answer
-    raise EvaluationError(
-        f"Expected problem {problem.id!r} to have a number or a LaTeX value as its answer, or an expression as its "
-        f"label; got answer {problem.answer!r} and label {problem.label!r}, and it has no choices. Predictions for it "
-        f"cannot be scored; correct the row or leave it out."
-    )
 
 
 Read = list[tuple[AnswerSentence, ParsedValue]]

@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 
-from molsaki.answers.boxes import BOX, box_content, box_span
+from molsaki.answers.boxes import box_content
 from molsaki.answers.markers import MARKER
 from molsaki.answers.problems import end_of_restated
+from molsaki.answers.regions import (
+    BREAK,
+    MAX_REGION,
+    AnswerSentence,
+    boxed,
+    clause_start,
+    sentence_behind,
+    sentence_start,
+    tagged,
+)
 
 MAX_SENTENCES = 32
 """The largest number of answer sentences that are read; a text with more only repeats itself."""
 MAXMARKERS = 1000
 """The largest number of occurrences of the word "answer" that are read."""
-MAX_REGION = 400
-"""The longest piece of text, in characters, that is read as one answer."""
 _WINDOW = 100
 _WEAK_WINDOW = 20
 _MARKS = ":：=.-–—"
@@ -67,14 +75,6 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 _QUESTION = re.compile(r"(?:[^.!?\n]|\.(?=\d)){0,200}\?")
-_AFTERMARKER = re.compile(
-    r"(?:\s{0,4}[:：])?(?:[ \n\r*]|\t(?!imes|ext|frac)|`{1,3}(?:\w{0,10}\n)?|\\\[|\\\(|\$\$|(?<=\n)[-•] "
-    r"|(?<=\n)1[.)] (?=[^\n]{0,60}\d)){0,12}"
-    r"(?:(?:therefore|thus|hence),?\s)?"
-)
-_FIRST_ITEM = re.compile(r"\n(?:[-•*]|1[.)]) \Z")
-_SECOND_ITEM = re.compile(r"\n(?:[-•*]|2[.)]) [^\n=×+*()\d]{0,40}\d[^\n=×+*()]{0,40}(?=\n|\Z)")
-"""Items of a list of values, which is not a single answer; an item that calculates is a reason."""
 _PURE_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:[-+−$£€(]{0,3}\d[\d.,/()*+^ %$−-]{0,60}|\(?[A-Za-z]\)?)\*{0,2}\.?[ \t\r]{0,8}(?=\n|\Z)"
 )
@@ -82,24 +82,11 @@ _NUMBERED_HEADING = re.compile(
     r"[ \t]{0,3}\*{0,2}(?:\d{1,3}(?:[.)]|:)\s|(?:step|part|case|method|phase|problem|question|solution)\b)",
     re.IGNORECASE,
 )
-_EMPHASIS = re.compile(r"(?<![\w*_])(\*{1,3}|_{1,3})(?:(?=[^\W_])[^*_\n]*\Z|(?<= \*)\Z)")
-"""A mark of emphasis that is still open."""
-_BREAK = re.compile(r"[.!?:][\"')\]*]{0,2}\s|[。！？]|\n")
 _LEFT_OVER = re.compile(
     r"(?:\s|`{3}\w{0,10}|\{|\\\[|\\\(|\$\$|(?<=\n)(?:[-*_]{3,}|\#{1,6}|\*\*)|(?<=\s)[*_]{1,3}|<(?:final_?)?answer>|[,;，；])+\Z",
     re.IGNORECASE,
 )
-_CLOSING_TAG = re.compile(r"</(?:final_?)?answer>|<\|end_of_box\|>|【(?=解|分|详|点)", re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"</?(?:final_?)?answer>|<\|(?:begin|end)_of_box\|>", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSentence:
-    """An answer sentence: its start, and the start and end of the answer in it."""
-
-    start: int
-    region: int
-    end: int
 
 
 def state_answer(rationale: str, label: str) -> str:
@@ -164,24 +151,24 @@ def _sentence_at(
     if match["hashes"]:
         return _heading(text, match)
     if match["tag"] or match["box"]:
-        return _tagged(text, match)
+        return tagged(text, match)
     if match["boxed"]:
         # "The answer is $\boxed{72}$" is one sentence.
-        same = bool(strong) and not _BREAK.search(text, strong[-1].region, match.start())
+        same = bool(strong) and not BREAK.search(text, strong[-1].region, match.start())
         content = box_content(text, match.end())
         if content is not None and not text[content[0] : content[1]].strip():  # "put it in \boxed{}"
             return None, False
         denied = _DENIED_BOX.search(text, max(0, match.start() - _WINDOW), match.start())
         if denied is None and content is not None:
             denied = _DENIED_BEHIND.match(text, content[2])
-        found = _boxed(text, match, content)
+        found = boxed(text, match, content)
         if same and strong[-1].end < found.end <= strong[-1].region + MAX_REGION:
             strong[-1] = replace(strong[-1], end=found.end)  # of two different boxes none is the answer
         return None if same or denied else found, True
     if match["foreign"] is not None:
-        return _sentence(text, _clause_start(text, match.start()), match.end()), True
+        return sentence_behind(text, clause_start(text, match.start()), match.end()), True
     if match["line"]:
-        return _sentence(text, match.start(), match.end()), False
+        return sentence_behind(text, match.start(), match.end()), False
     if match["correct"]:
         if _SUPPOSED.search(text, max(0, match.start() - _WINDOW), match.start()):
             return None, False
@@ -191,7 +178,7 @@ def _sentence_at(
     start = _stated_start(text, match)
     if start is None:
         return _weak_sentence(text, match, denial), False
-    found = _sentence(text, start, match.end())
+    found = sentence_behind(text, start, match.end())
     verb = match["states"] is not None and match["states"] not in _MARKS
     if verb and denial.match(text, match.end()):
         return None, False
@@ -222,26 +209,9 @@ def _heading(text: str, match: re.Match[str]) -> tuple[AnswerSentence | None, bo
     """The answer of a line `#### 72`; certain if it is a bare number or letter, or nothing follows."""
     if _NUMBERED_HEADING.match(text, match.end()):
         return None, False
-    found = _sentence(text, match.start(), match.end())
+    found = sentence_behind(text, match.start(), match.end())
     followed = any(map(str.isalnum, text[found.end : found.end + MAX_REGION]))
     return found, not followed or _PURE_HEADING.match(text, match.end()) is not None
-
-
-def _tagged(text: str, match: re.Match[str]) -> tuple[AnswerSentence, bool]:
-    """The text between answer tags; certain if it is one line."""
-    limit = min(len(text), match.end() + MAX_REGION)
-    closing = _CLOSING_TAG.search(text, match.end(), limit)
-    end = closing.start() if closing else limit
-    return AnswerSentence(match.start(), match.end(), end), "\n" not in text[match.end() : end].strip()
-
-
-def _boxed(text: str, match: re.Match[str], content: tuple[int, int, int] | None) -> AnswerSentence:
-    start = _sentence_start(text, match.start())
-    begin = match.start()
-    if content is None:
-        return AnswerSentence(start, begin, min(len(text), match.end() + MAX_REGION))
-    first, end = box_span(text, begin, content[2])
-    return AnswerSentence(start, max(start, first), end)
 
 
 def _modal_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
@@ -251,7 +221,7 @@ def _modal_sentence(text: str, match: re.Match[str]) -> AnswerSentence | None:
     if owned is None or _SUPPOSED.search(text, first, owned.start()):
         return None
     lead = _LEAD.search(text, first, owned.start())
-    found = _sentence(text, lead.start() if lead else owned.start(), match.end())
+    found = sentence_behind(text, lead.start() if lead else owned.start(), match.end())
     return None if _QUESTION.match(text, found.region, found.end + 1) else found
 
 
@@ -263,57 +233,15 @@ def _weak_sentence(text: str, match: re.Match[str], denial: re.Pattern[str]) -> 
         return (
             None
             if denial.match(text, match.end())
-            else _sentence(text, _sentence_start(text, match.start()), match.end())
+            else sentence_behind(text, sentence_start(text, match.start()), match.end())
         )
     before = _BEFORE_WEAK.search(text, max(0, match.start() - _WEAK_WINDOW), match.start())
     if before is None:
         return None
-    start = _sentence_start(text, before.start())
+    start = sentence_start(text, before.start())
     return AnswerSentence(start, start, before.start())
-
-
-def _sentence(text: str, start: int, marker_end: int) -> AnswerSentence:
-    """The sentence whose answer follows its marker, to the end of the line or of a box that continues."""
-    after = _AFTERMARKER.match(text, marker_end)
-    region = after.end() if after else marker_end
-    newline = text.find("\n", region, region + MAX_REGION)
-    end = min(len(text), region + MAX_REGION) if newline < 0 else newline
-    second = _SECOND_ITEM.match(text, end) if _FIRST_ITEM.search(text, max(0, region - 4), region) else None
-    end = second.end() if second else end
-    tag = _CLOSING_TAG.search(text, region, end)
-    end = tag.start() if tag else end
-    end = _end_of_emphasis(text, start, region, end)
-    box = BOX.search(text, region, end)
-    content = box_content(text, box.end()) if box else None
-    return AnswerSentence(start, region, end if content is None else max(end, content[2]))
-
-
-def _end_of_emphasis(text: str, start: int, region: int, end: int) -> int:
-    """Where an answer ends that was opened together with its marker: "*The answer is 42* and we are done."."""
-    opening = _EMPHASIS.search(text, max(0, start - 3), region)
-    if opening is None:
-        return end
-    for closing in re.finditer(re.escape(opening[1]) + r"(?![\w*_])", text[region:end]):
-        if closing.start() and not text[region + closing.start() - 1].isspace():
-            return region + closing.start()
-    return end
 
 
 def _shortened(sentence: AnswerSentence, following: int) -> AnswerSentence:
     """The sentence without what belongs to the following one."""
     return replace(sentence, end=max(sentence.region, min(sentence.end, following)))
-
-
-def _sentence_start(text: str, position: int) -> int:
-    """Where the sentence around `position` starts, looking back at most `MAX_REGION` characters."""
-    start = max(0, position - MAX_REGION)
-    for match in _BREAK.finditer(text, start, position):
-        start = match.end()
-    return start
-
-
-def _clause_start(text: str, position: int) -> int:
-    """Where the clause around `position` starts: after the last comma, if a number is before it."""
-    start = _sentence_start(text, position)
-    comma = max(text.rfind(mark, start, position) for mark in ",，;；")
-    return comma + 1 if any(map(str.isdigit, text[start : max(comma, start)])) else start

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from molsaki.answers.parse import PERCENTAGE, ParsedAnswer, parse_answer
+from molsaki.answers.parse import ParsedAnswer, parse_answer
+from molsaki.answers.right import PERCENTAGE
 from molsaki.data.choices import PAIRS, letter_index, list_in_text, pair_index, text_of_number
 from molsaki.data.mapping import FORMAT, ColumnMap, Columns
 from molsaki.data.row_files import read_rows

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from molsaki.answers.parse import is_right, parse_answer, parse_label
+from molsaki.answers.parse import parse_answer, parse_label
+from molsaki.answers.right import is_right
 from molsaki.counts import plural
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.student_chats import prompt_tokens, render_student

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from molsaki.answers.parse import format_number, is_right, parse_answer
+from molsaki.answers.parse import format_number, parse_answer
 from molsaki.answers.problems import before_next_question
+from molsaki.answers.right import is_right
 from molsaki.answers.thinking import SplitCompletion, split_thinking
 from molsaki.models.decode import Completion
 from molsaki.records import Problem

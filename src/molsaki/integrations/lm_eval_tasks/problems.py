@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from molsaki.answers.parse import is_right, parse_label
+from molsaki.answers.parse import parse_label
+from molsaki.answers.right import is_right
 from molsaki.config.recipe import DATA_ROOTS
 from molsaki.data import load_problems
 from molsaki.encoding.prompts import PREDICT, PromptTemplate
