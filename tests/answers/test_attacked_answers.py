@@ -30,6 +30,7 @@ VALUES: dict[str, list[tuple[str, float | None]]] = {
         ("5 (in thousands)", None),
         ("5 (dozen)", None),
     ],
+    "scales of money": [("$5m/year", None), ("$5 mm", None), ("$5t", None), ("$1.5 m", 1.5e6), ("€3bn", 3e9)],
     "signs": [("—5", None), ("5 (negative)", None), ("5 in debt", None), ("5 in the red", None), ("5 under par", None)],
     "bounds": [("at least 5", None), ("at most 5", None), ("up to 5", None), ("down 5", None)],
     "functions in words": [("sqrt(25)", None), ("2 pi", None), ("cbrt 8", None), ("f(5)", None)],

@@ -56,9 +56,9 @@ _PART_OR_MANY = re.compile(
 )
 _SCALE_SIGNS = "十百千万萬亿億兆半倍분만억천백"
 _LETTER_AMOUNT = re.compile(
-    r"\d\s{0,2}-?(?:[kKMBT](?!\s?[-+*/^=]\s?[\w(])|[mbt]n|(?i:bil|bln|mil|mill|mio|mln|mrd|thou|bps?|basis points?))\b"
+    r"\d\s{0,2}-?(?:[kKMBT](?!\s?[-+*/^=]\s?[\w(])|[mbt]n|(?i:bil|bln|mil|mill|mio|mln|mrd|bps?|basis points?))\b"
     rf"|\d\s?[{_SCALE_SIGNS}]"
-    r"|%\s?points?\b"
+    r"|[$£€¥₹]\s?[\d.,]{1,30}\s?(?i:k|m|mm|mn|b|bn|t|tn|thou)\b|%\s?points?\b"
 )  # 1.5M, $1.5m
 _LABELLED = (
     r"(?:steps?|sections?|parts?|problems?|questions?|equations?|eqs?|figures?|lines?|chapters?|examples?|cases?|"
