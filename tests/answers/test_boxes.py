@@ -157,3 +157,10 @@ def test_a_number_that_is_stated_again_in_a_box_is_no_product(text: str) -> None
 @pytest.mark.parametrize("text", ["The answer is 2 \\boxed{3}", "The answer is 2\\boxed{2}"])
 def test_another_number_before_a_box_is_part_of_the_value(text: str) -> None:
     assert parse_answer(text).status == "unparsable"
+
+
+def test_a_sentence_that_begins_with_a_part_in_words_does_not_change_the_box_before_it() -> None:
+    parsed = parse_answer("So \\boxed{42} pens. Half of 84 is 42. The answer is 42. The answer is 42.")
+    assert (parsed.value, parsed.rationale) == (42, "So \\boxed{42} pens. Half of 84 is 42.")
+    assert parse_answer("\\boxed{42} Half of 84 is 42. The answer is 42. The answer is 42.").rationale == ""
+    assert parse_answer("So it is \\boxed{3} half.").status != "ok"

@@ -30,8 +30,8 @@ _PART_OF_MORE = re.compile(
 )
 _STATED_BEFORE = re.compile(r"(?<![\d.,/*^×·+−-])(?<![/*^×·+−-] )([\d.,]{0,20}\d)\$?\s{1,3}\$?\Z")
 _WORDS = (
-    r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|half|halve|third|quarter|fourth|fifth|sixth|"
-    r"seventh|eighth|ninth|tenth|hundredth|thousandth|ten)s?"
+    r"(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|(?-i:half|halve|third|quarter|fourth|fifth|sixth|"
+    r"seventh|eighth|ninth|tenth|hundredth|thousandth|ten))s?"
 )
 _SKIPPED = r"(?:[ \t$~}]|\\[,;: )\]!]|\\(?:text|mathrm|mbox|textbf)\s?\{){0,8}"
 _PERCENT = r"\\?%|per\s?cent\b(?! ?points?)|pct\b"
