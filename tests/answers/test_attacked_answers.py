@@ -293,3 +293,36 @@ def test_a_question_behind_a_sentence_with_the_answer_is_another_problem() -> No
 def test_answer_tags_inside_a_rationale_are_left_out_of_it() -> None:
     parsed = parse_answer("It is <answer>42</answer> here.\nSix sevens.\n\nThe answer is 42.")
     assert parsed.rationale == "It is 42 here.\nSix sevens."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The right option is B.",
+        "The best option is B.",
+        "The right choice is B.",
+        "The best choice is B.",
+        "So the answer, therefore, is B.",
+        "The answer then is B.",
+    ],
+)
+def test_other_words_for_the_right_answer_state_it(text: str) -> None:
+    assert parse_answer(f"Fish swim. {text}", WET).choice == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("\x08oxed{42}", 42),
+        ("\\\\boxed{42}", 42),
+        ("\\boxed{6 \times 7}", 42),
+        ("\\boxed{\x0crac{1}{2}}", 0.5),
+        ("\\boxed{\\\\frac{1}{2}}", 0.5),
+    ],
+)
+def test_commands_whose_backslash_json_has_changed_are_read(said: str, value: float) -> None:
+    assert parse_answer(f"So it is {said}.").value == pytest.approx(value)
+
+
+def test_an_address_in_a_box_is_not_a_product() -> None:
+    assert parse_answer("So it is \\boxed{1.2.3}.").status != "ok"

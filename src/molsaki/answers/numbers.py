@@ -157,7 +157,7 @@ def number_of_text(text: str) -> float | None:
 def _read_formula(content: str) -> ParsedValue:
     """Read the content of a box: a number, or a LaTeX value, which is kept unchanged."""
     inner = boxes_of(content)
-    content = (inner[-1] if inner else content).strip()
+    content = (inner[-1] if inner else content).strip(" \r\n")  # not what JSON makes of `\frac` and `\text`
     plain = without_emphasis(plain_text(marked(without_dollars(content))).strip().rstrip("."))
     reading = read_plain(plain)
     content = content.strip("$").strip()
