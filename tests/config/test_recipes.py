@@ -503,6 +503,13 @@ def test_a_method_that_needs_another_mixture_than_the_stored_one_is_refused(
     assert re.search(rf"  - methods\.0\.{key}: .*{stored}", text)
 
 
+def test_a_method_is_not_refused_for_the_columns_of_the_method_before_it(tmp_path: Path) -> None:
+    methods = "methods=[{name: molsaki, label: others, columns: all-but-keys}, molsaki]"
+    text = refusal(tmp_path, SMALL, settings=[methods, "attention.layers=mixed", "baseline=null"])
+    assert "methods.0.columns" in text
+    assert "methods.1" not in text
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
