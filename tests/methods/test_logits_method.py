@@ -13,7 +13,14 @@ from transformers import PreTrainedTokenizerFast
 from molsaki.encoding.encode import encode_student, encode_teacher
 from molsaki.encoding.prompts import EXPLAIN, TEACHER, PromptTemplate
 from molsaki.encoding.token_bytes import token_bytes
-from molsaki.encoding.token_map import AgreedSpans, AgreedTokens, NextTokens, TokenMap, differing_cuts, rationale_spans
+from molsaki.encoding.token_map import (
+    AgreedSpans,
+    AgreedTokens,
+    LikelyTokens,
+    TokenMap,
+    differing_cuts,
+    rationale_spans,
+)
 from molsaki.methods import METHODS, MethodInputs, NextTokenPair, StudentShape
 from molsaki.methods.logits import next_token_divergence
 from molsaki.store.next_tokens import join_next_tokens, likeliest_tokens, temperature_names, unpack_next_tokens
@@ -114,7 +121,7 @@ def read(teacher, rationale, top, likeliest_last=None):
     if likeliest_last is not None:
         logits[-1, likeliest_last] = 50.0
     best = logits.log_softmax(1).topk(top, dim=1)
-    return NextTokens(tuple(spans), best.indices, best.values), logits.log_softmax(1)
+    return LikelyTokens(tuple(spans), best.indices, best.values), logits.log_softmax(1)
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -235,7 +242,7 @@ def test_numbers_that_are_cut_differently_are_compared_by_their_probability(temp
     theirs, log_PV = read(teacher, rationale, len(teacher), teacher.eos_token_id)
     log_PV = (log_PV.double() / temperature).log_softmax(1)
     order = theirs.ids_PC
-    theirs = NextTokens(theirs.spans, order, log_PV.gather(1, order).float())
+    theirs = LikelyTokens(theirs.spans, order, log_PV.gather(1, order).float())
     explain = encode_student(student, PromptTemplate.parse(EXPLAIN), "How many?", rationale, 999)
     tokens = TokenMap(teacher, student)
     agreed = tokens.agree(theirs, explain, rationale)
@@ -275,7 +282,7 @@ def test_a_span_with_an_unlikely_token_of_the_teacher_is_left_out():
     explain = encode_student(student, PromptTemplate.parse(EXPLAIN), "How many?", rationale, 999)
     tokens = TokenMap(teacher, student)
     assert tokens.agree(whole, explain, rationale).spans is not None
-    assert tokens.agree(NextTokens(whole.spans, ids, log_probs), explain, rationale).spans is None
+    assert tokens.agree(LikelyTokens(whole.spans, ids, log_probs), explain, rationale).spans is None
 
 
 def dict_row(whole, row, ids):

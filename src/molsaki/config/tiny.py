@@ -19,7 +19,7 @@ TINY_GENERATED_ROWS = 32
 _INTEGER = TypeAdapter(int)
 
 
-def make_tiny(values: dict[str, Any]) -> dict[str, Any]:
+def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     """Apply the settings of `--tiny`. Values of a wrong type stay as they are, for `check_values` to report."""
     tiny = override(values, [])
     tiny["tiny"] = True

@@ -30,16 +30,16 @@ from molsaki.encoding.token_bytes import same_bytes, token_bytes
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Span = tuple[int, int]
+Characters = tuple[int, int]
 Kind = Literal["numbers", "words", "other"]
 """What a token is part of: it has a digit, else a letter, else neither."""
 _NOWHERE = torch.zeros(0, 1).long(), torch.zeros(0, 1)
-NO_SPAN: Span = (-1, -1)
+NO_SPAN: Characters = (-1, -1)
 """For a token without characters of its own: a special token, or some of the bytes of a letter."""
 
 
 @dataclass(frozen=True, slots=True)
-class NextTokens:
+class LikelyTokens:
     """A teacher's likeliest tokens at each position of a rationale.
 
     Attributes:
@@ -49,7 +49,7 @@ class NextTokens:
         log_probs_PC: their log-probabilities, at the temperature that was asked for.
     """
 
-    spans: tuple[Span, ...]
+    spans: tuple[Characters, ...]
     ids_PC: Tensor
     log_probs_PC: Tensor
 
@@ -111,7 +111,7 @@ class TokenMap:
         self._table = torch.tensor(same_bytes(self._teacher_bytes, self.student_bytes))
         self._teacher_end = teacher.eos_token_id
 
-    def agree(self, theirs: NextTokens, explain: EncodedText, rationale: str) -> AgreedTokens | None:
+    def agree(self, theirs: LikelyTokens, explain: EncodedText, rationale: str) -> AgreedTokens | None:
         """What can be compared of the teacher's likeliest tokens; None if nothing can.
 
         A position where the student has none of these tokens is left out, and so is a span with a token that is not
@@ -165,7 +165,7 @@ class TokenMap:
             kinds.append("numbers" if is_number else "words" if is_word else "other")
         return kinds
 
-    def _agree_on_spans(self, theirs: NextTokens, mine: Sequence[Span], rationale: str) -> AgreedSpans | None:
+    def _agree_on_spans(self, theirs: LikelyTokens, mine: Sequence[Characters], rationale: str) -> AgreedSpans | None:
         places, log_probs = [], []
         for own, other in differing_cuts(mine, theirs.spans):
             each = [self._log_prob(theirs, row, rationale) for row in other]
@@ -174,7 +174,7 @@ class TokenMap:
                 log_probs.append(sum(value for value in each if value is not None))
         return AgreedSpans(pad(places, -1), torch.tensor(log_probs)) if places else None
 
-    def _log_prob(self, theirs: NextTokens, row: int, rationale: str) -> float | None:
+    def _log_prob(self, theirs: LikelyTokens, row: int, rationale: str) -> float | None:
         """The teacher's log-probability of its own token at a row; None if that is not among its likeliest."""
         start, end = theirs.spans[row]
         written = rationale[max(0, start) : end]
@@ -188,7 +188,7 @@ class TokenMap:
         return float(theirs.log_probs_PC[row, same].logsumexp(0)) if same else None
 
 
-def differing_cuts(mine: Sequence[Span], theirs: Sequence[Span]) -> list[tuple[range, range]]:
+def differing_cuts(mine: Sequence[Characters], theirs: Sequence[Characters]) -> list[tuple[range, range]]:
     """The shortest stretches of characters that both cut from the same start to the same end, into different tokens.
 
     Example:
@@ -222,14 +222,14 @@ def differing_cuts(mine: Sequence[Span], theirs: Sequence[Span]) -> list[tuple[r
     return found
 
 
-def _longer(some: range, spans: Sequence[Span]) -> tuple[range, bool]:
+def _longer(some: range, spans: Sequence[Characters]) -> tuple[range, bool]:
     """A range of tokens with the next one, and whether that has characters and starts where the range ends."""
     following = spans[some.stop] if some.stop < len(spans) else NO_SPAN
     follows = following[0] == spans[some[-1]][1] and following[0] < following[1]
     return (range(some.start, some.stop + 1) if follows else some), follows
 
 
-def rationale_spans(encoded: EncodedText, bytes_of: Sequence[bytes | None], rationale: str) -> list[Span]:
+def rationale_spans(encoded: EncodedText, bytes_of: Sequence[bytes | None], rationale: str) -> list[Characters]:
     """The characters of each token of the rationale; `NO_SPAN` for one without characters of its own.
 
     The first token may start before the rationale, with the space in front of it.

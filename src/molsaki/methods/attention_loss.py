@@ -28,7 +28,7 @@ from molsaki.methods.terms import (
 from molsaki.spans.views import Columns, Rows, View
 
 
-class AttentionSettings(MethodSettings):
+class AttentionLossSettings(MethodSettings):
     """Settings of every method with an attention loss.
 
     Attributes:
@@ -59,7 +59,7 @@ class AttentionSettings(MethodSettings):
 Preset = Literal["as-run", "as-written"]
 
 
-class StepSettings(AttentionSettings):
+class StepSettings(AttentionLossSettings):
     """Settings of a method that compares stepwise attention.
 
     A preset is a set of values for the settings that are not given. "As run" are those of the paper's released code,
@@ -136,13 +136,13 @@ class StepSettings(AttentionSettings):
             )
 
 
-def attention_terms(settings: AttentionSettings, choice: AttentionChoice) -> Terms:
+def attention_terms(settings: AttentionLossSettings, choice: AttentionChoice) -> Terms:
     """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8)."""
     attention = Term("attention", settings.beta, ("explain",), choice, settings.beta_schedule)
     return Terms([*label_and_rationale(settings.alpha), attention])
 
 
-def attention_choice(settings: AttentionSettings, rows: Rows = "steps", *, heads: bool = False) -> AttentionChoice:
+def attention_choice(settings: AttentionLossSettings, rows: Rows = "steps", *, heads: bool = False) -> AttentionChoice:
     """The part of the attention that these settings compare, with these rows and with heads apart or not."""
     columns: Columns = "keys" if settings.columns == "keys" else "words"
     choice = AttentionChoice(

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from molsaki.methods.attention_loss import (
-    AttentionSettings,
+    AttentionLossSettings,
     RowsLeftOut,
     attention_choice,
     attention_divergence,
@@ -19,7 +19,7 @@ from molsaki.methods.single_layer import Layers, find_layers, mean_of_layers
 from molsaki.methods.terms import Terms
 
 
-class AttentionMapSettings(AttentionSettings):
+class AttentionMapSettings(AttentionLossSettings):
     """Settings of attention-map distillation.
 
     Attributes:

@@ -22,7 +22,7 @@ from molsaki.models.checkpoint import (
 from molsaki.models.folder import model_location
 from molsaki.models.gguf import find_gguf, gguf_arguments
 from molsaki.models.quantization import Quantization, prepare_quantized, quantization_config
-from molsaki.models.tiny import is_tiny, make_tiny
+from molsaki.models.tiny import is_tiny, make_tiny_model
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -99,7 +99,7 @@ def load_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBa
         InputError: there is none, it is broken, or the tokenizer has ids that it has no embedding for.
     """
     if is_tiny(recipe, spec):
-        return make_tiny(spec, tokenizer, seed)
+        return make_tiny_model(spec, tokenizer, seed)
     model = model_at(
         model_location(spec.name), spec.revision, spec.dtype, spec.trust_remote_code, spec.device_map, spec.quantize
     )

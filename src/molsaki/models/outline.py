@@ -14,7 +14,7 @@ from molsaki.models.folder import model_location
 from molsaki.models.gguf import find_gguf
 from molsaki.models.load import base_of, model_at, require_embeddings, require_no_adapter
 from molsaki.models.quantization import packed_in, packed_parameters
-from molsaki.models.tiny import is_tiny, make_tiny
+from molsaki.models.tiny import is_tiny, make_tiny_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +56,7 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
             that `lora` names.
     """
     if is_tiny(recipe, spec):
-        model = make_tiny(spec, tokenizer)
+        model = make_tiny_model(spec, tokenizer)
     else:
         model = _on_meta_device(spec)
         require_embeddings(model, tokenizer, spec.name)

@@ -28,7 +28,7 @@ def is_tiny(recipe: Recipe, spec: ModelSpec) -> bool:
     return recipe.tiny and spec.name not in POCKET_MODELS
 
 
-def make_tiny(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
+def make_tiny_model(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: int = 0) -> PreTrainedModel:
     """Make a small random model of the architecture that a spec names; the same seed gives the same weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM

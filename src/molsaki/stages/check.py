@@ -16,7 +16,7 @@ from molsaki.config.methods import parse_run_recipe, resolve_methods
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.precision import asks_precision, in_precision
 from molsaki.config.recipe import Recipe
-from molsaki.config.tiny import make_tiny
+from molsaki.config.tiny import tiny_values
 from molsaki.errors import RecipeError
 from molsaki.methods import METHODS
 from molsaki.models.load import pick_device
@@ -65,7 +65,7 @@ def prepare_values(
     """
     values = dict(values)
     if tiny:
-        values = make_tiny(values)
+        values = tiny_values(values)
     values = override(values, settings)
     if data is not None:
         section = values.get("data")

@@ -20,7 +20,7 @@ from molsaki.models.decode import Completion
 from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries
 from molsaki.stages.costs import costs_of
 from molsaki.stages.evaluate_student import in_test_precision, predict_all
-from molsaki.stages.score_model import COMPLETIONS, EVALUATIONS, ScoreSettings, read_completion, score_model
+from molsaki.stages.score_model import COMPLETIONS, EVALUATIONS, ScoreSettings, logged_completion, score_model
 from molsaki.stages.workspace import Workspace
 from molsaki.store.row_log import RowLog
 from molsaki.store.whole_files import read_json, write_json
@@ -111,7 +111,7 @@ def teacher_completions(workspace: Workspace, test: str) -> dict[str, Completion
     log = RowLog(workspace.run.path(EVALUATIONS, TEACHER_FOLDER, COMPLETIONS))
     texts = {problem.id: problem.text_hash for problem in workspace.read_tests(test)}
     rows = [row for row in log.rows() if row.get("set") == test and "text_hash" in row]
-    return {row["id"]: read_completion(row) for row in rows if texts.get(row["id"]) == row["text_hash"]}
+    return {row["id"]: logged_completion(row) for row in rows if texts.get(row["id"]) == row["text_hash"]}
 
 
 def reference_means(workspace: Workspace) -> dict[str, dict[str, MeanAccuracy]]:

@@ -186,7 +186,7 @@ class _Completions:
                     + (f"a row without {', '.join(lacking)}" if lacking else f"one of another text for {row['id']!r}")
                     + ". They cannot be scored; evaluate under another --name."
                 )
-            self.found[row["set"], row["id"], row["sample"]] = read_completion(row)
+            self.found[row["set"], row["id"], row["sample"]] = logged_completion(row)
 
     def missing(self) -> list[tuple[str, Problem, int]]:
         """What is still to be asked."""
@@ -233,7 +233,7 @@ class _Completions:
         )
 
 
-def read_completion(row: Mapping[str, Any]) -> Completion:
+def logged_completion(row: Mapping[str, Any]) -> Completion:
     """The completion of a row of an evaluation's log."""
     return Completion(0, **{name: row[name] for name in ("text", "tokens", "cut", "too_long", "thinking")})
 

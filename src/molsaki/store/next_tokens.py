@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from molsaki.encoding.token_map import NextTokens, Span
+from molsaki.encoding.token_map import Characters, LikelyTokens
 from molsaki.errors import ArtefactError
 from molsaki.store.schema import TensorSpec
 from molsaki.store.signal_reader import SignalStore
@@ -55,7 +55,7 @@ def next_token_schema(top: int, temperatures: Sequence[str], vocabulary: int) ->
     }
 
 
-def join_next_tokens(parts: Sequence[Mapping[str, Tensor]], spans: Sequence[Span]) -> dict[str, Tensor]:
+def join_next_tokens(parts: Sequence[Mapping[str, Tensor]], spans: Sequence[Characters]) -> dict[str, Tensor]:
     """A row's tensors from those of its tokens, part by part, and the characters of each token."""
     log_probs, ids, log_sums = (torch.cat([part[name] for part in parts]) for name in (LOG_PROBS, IDS, LOG_SUMS))
     return {LOG_PROBS: log_probs, IDS: ids, CHARACTERS: torch.tensor(spans, dtype=torch.int32), LOG_SUMS: log_sums}
@@ -87,7 +87,7 @@ def _likeliest(logits_PV: Tensor, top: int, temperatures: Sequence[str]) -> dict
     }
 
 
-def next_tokens(store: SignalStore, row_id: str, text_hash: str, temperature: float = 1.0) -> NextTokens:
+def next_tokens(store: SignalStore, row_id: str, text_hash: str, temperature: float = 1.0) -> LikelyTokens:
     """Read the teacher's next-token distributions on one text.
 
     Args:
@@ -110,11 +110,11 @@ def next_tokens(store: SignalStore, row_id: str, text_hash: str, temperature: fl
     return unpack_next_tokens(store.get(row_id, text_hash), names, temperature)
 
 
-def unpack_next_tokens(row: Mapping[str, Tensor], temperatures: Sequence[str], temperature: float) -> NextTokens:
+def unpack_next_tokens(row: Mapping[str, Tensor], temperatures: Sequence[str], temperature: float) -> LikelyTokens:
     """Convert a row's tensors to distributions at one of the store's temperatures."""
     log_probs_PC, wanted = row[LOG_PROBS], f"{temperature:.9g}"
     if wanted != "1":
         column = [name for name in temperatures if name != "1"].index(wanted)
         log_probs_PC = log_probs_PC / temperature - row[LOG_SUMS][:, column, None]
     spans = tuple((start, end) for start, end in row[CHARACTERS].tolist())
-    return NextTokens(spans, row[IDS].long(), log_probs_PC)
+    return LikelyTokens(spans, row[IDS].long(), log_probs_PC)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from molsaki.encoding.encode import EncodedText
 from molsaki.encoding.token_bytes import token_bytes
-from molsaki.encoding.token_map import Span, rationale_spans
+from molsaki.encoding.token_map import Characters, rationale_spans
 from molsaki.records import RowReport
 from molsaki.spans.text import Text
 from molsaki.store import next_tokens as rows
@@ -42,7 +42,7 @@ class PreparedRationale:
     """
 
     first: int
-    spans: tuple[Span, ...]
+    spans: tuple[Characters, ...]
 
 
 class NextTokenSignal(Signal[PreparedRationale]):
