@@ -41,7 +41,7 @@ class Cost:
         own_operations: without reading: the matrices, 6·T·(2·W² + 2·W·W_kv + 3·W·F), and causal attention, 7·T²·W
             (2·T²·W forward, and 2.5 times that backward, where fused attention computes its scores again).
         extra_operations: added by reading: the key tokens' scores forward, again backward, and their two gradients,
-            8·T·J·W.
+            8·T·J·W. A layer with at most 2²⁰ weights H·T·J keeps them, and needs 6·T·J·W.
         full_attention_bytes: the T × T weights of all heads, which `output_attentions` keeps for the backward pass.
         extra_bytes: temporary memory of reading: T × J weights of all heads, H·T·J numbers.
         kept_bytes: memory that reading keeps between forward and backward: which token sees which key token, T·J

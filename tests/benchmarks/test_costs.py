@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from molsaki.attention import read_attention
+from molsaki.attention import columns, read_attention
 from molsaki_benchmarks.costs import LayerShape, reading_cost
 
 LAYERS, T, J = 3, 96, 8
@@ -42,7 +42,10 @@ def operations(read):
     return counter
 
 
-def test_the_extra_operations_are_those_that_run():
+@pytest.mark.parametrize(("kept", "share"), [(0, 1.0), (2**20, 0.75)])
+def test_the_extra_operations_are_those_that_run(kept, share, monkeypatch):
+    """Where a small layer's weights are kept, its scores are not computed again: 6·T·J·W of 8·T·J·W."""
+    monkeypatch.setattr(columns, "_KEPT_WEIGHTS", kept)
     cost = reading_cost(LayerShape(64, 32, 176, 4), T, J)
     extra = operations(read=True).get_total_flops() - operations(read=False).get_total_flops()
     # A reading hides its attention from the counter where the plain model does not, so it is taken out of both.
@@ -50,7 +53,7 @@ def test_the_extra_operations_are_those_that_run():
     for counter, sign in ((operations(read=True), -1), (operations(read=False), 1)):
         by_name = counter.get_flop_counts()["Global"]
         extra += sign * sum(count for name, count in by_name.items() if any(part in str(name) for part in names))
-    assert extra == LAYERS * cost.extra_operations
+    assert extra == LAYERS * cost.extra_operations * share
 
 
 def test_the_layers_own_operations_are_those_that_run():
