@@ -25,7 +25,7 @@ from molsaki.config.model_spec import ModelSpec
 from molsaki.errors import InputError
 from molsaki.models.load import model_at, quiet_libraries, tokenizer_at
 from molsaki.models.memory import peak_bytes, reset_peak
-from molsaki.models.outline import _on_no_device
+from molsaki.models.outline import _on_meta_device
 quiet_libraries()
 tokenizer_at(sys.argv[1]), model_at(sys.argv[1])
 reset_peak()
@@ -33,7 +33,7 @@ print(json.dumps(["none", [], peak_bytes() // 2**20]), flush=True)
 for folder in sys.argv[2:]:
     said = []
     reset_peak()
-    for open_it in (tokenizer_at, lambda name: _on_no_device(ModelSpec(name=name)), model_at):
+    for open_it in (tokenizer_at, lambda name: _on_meta_device(ModelSpec(name=name)), model_at):
         try:
             open_it(folder)
         except InputError as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from molsaki.errors import InputError, MolsakiError
 from molsaki.models.gguf import find_gguf
+from molsaki.models.hub import require_hub
 from molsaki.store.whole_files import open_regular
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
     """The adapter in a directory or under a hub name, or None if there is none.
 
     Raises:
-        InputError: the location is a path without a directory, the adapter's configuration names no base, its weights
-            are not safetensors, or a model is beside it.
+        InputError: the location is a path without a directory, or a name that cannot be looked up; the adapter's
+            configuration names no base, its weights are not safetensors, or a model is beside it.
     """
     from transformers.utils.hub import cached_file
 
@@ -96,6 +97,7 @@ def find_adapter(location: str, revision: str | None = None) -> Adapter | None:
     elif Path(location).exists() or Path(location).is_absolute() or location.startswith((".", "~")):
         _refuse(location, "a model", "no directory", "Check the path.")
     else:
+        require_hub(location, revision)
         files = [
             cached_file(
                 location,
