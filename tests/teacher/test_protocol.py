@@ -206,7 +206,7 @@ def test_a_stream_of_events_is_the_answer_it_amounts_to() -> None:
     [
         ([delta(content="It")], "", "breaks off"),
         ([delta(content="It"), {"error": {"message": "overloaded"}}], "", "error"),
-        ([delta(content="It")], "data: {\n", "no JSON"),
+        ([delta(content="It")], "data: {\n", "not JSON"),
     ],
 )
 def test_a_stream_that_ends_otherwise_may_pass(events: list[Any], end: str, reason: str) -> None:
