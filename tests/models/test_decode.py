@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import ClassVar
 
 import pytest
 import torch
+from tiny_models import ARCHITECTURES, HYBRIDS, make_hybrid, make_model
 
 from molsaki.errors import EvaluationError, TokenizerError
 from molsaki.models.decode import decode_batches, end_tokens
@@ -201,3 +203,75 @@ def test_invalid_arguments_are_refused(model, tokenizer):
     tokenizer.eos_token = None
     with pytest.raises(TokenizerError, match="eos_token"):
         decode(model, tokenizer)
+
+
+class Numbers:
+    """A tokenizer whose texts are token ids."""
+
+    name_or_path = "numbers"
+    eos_token_id = 0
+    all_special_ids = (0,)
+    added_tokens_decoder: ClassVar = {}
+    model_max_length = 64
+
+    def decode(self, ids, **_):
+        return " ".join(map(str, ids))
+
+    def batch_decode(self, rows, **_):
+        return [self.decode(row.tolist() if isinstance(row, torch.Tensor) else row) for row in rows]
+
+
+class CountedRows:
+    """Counts the rows that a model computes, and ends texts at every third token."""
+
+    def __init__(self, model):
+        self.model = model
+        self.rows = 0
+        vocabulary = model.config.get_text_config().vocab_size
+        self.ends = range(0, vocabulary, 3)
+        torch.manual_seed(0)
+        self.prompts = [torch.randint(3, vocabulary, (int(n),)).tolist() for n in torch.randint(3, 14, (40,))]
+        model.register_forward_pre_hook(self._count, with_kwargs=True)
+
+    def _count(self, _, args, kwargs):
+        self.rows += len(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
+
+    def decode(self, stop_strings=()):
+        self.rows = 0
+        batches = decode_batches(
+            self.model,
+            Numbers(),
+            self.prompts,
+            max_new_tokens=16,
+            batch_size=40,
+            ends=self.ends,
+            stop_strings=stop_strings,
+        )
+        found = sorted((c for batch in batches for c in batch), key=lambda c: c.index)
+        return found, self.rows
+
+
+@pytest.mark.parametrize("name", [*ARCHITECTURES, *(name for name in HYBRIDS if name != "xlstm")])  # xLSTM has no cache
+def test_rows_that_have_ended_leave_the_batch_and_the_others_stay_the_same(name, monkeypatch):
+    counted = CountedRows((make_model if name in ARCHITECTURES else make_hybrid)(name).eval())
+    found, fewer = counted.decode()
+    monkeypatch.setattr("molsaki.models.decode._FEW", 1000)
+    expected, rows = counted.decode()
+    assert found == expected
+    assert fewer <= rows
+    if name in ("llama", "mistral", "qwen3_next", "jamba", "minimax"):
+        assert fewer < 0.8 * rows
+    if name in ("rwkv", "mamba", "mamba2", "recurrent_gemma"):
+        assert fewer == rows
+
+
+def test_rows_that_a_stop_string_ends_leave_the_batch(monkeypatch):
+    counted = CountedRows(make_model("llama").eval())
+    counted.ends = ()
+    stops = [f" {n}" for n in range(10, 20)]
+    found, fewer = counted.decode(stops)
+    monkeypatch.setattr("molsaki.models.decode._FEW", 1000)
+    expected, rows = counted.decode(stops)
+    assert found == expected
+    assert fewer < rows
+    assert 0 < sum(c.cut for c in found) < len(found)

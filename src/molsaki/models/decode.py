@@ -9,6 +9,7 @@ common.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,14 +21,18 @@ from molsaki.encoding.control_tokens import decode_answers
 from molsaki.encoding.encode import context_length
 from molsaki.errors import EvaluationError, TokenizerError
 from molsaki.models.modes import eval_mode
+from molsaki.models.stopping import Ended, StopAtStrings
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _TAIL = 40
 """Tokens at the end of a prompt in which a tag that opens thinking is looked for."""
+_FEW = 8
+"""Fewer rows than these go on until all have ended: a step of few rows takes about as long as a step of one."""
+_STATE_IN_MODULES = ("recurrent_gemma",)
+"""Models whose cache does not hold all of their state."""
 Progress = Callable[[int, int], None]
 """Called after each batch with the number of rows done and the number of all rows."""
 
@@ -120,39 +125,6 @@ def decode_batches(
             progress(done, len(prompts))
 
 
-class StopAtStrings:
-    """A stopping criterion of `generate`: a row is done once its generated text contains a stop string.
-
-    Only the last tokens are decoded at each step. A stop string ends in the newest token, since the row would have
-    been done before, and each of its UTF-8 bytes takes at most one token.
-
-    Args:
-        tokenizer: the tokenizer.
-        strings: the stop strings.
-        width: how many tokens the (padded) prompts have.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], width: int) -> None:
-        self.tokenizer = tokenizer
-        self.strings = strings
-        self.width = width
-        self._window = max((len(string.encode()) for string in strings), default=0)
-
-    def __call__(self, input_ids: Tensor, *_: Any, **__: Any) -> Tensor:
-        """Which rows of [B, T] token ids are done: [B] bools."""
-        import torch
-
-        tail = input_ids[:, max(self.width, input_ids.shape[1] - self._window) :]
-        texts = self.tokenizer.batch_decode(tail, clean_up_tokenization_spaces=False)
-        done = [any(string in text for string in self.strings) for text in texts]
-        return torch.tensor(done, device=input_ids.device)
-
-    def cut(self, text: str) -> str:
-        """The text before the first stop string."""
-        ends = [text.find(string) for string in self.strings if string in text]
-        return text[: min(ends, default=len(text))]
-
-
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The ids of the tokens that end a text: the tokenizer's, and special tokens that the generation config names.
 
@@ -216,35 +188,64 @@ def _generate(
     temperature: float,
     seed: int,
 ) -> list[list[int]]:
-    """Token ids generated for a batch of prompts. Rows that end early are padded with an end token."""
+    """Token ids generated for a batch of prompts, at most `budget`; after them an end token, if the row has ended.
+
+    Rows that have ended would be computed until the last one ends. So whenever half of the rows have ended, the others
+    go on alone, with their rows of the cache. Where a model keeps its state elsewhere, all rows go on.
+    """
     import torch
-    from transformers import GenerationConfig, StoppingCriteriaList
+    from transformers import DynamicCache, GenerationConfig, StoppingCriteriaList
 
     width = max(len(row) for row in prompts)
     pad = ends[0]
     input_ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
+    end_ids = torch.tensor(ends, device=model.device)
     devices = [model.device] if model.device.type == "cuda" else []
     sampling: dict[str, Any] = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    config = GenerationConfig(
-        max_new_tokens=budget,
-        do_sample=temperature > 0,
-        num_beams=1,
-        use_cache=True,
-        eos_token_id=ends,
-        pad_token_id=pad,
-        **sampling,
+    has_cache = (  # RWKV, Mamba and xLSTM have a state of another name
+        "past_key_values" in inspect.signature(model.forward).parameters
+        and model.config.model_type not in _STATE_IN_MODULES
     )
+    generated: list[list[int]] = [[] for _ in prompts]
+    places = list(range(len(prompts)))
+    cache: Any = None
     with eval_mode(model), _own_config_hidden(model), torch.inference_mode(), torch.random.fork_rng(devices=devices):
         if temperature:
             torch.manual_seed(seed)
-        sequences = model.generate(
-            input_ids=input_ids,
-            attention_mask=mask,
-            generation_config=config,
-            stopping_criteria=StoppingCriteriaList([stop] if stop.strings else []),
-        )
-    generated: list[list[int]] = sequences[:, width:].tolist()
+        while True:
+            enough = (len(places) + 1) // 2 if has_cache and len(places) >= _FEW else len(places)
+            ended = Ended(end_ids, stop, enough)
+            output: Any = model.generate(
+                input_ids=input_ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                generation_config=GenerationConfig(
+                    max_new_tokens=width + budget - input_ids.shape[1],
+                    do_sample=temperature > 0,
+                    num_beams=1,
+                    use_cache=True,
+                    eos_token_id=ends,
+                    pad_token_id=pad,
+                    return_dict_in_generate=True,
+                    **sampling,
+                ),
+                stopping_criteria=StoppingCriteriaList([ended]),
+            )
+            rows = output.sequences[:, width:].tolist()
+            for place, row, has_ended in zip(places, rows, ended.rows.tolist(), strict=True):
+                generated[place] = [*row, pad] if has_ended else row
+            left = (~ended.rows).nonzero().squeeze(1)
+            if not len(left) or len(rows[0]) >= budget:
+                break
+            places = [places[i] for i in left.tolist()]
+            input_ids = output.sequences[left]
+            mask = torch.nn.functional.pad(mask[left], (0, input_ids.shape[1] - mask.shape[1]), value=1)
+            cache = output.past_key_values
+            if type(cache) is DynamicCache:
+                cache.reorder_cache(left)  # keeps the rows that are named
+            else:  # a class of the model's own: it is computed again
+                cache = None
     return generated
 
 
