@@ -33,7 +33,7 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, EvaluationError
 from molsaki.records import Problem, hash_text
 from molsaki.store.row_log import RowLog
-from molsaki.store.run_directory import RunDirectory
+from molsaki.store.run_directory import METRICS_NAME, RunDirectory
 from molsaki.store.whole_files import read_json, write_json, write_whole
 from molsaki.teacher.rationales import RationaleRow, read_rationales
 
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 DATA, GENERATE, ATTEND = "data", "generate", "attend"
 """The names of three stages: loading problems, generating rationales, and reading the teacher on them."""
-METRICS = "metrics.json"
-"""The file of a student's directory with the metrics of its training."""
 EXPLANATIONS = "explanations"
 """The folder of explanations. It is a folder beside the files of predictions, so no name of a test set can clash."""
 
@@ -239,7 +237,7 @@ class Workspace:
 
     def read_metrics(self, label: str, seed: int) -> dict[str, Any]:
         """The metrics of a student's training; empty if there are none."""
-        path = self.student(label, seed) / METRICS
+        path = self.student(label, seed) / METRICS_NAME
         metrics = read_json(path, "the metrics of a training") if path.is_file() else {}
         return metrics if isinstance(metrics, dict) else {}
 
@@ -266,7 +264,7 @@ class Workspace:
         return None if student is None or tested is None else tested == student
 
     def _student_hash(self, label: str, seed: int) -> str | None:
-        path = self.student(label, seed) / METRICS
+        path = self.student(label, seed) / METRICS_NAME
         return hash_text(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def _tested_file(self, label: str, seed: int) -> Path:

@@ -39,6 +39,8 @@ from molsaki.store.whole_files import (
 RECIPE_NAME = "recipe.yaml"
 MANIFEST_NAME = "manifest.json"
 STAGES_NAME = "stages"
+METRICS_NAME = "metrics.json"
+"""The file of a student's directory with the metrics of its training."""
 
 MAX_RECIPE_BYTES = 1 << 24
 """The largest recipe of a run that is read; it has the texts of the prompts, and a study's many entries."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from molsaki.errors import StageError
+from molsaki.store.run_directory import METRICS_NAME
 from molsaki.store.whole_files import write_json, write_whole
 from molsaki.training.trainer import DistillationTrainer
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-METRICS = "metrics.json"
 TRACKED = "runs"
 """The folder that trackers write to, beside the checkpoints and then in the student's directory."""
 
@@ -58,7 +58,7 @@ def save_student(
     if saves:
         if finish is not None:
             finish(trainer.student, temporary)
-        write_json(temporary / METRICS, dict(metrics))
+        write_json(temporary / METRICS_NAME, dict(metrics))
         _make_readable(temporary)
         if card is not None:
             write_whole(temporary / "README.md", card())
@@ -71,6 +71,6 @@ def save_student(
 
 def _make_readable(folder: Path) -> None:
     """Give files of weights the permissions of the other files; safetensors makes them readable by their owner only."""
-    mode = (folder / METRICS).stat().st_mode & 0o777
+    mode = (folder / METRICS_NAME).stat().st_mode & 0o777
     for weights in folder.glob("*.safetensors"):
         weights.chmod(mode)
