@@ -63,6 +63,20 @@ def test_the_norms_are_those_of_each_terms_gradient(examples, tokenizer, make):
         torch.testing.assert_close(parameter.grad, summed[name], atol=1e-6, rtol=1e-4)
 
 
+def test_a_terms_gradient_takes_the_passes_of_its_tasks_alone(examples, tokenizer):
+    student = make_llama()
+    model = DistillationModel(student, make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(), student)).train()
+    rows = []
+    student.register_forward_pre_hook(lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True)
+    norms = []
+    for separate in (False, True):
+        rows.clear()
+        inputs = Collator(tokenizer, model.method.terms, separate)(examples)
+        norms.append(term_gradients(model, [inputs], None, 0.0, nullcontext))
+        assert rows == ([8, 8, 8] if separate else [16, 16, 16])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
 def test_a_term_that_the_batch_has_nothing_for_has_no_gradient(tmp_path, tokenizer):
     examples = make_examples(tmp_path / "a", without=[f"p{i}" for i in range(8)])
     student = make_llama()

@@ -74,7 +74,7 @@ class DistillationModel(nn.Module):
             totals: the counts of the whole optimizer step, if this is one of several accumulated batches. The losses
                 are then this batch's shares of the step's means.
             progress: share of the training steps that are done.
-            term: make `loss` this weighted term alone, for its gradient.
+            term: make `loss` this weighted term alone, for its gradient; passes without its tasks are not run.
 
         Returns:
             `loss`, and for each term of the method `<term>_loss` and `<term>_share` (scalars).
@@ -85,8 +85,10 @@ class DistillationModel(nn.Module):
         items_of_task = {term.tasks[0]: items[term.name] for term in self.method.terms if term.needs is None}
         zero = torch.zeros((), device=batch.counts.device)
         parts = _Parts(dict.fromkeys(items_of_task, zero))
+        wanted = {task for one in self.method.terms if term in (None, one.name) for task in one.tasks}
         for one in batch.passes:
-            self._add(parts, one, items_of_task, shares)
+            if any(rows.task in wanted for rows in one.tasks):
+                self._add(parts, one, items_of_task, shares)
         outputs = None
         if "predict" in parts.pooled and "explain" in parts.pooled:
             outputs = OutputPair(parts.pooled["predict"], parts.pooled["explain"], shares["mutual"])
