@@ -73,7 +73,7 @@ def test_a_terms_gradient_takes_the_passes_of_its_tasks_alone(examples, tokenize
         rows.clear()
         inputs = Collator(tokenizer, model.method.terms, separate)(examples)
         norms.append(term_gradients(model, [inputs], None, 0.0, nullcontext))
-        assert rows == ([8, 8, 8] if separate else [16, 16, 16])
+        assert [n for n in rows if n > 1] == ([8, 8, 8] if separate else [16, 16, 16])  # 1: the head by itself
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
