@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -46,7 +45,7 @@ def test_the_norms_are_those_of_each_terms_gradient(examples, tokenizer, make):
     method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(alpha=0.3, beta=0.7), student)
     model = DistillationModel(student, method).train()
     inputs = Collator(tokenizer, method.terms)(examples)
-    norms = term_gradients(model, [inputs], None, 0.0, nullcontext)
+    norms = term_gradients(model, [inputs], None, 0.0)
     assert list(norms) == list(TERMS)
     summed = {name: torch.zeros_like(p) for name, p in student.named_parameters()}
     for term in TERMS:
@@ -72,7 +71,7 @@ def test_a_terms_gradient_takes_the_passes_of_its_tasks_alone(examples, tokenize
     for separate in (False, True):
         rows.clear()
         inputs = Collator(tokenizer, model.method.terms, separate)(examples)
-        norms.append(term_gradients(model, [inputs], None, 0.0, nullcontext))
+        norms.append(term_gradients(model, [inputs], None, 0.0))
         assert [n for n in rows if n > 1] == ([8, 8, 8] if separate else [16, 16, 16])  # 1: the head by itself
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
@@ -81,9 +80,7 @@ def test_a_term_that_the_batch_has_nothing_for_has_no_gradient(tmp_path, tokeniz
     examples = make_examples(tmp_path / "a", without=[f"p{i}" for i in range(8)])
     student = make_llama()
     method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(), student)
-    norms = term_gradients(
-        DistillationModel(student, method), [Collator(tokenizer, method.terms)(examples)], None, 0.0, nullcontext
-    )
+    norms = term_gradients(DistillationModel(student, method), [Collator(tokenizer, method.terms)(examples)], None, 0.0)
     assert norms["attention"] == 0
     assert norms["label"] > 0
 
@@ -123,6 +120,17 @@ def test_it_is_measured_under_mixed_precision_and_checkpointing(tmp_path, exampl
     for term in TERMS:
         expected = lines(plain)[0][f"{term}_gradient"]
         assert lines(other)[0][f"{term}_gradient"] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_it_is_measured_in_the_precision_of_the_training(tmp_path, examples, precision, dtype):
+    student, found = make_llama(), []
+    layer = student.model.layers[0].mlp.up_proj
+    layer.register_forward_hook(lambda _, __, output: found.append(output.dtype))
+    train(tmp_path / "s", examples, student=student, steps=1, precision=precision)
+    in_steps = found[-2 * (1 + len(TERMS)) :]  # two batches for each term, and two of the training
+    assert len(in_steps) < len(found), "the student is tried before its training"
+    assert set(in_steps) == {dtype}
 
 
 # PyTorch's compiler looks at every tensor's gradient, and warns of it.

@@ -8,8 +8,8 @@ step that leave the training as it is: random states and each `.grad` are restor
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,12 +51,10 @@ class GradientMeter:
 
     Args:
         model: the student and its method, not wrapped.
-        context: of a forward pass, for mixed precision.
     """
 
-    def __init__(self, model: DistillationModel, context: Callable[[], AbstractContextManager[Any]]) -> None:
+    def __init__(self, model: DistillationModel) -> None:
         self._model = model
-        self._context = context
         self._steps: frozenset[int] | None = None
         self._measured: dict[str, float] = {}
         self._set = {term.name for term in model.method.terms if not isinstance(term.weight, GradientShare)}
@@ -88,7 +86,7 @@ class GradientMeter:
                         term.name,
                     )
         if step in self._steps:
-            self._measured = term_gradients(self._model, batches, totals, (step - 1) / steps, self._context)
+            self._measured = term_gradients(self._model, batches, totals, (step - 1) / steps)
 
     def take(self) -> dict[str, float]:
         """`<term>_gradient` of the last measurement, for a line of the log; empty after that."""
@@ -103,7 +101,7 @@ class GradientMeter:
         elif has_items and isinstance(term.weight, GradientShare):
             method.set_weight(term.name, 1.0)
             progress = 1.0 if term.schedule == "rising" else 0.0  # where the schedule's factor is 1
-            norms = term_gradients(self._model, batches, totals, progress, self._context)
+            norms = term_gradients(self._model, batches, totals, progress)
             # Without a gradient, such as of attention on a single key, the step says nothing: wait for another one.
             weight = weight_of_share(term.name, term.weight, norms) if norms[term.name] else 0.0
             method.set_weight(term.name, weight)
@@ -147,16 +145,15 @@ def term_gradients(
     batches: Sequence[Mapping[str, Any]],
     totals: Tensor | None,
     progress: float,
-    context: Callable[[], AbstractContextManager[Any]],
 ) -> dict[str, float]:
     """The norm of each weighted term's gradient on the student's trainable parameters, over one optimizer step.
 
     Args:
-        model: the student and its method, not wrapped.
+        model: the student and its method, not wrapped. In a Trainer its forward pass has mixed precision of itself, since
+            accelerate puts it there.
         batches: the accumulated batches of the step, as `model` takes them.
         totals: the number of items of each term in all of them; None for a single batch.
         progress: share of the training steps that are done.
-        context: of the forward pass, for mixed precision.
     """
     parameters = [parameter for parameter in model.student.parameters() if parameter.requires_grad]
     device = model.student.device
@@ -169,8 +166,7 @@ def term_gradients(
             # compiled layers allow no second backward pass over the same graph.
             with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
                 for inputs in batches:
-                    with context():
-                        loss = model(**inputs, totals=totals, progress=progress, term=term.name)["loss"]
+                    loss = model(**inputs, totals=totals, progress=progress, term=term.name)["loss"]
                     if loss.requires_grad:  # else nothing in the batch for this term
                         torch.autograd.backward(loss, inputs=parameters)
             norms[term.name] = _norm([parameter.grad for parameter in parameters], device)

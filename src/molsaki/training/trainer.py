@@ -219,7 +219,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
 
     def _before_step(self, model: torch.nn.Module, batches: list[dict[str, Any]], totals: Tensor) -> None:
         if self._meter is None:
-            self._meter = GradientMeter(self._distillation_model(), self.compute_loss_context_manager)
+            self._meter = GradientMeter(self._distillation_model())
         model.train()
         log_every = 0 if self.args.logging_strategy == "no" else int(self.state.logging_steps)
         self._meter.before_step(batches, totals, self.state.global_step + 1, self.state.max_steps, log_every)
