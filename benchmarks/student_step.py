@@ -117,14 +117,14 @@ def plain_way(student: PreTrainedModel, batches: Sequence[Batch], precision: str
     return run
 
 
-def our_way(trainer: DistillationTrainer, batches: Sequence[Batch]) -> Callable[[], None]:
+def our_way(trainer: DistillationTrainer, batches: Sequence[Batch], precision: str) -> Callable[[], None]:
     """Forward and backward of a method over the parts of a step, as the Trainer does it."""
     model = trainer.model.train()
     totals = torch.stack([batch.counts for batch in batches]).sum(0)
 
     def run() -> None:
         for batch in batches:
-            with trainer.compute_loss_context_manager():
+            with autocast(precision):
                 loss = model(batch=batch, totals=totals)["loss"]
             loss.backward()
 
@@ -150,10 +150,12 @@ def measure_time(setup: Setup, precision: str, repeats: int, save: Callable[[dic
         steps = {name: first_step(trainer) for name, trainer in trainers.items()}
         ways = {"plain, whole batch": plain_way(student, first_step(whole), precision)}
         ways[f"plain, {plan.parts} parts"] = plain_way(student, steps["dss"], precision)
-        ways |= {f"{name}, {plan.parts} parts": our_way(trainers[name], steps[name]) for name in METHOD_NAMES}
+        ways |= {
+            f"{name}, {plan.parts} parts": our_way(trainers[name], steps[name], precision) for name in METHOD_NAMES
+        }
         optimizer = trainers["dss"].create_optimizer()
         taken: dict[str, list[tuple[float, float]]] = {way: [] for way in [*ways, "optimizer"]}
-        our_way(trainers["molsaki"], steps["molsaki"][:1])()  # a warm-up: one part
+        our_way(trainers["molsaki"], steps["molsaki"][:1], precision)()  # a warm-up: one part
         for _ in range(repeats):
             for way, do in ways.items():
                 student.zero_grad(set_to_none=True)

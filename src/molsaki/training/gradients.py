@@ -149,8 +149,7 @@ def term_gradients(
     """The norm of each weighted term's gradient on the student's trainable parameters, over one optimizer step.
 
     Args:
-        model: the student and its method, not wrapped. In a Trainer its forward pass has mixed precision of itself, since
-            accelerate puts it there.
+        model: the student and its method, not wrapped. accelerate puts mixed precision into its forward method.
         batches: the accumulated batches of the step, as `model` takes them.
         totals: the number of items of each term in all of them; None for a single batch.
         progress: share of the training steps that are done.
