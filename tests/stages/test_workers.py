@@ -127,6 +127,7 @@ def work(folder):
     time.sleep(60)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in what runs in the background
     threading.Thread(target=interrupt).start()
     try:
         list(run_in_workers(work, sys.argv[1:], workers=2))
