@@ -43,6 +43,17 @@ def run(world: tuple[Path, Shown], tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+def change_recipe(run: Path, old: str, new: str) -> None:
+    """Replace a line of a run's recipe, as if the run had been made with it."""
+    file = run / "recipe.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), encoding="utf-8")
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["recipe_hash"] = hash_json(yaml.safe_load(file.read_text(encoding="utf-8")))
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the drawing of figures, which takes longer than the rest."""
@@ -141,6 +152,16 @@ def test_a_run_without_any_stage_has_a_page(run: Path) -> None:
     report = write_report(Workspace.open(run))
     assert report.page.is_file()
     assert any("dss, seed 1: not trained" in note for note in report.notes)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_page_says_why_nothing_is_compared(run: Path) -> None:
+    shutil.rmtree(run / "predictions")
+    page = write_report(Workspace.open(run)).page
+    assert "There is no comparison yet." in page.read_text(encoding="utf-8")
+    change_recipe(run, "baseline: dss", "baseline: null")
+    page = write_report(Workspace.open(run)).page
+    assert "The recipe names no baseline" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -311,11 +332,7 @@ def test_a_run_whose_models_are_all_elsewhere_has_a_page_without_attention(
 
 @pytest.mark.usefixtures("undrawn")
 def test_students_whose_weights_were_deleted_are_one_note(run: Path) -> None:
-    recipe_file = run / "recipe.yaml"
-    recipe_file.write_text(recipe_file.read_text(encoding="utf-8").replace("keep_weights: true", "keep_weights: false"))
-    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-    manifest["recipe_hash"] = hash_json(yaml.safe_load(recipe_file.read_text(encoding="utf-8")))
-    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    change_recipe(run, "keep_weights: true", "keep_weights: false")
     for label in ("dss", "molsaki"):
         (run / f"students/{label}-1/model.safetensors").unlink()
     report = write_report(Workspace.open(run))
