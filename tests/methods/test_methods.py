@@ -50,9 +50,21 @@ def test_every_method_says_what_it_is(name):
     assert method.name == name
     assert method.summary
     terms = method.terms_of(method.Settings())
-    assert {method.answers_with, method.explains_with} <= {*terms.tasks, "explain"}
+    assert {terms.answers_with, terms.explains_with} <= {*terms.tasks, "explain"}
     assert len({term.name for term in terms}) == len(terms)
     assert method.__doc__
+
+
+@pytest.mark.parametrize("name", ["single-layer", "molsaki", "attention-map"])
+def test_attention_goes_with_either_way_to_answer(name):
+    method = METHODS[name]
+    two, one = (method.terms_of(method.Settings(sequences=count)) for count in ("two", "one"))
+    assert [(term.name, term.weight) for term in one] == [("reasoning", 1.0), ("attention", 1.0)]
+    assert (two.tasks, two.answers_with, two.explains_with) == (("predict", "explain"), "predict", "explain")
+    assert (one.tasks, one.answers_with, one.explains_with) == (("reason",), "reason", "reason")
+    assert one.attention == replace(two.attention, task="reason")
+    with pytest.raises(ValidationError, match="no alpha with `sequences: one`"):
+        method.Settings(sequences="one", alpha=0.3)
 
 
 @pytest.mark.parametrize("name", METHODS)

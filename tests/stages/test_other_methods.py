@@ -27,6 +27,8 @@ from molsaki.stages.workspace import Workspace
 from molsaki.store.signal_reader import SignalStore
 
 LABELS = ("cot", "mmi", "single-layer", "options", "heads", "attention-map", "logits", "words", "oracle")
+IN_ONE_SEQUENCE = ("cot", "oracle")
+"""Those that learn the rationale and then the answer."""
 READ = ("steps", "heads", "words", "steps-on-words", NEXT_TOKENS)
 """The signals that these methods compare."""
 SETTINGS = (
@@ -35,7 +37,7 @@ SETTINGS = (
     "methods.4={name: molsaki, label: heads, heads: each}",
     "methods.6={name: logits, temperature: 2}",
     "methods.7={name: molsaki, label: words, rows: words, beta: {gradient: 0.1}}",
-    "methods.8={name: molsaki, label: oracle, target: oracle, columns: all}",
+    "methods.8={name: molsaki, label: oracle, target: oracle, columns: all, sequences: one}",
     "methods.3.keys=question",
     "methods.3.step_pool=mean",
     "methods.3.teacher_weights=learned",
@@ -131,19 +133,20 @@ def test_a_store_of_another_signal_is_refused(world: tuple[Path, Shown], tmp_pat
         kept.rename(folder / name)
 
 
-def test_a_student_of_cot_is_asked_for_its_reasons(world: tuple[Path, Shown]) -> None:
-    folder = world[0] / "students/cot-1"
+@pytest.mark.parametrize("label", IN_ONE_SEQUENCE)
+def test_a_student_of_one_sequence_is_asked_for_its_reasons(world: tuple[Path, Shown], label: str) -> None:
+    folder = world[0] / f"students/{label}-1"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     problems = rows(world[0] / "data/in-domain.jsonl")
     prompts = [f"reason: {problem['question']}\n" for problem in problems]
     batches = decode_batches(model, tokenizer, prompts, max_new_tokens=40, batch_size=8)
     written = {completion.index: completion.text for batch in batches for completion in batch}
-    answers = rows(world[0] / "predictions/cot-1/in-domain.jsonl")
+    answers = rows(world[0] / f"predictions/{label}-1/in-domain.jsonl")
     assert [row["output"] for row in answers] == [written[i] for i in range(8)]
     assert [row["status"] for row in answers] == [parse_answer(written[i]).status for i in range(8)]
-    card = (world[0] / "students/cot-1/README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
     assert 'prompt = "reason: {question}\\n"' in card
-    settings = json.loads((world[0] / "students/cot-1/generation_config.json").read_text(encoding="utf-8"))
+    settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
     assert settings["max_new_tokens"] == 40
     assert len(rows(world[0] / "predictions/mmi-1/explanations/in-domain.jsonl")) == 8
 
@@ -250,9 +253,9 @@ def test_a_run_of_an_earlier_version_says_what_to_do(world: tuple[Path, Shown], 
         assert "`molsaki attend`" in shown.error
 
 
-def test_cot_is_validated_by_its_answers_alone(world: tuple[Path, Shown]) -> None:
+def test_one_sequence_is_validated_by_its_answers_alone(world: tuple[Path, Shown]) -> None:
     for label in LABELS:
         history = json.loads((world[0] / f"students/{label}-1/metrics.json").read_text(encoding="utf-8"))["history"]
         evaluated = [entry for entry in history if "eval_accuracy" in entry]
         assert len(evaluated) == 2
-        assert all(("eval_loss" in entry) is (label != "cot") for entry in evaluated)
+        assert all(("eval_loss" in entry) is (label not in IN_ONE_SEQUENCE) for entry in evaluated)

@@ -10,7 +10,7 @@ from molsaki.config.model_spec import ModelSpec, is_gguf
 from molsaki.config.recipe import Recipe
 from molsaki.data import EXPORTED, SOURCES, is_generated
 from molsaki.encoding.prompts import CHATS
-from molsaki.methods import METHODS, terms_of
+from molsaki.methods import METHODS
 
 
 def check_consistency(recipe: Recipe) -> list[str]:
@@ -90,7 +90,7 @@ def _check_writer(recipe: Recipe) -> list[str]:
 
 def _check_reader(recipe: Recipe) -> list[str]:
     """Find a method that compares what no model is read for, and an original that is compared with nothing."""
-    methods = [terms_of(spec.name, spec.settings) for spec in recipe.methods]
+    methods = [spec.terms for spec in recipe.methods]
     problems = []
     if recipe.teacher.original is not None and not any(terms.attention for terms in methods):
         problems.append("teacher.original: expected none, since no method compares attention; leave it out")
@@ -108,7 +108,7 @@ def _check_oracles(recipe: Recipe) -> list[str]:
     source = SOURCES.get(recipe.data.train.source)
     if source is not None and source.knows_sources:
         return []
-    methods = [terms_of(spec.name, spec.settings) for spec in recipe.methods]
+    methods = [spec.terms for spec in recipe.methods]
     return [
         f"methods.{i}.target: expected no oracle, since the problems of {recipe.data.train.source} do not say which "
         "numbers their solutions use; those of pocket-math do"

@@ -19,6 +19,7 @@ from molsaki.config.parts import Count, Name, RecipePart, Seed
 from molsaki.config.prompt_settings import PromptSettings
 from molsaki.config.student_settings import EvaluationSettings, TrainingSettings
 from molsaki.config.teacher_settings import AttentionSettings, LogitSettings, RationaleSettings, TeacherSettings
+from molsaki.methods import Terms, terms_of
 
 DATA_ROOTS = ("data", "../shared/data")
 """Folders that relative data paths start from if neither the recipe nor MOLSAKI_DATA names one. The first that exists
@@ -55,6 +56,15 @@ class MethodSpec(BaseModel):
     def settings(self) -> dict[str, Any]:
         """The settings of the method, which the method checks."""
         return dict(self.model_extra or {})
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of its loss.
+
+        Raises:
+            pydantic.ValidationError: a setting is unknown or impossible.
+        """
+        return terms_of(self.name, self.settings)
 
 
 class Recipe(RecipePart):

@@ -24,6 +24,7 @@ from molsaki.methods.terms import (
     Terms,
     Weight,
     label_and_rationale,
+    reasoning,
 )
 from molsaki.spans.views import Columns, Rows, View
 
@@ -32,7 +33,10 @@ class AttentionLossSettings(MethodSettings):
     """Settings of every method with an attention loss.
 
     Attributes:
-        alpha: weight of the answers' loss against the rationales' (paper: 0.5).
+        sequences: what a student learns of a problem: "two" (paper), the answer after `predict:` and the rationale
+            after `explain:`; or "one", the rationale and then the answer after `reason:`, as with `cot`. Then it
+            writes before it answers.
+        alpha: weight of the answers' loss against the rationales' (paper: 0.5); not with one sequence.
         beta: weight of the attention loss (paper: 1.0); `{gradient: 0.1}` sets it at the start of a training, so that
             its gradient's norm is a tenth of the sum of all terms'.
         beta_schedule: "constant" (paper), or linear over the training's steps: "falling" from beta to 0, "rising"
@@ -43,6 +47,7 @@ class AttentionLossSettings(MethodSettings):
         columns: what a row can look at: the "keys" (paper), "all" words, or "all-but-keys", words that are not keys.
     """
 
+    sequences: Literal["two", "one"] = "two"
     alpha: float = Field(default=0.5, ge=0, le=1)
     beta: Weight = 1.0
     beta_schedule: Schedule = "constant"
@@ -54,6 +59,35 @@ class AttentionLossSettings(MethodSettings):
         if self.target == "oracle" and self.columns == "all-but-keys":
             raise ValueError("expected `columns: keys` or `all` with `target: oracle`, since sources are keys")
         return self
+
+    @model_validator(mode="after")
+    def _one_sequence_has_no_second_loss(self) -> Self:
+        if self.sequences == "one":
+            self.refuse_idle("sequences", ["alpha"])
+        return self
+
+    @classmethod
+    def preset_of(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG003 - for subclasses
+        """The values of settings that are not given, where they are not the defaults."""
+        return {}
+
+    def refuse_idle(self, chosen: str, idle: Sequence[str]) -> None:
+        """Refuse settings that have no effect beside another one, unless they have the preset's values.
+
+        Args:
+            chosen: the setting that makes them ineffective.
+            idle: the settings without effect.
+
+        Raises:
+            ValueError: one of them has another value.
+        """
+        preset = self.preset_of(self.model_dump())
+        defaults = {name: preset.get(name, type(self).model_fields[name].default) for name in idle}
+        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if changed:
+            raise ValueError(
+                f"expected no {' or '.join(changed)} with `{chosen}: {getattr(self, chosen)}`, where it has no effect"
+            )
 
 
 Preset = Literal["as-run", "as-written"]
@@ -90,7 +124,7 @@ class StepSettings(AttentionLossSettings):
 
     @classmethod
     def preset_of(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The values of settings that are not given, where they are not the defaults."""
+        """The preset's values."""
         name = given.get("preset")
         return cls.PRESETS.get(name, {}) if isinstance(name, str) else {}
 
@@ -104,24 +138,6 @@ class StepSettings(AttentionLossSettings):
         if self.normalisation == "visible":
             self.refuse_idle("normalisation", ["kl_temperature"])
         return self
-
-    def refuse_idle(self, chosen: str, idle: Sequence[str]) -> None:
-        """Refuse settings that have no effect beside another one, unless they have the preset's values.
-
-        Args:
-            chosen: the setting that makes them ineffective.
-            idle: the settings without effect.
-
-        Raises:
-            ValueError: one of them has another value.
-        """
-        preset = self.preset_of(self.model_dump())
-        defaults = {name: preset.get(name, type(self).model_fields[name].default) for name in idle}
-        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
-        if changed:
-            raise ValueError(
-                f"expected no {' or '.join(changed)} with `{chosen}: {getattr(self, chosen)}`, where it has no effect"
-            )
 
     def require_rows_with_a_scale(self) -> None:
         """Refuse means over a step's tokens if each row is divided by its own sum anyway.
@@ -137,16 +153,19 @@ class StepSettings(AttentionLossSettings):
 
 
 def attention_terms(settings: AttentionLossSettings, choice: AttentionChoice) -> Terms:
-    """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8)."""
-    attention = Term("attention", settings.beta, ("explain",), choice, settings.beta_schedule)
-    return Terms([*label_and_rationale(settings.alpha), attention])
+    """L = α·L_pre + (1 − α)·L_exp + β·L_att (Eq. 8), or L = L_reason + β·L_att with one sequence."""
+    attention = Term("attention", settings.beta, (choice.task,), choice, settings.beta_schedule)
+    return Terms([*([reasoning()] if settings.sequences == "one" else label_and_rationale(settings.alpha)), attention])
 
 
 def attention_choice(settings: AttentionLossSettings, rows: Rows = "steps", *, heads: bool = False) -> AttentionChoice:
     """The part of the attention that these settings compare, with these rows and with heads apart or not."""
     columns: Columns = "keys" if settings.columns == "keys" else "words"
     choice = AttentionChoice(
-        View(rows, columns, heads), other_words=settings.columns == "all-but-keys", target=settings.target
+        View(rows, columns, heads),
+        other_words=settings.columns == "all-but-keys",
+        target=settings.target,
+        task="reason" if settings.sequences == "one" else "explain",
     )
     if not isinstance(settings, StepSettings):
         return choice

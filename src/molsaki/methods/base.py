@@ -6,7 +6,7 @@ The terms are those of `terms.py`, and what their losses are computed from is in
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,6 @@ class Method(nn.Module, ABC, Generic[S]):
         summary: one line.
         deprecated: what to use instead, for a method that will be removed.
         Settings: the class of its settings.
-        answers_with: the prompt that its students are tested with.
-        explains_with: the prompt after which its students write a rationale.
         terms: the terms of its loss.
     """
 
@@ -43,8 +41,6 @@ class Method(nn.Module, ABC, Generic[S]):
     summary: ClassVar[str]
     deprecated: ClassVar[str] = ""
     Settings: ClassVar[type[MethodSettings]]
-    answers_with: ClassVar[Literal["predict", "reason"]] = "predict"
-    explains_with: ClassVar[Literal["explain", "reason"]] = "explain"
 
     settings: S
     terms: Terms

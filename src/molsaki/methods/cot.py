@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from molsaki.methods.base import Method
-from molsaki.methods.terms import MethodSettings, Term, Terms
+from molsaki.methods.terms import MethodSettings, Terms, reasoning
 
 
 class ChainOfThought(Method[MethodSettings]):
@@ -17,10 +17,8 @@ class ChainOfThought(Method[MethodSettings]):
     name = "cot"
     summary = "rationale, then answer, in one sequence (chain-of-thought fine-tuning)"
     Settings = MethodSettings
-    answers_with = "reason"
-    explains_with = "reason"
 
     @classmethod
     def terms_of(cls, settings: MethodSettings) -> Terms:  # noqa: ARG003 - there are none
         """The cross-entropy of rationale and answer."""
-        return Terms([Term("reasoning", 1.0, ("reason",))])
+        return Terms([reasoning()])

@@ -60,6 +60,7 @@ class AttentionChoice:
         step_means: means over the tokens of a step instead of sums, on each side over its own tokens.
         target: the teacher's attention, or a control in its place.
         values: the student's value states too.
+        task: the sequence with the rationale that the student's attention is read on.
     """
 
     view: View = STEPS
@@ -69,6 +70,7 @@ class AttentionChoice:
     step_means: bool = False
     target: Target = "teacher"
     values: bool = False
+    task: Task = "explain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,16 @@ class Terms(tuple[Term, ...]):
         return tuple(dict.fromkeys(task for term in self for task in term.tasks))
 
     @property
+    def answers_with(self) -> Task:
+        """The prompt that the method's students are tested with: the label's, or else that of both in one."""
+        return "predict" if "predict" in self.tasks else "reason"
+
+    @property
+    def explains_with(self) -> Task:
+        """The prompt after which its students write a rationale."""
+        return "reason" if self.tasks == ("reason",) else "explain"
+
+    @property
     def attention(self) -> AttentionChoice | None:
         """The part of the attention that is compared, if any."""
         return next((term.needs for term in self if isinstance(term.needs, AttentionChoice)), None)
@@ -130,6 +142,11 @@ class Terms(tuple[Term, ...]):
     def pooled_outputs(self) -> PooledOutputs | None:
         """The pooled outputs that are compared, if any."""
         return next((term.needs for term in self if isinstance(term.needs, PooledOutputs)), None)
+
+
+def reasoning() -> Term:
+    """L_reason: rationale and then answer in one sequence, after `reason:` (chain-of-thought fine-tuning)."""
+    return Term("reasoning", 1.0, ("reason",))
 
 
 def label_and_rationale(alpha: float) -> tuple[Term, Term]:

@@ -16,7 +16,6 @@ from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.student_chats import prompt_tokens, render_student
 from molsaki.encoding.template_changes import adapt_chat_template
 from molsaki.errors import InputError
-from molsaki.methods import METHODS
 from molsaki.models.decode import decode_batches
 from molsaki.models.folder import model_location
 from molsaki.models.load import model_at, pick_device, quiet_libraries, tokenizer_at
@@ -150,7 +149,7 @@ def _default_prompt(model: str, tokenizer: PreTrainedTokenizerBase) -> PromptTem
             f"{', '.join(labels)}; got {folder.name!r}. Its prompt is unknown. Give one with --prompt, or rename the "
             "directory back."
         )
-    return workspace.template(METHODS[workspace.method(label).name].explains_with)
+    return workspace.template(workspace.method(label).terms.explains_with)
 
 
 def _is_student(model: str) -> bool:

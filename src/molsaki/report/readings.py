@@ -20,7 +20,6 @@ from molsaki.counts import plural
 from molsaki.encoding.chats import describe_prompt
 from molsaki.encoding.encode import context_length, tokenizer_hash
 from molsaki.errors import ArtefactError, InputError
-from molsaki.methods import METHODS
 from molsaki.models.fingerprint import model_fingerprint
 from molsaki.models.load import load_placed_model, load_tokenizer, quiet_libraries, student_at, tokenizer_at
 from molsaki.records import Problem, hash_text
@@ -238,7 +237,7 @@ def _read_student(
     spec = None if pair is None else workspace.method(pair[0])
     training = recipe.training if spec is None else recipe.training_of(spec)
     max_length = context_length(tokenizer, model.config, training.max_length)
-    prompt = workspace.template("explain" if spec is None else METHODS[spec.name].explains_with)
+    prompt = workspace.template("explain" if spec is None else spec.terms.explains_with)
     encode = student_encoder(tokenizer, prompt, max_length)
     rules = _store_rules(workspace, prompt, recipe.student, model, tokenizer, max_length)
     attentions = _read_sets(folder, rules, readings, model, tokenizer, encode)

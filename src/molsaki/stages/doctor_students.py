@@ -9,7 +9,7 @@ from molsaki.counts import plural
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.student_chats import render_student
-from molsaki.methods import METHODS, Task, terms_of
+from molsaki.methods import Task
 from molsaki.models.estimates import Machine, show_bytes, training_seconds, writing_seconds
 from molsaki.stages.findings import (
     Finding,
@@ -46,10 +46,10 @@ def _check_training(workspace: Workspace, model: ModelOutline, machine: Machine)
     if recipe.student.lora is not None:
         share = f"{model.outline.trained:,} parameters of the adapter are trained; the student's own are frozen"
         yield Finding("training", share)
-    if any(terms_of(method.name, method.settings).attention for method in recipe.methods):
+    if any(method.terms.attention for method in recipe.methods):
         yield from describe_layers("training", recipe, expected_layers(model.outline.config))
     # An example has one sequence per task; the estimate takes the `explain` sequence, the longest, for each.
-    tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
+    tasks = max(len(method.terms.tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks
     tokens = int(settings.steps * settings.accumulation * sequences * sum(lengths) / max(1, len(lengths)))
     on_gpu = machine.device != "cpu"
@@ -74,7 +74,7 @@ def _check_evaluation(workspace: Workspace, model: ModelOutline, machine: Machin
     recipe = workspace.recipe
     tested = {name: len(workspace.read_tests(name, recipe.seeds[0])) for name in workspace.test_names}
     yield Finding("evaluation", f"each is tested on {', '.join(f'{n} {name}' for name, n in tested.items())}")
-    prompts = {METHODS[method.name].answers_with for method in recipe.methods}
+    prompts = {method.terms.answers_with for method in recipe.methods}
     bound = max(recipe.evaluation.bound_for(workspace.template(prompt)) for prompt in prompts)
     rows, batch_size = sum(tested.values()), recipe.evaluation.batch_size
     yield from estimate_cost(

@@ -11,7 +11,6 @@ from molsaki.config.recipe import Recipe
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError
 from molsaki.evaluation.score import Prediction, in_order, predict, score
-from molsaki.methods import METHODS
 from molsaki.models.decode import Progress
 from molsaki.models.load import student_at, tokenizer_at
 from molsaki.models.progress import ProgressLines
@@ -63,7 +62,7 @@ def _predict_sets(workspace: Workspace, label: str, seed: int, untested: Sequenc
     recipe, folder, title = workspace.recipe, workspace.student(label, seed), student_title(workspace, label, seed)
     tokenizer = tokenizer_at(str(folder))
     model = in_test_precision(recipe, student_at(recipe, folder))
-    prompt = workspace.template(METHODS[workspace.method(label).name].answers_with)
+    prompt = workspace.template(workspace.method(label).terms.answers_with)
     for name in untested:
         problems, path = workspace.read_tests(name, seed), workspace.predictions(label, seed, name)
         if path.is_file():

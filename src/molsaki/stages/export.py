@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from molsaki.errors import ArtefactError, InputError
-from molsaki.methods import terms_of
 from molsaki.models.checkpoint import find_adapter
 from molsaki.models.load import model_at, quiet_libraries, tokenizer_at
 from molsaki.models.shapes import shapes_of
@@ -48,7 +47,7 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None)
     model, tokenizer = model_at(str(student), dtype=dtype), tokenizer_at(str(student))
     examples = int(workspace.read_metrics(label, seed).get("examples", 0))
     spec = workspace.method(label)
-    compares = terms_of(spec.name, spec.settings).attention is not None
+    compares = spec.terms.attention is not None
     layers = shapes_of(model).layers if compares else None
     card = student_card(workspace, label, seed, examples, layers, exported=True, license_name=license_name)
     working = out.with_name(f"{out.name}.saving")

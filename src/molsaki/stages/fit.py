@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from molsaki.config.recipe import Recipe
 from molsaki.counts import plural
 from molsaki.distributed import on_main_process, process_count
-from molsaki.methods import terms_of
 from molsaki.models.estimates import show_bytes
 from molsaki.models.memory import available_bytes
 from molsaki.models.outline import Outline
@@ -45,7 +44,7 @@ def student_plan(
         memory: bytes that a process may take which trains one; None if unknown.
     """
     # An example has one sequence for each task; each is taken as long as the longest.
-    tasks = max(len(terms_of(method.name, method.settings).tasks) for method in recipe.methods)
+    tasks = max(len(method.terms.tasks) for method in recipe.methods)
     room = None if memory is None else memory - PROCESS_BYTES
     return plan_batch(outline, recipe.training, [tasks * n for n in lengths], on_gpu=on_gpu, memory=room)
 

@@ -18,7 +18,6 @@ from molsaki.encoding.prompts import CHATS, PromptTemplate
 from molsaki.encoding.student_chats import departures
 from molsaki.encoding.template_changes import template_changes
 from molsaki.errors import MolsakiError, TokenizerError
-from molsaki.methods import terms_of
 from molsaki.models.load import load_tokenizer, quiet_libraries
 from molsaki.models.outline import outline_model
 from molsaki.stages.signals import needed_signals, read_so_far, unread_rows
@@ -129,7 +128,7 @@ def _try_model(recipe: Recipe, role: Role, spec: ModelSpec) -> Iterator[str]:
 
 def _student_chats(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """What the student's chat template writes otherwise than students learn it; raises where it is unsuitable."""
-    used = {task for method in recipe.methods for task in terms_of(method.name, method.settings).tasks}
+    used = {task for method in recipe.methods for task in method.terms.tasks}
     found: dict[str, list[str]] = {}
     for task in CHATS:
         if task in used | {"predict", "explain"}:

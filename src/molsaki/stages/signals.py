@@ -11,7 +11,6 @@ from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.encoding.encode import tokenizer_hash
 from molsaki.encoding.token_map import TokenMap
 from molsaki.errors import ArtefactError, RecipeError
-from molsaki.methods import terms_of
 from molsaki.models.load import load_tokenizer, tokenizer_at
 from molsaki.spans.views import STEPS, VIEWS
 from molsaki.stages.workspace import ATTEND, GENERATE, Workspace
@@ -36,7 +35,7 @@ SIGNALS = (*VIEWS, NEXT_TOKENS)
 
 def method_signals(spec: MethodSpec) -> dict[str, float | None]:
     """The signals that a method compares, by name: next tokens with their temperature, views of attention with None."""
-    terms = terms_of(spec.name, spec.settings)
+    terms = spec.terms
     found: dict[str, float | None] = {}
     if terms.attention is not None:
         found[terms.attention.view.name] = None

@@ -54,7 +54,7 @@ def student_card(
         "task": recipe.data.task,
         "steps": training.steps,
         "batch": training.batch_size,
-        "prompt": workspace.template(method.answers_with).ask("{question}"),
+        "prompt": workspace.template(spec.terms.answers_with).ask("{question}"),
     }
     settings = {
         "method": method.Settings(**spec.settings).model_dump(),

@@ -102,7 +102,7 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
     student = load_student(recipe, tokenizer, seed)
     max_length = context_length(tokenizer, student.config, training.max_length)
     terms = method.terms_of(settings)
-    test_prompt = workspace.template(method.answers_with)
+    test_prompt = workspace.template(terms.answers_with)
     store = None if terms.attention is None else open_store(workspace, terms.attention.view.name)
     layers = None if terms.attention is None else _read_layers(recipe, student)
     examples, compared, notes = _encode(workspace, spec, seed, tokenizer, max_length, terms, store)

@@ -179,7 +179,7 @@ class Collator:
             targets_N=targets_RT.flatten()[positions],
             tokens_of_rows=tokens,
             tasks=_task_rows([task for task, _ in rows], tokens),
-            attention=None if self.terms.attention is None else _attention_targets(rows),
+            attention=None if self.terms.attention is None else _attention_targets(rows, self.terms.attention.task),
             next_tokens=None if self.terms.next_tokens is None else _next_token_targets(rows, tokens),
         )
 
@@ -225,12 +225,12 @@ def _next_token_targets(rows: Sequence[tuple[Task, Example]], tokens: Sequence[i
     return batch_next_tokens(agreed) if agreed else None
 
 
-def _attention_targets(rows: Sequence[tuple[Task, Example]]) -> AttentionTargets | None:
-    """The inputs of the attention loss of a pass; None if none of its rows has the teacher's attention."""
+def _attention_targets(rows: Sequence[tuple[Task, Example]], compared: Task) -> AttentionTargets | None:
+    """The inputs of the attention loss of a pass; None if no row of the compared task has the teacher's attention."""
     targets = [
         RowTargets(row, example.problem_id, example.tokens, example.teacher.load())
         for row, (task, example) in enumerate(rows)
-        if task == "explain" and example.teacher is not None and example.tokens is not None
+        if task == compared and example.teacher is not None and example.tokens is not None
     ]
     return attention_targets([len(example.sequences[task].input_ids) for task, example in rows], targets)
 

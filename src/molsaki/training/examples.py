@@ -111,7 +111,7 @@ def encode_examples(
         shared = None
         if attention is not None:
             sources = _sources(problem) if choice.target == "oracle" else None
-            shared = shared_attention(attention, text, explain.align, choice, report, sources)
+            shared = shared_attention(attention, text, sequences[choice.task].align, choice, report, sources)
         if shared is None:
             examples.append(Example(problem.id, sequences))
         else:

@@ -84,8 +84,9 @@ class StepwiseAttentionLoss(nn.Module):
     Args:
         student: the student, bare or wrapped; only its sizes are used, and it does not become a submodule.
         signals: the teacher's attention.
-        **settings: settings of the method `molsaki`, such as `kl_temperature`; see `docs/recipe_keys.md`. Weights of
-            the loss and learning rates (`alpha`, `beta`, `beta_schedule`, `router_learning_rate`) are the loop's.
+        **settings: settings of the method `molsaki`, such as `kl_temperature`; see `docs/recipe_keys.md`. What is
+            learned (`sequences`), weights of the loss and learning rates (`alpha`, `beta`, `beta_schedule`,
+            `router_learning_rate`) are the loop's.
 
     Raises:
         InputError: a setting is unknown or impossible, or is the loop's.
@@ -101,7 +102,7 @@ class StepwiseAttentionLoss(nn.Module):
                 f"Expected settings of the method molsaki; got {settings}: {error} No loss was created; see "
                 "docs/recipe_keys.md for the settings and their values."
             ) from error
-        loops_own = sorted({"alpha", "beta", "beta_schedule", "router_learning_rate"} & settings.keys())
+        loops_own = sorted({"sequences", "alpha", "beta", "beta_schedule", "router_learning_rate"} & settings.keys())
         if loops_own:
             raise InputError(
                 f"Expected settings of the attention loss alone; got {', '.join(loops_own)}, which would have no "
