@@ -65,9 +65,11 @@ def main() -> None:
     """Run the command line. Errors of the user are messages, not tracebacks."""
     from molsaki.errors import MolsakiError, OtherProcessError
     from molsaki.models.memory import bound_kernel_caches
+    from molsaki.models.quantization import quiet_bitsandbytes
 
     _replace_unencodable()
     bound_kernel_caches()
+    quiet_bitsandbytes()
     try:
         app()
     except OtherProcessError:

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 Quantization = Literal["4bit", "8bit"]
 
 
+def quiet_bitsandbytes() -> None:
+    """Keep it, where it is installed, from advising another package whenever this one's commands import it.
+
+    The advice is about products in 4 bits on CPUs, which recipes refuse. Call it before transformers is imported.
+    """
+    logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)
+
+
 def quantization_refusal() -> str | None:
     """Why this machine cannot quantise a model while it loads; None if it can."""
     import torch

@@ -23,6 +23,7 @@ from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from molsaki.errors import StageError
+from molsaki.models.quantization import quiet_bitsandbytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -173,6 +174,7 @@ def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], stopping: E
     lines.cancel_join_thread()
     _print_line = lines.put
     _is_stopping = stopping.is_set
+    quiet_bitsandbytes()
 
     import torch
 
