@@ -16,11 +16,13 @@ from molsaki.answers.parse import parse_answer
 from molsaki.config.load import parse_recipe
 from molsaki.config.prompt_settings import PromptSettings
 from molsaki.config.student_settings import EvaluationSettings
+from molsaki.data.pocket import STUDENT
 from molsaki.errors import ArtefactError
 from molsaki.models.decode import decode_batches
 from molsaki.report.routers import router_weights
 from molsaki.stages.check import open_workspace
 from molsaki.stages.pipeline import student_jobs
+from molsaki.stages.references import UNTRAINED
 from molsaki.stages.signal_checks import check_signal
 from molsaki.stages.signals import NEXT_TOKENS, make_signal, needed_signals, open_store
 from molsaki.stages.workspace import Workspace
@@ -48,6 +50,7 @@ SETTINGS = (
     "training.evaluate_every=3",
     "evaluation.max_rationale_tokens=40",
     "evaluation.explain=true",
+    "evaluation.untrained=true",
 )
 
 
@@ -149,6 +152,18 @@ def test_a_student_of_one_sequence_is_asked_for_its_reasons(world: tuple[Path, S
     settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
     assert settings["max_new_tokens"] == 40
     assert len(rows(world[0] / "predictions/mmi-1/explanations/in-domain.jsonl")) == 8
+
+
+def test_the_untrained_student_is_asked_as_the_first_methods_students_are(world: tuple[Path, Shown]) -> None:
+    workspace = Workspace.open(world[0])
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(STUDENT), AutoTokenizer.from_pretrained(STUDENT)
+    problems = rows(world[0] / "data/in-domain.jsonl")
+    prompts = [f"reason: {problem['question']}\n" for problem in problems]
+    batches = decode_batches(model, tokenizer, prompts, max_new_tokens=40, batch_size=8)
+    written = {completion.index: completion.text for batch in batches for completion in batch}
+    assert [row["output"] for row in rows(workspace.predictions(UNTRAINED, 1, "in-domain"))] == list(
+        map(written.get, range(8))
+    )
 
 
 def test_answers_and_rationales_have_bounds_of_their_own() -> None:

@@ -74,7 +74,8 @@ class EvaluationSettings(RecipePart):
             "auto" is bfloat16 where `training.precision: auto` would be "bf16", and else as they were saved.
         rows: test on at most this many problems of each set, chosen by a hash of their text; all by default.
         explain: also generate and keep rationales, with the `explain` prompt.
-        untrained: also test the student before its training, as the students are tested.
+        untrained: also test the student before its training, with the prompt that students of the first method are
+            tested with.
         teacher_rows: let the teacher answer this many problems of each set too, chosen by a hash of their text; 0 for
             none. By default 100 for a local teacher, and 0 for a server, whose answers may cost money.
         on: test on the "tests", or on the "validation" problems to choose settings by; the test sets are then not used.

@@ -158,7 +158,8 @@ def _seeds(workspace: Workspace) -> list[int]:
 
 
 def _test_untrained(workspace: Workspace, progress: Progress | None) -> Iterator[Reference]:
-    recipe, prompt = workspace.recipe, workspace.template("predict")
+    recipe = workspace.recipe
+    prompt = workspace.template(recipe.methods[0].terms.answers_with)  # the first stays the first when a run grows
     for seed in _seeds(workspace):
         untested = [test for test in workspace.test_names if not workspace.has_predictions(UNTRAINED, seed, test)]
         if untested:
