@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
 from molsaki.errors import InputError
-from molsaki.methods import METHODS, AttentionPair, MethodInputs, OutputPair, StudentShape
+from molsaki.methods import METHODS, AttentionChoice, AttentionPair, MethodInputs, OutputPair, StudentShape, Term
 from molsaki.methods.layers import teacher_layer_weights
 from molsaki.methods.losses import attention_loss
 
@@ -65,6 +65,11 @@ def test_attention_goes_with_either_way_to_answer(name):
     assert one.attention == replace(two.attention, task="reason")
     with pytest.raises(ValidationError, match="no alpha with `sequences: one`"):
         method.Settings(sequences="one", alpha=0.3)
+
+
+def test_a_term_compares_attention_on_its_own_task():
+    with pytest.raises(ValueError, match="its own task"):
+        Term("attention", 1.0, ("reason",), AttentionChoice())
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -166,6 +166,21 @@ def test_the_untrained_student_is_asked_as_the_first_methods_students_are(world:
     )
 
 
+def test_a_student_that_is_scored_alone_is_asked_as_it_was_trained(world: tuple[Path, Shown], tmp_path: Path) -> None:
+    shutil.copytree(world[0], tmp_path / "run")
+    student = tmp_path / "run/students/oracle-1"
+    shown = molsaki(
+        "evaluate",
+        world[0].parent / "recipe.yaml",
+        *("--out", tmp_path / "run", "--model", student, "--name", "alone", "--max-new-tokens", "40"),
+    )
+    assert shown.code == 0, shown.error
+    answers = rows(tmp_path / "run/evaluations/alone/completions.jsonl")
+    of_set = {row["id"]: row["text"] for row in answers if row["set"] == "in-domain"}
+    tested = rows(world[0] / "predictions/oracle-1/in-domain.jsonl")
+    assert of_set == {row["id"]: row["output"] for row in tested}
+
+
 def test_answers_and_rationales_have_bounds_of_their_own() -> None:
     settings = EvaluationSettings(max_new_tokens=5, max_rationale_tokens=70)
     bounds = {name: settings.bound_for(PromptSettings().template(name)) for name in ("predict", "explain", "reason")}

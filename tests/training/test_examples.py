@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_world import CONTEXT, TEMPLATES, make_problems, make_store, make_texts, make_tokenizer
+from small_world import (
+    CONTEXT,
+    TEMPLATES,
+    make_examples,
+    make_problems,
+    make_store,
+    make_texts,
+    make_tokenizer,
+    train,
+)
 
 from molsaki import encode_examples
 from molsaki.encoding.encode import encode_teacher
@@ -28,12 +37,19 @@ def test_a_problem_without_a_text_is_named():
         encode_examples(make_tokenizer(), problems, make_texts(problems[:2]), TEMPLATES, CONTEXT)
 
 
-@pytest.mark.parametrize("task", ["predict", "explain"])
+@pytest.mark.parametrize("task", ["predict", "explain", "reason"])
 def test_a_missing_template_is_named(task):
-    problems = make_problems(1)
+    problems, choice = make_problems(1), AttentionChoice(task="reason" if task == "reason" else "explain")
     templates = {name: template for name, template in TEMPLATES.items() if name != task}
     with pytest.raises(InputError, match=f"'{task}'"):
-        encode_examples(make_tokenizer(), problems, make_texts(problems), templates, CONTEXT)
+        encode_examples(make_tokenizer(), problems, make_texts(problems), templates, CONTEXT, choice=choice)
+
+
+def test_steps_of_another_sequence_are_refused(tmp_path):
+    """Tokens of `explain` are not those of `reason`, whose prompt may have another length."""
+    examples = make_examples(tmp_path / "a", tasks=("predict", "explain", "reason"))
+    with pytest.raises(InputError, match="'p0' are on `explain`"):
+        train(tmp_path / "s", examples, settings={"sequences": "one"})
 
 
 def test_attention_of_another_view_is_refused(tmp_path):

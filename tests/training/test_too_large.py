@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,22 +32,40 @@ def sizes(found):
         yield size and int(size[1]), "checkpointing" in text, length and int(length[1])
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize(("memory", "checkpointing"), [(16, False), (16, True), (4, False), (80, False), (None, False)])
-def test_what_is_suggested_fits_by_estimate_and_is_smaller(memory, checkpointing):
+def test_what_is_suggested_fits_by_estimate_and_is_smaller(memory, checkpointing, on_gpu):
     memory = None if memory is None else memory * GIGABYTE
-    now = training_memory(STUDENT, 16 * 8000, checkpointing=checkpointing)
-    found = list(sizes(too_large.what_fits(STUDENT, 8, 16, 8000, memory, checkpointing=checkpointing)))
+    now = training_memory(STUDENT, 16 * 8000, checkpointing=checkpointing, on_gpu=on_gpu)
+    found = list(sizes(too_large.what_fits(STUDENT, 8, 16, 8000, memory, checkpointing=checkpointing, on_gpu=on_gpu)))
     assert found
     for examples, checkpointed, tokens in found:
         size = training_memory(
-            STUDENT, 2 * (examples or 8) * (tokens or 8000), checkpointing=checkpointed or checkpointing
+            STUDENT,
+            2 * (examples or 8) * (tokens or 8000),
+            checkpointing=checkpointed or checkpointing,
+            on_gpu=on_gpu,
         )
         assert size <= 0.9 * (memory or now)
         assert size < now
 
 
+@pytest.mark.parametrize(
+    ("sizes", "inner"),
+    [({"intermediate_size": [8, 24, 16]}, 24), ({"ffn_dim": 40}, 40), ({"n_inner": None}, 32), ({}, 32)],
+)
+def test_layers_have_inner_units_under_several_names(sizes, inner):
+    text = SimpleNamespace(hidden_size=8, num_hidden_layers=3, vocab_size=10, **sizes)
+    outline = Outline(SimpleNamespace(get_text_config=lambda: text), 100, 100, 4)
+    assert outline.inner == inner
+    assert training_memory(outline, 5, checkpointing=False, on_gpu=True) > 16 * inner * 3 * 5
+    assert training_memory(outline, 5, checkpointing=True, on_gpu=False) > training_memory(
+        outline, 5, checkpointing=True, on_gpu=True
+    )
+
+
 def test_nothing_is_suggested_where_the_weights_alone_do_not_fit():
-    assert too_large.what_fits(STUDENT, 8, 16, 8000, GIGABYTE, checkpointing=False) == []
+    assert too_large.what_fits(STUDENT, 8, 16, 8000, GIGABYTE, checkpointing=False, on_gpu=False) == []
 
 
 @pytest.mark.parametrize(

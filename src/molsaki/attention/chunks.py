@@ -24,7 +24,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from molsaki.attention.capture import Capture
 from molsaki.attention.kernel_choice import Kernel
-from molsaki.attention.layers import expected_layers
+from molsaki.attention.layers import expected_layers, inner_units
 from molsaki.attention.reading import read_many_spans, read_pass
 from molsaki.attention.span_index import SpanRequest
 
@@ -79,7 +79,7 @@ def chunk_tokens(
     config = model.config.get_text_config(decoder=True)
     heads = getattr(config, "num_attention_heads", None) or 1
     hidden = getattr(config, "hidden_size", None) or 1
-    inner = getattr(config, "intermediate_size", None) or 4 * hidden
+    inner = inner_units(config)
     # The eager kernel has the scores of all keys, the others the weights of the key tokens; each twice in float32.
     # Without a request there is a mask of all tokens before.
     key_tokens = max((request.spans.key_RJ.shape[1] for request in requests), default=0)

@@ -179,3 +179,16 @@ def _kinds(text: PretrainedConfig, count: int) -> list[str]:
     """The kind of every layer; empty if the configuration does not say it."""
     kinds = getattr(text, "layer_types", None)
     return [str(kind) for kind in kinds] if isinstance(kinds, list | tuple) and len(kinds) == count else []
+
+
+def inner_units(config: Any) -> int:
+    """The number of units of the feed-forward layer between two layers' attention; the largest, where layers differ.
+
+    Args:
+        config: of the language model.
+    """
+    names = ("intermediate_size", "ffn_dim", "n_inner")
+    sizes = next(filter(None, (getattr(config, name, None) for name in names)), None)
+    if sizes is None:
+        return 4 * (getattr(config, "hidden_size", None) or 1)
+    return max(sizes) if isinstance(sizes, (list, tuple)) else int(sizes)

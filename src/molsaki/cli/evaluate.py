@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -52,7 +53,9 @@ def evaluate(
     prompt: Annotated[
         str | None,
         typer.Option(
-            "--prompt", help="Of --model: a prompt of the recipe (teacher, reason, …) or a file (default: predict)."
+            "--prompt",
+            help="Of --model: a prompt of the recipe (teacher, reason, …) or a file (default: that of its method for a "
+            "student of the run, else predict).",
         ),
     ] = None,
     samples: Annotated[
@@ -103,7 +106,7 @@ def evaluate(
             api_key_env=api_key_env,
             server_settings=server_settings or [],
             name=name,
-            prompt=prompt or "predict",
+            prompt=prompt or _prompt_of(workspace, model),
             samples=samples or 1,
             temperature=temperature or 0.0,
             max_new_tokens=max_new_tokens or 512,
@@ -118,6 +121,15 @@ def _refuse_options(needed: str, **given: object) -> None:
         if value is not None:
             option = "--" + name.replace("_", "-")
             raise InputError(f"Expected {needed} with {option}, which has no effect otherwise. Nothing was evaluated.")
+
+
+def _prompt_of(workspace: Workspace, model: str) -> str:
+    """The name of the prompt that a student of the run is tested with; `predict` for another model."""
+    found = Path(model).resolve()
+    for method in workspace.recipe.methods:
+        if any(workspace.student(method.label, seed).resolve() == found for seed in workspace.recipe.seeds):
+            return method.terms.answers_with
+    return "predict"
 
 
 def _score_model(

@@ -15,10 +15,11 @@ class PromptSettings(RecipePart):
     """The prompts. In a recipe file, each is a template or the path of a file with one.
 
     Attributes:
-        predict: the student's first task, a label; students are tested with it. For this, `explain` and `reason`,
-            `chat` puts the default prompt into the user's turn of the student's own chat template.
+        predict: the student's first task, a label; students that learn it are tested with it. For this, `explain` and
+            `reason`, `chat` puts the default prompt into the user's turn of the student's own chat template.
         explain: the student's second task, a rationale.
-        reason: the task of `cot`, a rationale with its answer; its students are tested with it.
+        reason: the task of `cot` and of `sequences: one`, a rationale with its answer; their students are tested with
+            it.
         teacher: the prompt for rationales, in which attention is read too.
         second_pass: the prompt for rationales with the right answer in `{answer}`.
         keywords: the prompt for key words.

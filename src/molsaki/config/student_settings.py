@@ -73,7 +73,7 @@ class EvaluationSettings(RecipePart):
             the memory, and the time where the processor supports it; ties between tokens may then be broken otherwise.
             "auto" is bfloat16 where `training.precision: auto` would be "bf16", and else as they were saved.
         rows: test on at most this many problems of each set, chosen by a hash of their text; all by default.
-        explain: also generate and keep rationales, with the `explain` prompt.
+        explain: also generate and keep rationales, with the prompt that the method's students learn them after.
         untrained: also test the student before its training, with the prompt that students of the first method are
             tested with.
         teacher_rows: let the teacher answer this many problems of each set too, chosen by a hash of their text; 0 for

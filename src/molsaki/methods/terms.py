@@ -103,6 +103,13 @@ class Term:
     needs: AttentionChoice | NextTokens | PooledOutputs | None = None
     schedule: Schedule = "constant"
 
+    def __post_init__(self) -> None:
+        if isinstance(self.needs, AttentionChoice) and self.tasks != (self.needs.task,):
+            raise ValueError(
+                f"expected the attention of a term to be read on its own task; got tasks {self.tasks} and "
+                f"AttentionChoice(task={self.needs.task!r})"
+            )
+
     def scale_at(self, progress: float) -> float:
         """The factor of the weight after this share of the training steps, from 0 to 1."""
         return {"constant": 1.0, "falling": 1.0 - progress, "rising": progress}[self.schedule]
@@ -120,13 +127,13 @@ class Terms(tuple[Term, ...]):
 
     @property
     def answers_with(self) -> Task:
-        """The prompt that the method's students are tested with: the label's, or else that of both in one."""
+        """The prompt that the method's students are tested with: the label's, or else that of rationale and label."""
         return "predict" if "predict" in self.tasks else "reason"
 
     @property
     def explains_with(self) -> Task:
         """The prompt after which its students write a rationale."""
-        return "reason" if self.tasks == ("reason",) else "explain"
+        return "reason" if "reason" in self.tasks and "explain" not in self.tasks else "explain"
 
     @property
     def attention(self) -> AttentionChoice | None:

@@ -22,6 +22,9 @@ LOGITS_HELD = 1 << 24
 """The largest number of logits that a training step on a CPU holds at a time; 64 MB in float32."""
 LOGIT_BYTES = 32
 """Bytes per logit that is held: itself and up to seven values of its size that losses and gradients are made of."""
+GAP_BYTES = 19
+"""Bytes per token, layer and hidden unit that glibc's allocator loses to gaps with checkpointing, by the memory of a
+training on texts of 8,000 tokens; fewer on shorter ones."""
 _PROBE_SIZE = 1024
 
 
@@ -77,35 +80,38 @@ def training_seconds(outline: Outline, tokens: int, machine: Machine, *, checkpo
 
 def reading_memory(outline: Outline, tokens: int) -> int:
     """Bytes of the weights and of the activations of one layer for `tokens` tokens."""
-    text = outline.text
-    inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-    values = tokens * (6 * text.hidden_size + 2 * inner)  # of packed weights, in 16 bits
+    values = tokens * (6 * outline.text.hidden_size + 2 * outline.inner)  # of packed weights, in 16 bits
     return int(outline.weight_bytes * outline.parameters + max(2.0, outline.weight_bytes) * values)
 
 
-def training_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> int:
+def training_memory(outline: Outline, tokens: int, *, checkpointing: bool, on_gpu: bool) -> int:
     """Bytes of weights, AdamW state, activations and logits for a batch of `tokens` tokens in float32.
 
     Logits are held for one block of tokens at a time (`training/token_outputs.py`): themselves, what losses keep of
     them, and the gradients of both.
 
-    Weights that an adapter leaves frozen have no gradient and no state.
+    Weights that an adapter leaves frozen have no gradient and no state. With checkpointing, a CPU's allocator loses
+    memory to gaps between the inputs of layers.
     """
     frozen = 0 if outline.trained == outline.parameters else outline.parameters
     weights = ADAMW_BYTES * outline.trained + outline.weight_bytes * frozen
     logits = LOGIT_BYTES * min(tokens * outline.text.vocab_size, LOGITS_HELD)
-    return int(weights + logits) + activation_memory(outline, tokens, checkpointing=checkpointing)
+    gaps = GAP_BYTES * tokens * outline.text.hidden_size * outline.text.num_hidden_layers
+    lost = gaps if checkpointing and not on_gpu else 0
+    return int(weights + logits + lost) + activation_memory(outline, tokens, checkpointing=checkpointing)
 
 
 def activation_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> int:
     """Bytes of what the layers keep of a batch of `tokens` tokens for the backward pass, in float32.
 
-    A layer keeps 68 bytes of activations per token and hidden unit: twice the 34 bytes of 16-bit precision without
-    the attention matrix (Korthikanti et al., 2022, "Reducing Activation Recomputation in Large Transformer Models").
+    For each token a layer keeps eleven values for each hidden unit (inputs of the norms before and after their weights,
+    queries, keys, values, what attention gives) and four for each inner unit, as a gated layer does; others keep two.
+    With checkpointing it keeps its input alone, and one layer at a time is computed again, whose gradients are as
+    large. `benchmarks/activations.py` measures this.
     """
-    text = outline.text
-    layer = 4 if checkpointing else 68
-    return int(tokens * text.hidden_size * (layer * text.num_hidden_layers + (68 if checkpointing else 0)))
+    hidden, layers = outline.text.hidden_size, outline.text.num_hidden_layers
+    layer = 44 * hidden + 16 * outline.inner
+    return int(tokens * (4 * hidden * layers + 2 * layer if checkpointing else layer * layers))
 
 
 def show_bytes(count: float) -> str:

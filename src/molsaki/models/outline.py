@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from molsaki.attention.layers import inner_units
 from molsaki.config.model_spec import ModelSpec, StudentSpec
 from molsaki.config.recipe import Recipe
 from molsaki.models.adapters import add_adapter, trained_parameters
@@ -43,6 +44,11 @@ class Outline:
     def text(self) -> Any:
         """The configuration of the language model, if the model has other parts too."""
         return self.config.get_text_config()
+
+    @property
+    def inner(self) -> int:
+        """The number of inner units of a layer; the largest, where layers differ."""
+        return inner_units(self.text)
 
 
 def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenizerBase) -> Outline:

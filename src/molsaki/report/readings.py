@@ -237,7 +237,7 @@ def _read_student(
     spec = None if pair is None else workspace.method(pair[0])
     training = recipe.training if spec is None else recipe.training_of(spec)
     max_length = context_length(tokenizer, model.config, training.max_length)
-    prompt = workspace.template("explain" if spec is None else spec.terms.explains_with)
+    prompt = workspace.template((spec or recipe.methods[0]).terms.explains_with)
     encode = student_encoder(tokenizer, prompt, max_length)
     rules = _store_rules(workspace, prompt, recipe.student, model, tokenizer, max_length)
     attentions = _read_sets(folder, rules, readings, model, tokenizer, encode)

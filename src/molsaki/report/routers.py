@@ -29,7 +29,8 @@ def router_weights(
 ) -> dict[str, Floats]:
     """Layer weights [L] of the first `MOST_TEXTS` texts by id; empty for a student without a router.
 
-    If a router weighs each head, the weight of a layer is the sum over its heads.
+    If a router weighs each head, the weight of a layer is the sum over its heads. A router that was trained on
+    rationale and answer in one sequence reads them here without the answer's sentence.
 
     Args:
         workspace: the run.

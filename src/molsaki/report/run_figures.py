@@ -15,9 +15,11 @@ MOST_POINTS = 400
 _LOGGED = {
     "label_loss": ("label-loss", "Loss on the answers", "nats per token"),
     "rationale_loss": ("rationale-loss", "Loss on the rationales", "nats per token"),
+    "reasoning_loss": ("reasoning-loss", "Loss on rationale and answer", "nats per token"),
     "attention_loss": ("attention-loss", "Attention loss", "nats"),
     "label_share": ("label-share", "The answers' share of the loss", "share"),
     "rationale_share": ("rationale-share", "The rationales' share of the loss", "share"),
+    "reasoning_share": ("reasoning-share", "The share of rationale and answer in the loss", "share"),
     "attention_share": ("attention-share", "The attention's share of the loss", "share"),
     "grad_norm": ("gradient-norm", "Gradient norm before clipping", "norm"),
     "learning_rate": ("learning-rate", "Learning rate", "per step"),

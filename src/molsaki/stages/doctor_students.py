@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from molsaki.attention import expected_layers
 from molsaki.counts import plural
 from molsaki.encoding.encode import require_offsets
-from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.student_chats import render_student
 from molsaki.methods import Task
 from molsaki.models.estimates import Machine, show_bytes, training_seconds, writing_seconds
@@ -37,7 +36,7 @@ def check_students(workspace: Workspace, machine: Machine) -> Iterator[Finding]:
 def _check_training(workspace: Workspace, model: ModelOutline, machine: Machine) -> Iterator[Finding]:
     recipe, settings = workspace.recipe, workspace.recipe.training
     context = model.context(settings.max_length)
-    lengths, findings = _explain_lengths(workspace, model, context)
+    lengths, findings = _lengths(workspace, model, context)
     yield from findings
     students = len(recipe.methods) * len(recipe.seeds)
     yield Finding(
@@ -48,7 +47,7 @@ def _check_training(workspace: Workspace, model: ModelOutline, machine: Machine)
         yield Finding("training", share)
     if any(method.terms.attention for method in recipe.methods):
         yield from describe_layers("training", recipe, expected_layers(model.outline.config))
-    # An example has one sequence per task; the estimate takes the `explain` sequence, the longest, for each.
+    # An example has one sequence per task; the estimate takes the longest for each.
     tasks = max(len(method.terms.tasks) for method in recipe.methods)
     sequences = settings.batch_size * tasks
     tokens = int(settings.steps * settings.accumulation * sequences * sum(lengths) / max(1, len(lengths)))
@@ -86,8 +85,8 @@ def _check_evaluation(workspace: Workspace, model: ModelOutline, machine: Machin
     )
 
 
-def _explain_lengths(workspace: Workspace, model: ModelOutline, context: int) -> tuple[list[int], list[Finding]]:
-    """The lengths of the `explain` sequences in tokens, and how many are cut. Rationales may not exist yet."""
+def _lengths(workspace: Workspace, model: ModelOutline, context: int) -> tuple[list[int], list[Finding]]:
+    """The tokens of the longest sequence of each example, and how many are cut. Rationales may not exist yet."""
     if workspace.run.stage_done(GENERATE) is None:
         longest = workspace.recipe.rationales.max_new_tokens
         prompt = render_student(model.tokenizer, workspace.template("explain"))
@@ -97,13 +96,13 @@ def _explain_lengths(workspace: Workspace, model: ModelOutline, context: int) ->
         text = f"up to {over} of {len(lengths)} rationales of {longest} tokens would be cut; {context} tokens fit"
         return lengths, [Finding("training", text, "warning" if over else "plain")]
     problems, texts = workspace.read_texts(TRAIN)
-    templates: dict[Task, PromptTemplate] = {
-        "predict": workspace.template("predict"),
-        "explain": workspace.template("explain"),
-    }
+    used = {task for method in workspace.recipe.methods for task in method.terms.tasks}
+    tasks: set[Task] = {"predict", "explain", *used}
+    templates = {task: workspace.template(task) for task in tasks}
     examples, report = encode_examples(model.tokenizer, problems, texts, templates, context)
-    lengths = [len(example.sequences["explain"].input_ids) for example in examples]
-    cut = report.notes.total()
+    learned = [[one.sequences[task] for task in used if task in one.sequences] for one in examples]
+    lengths = [max(len(text.input_ids) for text in some) for some in learned]
+    cut = sum(any(text.cut_tokens for text in some) for some in learned)
     level: Level = "warning" if cut else "plain"
     share = 100 * cut / max(1, len(examples))
     return lengths, [

@@ -73,7 +73,8 @@ def _predict_sets(workspace: Workspace, label: str, seed: int, untested: Sequenc
             )
         if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
             lines = ProgressLines(print_line, f"{title}, rationales for {name}", "problems")
-            explanations = predict_all(recipe, model, tokenizer, problems, workspace.template("explain"), lines)
+            explain = workspace.template(workspace.method(label).terms.explains_with)
+            explanations = predict_all(recipe, model, tokenizer, problems, explain, lines)
             workspace.write_explanations(label, seed, name, explanations)
         lines = ProgressLines(print_line, f"{title}, {name}", "problems")
         predictions = predict_all(recipe, model, tokenizer, problems, prompt, lines)

@@ -84,7 +84,7 @@ def plan_batch(
         # Where no other choice is left, parts may be small too.
         for n in sizes if checkpointing == choices[-1] else efficient:
             if n <= first:
-                size = training_memory(outline, n * longest, checkpointing=checkpointing)
+                size = training_memory(outline, n * longest, checkpointing=checkpointing, on_gpu=on_gpu)
                 plans.append(BatchPlan(training.batch_size // n, checkpointing, size, training.checkpointing))
     return next((plan for plan in plans if memory is None or plan.memory <= memory), plans[-1])
 

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from molsaki.config.student_settings import TrainingSettings
 from molsaki.errors import ArtefactError, InputError
-from molsaki.methods import Method, Task, Terms
+from molsaki.methods import Method, Terms
 from molsaki.models.adapters import require_one_adapter, trained_parameters
 from molsaki.training.example import Example
 from molsaki.training.examples import TOO_LONG
@@ -57,20 +57,26 @@ def require_examples(
         )
 
 
-def require_tasks(examples: Sequence[Example], tasks: Sequence[Task]) -> None:
-    """Check that every example was encoded with all tasks of the method.
+def require_tasks(examples: Sequence[Example], terms: Terms) -> None:
+    """Check that every example was encoded with all tasks of the method, and its steps and keys on the compared one.
 
     Raises:
-        InputError: an example lacks a task.
+        InputError: an example lacks a task, or its steps and keys are the tokens of another one.
     """
     for example in examples:
-        for task in tasks:
+        for task in terms.tasks:
             if task not in example.sequences:
                 raise InputError(
-                    f"Expected examples with the tasks {', '.join(tasks)} of this method; the one of "
+                    f"Expected examples with the tasks {', '.join(terms.tasks)} of this method; the one of "
                     f"{example.problem_id!r} has {', '.join(example.sequences)}. Encode them with a template for "
                     f"{task!r} too."
                 )
+        if terms.attention is not None and example.tokens is not None and example.attended != terms.attention.task:
+            raise InputError(
+                f"Expected examples with steps and keys on `{terms.attention.task}`, where this method compares "
+                f"attention; those of {example.problem_id!r} are on `{example.attended}`. Encode them with the "
+                "`attention` of the method's terms as `choice`."
+            )
 
 
 def require_vocabulary(student: PreTrainedModel | PeftModel, examples: Sequence[Example]) -> None:
@@ -109,8 +115,9 @@ def require_selection(
         )
     if training.best_by == "loss" and "predict" not in terms.tasks:
         raise InputError(
-            f"Expected a validation loss to choose the best student by; {method.name} has none, since the validation "
-            "split has no rationales. Nothing was trained; use `best_by: accuracy`, or `select: last`."
+            f"Expected a validation loss to choose the best student by; with these settings {method.name} learns no "
+            "label after `predict:`, and the validation split has no rationales. Nothing was trained; use "
+            "`best_by: accuracy`, or `select: last`."
         )
 
 

@@ -49,6 +49,7 @@ class Example:
         teacher: the teacher's attention on the same steps and keys, summed over its tokens of a step, or their mean
             where a method chose that; None without attention.
         agreed: the teacher's next tokens where both tokenizers agree; None without.
+        attended: the task whose sequence `tokens` are of.
     """
 
     problem_id: str
@@ -56,6 +57,7 @@ class Example:
     tokens: Alignment | None = None
     teacher: TeacherRow | None = None
     agreed: AgreedTokens | None = None
+    attended: Task = "explain"
 
     @property
     def teacher_LSK(self) -> Tensor | None:

@@ -84,13 +84,13 @@ def encode_examples(
     Raises:
         TokenizerError: the tokenizer is slow, or has no end-of-text token; or its chat template is unsuitable (see
             `molsaki.encoding.student_chats.render_student`).
-        InputError: a problem has no text, there is no template for `predict` or `explain`, or the problems do not know
-            the sources that `choice` needs.
+        InputError: a problem has no text, there is no template for `predict`, `explain` or the task of `choice`, or the
+            problems do not know the sources that `choice` needs.
         ArtefactError: the teacher's attention was read on another text or other spans.
     """
     require_offsets(tokenizer)
-    _require_inputs(problems, texts, templates)
     choice = choice or AttentionChoice()
+    _require_inputs(problems, texts, templates, choice.task)
     report = RowReport()
     examples = []
     for problem in problems:
@@ -115,7 +115,7 @@ def encode_examples(
         if shared is None:
             examples.append(Example(problem.id, sequences))
         else:
-            examples.append(Example(problem.id, sequences, shared.tokens, shared.teacher))
+            examples.append(Example(problem.id, sequences, shared.tokens, shared.teacher, attended=choice.task))
     if choice.target == "shuffled":
         examples = shuffle_targets(examples, seed)
     return examples, report
@@ -157,7 +157,7 @@ def encode_labels(
 
 
 def _require_inputs(
-    problems: Sequence[Problem], texts: Mapping[str, Text], templates: Mapping[Task, PromptTemplate]
+    problems: Sequence[Problem], texts: Mapping[str, Text], templates: Mapping[Task, PromptTemplate], attended: Task
 ) -> None:
     without = [problem.id for problem in problems if problem.id not in texts]
     if without:
@@ -165,11 +165,11 @@ def _require_inputs(
             f"Expected a text for each of {len(problems)} problems; {len(without)} have none, {without[0]!r} among "
             "them. There is no rationale to learn; leave these problems out, or add their texts."
         )
-    for task in ("predict", "explain"):
+    for task in dict.fromkeys(("predict", "explain", attended)):
         if task not in templates:
             raise InputError(
-                f"Expected templates for 'predict' and 'explain'; there is none for {task!r}, only for "
-                f"{sorted(templates)}. The problems cannot be encoded; add the template."
+                "Expected templates for 'predict' and 'explain', and for the task that attention is compared on; there "
+                f"is none for {task!r}, only for {sorted(templates)}. The problems cannot be encoded; add the template."
             )
 
 

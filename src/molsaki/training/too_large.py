@@ -49,7 +49,8 @@ def says_what_fits(
         device = next(student.parameters()).device
         memory = _memory(device)
         rows, width = max((one.input_ids_RT.shape for one in batch.passes), key=lambda shape: shape.numel())
-        found = what_fits(outline_student(student), examples, rows, width, memory, checkpointing=checkpointing)
+        outline, on_gpu = outline_student(student), device.type != "cpu"
+        found = what_fits(outline, examples, rows, width, memory, checkpointing=checkpointing, on_gpu=on_gpu)
         have = "" if memory is None else f" of {show_bytes(memory)}"
         raise StageError(
             f"Expected a batch that fits into the memory of {device}{have}; {examples} examples with {rows} sequences "
@@ -66,7 +67,7 @@ def outline_student(student: PreTrainedModel | PeftModel) -> Outline:
 
 
 def what_fits(
-    outline: Outline, examples: int, rows: int, width: int, memory: int | None, *, checkpointing: bool
+    outline: Outline, examples: int, rows: int, width: int, memory: int | None, *, checkpointing: bool, on_gpu: bool
 ) -> list[str]:
     """Settings whose batch fits by estimate, with the memory that each takes.
 
@@ -77,11 +78,12 @@ def what_fits(
         width: the tokens of the longest.
         memory: bytes of the device; None if unknown.
         checkpointing: the batch that did not fit was computed with checkpointing.
+        on_gpu: whether the student is on a GPU.
     """
 
     def needed(some: int, tokens: int, checkpointing: bool) -> int:
         each = max(1, rows // examples)
-        return training_memory(outline, some * each * tokens, checkpointing=checkpointing)
+        return training_memory(outline, some * each * tokens, checkpointing=checkpointing, on_gpu=on_gpu)
 
     # A batch that does not fit takes at least all of the memory, whatever the estimate says.
     now = needed(examples, width, checkpointing)

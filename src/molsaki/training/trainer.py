@@ -110,10 +110,9 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._step_batches: tuple[list[Any], Tensor | None] | None = None
         examples = train_dataset or ()
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        tasks = method.terms.tasks
-        require_tasks(examples, tasks)
+        require_tasks(examples, method.terms)
         self._order = ShuffledSteps(example_lengths(examples), step_size, args.seed)
-        self.passes = plan_passes(examples, tasks, args.train_batch_size, list(self._order))
+        self.passes = plan_passes(examples, method.terms.tasks, args.train_batch_size, list(self._order))
         super().__init__(
             model=DistillationModel(model, method),
             args=args,
