@@ -87,6 +87,22 @@ if __name__ == "__main__":
 """
 
 
+class Unreadable(Exception):  # noqa: N818 - as a library might have it
+    """Pickle calls it with its message alone."""
+
+    def __init__(self, validator: str, cause: str) -> None:
+        super().__init__(f"{validator}: {cause}")
+
+
+def fail(item: str) -> None:
+    raise Unreadable(item, "sizes differ")
+
+
+def test_an_error_that_pickle_cannot_read_is_no_killed_worker() -> None:
+    with pytest.raises(StageError, match=r"(?s)error of another package.*Unreadable: one: sizes differ"):
+        list(run_in_workers(fail, ["one", "one"], workers=2))
+
+
 def test_an_interrupt_prints_no_traceback_of_a_worker_that_waits_or_works(tmp_path: Path) -> None:
     script = tmp_path / "work.py"
     script.write_text(INTERRUPTED, encoding="utf-8")

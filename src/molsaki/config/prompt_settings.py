@@ -55,6 +55,11 @@ class PromptSettings(RecipePart):
                 raise ValueError("expected one {answer} after the {question} of the second_pass prompt")
         return self
 
+    @property
+    def has_chats(self) -> bool:
+        """Whether a prompt is a chat."""
+        return any(self.template(name).is_chat for name in type(self).model_fields)
+
     def template(self, name: str) -> PromptTemplate:
         """The template of one of the prompts."""
         return PromptTemplate.parse(getattr(self, name))

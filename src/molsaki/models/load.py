@@ -24,6 +24,13 @@ from molsaki.models.gguf import find_gguf, gguf_arguments
 from molsaki.models.quantization import Quantization, prepare_quantized, quantization_config
 from molsaki.models.tiny import is_tiny, make_tiny_model
 
+TINY_CHAT = (
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}"
+    "{{ eos_token if message.role == 'assistant' else '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+"""The chat template of a small random model whose tokenizer has none."""
+
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,6 +62,8 @@ def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
     if recipe.tiny and spec.tiny_tokenizer is not None and local.is_dir():
         location, revision = str(local), None
     tokenizer = tokenizer_at(location, revision, spec.trust_remote_code)
+    if is_tiny(recipe, spec) and not tokenizer.chat_template and recipe.prompts.has_chats:
+        tokenizer.chat_template = TINY_CHAT
     set_chat_defaults(tokenizer, spec.chat_template_kwargs)
     adapt_chat_template(tokenizer)
     return tokenizer

@@ -43,6 +43,8 @@ def make_tiny_model(spec: ModelSpec, tokenizer: PreTrainedTokenizerBase, seed: i
     for name, size in TINY.items():
         if hasattr(config, name):
             setattr(config, name, size)
+    if getattr(config, "layer_types", None):  # of as many layers as there were; transformers saves no other number
+        config.layer_types = config.layer_types[: TINY["num_hidden_layers"]]
     config.vocab_size = len(tokenizer)
     for name in ("bos_token_id", "eos_token_id"):
         setattr(config, name, getattr(tokenizer, name))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
+from traceback import format_exception
 from typing import TypeVar
 
 from molsaki.errors import StageError
@@ -105,14 +107,33 @@ def _run_job(function: Callable[[Item], Result], item: Item) -> Result:
 
     Raises:
         KeyboardInterrupt: the parent has stopped, or an interrupt arrives.
+        StageError: the job raised an error that no other process can read.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if _is_stopping():
             raise KeyboardInterrupt
         return function(item)
+    except Exception as error:
+        if _can_be_sent(error):
+            raise
+        # The pool would take it for the death of the worker, without a word of it.
+        raise StageError(
+            "Expected a job to finish; an error of another package ended it, which only its own process could read in "
+            "full. The jobs that run are finished and kept. Look for its last line in that package's documentation, or "
+            f"report it with these lines.\n{''.join(format_exception(error))}"
+        ) from None
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _can_be_sent(error: Exception) -> bool:
+    """Whether the parent process can read an error. Some libraries' have arguments that pickle does not give them."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    except Exception:  # noqa: BLE001 - whatever the error's own code raises
+        return False
+    return True
 
 
 @contextmanager
