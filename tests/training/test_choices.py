@@ -112,7 +112,7 @@ def test_cot_is_watched_by_what_it_answers_and_has_no_validation_loss(tmp_path):
     assert not [key for key in evaluated[0] if key.endswith("_loss")]
     losses = [entry for entry in metrics["history"] if "reasoning_loss" in entry]
     assert losses[0]["loss"] == pytest.approx(losses[0]["reasoning_loss"], rel=1e-5)
-    with pytest.raises(InputError, match="cot has none"):
+    with pytest.raises(InputError, match="cot learns no label"):
         train(tmp_path / "t", examples, select="best", best_by="loss", **options)
 
 

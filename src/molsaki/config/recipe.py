@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,7 +19,9 @@ from molsaki.config.parts import Count, Name, RecipePart, Seed
 from molsaki.config.prompt_settings import PromptSettings
 from molsaki.config.student_settings import EvaluationSettings, TrainingSettings
 from molsaki.config.teacher_settings import AttentionSettings, LogitSettings, RationaleSettings, TeacherSettings
-from molsaki.methods import Terms, terms_of
+
+if TYPE_CHECKING:
+    from molsaki.methods import Terms
 
 DATA_ROOTS = ("data", "../shared/data")
 """Folders that relative data paths start from if neither the recipe nor MOLSAKI_DATA names one. The first that exists
@@ -64,6 +66,8 @@ class MethodSpec(BaseModel):
         Raises:
             pydantic.ValidationError: a setting is unknown or impossible.
         """
+        from molsaki.methods import terms_of  # which loads torch
+
         return terms_of(self.name, self.settings)
 
 
