@@ -246,3 +246,14 @@ def test_a_recipe_does_not_reverse_the_text_of_the_terminal(command: str, tmp_pa
 def write(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def test_commands_pass_on_no_advice_of_bitsandbytes_about_its_kernels() -> None:
+    script = (
+        "import logging, sys; from molsaki.cli.app import main; sys.argv = ['molsaki', 'recipes', 'list']\n"
+        "try: main()\n"
+        "finally: logging.getLogger('bitsandbytes.backends.cpu.ops').warning('advice')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "pocket" in done.stdout
+    assert not done.stderr

@@ -151,6 +151,8 @@ def test_a_student_of_one_sequence_is_asked_for_its_reasons(world: tuple[Path, S
     assert 'prompt = "reason: {question}\\n"' in card
     settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
     assert settings["max_new_tokens"] == 40
+    explained = rows(world[0] / f"predictions/{label}-1/explanations/in-domain.jsonl")
+    assert [row["output"] for row in explained] == [row["output"] for row in answers], "it is the same text"
     assert len(rows(world[0] / "predictions/mmi-1/explanations/in-domain.jsonl")) == 8
 
 

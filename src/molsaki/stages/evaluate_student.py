@@ -62,7 +62,8 @@ def _predict_sets(workspace: Workspace, label: str, seed: int, untested: Sequenc
     recipe, folder, title = workspace.recipe, workspace.student(label, seed), student_title(workspace, label, seed)
     tokenizer = tokenizer_at(str(folder))
     model = in_test_precision(recipe, student_at(recipe, folder))
-    prompt = workspace.template(workspace.method(label).terms.answers_with)
+    terms = workspace.method(label).terms
+    prompt, explain = workspace.template(terms.answers_with), workspace.template(terms.explains_with)
     for name in untested:
         problems, path = workspace.read_tests(name, seed), workspace.predictions(label, seed, name)
         if path.is_file():
@@ -71,13 +72,14 @@ def _predict_sets(workspace: Workspace, label: str, seed: int, untested: Sequenc
                 path,
                 len(problems),
             )
-        if recipe.evaluation.explain:  # before the predictions, because a student with predictions is skipped
-            lines = ProgressLines(print_line, f"{title}, rationales for {name}", "problems")
-            explain = workspace.template(workspace.method(label).terms.explains_with)
-            explanations = predict_all(recipe, model, tokenizer, problems, explain, lines)
-            workspace.write_explanations(label, seed, name, explanations)
         lines = ProgressLines(print_line, f"{title}, {name}", "problems")
         predictions = predict_all(recipe, model, tokenizer, problems, prompt, lines)
+        if recipe.evaluation.explain:  # written before the predictions, because a student with predictions is skipped
+            explanations = predictions
+            if explain != prompt:
+                lines = ProgressLines(print_line, f"{title}, rationales for {name}", "problems")
+                explanations = predict_all(recipe, model, tokenizer, problems, explain, lines)
+            workspace.write_explanations(label, seed, name, explanations)
         workspace.write_predictions(label, seed, name, predictions)
 
 
