@@ -1,9 +1,12 @@
-"""Counts as text: numbers with their nouns, and the counts in the manifest of a stage."""
+"""Counts: of what a stage has done so far, and as text with their nouns and reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done, and of how many."""
 
 
 def plural(n: int, noun: str) -> str:

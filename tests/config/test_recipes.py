@@ -17,6 +17,7 @@ from molsaki.config.methods import resolve_methods
 from molsaki.config.recipe import Recipe
 from molsaki.errors import RecipeError
 from molsaki.stages.check import prepare_recipe
+from molsaki.store.strict_yaml import parse_yaml
 
 NEEDS_NO_FILES = {"pocket", "pocket-chains", "pocket-commonsense"}
 SMALL: dict[str, Any] = {
@@ -524,3 +525,23 @@ def test_a_method_is_not_refused_for_the_columns_of_the_method_before_it(tmp_pat
 )
 def test_an_unknown_key_comes_with_those_that_may_stand_there(setting: str, said: str, tmp_path: Path) -> None:
     assert said in refusal(tmp_path, changed(setting))
+
+
+YAML_1_2 = {
+    "on: [on, off, yes, no]": {"on": ["on", "off", "yes", "no"]},
+    "[true, True, false, FALSE, null, ~, '']": [True, True, False, False, None, None, ""],
+    "[1:30, 010, 0x1F, 2026-11-28, 1.5:30]": ["1:30", "010", "0x1F", "2026-11-28", "1.5:30"],
+    "[0, -3, +4, 1_000, .5, -1.5, 1.0e-4, 1e-4]": [0, -3, 4, 1000, 0.5, -1.5, 1e-4, "1e-4"],
+}
+
+
+@pytest.mark.parametrize("text", YAML_1_2)
+def test_keys_labels_and_names_are_not_read_as_booleans_times_or_octal_numbers(text: str) -> None:
+    assert parse_yaml(text) == YAML_1_2[text]
+    assert parse_yaml(yaml.safe_dump(YAML_1_2[text])) == YAML_1_2[text]
+
+
+@pytest.mark.parametrize("value", ["evaluation={on: validation}", "evaluation.on=validation"])
+def test_students_are_tested_on_validation_problems_either_way(value: str) -> None:
+    values = override(read_recipe("pocket"), ["data.validation_rows=20", value])
+    assert parse_recipe(values).evaluation.on == "validation"

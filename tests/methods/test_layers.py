@@ -14,25 +14,27 @@ from molsaki.methods.layers import mix_layers, teacher_layer_weights
 from molsaki.methods.router import LayerRouter
 
 
-def slow_layer_weights(attention_LSK, temperature, normalise=True):
+def slow_layer_weights(attention_LSK, temperature, change):
     changes = []
+    if change == "rows":
+        attention_LSK = attention_LSK / attention_LSK.sum(2, keepdim=True)
     L, S, K = attention_LSK.shape
     for layer in range(L):
         total = 0.0
         for s in range(S):
             for k in range(K - 1):
                 total += abs(float(attention_LSK[layer, s, k + 1]) - float(attention_LSK[layer, s, k]))
-        changes.append(total / (S * (K - 1)) if normalise and K > 1 else total)
+        changes.append(total / {"sum": 1, "mean": S * max(K - 1, 1), "rows": S}[change])
     return torch.softmax(torch.tensor(changes) / temperature, 0)
 
 
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 5)), min_size=1, max_size=3),
-    normalise=st.booleans(),
+    change=st.sampled_from(["sum", "mean", "rows"]),
     seed=st.integers(0, 99),
 )
-def test_teacher_weights_are_eq_4_whatever_the_padding_holds(sizes, normalise, seed):
+def test_teacher_weights_are_eq_4_whatever_the_padding_holds(sizes, change, seed):
     generator = torch.Generator().manual_seed(seed)
     B, L, S, K = len(sizes), 3, max(s for s, _ in sizes) + 1, max(k for _, k in sizes) + 1
     attention = torch.rand(B, L, S, K, generator=generator)
@@ -41,10 +43,10 @@ def test_teacher_weights_are_eq_4_whatever_the_padding_holds(sizes, normalise, s
         step_mask[b, torch.randperm(S, generator=generator)[:s]] = True
         key_mask[b, torch.randperm(K, generator=generator)[:k]] = True
     padded = attention.masked_fill(~(step_mask[:, None, :, None] & key_mask[:, None, None, :]), torch.nan)
-    got = teacher_layer_weights(padded, step_mask, key_mask, 0.1, normalise=normalise)
+    got = teacher_layer_weights(padded, step_mask, key_mask, 0.1, change=change)
     for b in range(B):
         alone = attention[b][:, step_mask[b]][:, :, key_mask[b]]
-        torch.testing.assert_close(got[b], slow_layer_weights(alone, 0.1, normalise), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(got[b], slow_layer_weights(alone, 0.1, change), atol=1e-5, rtol=1e-5)
 
 
 def test_one_key_gives_uniform_weights():
@@ -107,11 +109,11 @@ def slow_router(router, values, mask):
             for i in range(mask.shape[1]):
                 if mask[b, i]:
                     token = layer[b, i]
-                    norm = (token.square().mean() + router.eps).sqrt() if router.normalise == "before" else 1.0
+                    norm = (token.square().mean() + router.eps).sqrt() if router.norm == "before" else 1.0
                     h = h + token / norm
             if router.pool == "mean":
                 h = h / mask[b].sum()
-            if router.normalise == "after":
+            if router.norm == "after":
                 h = h / (h.square().mean() + router.eps).sqrt()
             pooled.append(h)
         if router.gate == "concatenated":
@@ -128,11 +130,11 @@ def slow_router(router, values, mask):
 
 
 @pytest.mark.parametrize("pool", ["sum", "mean"])
-@pytest.mark.parametrize("normalise", ["before", "after"])
+@pytest.mark.parametrize("norm", ["before", "after"])
 @pytest.mark.parametrize("gate", ["concatenated", "per-layer", "shared"])
-def test_the_router_is_eq_5_and_its_options(gate, normalise, pool):
+def test_the_router_is_eq_5_and_its_options(gate, norm, pool):
     sizes = [6, 6, 6] if gate == "shared" else [4, 6, 8]
-    router = random_router(sizes, gate=gate, normalise=normalise, pool=pool)
+    router = random_router(sizes, gate=gate, norm=norm, pool=pool)
     values = [torch.randn(2, 5, size) for size in sizes]
     mask = torch.tensor([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1]])
     weights = router(values, mask)
@@ -143,7 +145,7 @@ def test_the_router_is_eq_5_and_its_options(gate, normalise, pool):
 
 
 def test_the_released_code_is_one_choice_of_options():
-    router = random_router([6, 6], gate="shared", normalise="after", detach_values=True)
+    router = random_router([6, 6], gate="shared", norm="after", detach_values=True)
     assert router.bias is None
     assert router.weight.shape == (6,)
     values = [torch.randn(1, 4, 6, requires_grad=True) for _ in range(2)]
@@ -156,7 +158,7 @@ def test_the_released_code_is_one_choice_of_options():
     ("gate", "heads", "sizes"),
     [("concatenated", (2, 3), (6, 4)), ("per-layer", (2, 3), (6, 4)), ("shared", (2, 2), (6, 6))],
 )
-@pytest.mark.parametrize("options", [{}, {"normalise": "after", "pool": "mean"}], ids=["paper", "other"])
+@pytest.mark.parametrize("options", [{}, {"norm": "after", "pool": "mean"}], ids=["paper", "other"])
 def test_each_head_has_a_logit_of_its_own(gate, heads, sizes, options):
     router = random_router(sizes, gate=gate, heads=heads, **options)
     values, mask = [torch.randn(2, 5, size) for size in sizes], torch.tensor([[1] * 5, [1, 1, 1, 0, 0]])
@@ -211,7 +213,7 @@ def test_the_router_stays_in_its_precision_under_autocast():
         ({"value_sizes": [4, 4], "heads": (2,)}, "heads of at least 1 for each of the 2 layers"),
         ({"value_sizes": [4], "heads": (0,)}, "heads of at least 1"),
         ({"value_sizes": [4], "gate": "mine"}, "gate to be one of"),
-        ({"value_sizes": [4], "normalise": "never"}, "normalise to be one of"),
+        ({"value_sizes": [4], "norm": "never"}, "norm to be one of"),
         ({"value_sizes": [4], "pool": "max"}, "pool to be one of"),
     ],
 )

@@ -13,6 +13,7 @@ from molsaki.errors import InputError
 from molsaki.methods import METHODS, AttentionChoice, AttentionPair, MethodInputs, OutputPair, StudentShape, Term
 from molsaki.methods.layers import teacher_layer_weights
 from molsaki.methods.losses import attention_loss
+from molsaki.methods.terms import Terms
 
 B, L, S, K, T, D = 3, 2, 4, 5, 6, 8
 
@@ -288,7 +289,7 @@ def test_heads_stand_in_the_layers_place(gate):
     seen = replace(pair(), teacher_BLSK=teacher, student_BLSK=student.requires_grad_())
     weights = method.router(seen.values, seen.token_mask_BT)
     mixed = torch.einsum("bisk,bi->bsk", student, weights)
-    teacher_weights = teacher_layer_weights(teacher, seen.step_mask_BS, seen.key_mask_BK, normalise=False)
+    teacher_weights = teacher_layer_weights(teacher, seen.step_mask_BS, seen.key_mask_BK, change="sum")
     expected = attention_loss(
         torch.einsum("bisk,bi->bsk", teacher, teacher_weights), mixed, seen.step_mask_BS, seen.key_mask_BK, 0.1
     )
@@ -503,3 +504,14 @@ def test_cot_is_the_loss_of_its_one_sequence():
     parts = make("cot")(MethodInputs({"reason": torch.tensor(2.5)}))
     assert parts.total == 2.5
     assert list(parts.terms) == ["reasoning"]
+
+
+def test_a_method_has_one_term_of_each_name_and_kind():
+    label = Term("label", 1.0, ("predict",))
+    steps, questions = AttentionChoice(rationale_steps=True), AttentionChoice(question_keys=True)
+    one = Term("look", 1.0, ("explain",), steps)
+    assert Terms([label, one]).attention is steps
+    with pytest.raises(ValueError, match="label"):
+        Terms([label, label])
+    with pytest.raises(ValueError, match="AttentionChoice"):
+        Terms([label, one, Term("question", 1.0, ("explain",), questions)])

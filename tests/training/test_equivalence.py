@@ -254,11 +254,10 @@ def slow_weights(student, method, example, ids, settings):
     """Both sides' layer weights."""
     tokens = example.tokens
     masks = torch.ones(1, tokens.n_steps, dtype=torch.bool), torch.ones(1, tokens.n_keys, dtype=torch.bool)
-    divided = method.settings.layer_change == "mean"
-    attention_LSK = example.teacher_LSK
-    if method.settings.layer_change == "rows":
-        attention_LSK = attention_LSK / attention_LSK.sum(2, keepdim=True) / attention_LSK.shape[1]
-    teacher_L = teacher_layer_weights(attention_LSK[None], *masks, 0.1, normalise=divided)[0]
+    attention_LSK, change = example.teacher_LSK, method.settings.layer_change
+    if change == "rows":
+        attention_LSK, change = attention_LSK / attention_LSK.sum(2, keepdim=True) / attention_LSK.shape[1], "sum"
+    teacher_L = teacher_layer_weights(attention_LSK[None], *masks, 0.1, change=change)[0]
     if settings.get("teacher_weights") == "learned":
         teacher_L = torch.softmax(method.teacher_logits / 0.1, 0)
     if method.settings.student_weights == "uniform":

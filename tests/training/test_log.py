@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_world import TEMPLATES, make_examples, make_problems, make_tokenizer, train
@@ -9,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from molsaki.config.student_settings import TrainingSettings
 from molsaki.methods import METHODS
+from molsaki.methods.terms import Terms
 from molsaki.training import DistillationTrainer, encode_labels, make_method
 from molsaki.training.arguments import training_arguments
 
@@ -17,6 +20,23 @@ LOSSES = ("label_loss", "rationale_loss", "attention_loss")
 
 def logged(metrics, key="loss"):
     return [entry for entry in metrics["history"] if key in entry]
+
+
+class Look(METHODS["molsaki"]):
+    """MoLSAKI with another name for its attention term."""
+
+    @classmethod
+    def terms_of(cls, settings):
+        *others, attention = METHODS["molsaki"].terms_of(settings)
+        return Terms([*others, replace(attention, name="look")])
+
+
+def test_a_term_has_any_name(tmp_path, monkeypatch, examples):
+    _, plain = train(tmp_path / "a", examples, steps=2, log_every=1)
+    monkeypatch.setitem(METHODS, "look", Look)
+    _, named = train(tmp_path / "b", examples, name="look", steps=2, log_every=1)
+    assert [e["look_loss"] for e in logged(named)] == [e["attention_loss"] for e in logged(plain)]
+    assert [e["loss"] for e in logged(named)] == [e["loss"] for e in logged(plain)]
 
 
 def validation(count=5):

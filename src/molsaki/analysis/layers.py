@@ -9,6 +9,7 @@ import numpy as np
 
 from molsaki.analysis.shift import Estimate, estimate, layer_change
 from molsaki.analysis.text_attention import Floats, TextAttention
+from molsaki.methods.terms import LayerChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def layer_profile(*runs: Mapping[str, TextAttention]) -> list[LayerProfile]:
 
 
 def layer_weights(
-    attention: Mapping[str, TextAttention], temperature: float = 0.1, *, normalise: bool = True
+    attention: Mapping[str, TextAttention], temperature: float = 0.1, *, change: LayerChange = "sum"
 ) -> tuple[list[str], Floats]:
     """The weights that Eq. 4 of the paper gives a teacher's layers, for every text.
 
@@ -61,7 +62,7 @@ def layer_weights(
     Args:
         attention: the teacher's, by text id.
         temperature: τ1.
-        normalise: see `molsaki.teacher_layer_weights`.
+        change: G, see `molsaki.teacher_layer_weights`.
 
     Returns:
         The ids and the weights [texts, L], each row summing to 1.
@@ -78,7 +79,7 @@ def layer_weights(
             torch.from_numpy(one.tokens_S > 0)[None],
             torch.from_numpy(has_tokens_K)[None],
             temperature,
-            normalise=normalise,
+            change=change,
         )
         rows.append(weights_BL[0].numpy())
     return list(attention), np.array(rows)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from molsaki.counts import Progress
 from molsaki.encoding.encode import EncodedText, encode_student, encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.models.modes import eval_mode
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Progress = Callable[[int, int], None]
 Encoder = Callable[[str, str], EncodedText]
 """From question and rationale to the tokens of one model in its own prompt."""
 

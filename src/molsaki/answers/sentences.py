@@ -28,7 +28,7 @@ from molsaki.answers.regions import (
 
 MAX_SENTENCES = 32
 """The largest number of answer sentences that are read; a text with more only repeats itself."""
-MAXMARKERS = 1000
+MAX_MARKERS = 1000
 """The largest number of occurrences of the word "answer" that are read."""
 _WINDOW = 100
 _WEAK_WINDOW = 20
@@ -114,7 +114,7 @@ def find_answer_sentences(text: str, choices: Sequence[str] = ()) -> list[Answer
     denial, content = _denial(tuple(choices)), 0
     strong: list[AnswerSentence] = []
     weak: list[AnswerSentence] = []
-    for match in islice(MARKER.finditer(text, end_of_restated(text)), MAXMARKERS):
+    for match in islice(MARKER.finditer(text, end_of_restated(text)), MAX_MARKERS):
         if len(strong) == MAX_SENTENCES:
             break
         if match.start() < content:  # a marker inside of a box

@@ -1,4 +1,4 @@
-"""FlexAttention with its log-sum-exp: the fast kernel on GPUs.
+"""FlexAttention with its log-sum-exp: a kernel for GPUs, used only on request.
 
 FlexAttention returns the log-sum-exp beside its output, both differentiable. It is compiled for its shapes on the
 first call, takes the mask as a function, and skips blocks of tokens that are masked as a whole.

@@ -10,9 +10,7 @@ from molsaki.integrations.trainer import AttentionLossMixin
 try:
     from trl import SFTTrainer
 except ImportError as error:
-    raise InputError(
-        "Expected the package trl; it cannot be imported. Install it with `pip install 'molsaki[trl]'`."
-    ) from error
+    raise InputError("Expected the package trl; it cannot be imported. Install it with `pip install trl`.") from error
 
 
 class AttentionSFTTrainer(AttentionLossMixin, SFTTrainer):  # type: ignore[misc]

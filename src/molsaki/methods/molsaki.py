@@ -5,7 +5,7 @@ Chen, Sheng, Zhang, Liu, EMNLP 2025, arXiv 2604.15701. A step s is a sentence of
     Eq. 2, 3   A_l[s, k] = mean over heads of Σ_{i in s} Σ_{j in k} attention_l[i, j]          `attention/reading.py`
     Eq. 4      G_l = Σ_s Σ_k |A^t_l[s, k+1] − A^t_l[s, k]|,  p^t = softmax(G / τ1)             `layers.py`
                A^t = Σ_l p^t_l · A^t_l
-    Eq. 5      h_l = RMSNorm(Σ_i V_l[i, :]),  p^s = softmax((W·h + b) / τ2)                    `router.py`
+    Eq. 5      h_l = RMSNorm(Σ_i V_l[i, :]),  p^s_l ∝ exp(W·h_l / τ2)                          `router.py`
                A^s = Σ_l p^s_l · A^s_l
     Eq. 6, 7   L_att = mean over steps of KL(softmax(A^t[s, :] / τ) ‖ softmax(A^s[s, :] / τ))  `losses.py`
     Eq. 8      L = α·L_pre + (1 − α)·L_exp + β·L_att                                           `losses.py`
@@ -40,9 +40,9 @@ from molsaki.methods.attention_loss import (
 )
 from molsaki.methods.base import Method
 from molsaki.methods.inputs import AttentionPair, StudentShape
-from molsaki.methods.layers import mix_layers, row_shares, teacher_layer_weights
+from molsaki.methods.layers import mix_layers, teacher_layer_weights
 from molsaki.methods.router import LayerRouter
-from molsaki.methods.terms import Terms
+from molsaki.methods.terms import LayerChange, Terms
 from molsaki.spans.views import Rows
 
 _WORD_ROW_DEFAULTS = {"columns": "all", "layer_change": "rows"}
@@ -102,7 +102,7 @@ class MoLSAKISettings(StepSettings):
 
     teacher_weights: Literal["change", "uniform", "learned"] = "change"
     teacher_temperature: float = Field(default=0.1, gt=0)
-    layer_change: Literal["sum", "mean", "rows"] = "sum"
+    layer_change: LayerChange = "sum"
     student_weights: Literal["router", "uniform"] = "router"
     router_temperature: float = Field(default=0.5, gt=0)
     router_learning_rate: float | None = Field(default=None, gt=0, le=1)
@@ -193,15 +193,12 @@ class MoLSAKI(Method[MoLSAKISettings]):
         if self.teacher_logits is not None:
             weights_L = torch.softmax(self.teacher_logits / settings.teacher_temperature, dim=0)
             return weights_L.expand(pair.teacher_BLSK.shape[0], -1)
-        attention_BLSK = pair.teacher_BLSK
-        if settings.layer_change == "rows":  # shares of rows, over |steps|: the sum of their changes is a mean
-            attention_BLSK = row_shares(attention_BLSK) / pair.step_mask_BS.sum(1)[:, None, None, None]
         return teacher_layer_weights(
-            attention_BLSK,
+            pair.teacher_BLSK,
             pair.step_mask_BS,
             pair.key_mask_BK,
             settings.teacher_temperature,
-            normalise=settings.layer_change == "mean",
+            change=settings.layer_change,
             check=False,
         )
 
@@ -243,7 +240,7 @@ def make_router(settings: MoLSAKISettings, student: StudentShape) -> LayerRouter
         student.value_sizes,
         settings.router_temperature,
         gate=settings.gate,
-        normalise=settings.router_norm,
+        norm=settings.router_norm,
         pool=settings.router_pool,
         detach_values=settings.detach_values,
         heads=student.heads if settings.heads == "each" else None,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from molsaki.methods.attention_loss import Preset
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
-from molsaki.methods.terms import Weight
+from molsaki.methods.terms import LayerChange, Weight
 
 
 class MoLSAKIWordsSettings(MoLSAKISettings):
@@ -25,7 +25,7 @@ class MoLSAKIWordsSettings(MoLSAKISettings):
     columns: Literal["keys", "all", "all-but-keys"] = "all"
     kl_temperature: float = Field(default=1.0, gt=0)
     normalisation: Literal["softmax", "visible"] = "visible"
-    layer_change: Literal["sum", "mean", "rows"] = "mean"
+    layer_change: LayerChange = "mean"
     student_weights: Literal["router", "uniform"] = "uniform"
     gate: Literal["shared", "concatenated", "per-layer"] = "concatenated"
     router_norm: Literal["after", "before"] = "before"

@@ -21,19 +21,19 @@ Gate = Literal["concatenated", "per-layer", "shared"]
 class LayerRouter(nn.Module):
     """Weights the student's layers by their value states; trained with the student.
 
-    Eq. 5: h_l = Σ_i RMSNorm(V_l)[i, :], H = [h_1; …; h_L], p = softmax((H·W + b) / τ2) over layers, where V_l is
-    [T, D_l], all value heads of layer l side by side. The sum is over real tokens, so that the weights of an example
-    do not depend on its batch.
+    Eq. 5 as run (the default): h_l = RMSNorm(Σ_i V_l[i, :]), p_l ∝ exp(W·h_l / τ2) over layers. As written:
+    h_l = Σ_i RMSNorm(V_l)[i, :], H = [h_1; …; h_L], p = softmax((H·W + b) / τ2). V_l is [T, D_l], all value heads of
+    layer l side by side. The sum is over real tokens, so that the weights of an example do not depend on its batch.
 
     The norm has no gain of its own, which W would absorb. W and b start at zero, so training starts from uniform
-    weights whatever the scale of H. That scale matters: a sum over T rows of unit root mean square has entries
-    between √T and T, so one step of Adam with learning rate η moves a logit by up to η·Σ|H| / τ2, which for the
-    sum over hundreds of tokens and a concatenated gate is large enough to pick one layer for good within the first
-    steps.
+    weights whatever the scale of H. As written that scale matters: a sum over T rows of unit root mean square has
+    entries between √T and T, so one step of Adam with learning rate η moves a logit by up to η·Σ|H| / τ2, which for
+    the sum over hundreds of tokens and a concatenated gate is large enough to pick one layer for good within the
+    first steps.
 
-    The defaults are the paper's as run: one gate for all layers, RMSNorm after the sum over tokens, values detached.
-    The equation as written, with one W over the concatenation of all layers, is `gate="concatenated",
-    normalise="before", detach_values=False`; give such a router a smaller learning rate, or `pool="mean"`.
+    As run has one gate for all layers, RMSNorm after the sum over tokens, and detached values. The equation as
+    written, with one W over the concatenation of all layers, is `gate="concatenated",
+    norm="before", detach_values=False`; give such a router a smaller learning rate, or `pool="mean"`.
 
     Example:
         >>> import molsaki, torch
@@ -48,7 +48,7 @@ class LayerRouter(nn.Module):
         gate: "shared": one W [D] for all layers and no b, which softmax cancels; "concatenated": every logit reads
             every layer, W [Σ D_l, L] and b [L]; "per-layer": logit l reads h_l alone, W_l [D_l] and b [L]. With heads
             L is Σ H_l; W_l is [D_l, H_l]; the shared W is [D, H], and b [H].
-        normalise: "after": the sum, then RMSNorm; "before": RMSNorm of every token's values, then the sum.
+        norm: "after": the sum, then RMSNorm; "before": RMSNorm of every token's values, then the sum.
         pool: "sum", or "mean" over the real tokens, so that H's scale does not depend on the text's length.
         detach_values: no gradient goes from the router to the student's value states.
         heads: H_l, the number of heads of each layer, to weight heads one by one; None weights whole layers, as the
@@ -65,7 +65,7 @@ class LayerRouter(nn.Module):
         temperature: float = 0.5,
         *,
         gate: Gate = "shared",
-        normalise: Literal["before", "after"] = "after",
+        norm: Literal["before", "after"] = "after",
         pool: Literal["sum", "mean"] = "sum",
         detach_values: bool = True,
         heads: Sequence[int] | None = None,
@@ -74,7 +74,7 @@ class LayerRouter(nn.Module):
         super().__init__()
         require_positive(temperature, "temperature")
         require_choice("gate", gate, ("concatenated", "per-layer", "shared"))
-        require_choice("normalise", normalise, ("before", "after"))
+        require_choice("norm", norm, ("before", "after"))
         require_choice("pool", pool, ("sum", "mean"))
         sizes = tuple(int(size) for size in value_sizes)
         if not sizes or min(sizes) < 1:
@@ -92,7 +92,7 @@ class LayerRouter(nn.Module):
                 "`preset: as-written`)."
             )
         self.value_sizes, self.temperature, self.eps = sizes, temperature, eps
-        self.gate, self.normalise, self.pool, self.detach_values = gate, normalise, pool, detach_values
+        self.gate, self.norm, self.pool, self.detach_values = gate, norm, pool, detach_values
         self.heads = None if heads is None else counts
         self._counts = counts
         shape: dict[Gate, tuple[int, ...]] = {
@@ -146,19 +146,19 @@ class LayerRouter(nn.Module):
         """The router's arguments, for `print(model)`."""
         return (
             f"layers={len(self.value_sizes)}, temperature={self.temperature}, gate={self.gate}, "
-            f"normalise={self.normalise}, pool={self.pool}, detach_values={self.detach_values}, heads={self.heads}"
+            f"norm={self.norm}, pool={self.pool}, detach_values={self.detach_values}, heads={self.heads}"
         )
 
     def _pool(self, values_BTD: Tensor, token_mask_BT: Tensor) -> Tensor:
         values_BTD = (values_BTD.detach() if self.detach_values else values_BTD).to(self.weight.dtype)
         # Norm, mask and mean are one factor for each token, so that no second [B, T, D] is held.
         share_BT = token_mask_BT.to(values_BTD.dtype)
-        if self.normalise == "before":
+        if self.norm == "before":
             share_BT = share_BT * self._inverse_rms(values_BTD)
         if self.pool == "mean":
             share_BT = share_BT / token_mask_BT.sum(1, keepdim=True)
         h_BD = torch.einsum("bt,btd->bd", share_BT, values_BTD)
-        return h_BD if self.normalise == "before" else h_BD * self._inverse_rms(h_BD)[:, None]
+        return h_BD if self.norm == "before" else h_BD * self._inverse_rms(h_BD)[:, None]
 
     def _inverse_rms(self, x: Tensor) -> Tensor:
         return torch.rsqrt(x.square().mean(-1) + self.eps)

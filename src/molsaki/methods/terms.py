@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
@@ -13,6 +14,8 @@ from molsaki.spans.views import STEPS, View
 Task = Literal["predict", "explain", "reason"]
 """A sequence that a student trains on, by its prompt: the label, the rationale, or both in one."""
 Schedule = Literal["constant", "falling", "rising"]
+LayerChange = Literal["sum", "mean", "rows"]
+"""How the change of a layer's attention from key to key is measured; see `molsaki.teacher_layer_weights`."""
 Target = Literal["teacher", "uniform", "shuffled", "oracle"]
 """What the attention loss pulls towards: the teacher's attention, or a control; see `molsaki.training.targets`."""
 
@@ -116,9 +119,20 @@ class Term:
 
 
 class Terms(tuple[Term, ...]):
-    """The terms of a method's loss, and what they need together."""
+    """The terms of a method's loss, and what they need together.
+
+    Raises:
+        ValueError: two terms have one name, or two compare attention, next tokens or pooled outputs: a batch holds one
+            of each.
+    """
 
     __slots__ = ()
+
+    def __new__(cls, terms: Iterable[Term] = ()) -> Self:  # noqa: D102 - see the class
+        made = super().__new__(cls, terms)
+        _refuse_repeated("name", [term.name for term in made])
+        _refuse_repeated("kind of `needs`", [type(term.needs).__name__ for term in made if term.needs is not None])
+        return made
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -159,3 +173,9 @@ def reasoning() -> Term:
 def label_and_rationale(alpha: float) -> tuple[Term, Term]:
     """α·L_pre + (1 − α)·L_exp: answer after `predict:`, rationale after `explain:` (Distilling step-by-step)."""
     return Term("label", alpha, ("predict",)), Term("rationale", 1 - alpha, ("explain",))
+
+
+def _refuse_repeated(what: str, values: list[str]) -> None:
+    repeated = [value for value, times in Counter(values).items() if times > 1]
+    if repeated:
+        raise ValueError(f"expected at most one term of each {what}; got several of {', '.join(repeated)}")

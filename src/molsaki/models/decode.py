@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from molsaki.answers.thinking import open_tag, split_thinking
+from molsaki.counts import Progress
 from molsaki.encoding.control_tokens import decode_answers
 from molsaki.encoding.encode import context_length
 from molsaki.errors import EvaluationError, TokenizerError
@@ -33,8 +34,6 @@ _FEW = 8
 """Fewer rows than these go on until all have ended: a step of few rows takes about as long as a step of one."""
 _STATE_IN_MODULES = ("recurrent_gemma",)
 """Models whose cache does not hold all of their state."""
-Progress = Callable[[int, int], None]
-"""Called after each batch with the number of rows done and the number of all rows."""
 
 
 @dataclass(frozen=True, slots=True)

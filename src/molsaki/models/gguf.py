@@ -26,7 +26,7 @@ def find_gguf(location: str) -> Path | None:
     if not path.is_file():
         _refuse(location, "there is none. Download the file, and give its path")
     if find_spec("gguf") is None:
-        _refuse(location, "the package gguf, which reads it, is not installed. `pip install 'molsaki[gguf]'`")
+        _refuse(location, "the package gguf, which reads it, is not installed. `pip install gguf`")
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             _refuse(location, "it does not begin as one. Download it again")

@@ -25,7 +25,7 @@ def quantization_refusal() -> str | None:
     import torch
 
     if find_spec("bitsandbytes") is None:
-        return "the package bitsandbytes is not installed; `pip install 'molsaki[quantized]'`"
+        return "the package bitsandbytes is not installed; `pip install bitsandbytes`"
     if not torch.cuda.is_available():
         return "bitsandbytes needs a CUDA GPU, and there is none"
     return None

@@ -23,6 +23,7 @@ from molsaki.analysis.text_attention import Floats
 from molsaki.counts import plural
 from molsaki.errors import EvaluationError
 from molsaki.methods import METHODS
+from molsaki.methods.terms import LayerChange
 from molsaki.report.charts import LAYER_LABEL, Chart, Series, slug
 from molsaki.report.readings import Attentions, Readings
 from molsaki.spans.views import HEADS, STEPS
@@ -193,7 +194,7 @@ def _layer_charts(profiles: Mapping[str, list[LayerProfile]]) -> list[Chart]:
         ),
         Chart(
             "layers-shift",
-            "Change from the first sentence to the last, by layer",
+            "LayerChange from the first sentence to the last, by layer",
             f"Above 0, the layer moves onto the keys as the rationale continues. {intervals}",
             LAYER_LABEL,
             "percentage points of attention",
@@ -205,22 +206,22 @@ def _layer_charts(profiles: Mapping[str, list[LayerProfile]]) -> list[Chart]:
     ]
 
 
-def _mixture_settings(workspace: Workspace) -> tuple[float, bool]:
-    """τ1, and whether G is divided, of the first method that mixes layers over steps and keys; else the defaults."""
+def _mixture_settings(workspace: Workspace) -> tuple[float, LayerChange]:
+    """τ1 and G of the first method that mixes layers over steps and keys; else the defaults."""
     for spec in workspace.recipe.methods:
         settings = METHODS[spec.name].Settings(**spec.settings).model_dump()
         if settings.get("layer_change") in ("sum", "mean") and view_of(spec) in (STEPS.name, HEADS.name):
-            return settings["teacher_temperature"], settings["layer_change"] == "mean"
-    return 0.1, False
+            return settings["teacher_temperature"], settings["layer_change"]
+    return 0.1, "sum"
 
 
 def _weight_charts(workspace: Workspace, readings: Readings) -> list[Chart]:
     charts = []
     if readings.teacher and any(view_of(spec) is not None for spec in workspace.recipe.methods):
-        temperature, normalise = _mixture_settings(workspace)
+        temperature, change = _mixture_settings(workspace)
 
         def weigh_teacher(attentions: Mapping[str, TextAttention]) -> dict[str, Floats]:
-            return dict(zip(*layer_weights(attentions, temperature, normalise=normalise), strict=True))
+            return dict(zip(*layer_weights(attentions, temperature, change=change), strict=True))
 
         title = "The teacher's layer weights, by type of problem"
         note = (

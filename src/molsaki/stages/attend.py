@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from molsaki.counts import Progress
 from molsaki.distributed import is_main, on_main_process, process_count
 from molsaki.encoding.chats import describe_prompt, render_template
 from molsaki.encoding.prompts import PromptTemplate
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from molsaki.store.signal_writer import SignalWriter
     from molsaki.teacher.signals import ModelSizes, Signal
 
-Progress = Callable[[int, int], None]
 READ_AS = "prompt as read"
 """The part of a fingerprint that says what text the prompt came to, with the model's chat template if it is a chat."""
 

@@ -46,7 +46,7 @@ def load_sets(workspace: Workspace) -> dict[str, dict[str, Any]]:
         if name == TRAIN and data.validation_rows:
             problems, held_out = _split_validation(problems, data.validation_rows)
             workspace.write_problems(VALIDATION, held_out)
-            report.note(f"set aside for validation: {len(held_out)}")
+            report.notes["set aside for validation"] = len(held_out)
         workspace.write_problems(name, problems)
     if draws:
         workspace.write_draws(draws)

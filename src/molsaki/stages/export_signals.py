@@ -192,7 +192,7 @@ def _copy_store(
 ) -> None:
     """Copy the rows of one signal into a store of the export, with mixed layers or half precision if asked for."""
     settings = workspace.recipe.attention
-    mix = LayerMix(settings.temperature, settings.layer_change == "mean") if form.mixed else None
+    mix = LayerMix(settings.temperature, settings.layer_change) if form.mixed else None
     fingerprint, schema = dict(store.fingerprint), store.schema
     # A compact row stays compact: the full row that it stands for is larger.
     half = form.half and TOP_KEYS not in schema

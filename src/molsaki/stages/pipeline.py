@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.config.data_settings import TRAIN
 from molsaki.config.recipe import Recipe
+from molsaki.counts import Progress
 from molsaki.distributed import on_main_process
 from molsaki.errors import ArtefactError
 from molsaki.stages.costs import costs_of
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
     from molsaki.stages.students import Job, JobResult
 
 logger = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Called with the number of rows done and the total number of rows."""
 
 
 # ---- data ----

@@ -1,18 +1,19 @@
 """The models that students are compared with: the student before its training, and the teacher.
 
-The untrained student answers as the students do, with the `predict` prompt. Its predictions are kept like theirs. A
-local teacher answers a sample of the problems with its own prompt (`evaluation.teacher_rows`). What both scored is in
-references.json, so that a finished run needs neither model again.
+The untrained student answers with the prompt that students of the recipe's first method are tested with. Its
+predictions are kept like theirs. A local teacher answers a sample of the problems with its own prompt
+(`evaluation.teacher_rows`). What both scored is in references.json, so that a finished run needs neither model again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
+from molsaki.counts import Progress
 from molsaki.errors import MolsakiError
 from molsaki.evaluation.intervals import Interval, MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import Score, score
@@ -25,7 +26,6 @@ from molsaki.stages.workspace import Workspace
 from molsaki.store.row_log import RowLog
 from molsaki.store.whole_files import read_json, write_json
 
-Progress = Callable[[int, int], None]
 UNTRAINED, TEACHER = "untrained student", "teacher model"
 """Their names in tables. No label of a method has a blank, so none is equal to one of them."""
 FILE = "references.json"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy as np
 
 from molsaki.answers.thinking import split_thinking
 from molsaki.config.model_spec import ModelSpec, ServerSpec
+from molsaki.counts import Progress
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.evaluation.crossed import crossed_interval
@@ -39,7 +40,6 @@ from molsaki.store.whole_files import read_json, write_json
 from molsaki.teacher.opening import open_model
 from molsaki.teacher.writer import Request, Writer
 
-Progress = Callable[[int, int], None]
 EVALUATIONS, COMPLETIONS = "evaluations", "completions.jsonl"
 _FIELDS = ("id", "text_hash", "set", "sample", "text", "tokens", "cut", "too_long", "thinking")
 

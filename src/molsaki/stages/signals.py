@@ -69,7 +69,7 @@ def make_signal(workspace: Workspace, name: str) -> Signal[Any]:
     if name == NEXT_TOKENS:
         kept, wanted = _kept_temperatures(workspace.run.folder), _wanted_temperatures(recipe)
         return NextTokenSignal(recipe.logits.top, kept if set(wanted) <= set(kept) else wanted)
-    mix = LayerMix(settings.temperature, settings.layer_change == "mean") if settings.layers == "mixed" else None
+    mix = LayerMix(settings.temperature, settings.layer_change) if settings.layers == "mixed" else None
     return AttentionSignal(VIEWS[name], recipe.keys, settings.dtype, mix, settings.top)
 
 

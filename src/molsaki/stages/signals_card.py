@@ -16,9 +16,8 @@ _CARD = """---
 
 # Where a teacher looks: {task}
 
-The stepwise attention of `{teacher}` on {rows} rationales, for distillation with
-[molsaki](https://pypi.org/project/molsaki/). Steps and keys are spans of characters, so a student with any tokenizer
-can learn from it.
+The stepwise attention of `{teacher}` on {rows} rationales, for distillation with molsaki. Steps and
+keys are spans of characters, so a student with any tokenizer can learn from it.
 
 | | |
 | --- | --- |

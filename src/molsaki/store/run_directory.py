@@ -42,7 +42,7 @@ STAGES_NAME = "stages"
 METRICS_NAME = "metrics.json"
 """The file of a student's directory with the metrics of its training."""
 
-MAX_RECIPE_BYTES = 1 << 24
+MAX_RESOLVED_BYTES = 1 << 24
 """The largest recipe of a run that is read; it has the texts of the prompts, and a study's many entries."""
 
 _KIND = "molsaki run"
@@ -122,8 +122,8 @@ class RunDirectory:
                 f"{plural(len(lines), 'key')} {'differs' if len(lines) == 1 else 'differ'}:\n"
                 + "\n".join(lines)
                 + "\nIt was not changed, since the results of two recipes would be mixed; choose another "
-                "directory, change the recipe back, or ask for it to be overwritten, which deletes the "
-                "existing run."
+                "directory, change the recipe back, or give `--overwrite` (`molsaki run` and `generate`), which "
+                "deletes the existing run."
             )
         return run
 
@@ -305,7 +305,7 @@ def _empty(path: Path) -> None:
             else:
                 entry.unlink(missing_ok=True)
     except OSError as error:
-        refuse_write(path, error, "The run in it is deleted in part only; ask again for it to be overwritten.")
+        refuse_write(path, error, "The run in it is deleted in part only; give `--overwrite` again.")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -321,7 +321,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        recipe = parse_yaml(read_regular(path / RECIPE_NAME, MAX_RECIPE_BYTES).decode())
+        recipe = parse_yaml(read_regular(path / RECIPE_NAME, MAX_RESOLVED_BYTES).decode())
         known = (manifest.get("recipe_hash"), manifest.get("earlier_recipe_hash"))
         changed = not isinstance(recipe, dict) or hash_json(recipe) not in known
     except FileNotFoundError:
@@ -342,5 +342,5 @@ def _read_recipe(path: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse(path: Path, expected: str, got: str) -> NoReturn:
     raise ArtefactError(
         f"Expected {expected} at {path}; got {got}. It is not used and was not changed; choose another "
-        f"directory, put the file back from a copy, or (if it is a run) ask for it to be overwritten."
+        f"directory, put the file back from a copy, or (if it is a run) give `molsaki run` or `generate` `--overwrite`."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -37,6 +38,32 @@ class _StrictLoader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 keys.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
+
+
+def _as_in_yaml_1_2() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """Which plain values are no text, by their first character.
+
+    PyYAML follows YAML 1.1, in which `on`, `yes` and `no` are booleans, `1:30` is 90, `010` is 8 and a date is a date.
+    Here they are text, since they are keys, labels and names.
+    """
+    patterns = {
+        "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        "int": (r"[-+]?(?:0|[1-9][0-9_]*)", "-+0123456789"),
+        "float": (
+            r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+            "-+0123456789.",
+        ),
+        "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    }
+    resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for kind, (pattern, firsts) in patterns.items():
+        for first in firsts:
+            rule = (f"tag:yaml.org,2002:{kind}", re.compile(f"^(?:{pattern})$"))
+            resolvers.setdefault(first, []).append(rule)
+    return resolvers
+
+
+_StrictLoader.yaml_implicit_resolvers = _as_in_yaml_1_2()
 
 
 def parse_yaml(text: str) -> Any:

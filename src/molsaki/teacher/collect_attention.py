@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from molsaki.methods.layers import mix_layers, teacher_layer_weights
+from molsaki.methods.terms import LayerChange
 from molsaki.spans.align import Alignment
 from molsaki.store import attention_rows as rows
 from molsaki.teacher.signals import Collector, PassOutput, Row
@@ -27,11 +28,11 @@ class LayerMix:
 
     Attributes:
         temperature: τ1.
-        normalise: see `molsaki.teacher_layer_weights`.
+        change: G, see `molsaki.teacher_layer_weights`.
     """
 
     temperature: float = 0.1
-    normalise: bool = False
+    change: LayerChange = "sum"
 
     def mix(self, attention_LSK: Tensor, tokens: Alignment) -> Tensor:
         """The mixture [1, S, K]; steps and keys without a token of the teacher are left out of G."""
@@ -40,7 +41,7 @@ class LayerMix:
         step_mask[0, list(tokens.missing_steps)] = False
         key_mask[0, list(tokens.missing_keys)] = False
         whole = attention_LSK[None]
-        weights = teacher_layer_weights(whole, step_mask, key_mask, self.temperature, normalise=self.normalise)
+        weights = teacher_layer_weights(whole, step_mask, key_mask, self.temperature, change=self.change)
         return mix_layers(whole, weights)
 
 

@@ -93,8 +93,7 @@ class AttentionSignal(Signal[PreparedText]):
         """The rules for steps and keys, and which layers are stored."""
         layers = "all heads of all" if self.view.heads else "all"
         if self._mix is not None:
-            change = "mean" if self._mix.normalise else "sum"
-            layers = f"mixed by Eq. 4, temperature {self._mix.temperature:g}, {change} change"
+            layers = f"mixed by Eq. 4, temperature {self._mix.temperature:g}, {self._mix.change} change"
         form = {} if self._top is None else {"form": f"the {self._top} largest of each row, the rest as one number"}
         return {**self.view.rules(self._keys), "layers": layers, **form}
 

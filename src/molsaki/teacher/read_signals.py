@@ -11,7 +11,7 @@ stores the rows of all of them, in the order of a single process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from molsaki.attention import expected_layers, find_model
 from molsaki.attention.chunks import chunk_tokens, read_in_chunks, reads_in_chunks
+from molsaki.counts import Progress
 from molsaki.distributed import on_main_process, process_count, process_number
 from molsaki.encoding.encode import encode_teacher, require_offsets
 from molsaki.encoding.prompts import PromptTemplate
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CONTROL = "a question or rationale with a control token of the chat that cannot be split"
-Progress = Callable[[int, int], None]
 
 
 def model_sizes(model: PreTrainedModel, signals: Sequence[Signal[Any]]) -> ModelSizes:

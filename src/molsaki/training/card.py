@@ -19,7 +19,7 @@ _CARD = """---
 
 # {label}, seed {seed}
 
-A small language model distilled with [molsaki](https://pypi.org/project/molsaki/), method `{method}`: {summary}.
+A small language model distilled with molsaki, method `{method}`: {summary}.
 
 - Student: `{student}`{student_layers}
 - Trained: {trained}
@@ -38,7 +38,8 @@ A small language model distilled with [molsaki](https://pypi.org/project/molsaki
     {prompt}
     print(tokenizer.decode(model.generate(**ids)[0, ids["input_ids"].shape[1]:], skip_special_tokens=True))
 
-Decoding is greedy and stops at the end token. The model solves the kind of problem that it was trained on.
+Decoding is greedy and stops at the end token. It was trained on one kind of problem; the scores say how
+often it is right there.
 
 ## Settings
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from molsaki.attention import AttentionReading, find_model, padded_on_the_right, read_spans
 from molsaki.methods import AttentionPair, Method, MethodInputs, NextTokenPair, OutputPair, Task
+from molsaki.methods.terms import AttentionChoice, NextTokens, PooledOutputs
 from molsaki.models.head import keep_hidden_states
 from molsaki.models.logits import last_logits
 from molsaki.training.batches import AttentionTargets, Batch, ForwardPass
@@ -82,16 +83,17 @@ class DistillationModel(nn.Module):
         names = [term.name for term in self.method.terms]
         items = dict(zip(names, (batch.counts if totals is None else totals).clamp_min(1), strict=True))
         shares = {name: 1.0 if totals is None else batch.counts[i] / items[name] for i, name in enumerate(names)}
+        share_of = {type(term.needs): shares[term.name] for term in self.method.terms}
         items_of_task = {term.tasks[0]: items[term.name] for term in self.method.terms if term.needs is None}
         zero = torch.zeros((), device=batch.counts.device)
         parts = _Parts(dict.fromkeys(items_of_task, zero))
         wanted = {task for one in self.method.terms if term in (None, one.name) for task in one.tasks}
         for one in batch.passes:
             if any(rows.task in wanted for rows in one.tasks):
-                self._add(parts, one, items_of_task, shares)
+                self._add(parts, one, items_of_task, share_of)
         outputs = None
         if "predict" in parts.pooled and "explain" in parts.pooled:
-            outputs = OutputPair(parts.pooled["predict"], parts.pooled["explain"], shares["mutual"])
+            outputs = OutputPair(parts.pooled["predict"], parts.pooled["explain"], share_of[PooledOutputs])
         # Attention and layer weights are read in float32; mixed precision would round them again.
         with torch.autocast(zero.device.type, enabled=False):
             losses = self.method(MethodInputs(parts.losses, parts.attention, outputs, parts.next_tokens, progress))
@@ -102,7 +104,7 @@ class DistillationModel(nn.Module):
         return given
 
     def _add(
-        self, parts: _Parts, one: ForwardPass, items_of_task: dict[Task, Tensor], shares: dict[str, Share]
+        self, parts: _Parts, one: ForwardPass, items_of_task: dict[Task, Tensor], share_of: dict[type, Share]
     ) -> None:
         """Run a pass, and add what it gives."""
         reading, tokens = self._run(one)
@@ -115,10 +117,10 @@ class DistillationModel(nn.Module):
         if reading is not None:
             assert parts.attention is None, "the examples with attention run in one pass"
             assert one.attention is not None
-            parts.attention = attention_pair(one.attention, reading, shares["attention"])
+            parts.attention = attention_pair(one.attention, reading, share_of[AttentionChoice])
         if one.next_tokens is not None and tokens.kept_NK is not None and tokens.rest_N is not None:
             assert parts.next_tokens is None, "the rationales run in one pass"
-            parts.next_tokens = next_token_pair(tokens.kept_NK, tokens.rest_N, one.next_tokens, shares["logits"])
+            parts.next_tokens = next_token_pair(tokens.kept_NK, tokens.rest_N, one.next_tokens, share_of[NextTokens])
 
     def _run(self, one: ForwardPass) -> tuple[AttentionReading | None, TokenOutputs]:
         """One forward pass: the student's attention if a term needs it, and what the tokens with a loss give."""

@@ -1,7 +1,7 @@
 """The order of examples, and which of their rows run together, so that there is little padding.
 
 The examples of a step are a random sample. Steps of examples of similar length would have less padding, but such
-examples are of one kind, and students learn less from them: 12 points less on the demo's problems
+examples are of one kind, and students learn less from them: 11 points less on the demo's problems
 (docs/experiments/order.md). Only within a step are examples sorted by length, so that accumulated batches have little
 padding. The order differs from epoch to epoch and depends on seed and epoch alone, as resuming from a checkpoint needs.
 A step has the same examples however it is divided into accumulated batches and processes.
