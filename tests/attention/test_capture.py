@@ -18,6 +18,7 @@ from tiny_models import (
 )
 
 from molsaki.attention import find_model, read_attention, stepwise_attention
+from molsaki.attention.capture import padded_on_the_right
 from molsaki.errors import UnreadableModelError
 
 
@@ -120,6 +121,23 @@ def test_checkpointing_where_only_some_rows_are_read_with_their_values():
     expected = gradients(model, loss())
     enable_checkpointing(model)
     assert_same_gradients(gradients(model, loss()), expected)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma3"])
+def test_checkpointing_of_a_pass_that_reads_no_attention(architecture):
+    """The texts are longer than the windows, so a replay without the rule would use another kernel."""
+    model, batch = make_model(architecture), make_batch("right")
+
+    def loss():
+        with padded_on_the_right(model):
+            logits = model(input_ids=batch.input_ids, attention_mask=torch.ones_like(batch.input_ids)).logits
+        return weighted(logits[batch.attention_mask.bool()][None, None])
+
+    expected = gradients(model, loss())
+    enable_checkpointing(model)
+    before = state_of(model)
+    assert_same_gradients(gradients(model, loss()), expected)
+    assert state_of(model) == before
 
 
 def test_checkpointing_by_pytorchs_own_wrapper():

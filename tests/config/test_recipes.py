@@ -116,6 +116,7 @@ def test_the_papers_settings_are_the_papers() -> None:
         ("training.weight_decay=.inf", "training.weight_decay", "inf"),
         ("training.precision=fp8", "training.precision", "'fp8'"),
         ("training.select=best", "training", "`evaluate_every`"),
+        ("training={select: best, evaluate_every: 500, save_every: 50}", "training", "`save_every`"),
         ("seeds=[]", "seeds", ""),
         ("seeds=[1, 2, 1]", "seeds", "[1, 2, 1]"),
         ("seeds=[-1]", "seeds.0", "got -1"),

@@ -34,4 +34,5 @@ def make_answers(
 ) -> RunAnswers:
     """The answers of every label and seed, set by set; the same metrics for all."""
     rows = {key: {test: row(one) for test, one in zip(tests, sets, strict=True)} for key, sets in correct.items()}
-    return RunAnswers(name, tests, rows, {key: dict(metrics) for key in correct} if metrics else {})
+    planned = sorted({seed for _, seed in correct})
+    return RunAnswers(name, tests, rows, {key: dict(metrics) for key in correct} if metrics else {}, planned)

@@ -98,6 +98,20 @@ def test_a_quantised_student_without_an_adapter_is_refused(tmp_path: Path, monke
         prepare_recipe(str(recipe(tmp_path, "student.quantize=4bit")))
 
 
+def test_weights_in_16_bits_are_not_trained_whole(tmp_path: Path) -> None:
+    """AdamW's small changes would be rounded away."""
+    for dtype in ("bfloat16", "float16"):
+        with pytest.raises(RecipeError, match=r"student.dtype: expected float32"):
+            prepare_recipe(str(recipe(tmp_path, f"student.dtype={dtype}")))
+    prepare_recipe(str(recipe(tmp_path, "student.dtype=bfloat16", "student.lora={}")))
+
+
+def test_validations_need_validation_problems(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"training.evaluate_every: expected validation problems"):
+        prepare_recipe(str(recipe(tmp_path, "training.evaluate_every=2")))
+    prepare_recipe(str(recipe(tmp_path, "training.evaluate_every=2", "data.validation_rows=2")))
+
+
 def test_the_base_of_an_adapter_is_looked_for_in_the_folder_of_models(
     runs: tuple[Path, Shown], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

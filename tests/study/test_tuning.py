@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,10 @@ def test_only_the_chosen_settings_are_reported_on_request(tmp_path: Path) -> Non
 
 
 def test_nothing_is_chosen_while_a_student_is_missing() -> None:
-    assert choose(Study.model_validate(STUDY), [answers_of("1100", "1010", "1000", "")]) is None
+    study = Study.model_validate(STUDY)
+    assert choose(study, [answers_of("1100", "1010", "1000", "")]) is None
+    first_seed_alone = replace(answers_of("1100", "1010", "1000", "1110"), planned=(7, 8))
+    assert choose(study, [first_seed_alone]) is None
 
 
 def test_all_combinations_are_tried_at_the_largest_size() -> None:

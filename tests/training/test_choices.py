@@ -24,7 +24,7 @@ from molsaki.records import Problem
 from molsaki.spans.find import find_spans
 from molsaki.store.attention_rows import attention_row
 from molsaki.training import encode_examples, encode_labels
-from molsaki.training.examples import CUT_REASONING
+from molsaki.training.examples import CUT_REASONING, TOO_LONG
 from molsaki.training.shared_attention import NOTHING_CHOSEN
 
 QUESTION, MEANS = AttentionChoice(question_keys=True), AttentionChoice(step_means=True)
@@ -85,6 +85,16 @@ def test_an_answer_that_is_cut_off_is_counted():
     assert report.notes[CUT_REASONING] == sum(e.sequences["reason"].cut_tokens > 0 for e in examples) > 0
 
 
+def test_a_problem_whose_rationale_has_no_room_in_one_of_its_sequences_is_left_out():
+    """Else a part of a batch could have no token with a loss."""
+    problems = make_problems(4)
+    starts = [e.sequences["reason"].completion_token for e in encode(problems, templates=with_reason())[0]]
+    examples, report = encode(problems, templates=with_reason(), max_length=max(starts))
+    assert 0 < len(examples) < 4
+    assert report.skipped[TOO_LONG] == 4 - len(examples)
+    assert all(e.sequences["reason"].completion_token < len(e.sequences["reason"].input_ids) for e in examples)
+
+
 def with_reason():
     return TEMPLATES | {"reason": REASON_TEMPLATE}
 
@@ -114,6 +124,9 @@ def test_cot_is_watched_by_what_it_answers_and_has_no_validation_loss(tmp_path):
     assert losses[0]["loss"] == pytest.approx(losses[0]["reasoning_loss"], rel=1e-5)
     with pytest.raises(InputError, match="cot learns no label"):
         train(tmp_path / "t", examples, select="best", best_by="loss", **options)
+    pairs = make_examples(tmp_path / "pairs")
+    with pytest.raises(InputError, match="learns no label"):  # its loss would be 0 at every validation
+        train(tmp_path / "t", pairs, settings={"alpha": 0}, select="best", best_by="loss", **options | {"name": "dss"})
 
 
 def test_mmi_reports_its_own_term(tmp_path):

@@ -171,6 +171,39 @@ def test_nothing_is_printed_without_progress(tmp_path, examples, capfd, caplog):
     assert not [record for record in caplog.records if "new PAD/BOS/EOS tokens" not in record.getMessage()]
 
 
+def test_a_constant_rate_is_warmed_up_too(tmp_path, examples):
+    _, metrics = train(
+        tmp_path / "s", examples, steps=6, schedule="constant", warmup_steps=4, learning_rate=0.01, log_every=1
+    )
+    rates = [entry["learning_rate"] for entry in logged(metrics)]
+    assert rates == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01, 0.01])
+
+
+def test_the_best_student_is_kept_of_a_finished_training_that_was_moved(tmp_path, examples, monkeypatch):
+    accuracies = iter([0.9, 0.1])
+    options = {"steps": 4, "evaluate_every": 2, "select": "best", "validation": validation()}
+    options["validate"] = lambda _: {"accuracy": next(accuracies)}
+    (tmp_path / "a").mkdir()
+    with monkeypatch.context() as stopped:
+        stopped.setattr("molsaki.training.run.save_student", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "a" / "s", examples, **options)
+    (tmp_path / "a").rename(tmp_path / "b")
+    _, metrics = train(tmp_path / "b" / "s", examples, **options)
+    assert metrics["best_checkpoint"] == "checkpoint-2"
+
+
+def test_weights_in_16_bits_that_are_trained_are_warned_of(tmp_path, examples, caplog):
+    train(tmp_path / "a", examples, steps=1)
+    assert "rounded away" not in caplog.text
+    train(tmp_path / "b", examples, steps=1, student=make_student().bfloat16())
+    assert "torch.bfloat16" in caplog.text
+
+
+def interrupt(*_args, **_options):
+    raise KeyboardInterrupt
+
+
 def test_schedule_warmup_decay_and_clipping_are_the_trainers(tmp_path, examples, tokenizer):
     settings = TrainingSettings(
         steps=10,

@@ -277,7 +277,7 @@ def _switch(model: PreTrainedModel) -> Callable[[], None]:
     for config, _ in implementations:
         config._attn_implementation_internal = NAME
     for module, name, function in functions:
-        setattr(module, name, _bind_to_readings(function))
+        setattr(module, name, _bind_to_pass(model, function))
 
     def undo() -> None:
         for config, implementation in implementations:
@@ -288,16 +288,24 @@ def _switch(model: PreTrainedModel) -> Callable[[], None]:
     return undo
 
 
-def _bind_to_readings(checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+def _bind_to_pass(model: PreTrainedModel, checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """Checkpointing whose replays run as the pass did: with the model switched, and under the captures of the pass.
+
+    Replays come in the backward pass, after the contexts have ended. Without the switch a pass that captures nothing
+    would be replayed by another kernel, which saves other tensors.
+    """
+
     @wraps(checkpoint)
     def bound_checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         captures = tuple(capture for capture, _ in _active.get())
-        return checkpoint(_replaying(function, captures), *args, **kwargs)
+        return checkpoint(_replaying(model, function, captures), *args, **kwargs)
 
     return bound_checkpoint
 
 
-def _replaying(function: Callable[..., Any], captures: tuple[Capture, ...]) -> Callable[..., Any]:
+def _replaying(
+    model: PreTrainedModel, function: Callable[..., Any], captures: tuple[Capture, ...]
+) -> Callable[..., Any]:
     """Wrap a function so that its first call runs as it is and every later call replays under `captures`."""
     runs = 0
 
@@ -306,7 +314,7 @@ def _replaying(function: Callable[..., Any], captures: tuple[Capture, ...]) -> C
         runs += 1
         if runs == 1:
             return function(*args, **kwargs)
-        with contextlib.ExitStack() as stack:
+        with _switches.on(model), contextlib.ExitStack() as stack:
             for capture in captures:
                 stack.enter_context(_entered(capture, replay=True))
             return function(*args, **kwargs)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from molsaki.cli.options import RemoteCode
+
 
 def export(
     student: Annotated[
@@ -16,6 +18,7 @@ def export(
     license_name: Annotated[
         str | None, typer.Option("--license", help="The license for the model card, e.g. apache-2.0.")
     ] = None,
+    remote_code: RemoteCode = False,
 ) -> None:
     """Write a student as a whole model with a model card; an adapter is merged into its base."""
     from molsaki.cli.console import Console
@@ -24,6 +27,6 @@ def export(
 
     console = Console()
     with exit_on_interrupt():
-        console.line(f"exported: {export_student(student, out, license_name=license_name)}")
+        console.line(f"exported: {export_student(student, out, license_name=license_name, remote_code=remote_code)}")
     if license_name is None:
         console.detail("its card states no license; name one with --license before you give the model away")

@@ -32,6 +32,9 @@ Workers = Annotated[
     typer.Option("--workers", min=1, help="Students at a time (default: one per GPU, or what cores and memory allow)."),
 ]
 
+RemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the run's models, if its recipe does.")
+]
 Models = Annotated[
     Path | None,
     typer.Option(

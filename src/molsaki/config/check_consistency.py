@@ -60,11 +60,18 @@ def _check_test_sets(recipe: Recipe) -> list[str]:
 
 
 def _check_validation(recipe: Recipe) -> list[str]:
-    if recipe.evaluation.on != "validation" or recipe.has_validation:
+    if recipe.has_validation:
         return []
+    wanted = {"evaluation.on": recipe.evaluation.on == "validation", "training.evaluate_every": _evaluates(recipe)}
     return [
-        "evaluation.on: expected validation problems to test on; got neither data.validation nor data.validation_rows"
+        f"{key}: expected validation problems; got neither data.validation nor data.validation_rows"
+        for key, is_wanted in wanted.items()
+        if is_wanted
     ]
+
+
+def _evaluates(recipe: Recipe) -> bool:
+    return any(recipe.training_of(spec).evaluate_every for spec in recipe.methods)
 
 
 def _check_student(recipe: Recipe) -> list[str]:
@@ -78,6 +85,11 @@ def _check_student(recipe: Recipe) -> list[str]:
         problems.append(
             f"student.quantize: expected lora with {recipe.student.quantize}, since packed weights have no gradient; "
             "add `lora: {}` to the student"
+        )
+    if recipe.student.lora is None and recipe.student.dtype in ("bfloat16", "float16"):
+        problems.append(
+            f"student.dtype: expected float32 without lora, since small changes of {recipe.student.dtype} weights are "
+            "rounded away; use `training.precision: bf16`, which keeps the weights in float32"
         )
     return problems
 

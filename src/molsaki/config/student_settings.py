@@ -18,7 +18,7 @@ class TrainingSettings(RecipePart):
         batch_size: examples per batch and device; an example has one sequence for each task of the method.
         accumulation: batches per optimizer step.
         learning_rate: the learning rate after warm-up.
-        schedule: the schedule of the learning rate after warm-up.
+        schedule: the schedule of the learning rate after warm-up; "constant" and "constant_with_warmup" are the same.
         warmup_steps: steps in which the learning rate rises from 0.
         weight_decay: weight decay of AdamW.
         max_grad_norm: gradients are clipped to this norm.
@@ -30,7 +30,8 @@ class TrainingSettings(RecipePart):
         max_length: longer sequences are cut and counted; by default the model's context length.
         log_every: steps between two logs of the loss and its terms.
         evaluate_every: steps between two validations; 0 for no validation.
-        save_every: steps between two checkpoints; with 0, only an interrupt saves one.
+        save_every: steps between two checkpoints; with 0, only an interrupt saves one. With `select: best`, every
+            validation saves one instead.
         select: keep the "last" student, or the "best" one on the validation split.
         best_by: the best student has the highest "accuracy" or the lowest "loss".
         trackers: trackers of transformers' Trainer, such as "tensorboard" or "wandb".
@@ -59,6 +60,11 @@ class TrainingSettings(RecipePart):
     def _best_needs_validation(self) -> Self:
         if self.select == "best" and not self.evaluate_every:
             raise ValueError("expected `evaluate_every` of at least 1 with `select: best`; got 0")
+        if self.select == "best" and self.save_every not in (0, self.evaluate_every):
+            raise ValueError(
+                f"expected no `save_every` with `select: best`, which saves a checkpoint at every validation; got "
+                f"{self.save_every} beside `evaluate_every: {self.evaluate_every}`"
+            )
         return self
 
 

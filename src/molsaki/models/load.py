@@ -158,7 +158,7 @@ def model_at(
             return _load_whole(location, revision, dtype, trust_remote_code, device_map, quantize)
         base = base_of(adapter)
         with one_message(f"the base of the adapter {location}", base, way_out):
-            model = _load_whole(base, adapter.base_revision, dtype, False, device_map, quantize)
+            model = _load_whole(base, adapter.base_revision, dtype, trust_remote_code, device_map, quantize)
         adapted = load_adapter(model, adapter)
         # A change that is added to packed weights would be rounded to 4 or 8 bits.
         return adapted.get_base_model() if getattr(model, "is_quantized", False) else merge_adapter(adapted)
@@ -258,7 +258,8 @@ def student_at(recipe: Recipe, folder: Path) -> PreTrainedModel:
     """
     adapted, spec = find_adapter(str(folder)) is not None, recipe.student
     # A whole student is in its own precision; of an adapter, that of its base decides.
-    model = model_at(str(folder), dtype=spec.dtype, quantize=spec.quantize) if adapted else model_at(str(folder))
+    dtype, quantize = (spec.dtype, spec.quantize) if adapted else ("auto", None)
+    model = model_at(str(folder), dtype=dtype, trust_remote_code=spec.trust_remote_code, quantize=quantize)
     return place(prepare_quantized(model) if adapted and spec.quantize is not None else model)
 
 

@@ -231,7 +231,7 @@ def _read_student(
     else:
         print_line(f"reading the attention of {pair[0]}, seed {pair[1]}")
         trained = workspace.student(*pair)
-        tokenizer = tokenizer_at(str(trained))
+        tokenizer = tokenizer_at(str(trained), trust_remote_code=recipe.student.trust_remote_code)
         model = student_at(recipe, trained)
         folder = workspace.run.path(FOLDER, "attention", f"{pair[0]}-{pair[1]}")
     spec = None if pair is None else workspace.method(pair[0])

@@ -60,7 +60,7 @@ def evaluate_one(workspace: Workspace, label: str, seed: int) -> tuple[tuple[str
 def _predict_sets(workspace: Workspace, label: str, seed: int, untested: Sequence[str]) -> None:
     """Write a student's predictions for some test sets."""
     recipe, folder, title = workspace.recipe, workspace.student(label, seed), student_title(workspace, label, seed)
-    tokenizer = tokenizer_at(str(folder))
+    tokenizer = tokenizer_at(str(folder), trust_remote_code=recipe.student.trust_remote_code)
     model = in_test_precision(recipe, student_at(recipe, folder))
     terms = workspace.method(label).terms
     prompt, explain = workspace.template(terms.answers_with), workspace.template(terms.explains_with)

@@ -15,7 +15,7 @@ from molsaki.store.whole_files import write_whole
 from molsaki.training.card import require_license
 
 
-def export_student(student: Path, out: Path, *, license_name: str | None = None) -> Path:
+def export_student(student: Path, out: Path, *, license_name: str | None = None, remote_code: bool = False) -> Path:
     """Write a student whole: weights in safetensors, tokenizer with its chat template, generation settings, model card.
 
     An adapter is merged into its base, in the precision that the recipe names.
@@ -24,13 +24,15 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None)
         student: the student's directory in its run, such as `runs/NAME/students/molsaki-1`.
         out: the directory to write; must not exist.
         license_name: the license for the card, as the hub writes it, such as `apache-2.0`.
+        remote_code: run code that comes with the student, if the run's recipe does.
 
     Returns:
         `out`.
 
     Raises:
         ArtefactError: `out` exists.
-        InputError: `student` is not a student of a run, or cannot be loaded; or the hub cannot have such a license.
+        InputError: `student` is not a student of a run, cannot be loaded, or comes with code that is not allowed; or
+            the hub cannot have such a license.
     """
     quiet_libraries()
     if license_name is not None:
@@ -41,10 +43,14 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None)
             "exported; choose another path, or move it away."
         )
     workspace, label, seed = _run_of(student)
+    if not remote_code:
+        workspace.require_no_remote_code()
     # What is given away is not packed, so the base of a quantised student is loaded whole.
     recipe = workspace.recipe
     dtype = recipe.student_of(seed).dtype if find_adapter(str(student)) is not None else "auto"
-    model, tokenizer = model_at(str(student), dtype=dtype), tokenizer_at(str(student))
+    trusted = recipe.student.trust_remote_code
+    model = model_at(str(student), dtype=dtype, trust_remote_code=trusted)
+    tokenizer = tokenizer_at(str(student), trust_remote_code=trusted)
     examples = int(workspace.read_metrics(label, seed).get("examples", 0))
     spec = workspace.method(label)
     compares = spec.terms.attention is not None

@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.config.data_settings import TRAIN as TRAIN
 from molsaki.config.data_settings import VALIDATION as VALIDATION
+from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.encoding.prompts import PromptTemplate
-from molsaki.errors import ArtefactError, EvaluationError
+from molsaki.errors import ArtefactError, EvaluationError, InputError
 from molsaki.records import Problem, hash_text
 from molsaki.store.row_log import RowLog
 from molsaki.store.run_directory import METRICS_NAME, RunDirectory
@@ -63,6 +64,20 @@ class Workspace:
 
         run = RunDirectory(folder)
         return cls(run, parse_run_recipe(run.recipe))
+
+    def require_no_remote_code(self) -> None:
+        """Refuse a run whose recipe asks for code that comes with a model: the run may be somebody else's.
+
+        Raises:
+            InputError: it asks for it.
+        """
+        specs = {"student": self.recipe.student, **self.recipe.teacher.models}
+        asking = [key for key, spec in specs.items() if isinstance(spec, ModelSpec) and spec.trust_remote_code]
+        if asking:
+            raise InputError(
+                f"Expected a run whose models come without code; the recipe of {self.run.folder} has trust_remote_code "
+                f"for {', '.join(asking)}. No model was loaded; if you trust the code, give --trust-remote-code."
+            )
 
     # ---- problems ----
 

@@ -27,12 +27,14 @@ class RunAnswers:
         correct: by label and seed, and by test set: [P], 1 for a right answer and 0 for a wrong one. All students of a
             seed have the problems in the same order, and those of all seeds where seeds share their problems.
         metrics: by label and seed, the metrics of the training.
+        planned: the seeds of the recipe, whose students may not all be there.
     """
 
     name: str
     tests: Sequence[str]
     correct: dict[tuple[str, int], dict[str, Floats]] = field(default_factory=dict)
     metrics: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
+    planned: Sequence[int] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -73,7 +75,7 @@ def read_answers(name: str, workspace: Workspace, cells: Sequence[Cell]) -> RunA
     Raises:
         EvaluationError: two students were tested on different problems.
     """
-    answers = RunAnswers(name, workspace.test_names)
+    answers = RunAnswers(name, workspace.test_names, planned=workspace.recipe.seeds)
     problems: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
     for cell in cells:
         for seed in workspace.recipe.seeds:

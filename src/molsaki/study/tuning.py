@@ -157,18 +157,18 @@ def choose(study: Study, answers: Sequence[RunAnswers]) -> list[Choice] | None:
         answers: of the runs of its `tuning_study`.
 
     Returns:
-        None while students are missing: a choice among some of them would favour those that are trained first.
+        None while students are missing: a choice among some of them would favour those that are trained first, and
+        one by some of the seeds may not be that by all.
     """
     assert study.tune is not None
     group, trials = tuning_study(study).groups[-1], find_trials(study)
     choices = []
     for one in answers:
-        seeds = {trial: one.seeds(Cell(trial.label, group)) for trial in trials}
-        wanted = seeds[max(trials, key=lambda trial: len(seeds[trial]))]
-        if not wanted or any(found != wanted for found in seeds.values()):
+        seeds = sorted(one.planned)
+        if any(one.seeds(Cell(trial.label, group)) != seeds for trial in trials):
             return None
         found = {
-            trial: mean_accuracy_over_sets(one.tables(Cell(trial.label, group), one.tests[0], wanted))
+            trial: mean_accuracy_over_sets(one.tables(Cell(trial.label, group), one.tests[0], seeds))
             for trial in trials
         }
         chosen: dict[str, Trial] = {}

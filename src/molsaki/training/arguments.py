@@ -57,7 +57,8 @@ def training_arguments(
         per_device_eval_batch_size=training.batch_size,
         gradient_accumulation_steps=training.accumulation * plan.parts,
         learning_rate=training.learning_rate,
-        lr_scheduler_type=training.schedule,
+        # transformers' own "constant" ignores the warm-up.
+        lr_scheduler_type="constant_with_warmup" if training.schedule == "constant" else training.schedule,
         warmup_steps=training.warmup_steps,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,

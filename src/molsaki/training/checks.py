@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import PeftModel
 from transformers import TrainingArguments
 
@@ -18,6 +20,8 @@ from molsaki.training.examples import TOO_LONG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 
 def require_examples(
@@ -113,7 +117,8 @@ def require_selection(
             f"Expected a validation split to choose the best student by its {training.best_by}; got none that is "
             "usable. Name one in the recipe, or use `select: last`."
         )
-    if training.best_by == "loss" and "predict" not in terms.tasks:
+    labels = [term for term in terms if term.tasks == ("predict",)]
+    if training.best_by == "loss" and all(term.weight == 0 for term in labels):
         raise InputError(
             f"Expected a validation loss to choose the best student by; with these settings {method.name} learns no "
             "label after `predict:`, and the validation split has no rationales. Nothing was trained; use "
@@ -159,6 +164,17 @@ def require_trainable(student: PreTrainedModel | PeftModel) -> None:
         raise InputError(
             f"Expected a student with parameters to train; all {every} of this {type(student).__name__} are frozen. It "
             f"would learn nothing; {way_out}."
+        )
+
+
+def warn_of_rounding(student: PreTrainedModel | PeftModel) -> None:
+    """Warn once if weights that are trained have 16 bits: AdamW's small changes of them are rounded away."""
+    short = {p.dtype for p in student.parameters() if p.requires_grad and p.dtype in (torch.bfloat16, torch.float16)}
+    if short:
+        logger.warning(
+            "Expected weights in float32 to be trained; some are in %s, so small changes of them are rounded away. "
+            "Load the model in float32, and use bf16=True for mixed precision.",
+            ", ".join(sorted(str(dtype) for dtype in short)),
         )
 
 

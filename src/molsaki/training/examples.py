@@ -100,7 +100,8 @@ def encode_examples(
             continue
         sequences = _encode_tasks(tokenizer, problem, text, templates, max_length)
         explain = sequences["explain"]
-        if sequences["predict"].cut_tokens or explain.completion_token >= len(explain.input_ids):
+        empty = any(one.completion_token >= len(one.input_ids) for one in sequences.values())
+        if sequences["predict"].cut_tokens or empty:
             report.skip(problem.id, TOO_LONG)
             continue
         report.keep()

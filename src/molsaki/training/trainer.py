@@ -27,7 +27,7 @@ from molsaki.methods.router import COLLAPSED, router_collapsed_at
 from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.batches import Collator
 from molsaki.training.checkpoints import load_parts, save_parts
-from molsaki.training.checks import require_supported_arguments, require_tasks, require_trainable
+from molsaki.training.checks import require_supported_arguments, require_tasks, require_trainable, warn_of_rounding
 from molsaki.training.example import Example
 from molsaki.training.gradients import GradientMeter, require_gradients, why_unmeasured
 from molsaki.training.means import TermMeans
@@ -97,6 +97,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         require_supported_arguments(args, more.get("compute_loss_func"))
         require_trainable(model)
+        warn_of_rounding(model)
         args.remove_unused_columns = False
         args.label_names = ["batch"]
         args.prediction_loss_only = True
@@ -304,12 +305,13 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         load_parts(Path(resume_from_checkpoint), self._distillation_model())
 
     def _load_best_model(self) -> None:
-        """Load the checkpoint with the best validation."""
+        """Load the checkpoint with the best validation, wherever the directory was when it was written."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_best_model()
             return
         assert self.state.best_model_checkpoint is not None
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        best = Path(self.args.output_dir or "") / Path(self.state.best_model_checkpoint).name
+        self._load_from_checkpoint(str(best))
 
     def take_over(self, checkpoint: Path) -> None:
         """Load the student of a finished training's last step; the parent would train one step more."""
