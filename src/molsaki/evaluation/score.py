@@ -16,13 +16,13 @@ import numpy as np
 
 from molsaki.answers.parse import parse_answer, parse_label
 from molsaki.answers.right import is_right
-from molsaki.counts import plural
+from molsaki.counts import Progress, plural
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.encoding.student_chats import prompt_tokens, render_student
 from molsaki.errors import DataError, EvaluationError
 from molsaki.evaluation.crossed import PairedDifference, paired_difference
 from molsaki.evaluation.intervals import Interval, wilson_interval
-from molsaki.models.decode import Completion, Progress, decode_batches
+from molsaki.models.decode import Completion, decode_batches
 from molsaki.records import Problem, require_unique_ids
 
 if TYPE_CHECKING:

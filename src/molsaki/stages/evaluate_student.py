@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from molsaki.config.recipe import Recipe
+from molsaki.counts import Progress
 from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import ArtefactError
 from molsaki.evaluation.score import Prediction, in_order, predict, score
-from molsaki.models.decode import Progress
 from molsaki.models.load import student_at, tokenizer_at
 from molsaki.models.progress import ProgressLines
 from molsaki.records import Problem

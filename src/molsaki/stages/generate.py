@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from molsaki.counts import Progress
 from molsaki.encoding.prompts import PromptTemplate, Slot
 from molsaki.errors import RecipeError
-from molsaki.models.decode import Completion, Progress
+from molsaki.models.decode import Completion
 from molsaki.records import Problem
 from molsaki.store.row_log import RowLog
 from molsaki.teacher.filter import FilterResult, Learn, check_completion
