@@ -133,7 +133,16 @@ _DATE = re.compile(
 )
 
 
-_UNCLEAR = (_DATE, _JOINED, _LOST_POWER, _SECOND, _LETTER_AMOUNT, _PART_OR_MANY)
+_OTHER_LANGUAGES = re.compile(
+    r"ではな|でな|じゃな|아니|아닙|以上|以下|以内|未[満满]|不到|超[過过]|分之|[的の][平立]方|の[二三]乗|\d\s?[打成]"
+    r"|\b(?:nicht|keine?[nmrs]?|nunca|jam[aá]is|menos|moins|минус|не|mindestens|höchstens|wenigstens|"
+    r"(?:mehr|weniger) als|au (?:moins|plus)|plus de|al menos|como máximo|m[aá]s de|больше|меньше|более|менее|almeno|"
+    r"mais de|pelo menos|dutzend|douzaines?|docenas?|dozzin[ae]|dúzias?|млн|млрд|y medi[oa]|et demie?|moitié|mitad|"
+    r"hälfte|metà|metade|половин\w*)(?!\w)",
+    re.IGNORECASE,
+)
+"""Words of other languages that deny, scale or bound a number, or change its sign."""
+_UNCLEAR = (_DATE, _JOINED, _LOST_POWER, _SECOND, _LETTER_AMOUNT, _PART_OR_MANY, _OTHER_LANGUAGES)
 
 
 def with_amounts(answer: str) -> str:

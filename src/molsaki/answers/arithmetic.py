@@ -20,8 +20,12 @@ MAX_MAGNITUDE = 1e15
 represent integers exactly)."""
 RELATIVE_TOLERANCE = 1e-4
 """Numbers this close are the same, since a label `( 1.0 / 3.0 )` is often answered by `0.3333`."""
-ABSOLUTE_TOLERANCE = 1e-9
-"""The absolute tolerance, added to the relative one for rounding noise around zero."""
+SHORT = 3
+"""Numbers with at most this many decimals are no rounded fractions and are compared exactly."""
+NOISE = 1e-12
+"""The relative rounding noise of a calculation."""
+NEARLY_ZERO = 1e-12
+"""The largest value that is the same as 0, since it may have been calculated: 0.1 + 0.2 − 0.3."""
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,3})?|\.\d+)"
@@ -65,10 +69,18 @@ def solve(expression: str) -> float:
 
 
 def same_number(a: float, b: float) -> bool:
-    """Whether two numbers are the same: whole ones exactly, others within `RELATIVE_TOLERANCE`."""
-    if float(a).is_integer() and float(b).is_integer():
-        return a == b
-    return abs(a - b) <= RELATIVE_TOLERANCE * max(abs(a), abs(b)) + ABSOLUTE_TOLERANCE
+    """Whether two numbers are the same: exactly with few decimals, others within `RELATIVE_TOLERANCE`.
+
+    A fraction that was rounded has many decimals on one side: `0.3333` is 1/3, but `1999.9` is not 2000.
+    """
+    larger = max(abs(a), abs(b))
+    tolerance = 2 * NOISE if _is_short(a) and _is_short(b) else RELATIVE_TOLERANCE
+    return abs(a - b) <= tolerance * larger or (0 in (a, b) and larger <= NEARLY_ZERO)
+
+
+def _is_short(value: float) -> bool:
+    """Whether a number has at most `SHORT` decimals, up to the rounding of sums."""
+    return abs(value - round(value, SHORT)) <= NOISE * abs(value)
 
 
 def format_number(x: float) -> str:

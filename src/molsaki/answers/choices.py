@@ -143,6 +143,9 @@ def _read_named(plain: str, options: Options) -> ParsedValue:
         before, *_, after = _LETTER.split(plain, maxsplit=1)
         if is_denied(before, ""):
             return ParsedValue(said, None, None, "ambiguous")
+        first = CHOICE_LETTERS.index(letters[0].lower())
+        if len(letters) > 1 and first in (whole_choices(forms_of(after)[:1], options) or ()):
+            return _chosen(options, first)  # the choice "both (a) and (b)"
         return _by_letter(letters, _LETTER.sub(" ", plain), after, said, options)
     if alone := _lone_letter(plain, options):
         after = alone.string[alone.end() :]
@@ -205,7 +208,8 @@ def _agrees(rest: str, after: str, index: int, options: Options) -> bool:
         return forms[2] == options.forms[2][index]
     value = options.values[index]
     if value is not None and forms[1] and (number := _number_beside(forms[1])) is not None:
-        return same_number(number, value) or ("%" in rest and same_number(number * 100, value))
+        hundredth = "%" in rest and "%" not in options.texts[index]
+        return same_number(number, value) or (hundredth and same_number(number * 100, value))
     named = _named(forms[-1], options.folded)
     return options.folded[index] in named or (not named and _alike(after, options.folded[index]))
 
@@ -220,7 +224,9 @@ def _by_value(plain: str, options: Options) -> ParsedValue:
     reading = read_plain(" ".join(plain.split()).strip(EDGE.replace(".", "")).rstrip("."))
     said = forms_of(plain)[-1]
     if reading.value is not None:
-        found = of_value(reading.value, options) or ("%" in plain and of_value(reading.value * 100, options)) or []
+        found = of_value(reading.value, options)
+        if not found and "%" in plain:  # 20% where the choices are numbers without the sign
+            found = [i for i in of_value(reading.value * 100, options) if "%" not in options.texts[i]]
         found = of_unit(plain, found, options) if found else found
         if len({options.forms[0][i] for i in found}) == 1:
             return _chosen(options, found[0], exact=reading.exact)

@@ -12,7 +12,8 @@ _NO_DENIAL = re.compile(
 _BEFORE = re.compile(
     r"n['’]t\b|\b(?:not|never|no|none|nobody|nothing|nowhere|neither|nor|cannot|cant|isnt|hardly|barely|scarcely|rarely|"
     r"seldom|unlikely|impossible|improbable|opposite|contrary|reverse|antonyms?|except|excluding|exclude[sd]?|besides|"
-    r"unlike|without|lacks?|lacking|doubt|doubtful|false|wrong|incorrect|untrue|rather than|instead of|other than|"
+    r"unlike|without|lacks?|lacking|absence of|free (?:of|from)|devoid of|avoid(?:s|ed|ing)?|"
+    r"doubt|doubtful|false|wrong|incorrect|untrue|rather than|instead of|other than|"
     r"different from|far from|outside|(?:any|every|all|some)(?:thing|one|body|where)? (?:but|else)|ruled? out|"
     r"ruling out|reject(?:s|ed)?|eliminat(?:e|es|ed|ing)|den(?:y|ies|ied))\b",
     re.IGNORECASE,

@@ -28,6 +28,8 @@ from molsaki.errors import ExpressionError
 
 ROUNDING = 5e-3
 """The tolerance between the sides of an answer such as `8 / 3 = 2.67`, relative to the first (or to 1)."""
+_DECIMALS = re.compile(r"[^\d.]*?(?:[\d,]*\d)?(?:\.(?P<decimals>\d{1,15}))?(?P<percent>\s?%)?[^\d.+*/^×÷()-]*")
+"""A side of an equation that is one number, with its decimals."""
 MAX_PARTS = 8
 """The largest number of values, or of sides of an equation, in one answer."""
 
@@ -58,7 +60,7 @@ _PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?[$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)(?![\w,.]*\d)%?(?!\w)")
 _OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|·‼‰\\{}_?~→°]|(?<!\w)-|-(?!\w)")
 _BEFORE = re.compile(
-    r"\A(?:(?:[≈~•]|\b(?:about|approx\.?|approximately|around|roughly|exactly|only|just)(?!\w))\s{0,3})?"
+    r"\A(?:an?\s(?:grand\s)?(?:total|sum|average|mean|profit|cost|price)\sof\s(?=[$£€]?\d))?(?:(?:[≈~•]|\b(?:about|approx\.?|approximately|around|roughly|exactly|only|just)(?!\w))\s{0,3})?"
     r"(?:(?:US|AU|CA|NZ|HK)D?(?=\$)|(?:USD|EUR|GBP|INR|Rs\.?)\s(?=\d))?",
     re.IGNORECASE,
 )
@@ -197,7 +199,21 @@ def _disagrees(answer: str) -> bool:
     """Whether the sides of an equation have different values: `84 / 2 = 41`."""
     sides = _unwrapped(answer).replace("≈", "=").split("=", maxsplit=MAX_PARTS)
     values = [value for side in sides if (value := _stated(side)) is not None]
-    return any(abs(value - values[0]) > ROUNDING * max(1.0, abs(values[0])) for value in values)
+    stated = [side for side in sides if _stated(side) is not None]
+    return any(not _agree(stated[0], values[0], side, value) for side, value in zip(stated, values, strict=True))
+
+
+def _agree(first: str, value: float, side: str, other: float) -> bool:
+    """Whether a side of an equation is the first one, rounded or cut to the decimals that either is written with.
+
+    `100 / 7 = 14.29` and `100 / 7 = 14.28` agree, `25000 * 4 = 100400` does not, although it is as close.
+    """
+    difference = abs(value - other)
+    if difference > ROUNDING * max(1.0, abs(value)):
+        return False
+    written = [match for text in (first, side) if (match := _DECIMALS.fullmatch(text.strip(_EDGE)))]
+    places = [len(match["decimals"] or "") + (2 if match["percent"] else 0) for match in written]
+    return not places or difference < 10.0 ** -min(places)
 
 
 def _equation(answer: str) -> float | None:
@@ -216,9 +232,12 @@ def _equation(answer: str) -> float | None:
         # Both `√(16) = 4` and `x^(2) = 4` end in a number, which only the first one is.
         unknown = [side for side, value in zip(sides, values, strict=True) if value is None]
         return None if any(map(str.isalpha, "".join(unknown).replace("π", ""))) else values[-1]
-    if first is None or any(value is None or abs(value - first) > ROUNDING * max(1.0, abs(first)) for value in values):
+    if first is None:
         return None
-    return first
+    agree = (
+        value is not None and _agree(sides[0], first, side, value) for side, value in zip(sides, values, strict=True)
+    )
+    return first if all(agree) else None
 
 
 def _before_aside(answer: str) -> float | None:

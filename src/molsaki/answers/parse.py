@@ -13,6 +13,7 @@ from typing import Literal
 
 from molsaki.answers.arithmetic import format_number, same_number, solve
 from molsaki.answers.choices import read_choice
+from molsaki.answers.expressions import only_formula
 from molsaki.answers.json_replies import without_json
 from molsaki.answers.latex import plain_text
 from molsaki.answers.numbers import ParsedValue, read_number
@@ -64,12 +65,30 @@ _TAKEN_BACK = re.compile(
     re.IGNORECASE,
 )
 """A sentence after an answer that takes it back: "Wait, that's wrong."."""
+_DOUBTED = re.compile(
+    r"\b(?:mistakes?|errors?) in (?:the|this|your|my|our)(?: (?:original|given|provided))? "
+    r"(?:question|problem|statement|calculations?|solution|reasoning)\b"
+    r"|\b(?:calculation|arithmetic) errors? in\b"
+    r"|\b(?:the|this|that|my|our) (?:solution|answer|result|calculation) (?:is|was|seems) "
+    r"(?:clearly )?(?:wrong|incorrect)\b"
+    r"|\bmust be (?:an )?incorrect\b|\bbut (?:it|that|this) (?:is|was) (?:wrong|incorrect)\b"
+    r"|\banswer (?:should|must|has to|ought to) (?:actually |really )?be:? [$£€(\\-]{0,3}\d"
+    r"|[;,(?!–—-]\s{0,2}(?:(?:wait|actually|oops|correction|sorry)\b,?|no[,:!]) ",
+    re.IGNORECASE,
+)
+"""Words behind an answer that doubt it: "(note: mistake in the original question)", "The answer should be 960"."""
 _LAST_LINE = re.compile(
     r"(?:\A|\n)[ \t]{0,8}(?:\*\*|__)(?P<bold>[^*_\n]{1,100})(?:\*\*|__)\.?\s{0,40}\Z"
     r"|\A\s{0,40}(?P<alone>(?:[A-Za-z][.)] )?(?:(?![.!?;]\s|\\boxed|\\fbox)[^\n]){1,60})\s{0,40}\Z"
 )
 _BARE = re.compile(r"[-−+$£€¥₹(\\]{0,3}\d\S{0,20}(?: \S{1,20}){0,2}")
 """A number with at most two words after it, as a text that is nothing but an answer."""
+_OUTSIDE = re.compile(r"(?<![\\\w])[^\W\d_]{2,}\s")
+"""A word of a sentence, which no formula has."""
+_DECORATION = re.compile(
+    r"(?<=[\w)\]*])[ \t]*[\u2600-\u27bf\U0001f000-\U0001faff\ufe0f\u200d-\u200f]+(?=[.!\s*]*\Z)|\A[\u200e\u200f]+"
+)
+"""Signs of emotion, check marks and marks of direction around a choice."""
 _COMMAND = re.compile(r"\\[a-z]+")
 _VERB = re.compile(r"\b(?:is|be)\b")
 _REPEATED = 12
@@ -110,7 +129,8 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> ParsedAnswer:
     first = _first_of(read, chosen, kept, choices)
     begin = _behind_first_answer(kept, *read[0], reading, choices) if first else 0
     rationale = trimmed(kept[begin : read[first][0].start])
-    taken_back = _TAKEN_BACK.search(kept, read[chosen][0].region) is not None
+    region = read[chosen][0].region
+    taken_back = any(pattern.search(kept, region) is not None for pattern in (_TAKEN_BACK, _DOUBTED))
     return _parsed(rationale, reading, taken_back or _revised(read, chosen, choices))
 
 
@@ -160,12 +180,21 @@ def _read_sentences(text: str, choices: Sequence[str], whole: int) -> Read:
 
 def _last_line(text: str, choices: Sequence[str]) -> ParsedAnswer | None:
     """The answer of a text without an answer sentence: all of its one line, or of a last line in bold."""
+    text = text.strip()
     line = _LAST_LINE.search(text)
-    if line is None or (line["alone"] and not choices and not _BARE.fullmatch(line["alone"].strip())):
+    if line is None:
+        return None
+    alone = line["alone"]
+    if alone and not choices and not _BARE.fullmatch(alone.strip()) and not _is_value(alone):
         return None
     reading = _read(line["bold"] or line["alone"], choices, at_end=False)
     whole = reading.status == "ok" and reading.exact
     return _parsed(text[: line.start()].strip(), reading, revised=False) if whole else None
+
+
+def _is_value(line: str) -> bool:
+    """Whether a line is one LaTeX value and nothing else; an equation has a calculation before its value."""
+    return not _OUTSIDE.search(line) and "=" not in line and only_formula(line) is not None
 
 
 def _chosen(read: Read) -> int:
@@ -221,7 +250,11 @@ def _repeated(
 
 
 def _read(region: str, choices: Sequence[str], at_end: bool) -> ParsedValue:
-    return read_choice(region, choices, at_end) if choices else read_number(region, at_end)
+    if not choices:
+        return read_number(region, at_end)
+    if not any(map(_DECORATION.search, choices)):
+        region = _DECORATION.sub("", region)
+    return read_choice(region, choices, at_end)
 
 
 def _same_reading(a: ParsedValue, b: ParsedValue, choices: Sequence[str]) -> bool:

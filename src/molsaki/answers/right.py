@@ -13,8 +13,8 @@ from molsaki.answers.parse import ParsedAnswer
 from molsaki.errors import EvaluationError, ExpressionError
 from molsaki.records import Problem
 
-PERCENTAGE = re.compile(r"(?:%|\bper\s?cent)\W{0,3}\Z", re.IGNORECASE)
-"""An answer that ends in a percent sign or word."""
+_PERCENT = r"\s?\\?(?:[%％٪]|per\s?cent\b|pct\b)"
+_PERCENTAGES = re.compile(rf"(\d[\d,]{{0,20}}(?:\.\d{{1,15}})?|\.\d{{1,15}}){_PERCENT}", re.IGNORECASE)
 
 
 def is_right(parsed: ParsedAnswer, problem: Problem) -> bool:
@@ -47,9 +47,17 @@ def _same_amount(parsed: ParsedAnswer, expected: float, gold: str) -> bool:
     assert parsed.value is not None
     if same_number(parsed.value, expected):
         return True
-    if PERCENTAGE.search(parsed.answer_text) is not None:
-        return same_number(parsed.value * 100, expected)
-    return PERCENTAGE.search(gold) is not None and same_number(parsed.value, expected * 100)
+    said, right = is_percentage(parsed.answer_text, parsed.value), is_percentage(gold, expected)
+    if said != right:  # one of them is without its sign
+        return same_number(parsed.value * 100, expected) if said else same_number(parsed.value, expected * 100)
+    *work, last = parsed.answer_text.replace("≈", "=").split("=")
+    rounded = number_of_text(last) if work else None  # 100 / 7 = 14.29
+    return rounded is not None and same_number(rounded, expected)
+
+
+def is_percentage(text: str, value: float) -> bool:
+    """Whether a value is written as a percentage in its text: 0.25 in "25% of the class"."""
+    return any(same_number(float(number.replace(",", "")), abs(value) * 100) for number in _PERCENTAGES.findall(text))
 
 
 def _expected(problem: Problem) -> float | str:

@@ -75,6 +75,8 @@ def collect(
             fields = _fields_of(row)
             row_id = name_row(index, fields)
             problem = to_problem(row_id, fields, report.note)
+            if not any(map(str.isalnum, problem.text)):
+                raise UnusableRowError("the question has no letter or digit")
         except UnusableRowError as reason:
             report.skip(row_id, str(reason))
             unusable.setdefault(str(reason), index)
@@ -135,6 +137,11 @@ def checked_text(value: object, what: str) -> str:
     if not text:
         raise UnusableRowError(f"{what} is empty")
     return text
+
+
+def is_empty(cell: object) -> bool:
+    """Whether a cell holds nothing: null, or white space."""
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def identifier_of(row: Mapping[str, Any], name: str) -> str:

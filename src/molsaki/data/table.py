@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from molsaki.answers.parse import ParsedAnswer, parse_answer
-from molsaki.answers.right import PERCENTAGE
+from molsaki.answers.right import is_percentage
 from molsaki.data.choices import PAIRS, letter_index, list_in_text, pair_index, text_of_number
 from molsaki.data.mapping import FORMAT, ColumnMap, Columns
 from molsaki.data.row_files import read_rows
@@ -239,7 +239,7 @@ def _stated(stated: ParsedAnswer) -> str:
     """The answer that a text states: a number, or a LaTeX value."""
     if stated.value is None:
         return answer_of(stated.answer_text)
-    if PERCENTAGE.search(stated.answer_text):  # 20% stays 20%, for which 20 is right as well
+    if is_percentage(stated.answer_text, stated.value):  # 20% stays 20%, for which 20 is right as well
         return f"{number_of(100 * stated.value)}%"
     return number_of(stated.value)
 
