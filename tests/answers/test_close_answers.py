@@ -87,7 +87,8 @@ def test_an_answer_that_is_doubted_is_revised(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["The answer is 42, actually.", "The answer is 42. No one else has more.", "The answer is 42, which is a lot."]
+    "text",
+    ["The answer is 42, actually.", "The answer is 42. No one else has more.", "The answer is 42, which is a lot."],
 )
 def test_an_answer_with_a_remark_is_not_revised(text: str) -> None:
     parsed = parse_answer(text)

@@ -74,7 +74,7 @@ def options_of(choices: tuple[str, ...]) -> Options:
 
 def right_choices(choices: Sequence[str], answer: str) -> frozenset[int]:
     """The choices whose text equals an answer, exactly or else after folding; empty if two texts remain."""
-    written = frozenset(i for i, choice in enumerate(choices) if choice == answer)
+    written = frozenset(i for i, choice in enumerate(choices) if choice.split() == answer.split())
     if written:  # also of signs and code, which folding would change: `*`, `__init__`
         return written
     options = options_of(tuple(choices))
