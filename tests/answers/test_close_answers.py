@@ -6,7 +6,8 @@ import pytest
 
 from molsaki.answers.parse import parse_answer
 from molsaki.answers.right import is_right
-from molsaki.data.choices import read_choices
+from molsaki.data.choices import read_choices, split_options
+from molsaki.data.rows import UnusableRowError
 from molsaki.data.table import load_table
 from molsaki.records import Problem
 
@@ -142,3 +143,29 @@ def test_a_question_of_signs_is_left_out_and_counted(tmp_path) -> None:
     loaded = load_table(path, {"question": "q", "answer": "a"})
     assert [problem.answer for problem in loaded] == ["2"]
     assert loaded.report.skipped == {"the question has no letter or digit": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Here are the times.\nExercise: 30 minutes\nReading: 12 minutes\nThe answer is 42.",
+        "To solve this, we multiply.\n\nInput: 6 boxes of 7\nThe answer is 42.",
+    ],
+)
+def test_a_label_of_a_line_of_the_solution_starts_no_problem(text: str) -> None:
+    parsed = parse_answer(text)
+    assert (parsed.value, "minutes" in parsed.rationale or "boxes" in parsed.rationale) == (42, True)
+
+
+@pytest.mark.parametrize(
+    "invented", ["Input: 5 boxes of 2\nThe answer is 10.", "Exercise: How many are 5 and 5?\nThe answer is 10."]
+)
+def test_a_label_behind_an_answer_starts_another_problem(invented: str) -> None:
+    assert parse_answer(f"6*7 = 42. The answer is 42.\n\n{invented}").value == 42
+
+
+def test_options_that_are_mixed_with_others_are_left_out() -> None:
+    assert split_options("Which? A) both B) none") == ("Which?", ["both", "none"])
+    assert split_options("Which? A) both a) and b) B) none C) all")[1] == ["both a) and b)", "none", "all"]
+    with pytest.raises(UnusableRowError):
+        split_options("Which? A) both a) and b) B) none")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from molsaki.answers.markers import MARKER
+
 _PROBLEM_LABEL = re.compile(
     r"(?:\A|\n|(?<=[.!?)]))[ \t]{0,8}(?:[*#]{1,4}[ \t]?)?"
     r"(?P<kind>Q|(?:Next |New )?(?:Question|Problem|Exercise)|Answer Choices|Input|Instruction|User|Human)"
@@ -15,6 +17,8 @@ _SOLUTION_LABEL = re.compile(
     r"|[.?!]\s{1,3}(?:A|Answer|Solution)\s?:",
     re.IGNORECASE,
 )
+_COMMON = frozenset({"exercise", "input", "instruction", "user", "human"})
+"""Words that also label a line of a solution."""
 _PREAMBLE = re.compile(
     r"\s{0,8}(?:(?:sure|okay|ok|certainly|of course|let me|let's|let us|here(?:'s| is)|i will|i'll|first)\b"
     r"[^\n\d]{0,80}[:!.]|[*#\s-]{0,12})\s{0,8}",
@@ -33,9 +37,18 @@ def before_next_question(text: str) -> str:
         kind = label["kind"].casefold()
         restated = _PREAMBLE.fullmatch(text, 0, label.start()) if not own else kind in ("answer choices", "input")
         if not restated or kind in own or _SOLUTION_LABEL.search(text, 0, label.start()):
+            if kind in _COMMON and _is_part_of_solution(text, label):
+                continue
             return text[: label.start()]
         own.add(kind)
     return text
+
+
+def _is_part_of_solution(text: str, label: re.Match[str]) -> bool:
+    """Whether "Exercise: 30 minutes" is a line of the solution: nothing is answered before it or asked after it."""
+    answered = MARKER.search(text, 0, label.start()) is not None
+    asks = "?" in text[label.end() :] or _SOLUTION_LABEL.search(text, label.end()) is not None
+    return not answered and not asks
 
 
 def another_problem(text: str, start: int) -> int:

@@ -137,7 +137,11 @@ def list_in_text(text: str) -> Any:
 
 
 def _longest_run(marks: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The marks A, B, C and so on with the same case and sign: the longest run, and on a tie the last one."""
+    """The marks A, B, C and so on with the same case and sign: the longest run, and on a tie the last one.
+
+    Raises:
+        UnusableRowError: two runs of one length are mixed, as in "A) both a) and b) B) none".
+    """
     best: list[re.Match[str]] = []
     for start, first in enumerate(marks):
         if _letter(first) not in "aA":
@@ -146,6 +150,8 @@ def _longest_run(marks: list[re.Match[str]]) -> list[re.Match[str]]:
         for mark in marks[start + 1 :]:
             if len(run) < len(CHOICE_LETTERS) and _form(mark) == _form(first, len(run)):
                 run.append(mark)
+        if len(run) == len(best) > 1 and run[0].start() < best[-1].start():
+            raise UnusableRowError(OUT_OF_ORDER)
         best = run if len(run) >= len(best) else best
     return best
 
