@@ -60,11 +60,11 @@ COMMANDS = {
     ),
     "export": (
         "Write a student as a whole model with a model card; an adapter is merged into its base.",
-        {"--license", "--models", "--help"},
+        {"--license", "--models", "--trust-remote-code", "--help"},
     ),
     "report": (
         "Write a run as report.html, one page that needs no network, and its figures as PNG and SVG.",
-        {"--rows", "--problems", "--models", "--help"},
+        {"--rows", "--problems", "--models", "--trust-remote-code", "--help"},
     ),
     "look": (
         "Ask a model one question, and show its attention as a table and, with --page, as an HTML page.",

@@ -151,7 +151,7 @@ def test_without_the_package_a_gguf_file_is_refused_with_what_to_install(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("molsaki.models.gguf.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"molsaki\[gguf\]"):
+    with pytest.raises(InputError, match="pip install gguf"):
         find_gguf(str(files / "teacher-F32.gguf"))
     assert importlib.util.find_spec("gguf") is not None
 

@@ -87,7 +87,7 @@ def test_another_recipe_is_refused_with_every_key_that_differs(tmp_path: Path) -
     assert "2 keys differ" in message
     assert "train.learning_rate: found 5e-05, requested 0.0001" in message
     assert "extra: found absent, requested true" in message
-    assert "overwritten" in message
+    assert "--overwrite" in message
     assert "beta" not in message
     assert snapshot(tmp_path) == before
 
