@@ -18,6 +18,7 @@ from small_world import (
 
 from molsaki.answers.parse import parse_answer
 from molsaki.answers.right import is_right
+from molsaki.encoding.prompts import PromptTemplate
 from molsaki.errors import InputError
 from molsaki.methods import AttentionChoice
 from molsaki.records import Problem
@@ -88,8 +89,10 @@ def test_an_answer_that_is_cut_off_is_counted():
 def test_a_problem_whose_rationale_has_no_room_in_one_of_its_sequences_is_left_out():
     """Else a part of a batch could have no token with a loss."""
     problems = make_problems(4)
-    starts = [e.sequences["reason"].completion_token for e in encode(problems, templates=with_reason())[0]]
-    examples, report = encode(problems, templates=with_reason(), max_length=max(starts))
+    longer = PromptTemplate.parse("Think about it for as long as you need, and then answer: {question}\n{reasoning}")
+    templates = TEMPLATES | {"reason": longer}
+    starts = [e.sequences["reason"].completion_token for e in encode(problems, templates=templates)[0]]
+    examples, report = encode(problems, templates=templates, max_length=max(starts))
     assert 0 < len(examples) < 4
     assert report.skipped[TOO_LONG] == 4 - len(examples)
     assert all(e.sequences["reason"].completion_token < len(e.sequences["reason"].input_ids) for e in examples)

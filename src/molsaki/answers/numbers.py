@@ -28,8 +28,8 @@ from molsaki.errors import ExpressionError
 
 ROUNDING = 5e-3
 """The tolerance between the sides of an answer such as `8 / 3 = 2.67`, relative to the first (or to 1)."""
-_DECIMALS = re.compile(r"[^\d.]*?(?:[\d,]*\d)?(?:\.(?P<decimals>\d{1,15}))?(?P<percent>\s?%)?[^\d.+*/^×÷()-]*")
-"""A side of an equation that is one number, with its decimals."""
+_ONE_NUMBER = re.compile(r"[^\d.]*?(?P<number>[\d,]*\d(?:\.\d{1,15})?|\.\d{1,15})(?P<percent>\s?%)?[^\d.+*/^×÷()-]*")
+"""A side of an equation that is one number."""
 MAX_PARTS = 8
 """The largest number of values, or of sides of an equation, in one answer."""
 
@@ -60,7 +60,8 @@ _PLAIN = re.compile(r"[-−]?[$£€]?\d{1,15}(?:\.\d{1,9})?")
 _NUMBER = re.compile(r"(?<![\w.,])[-−]?[$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)(?![\w,.]*\d)%?(?!\w)")
 _OPERATOR = re.compile(r"[+*/=×÷^−<>≤≥≠±∓√π∞|·‼‰\\{}_?~→°]|(?<!\w)-|-(?!\w)")
 _BEFORE = re.compile(
-    r"\A(?:an?\s(?:grand\s)?(?:total|sum|average|mean|profit|cost|price)\sof\s(?=[$£€]?\d))?(?:(?:[≈~•]|\b(?:about|approx\.?|approximately|around|roughly|exactly|only|just)(?!\w))\s{0,3})?"
+    r"\A(?:an?\s(?:grand\s)?(?:total|sum|average|mean|profit|cost|price)\sof\s(?=[$£€]?\d))?"
+    r"(?:(?:[≈~•]|\b(?:about|approx\.?|approximately|around|roughly|exactly|only|just)(?!\w))\s{0,3})?"
     r"(?:(?:US|AU|CA|NZ|HK)D?(?=\$)|(?:USD|EUR|GBP|INR|Rs\.?)\s(?=\d))?",
     re.IGNORECASE,
 )
@@ -198,9 +199,8 @@ def _exact(answer: str) -> float | None:
 def _disagrees(answer: str) -> bool:
     """Whether the sides of an equation have different values: `84 / 2 = 41`."""
     sides = _unwrapped(answer).replace("≈", "=").split("=", maxsplit=MAX_PARTS)
-    values = [value for side in sides if (value := _stated(side)) is not None]
-    stated = [side for side in sides if _stated(side) is not None]
-    return any(not _agree(stated[0], values[0], side, value) for side, value in zip(stated, values, strict=True))
+    stated = [(side, value) for side in sides if (value := _stated(side)) is not None]
+    return any(not _agree(*stated[0], *other) for other in stated)
 
 
 def _agree(first: str, value: float, side: str, other: float) -> bool:
@@ -211,9 +211,18 @@ def _agree(first: str, value: float, side: str, other: float) -> bool:
     difference = abs(value - other)
     if difference > ROUNDING * max(1.0, abs(value)):
         return False
-    written = [match for text in (first, side) if (match := _DECIMALS.fullmatch(text.strip(_EDGE)))]
-    places = [len(match["decimals"] or "") + (2 if match["percent"] else 0) for match in written]
+    places = [n for text, number in ((first, value), (side, other)) if (n := _decimals(text, number)) is not None]
     return not places or difference < 10.0 ** -min(places)
+
+
+def _decimals(side: str, value: float) -> int | None:
+    """The decimals that a value is written with; None for a calculation, and for `2.67 million`."""
+    written = _ONE_NUMBER.fullmatch(side.strip(_EDGE))
+    if written is None:
+        return None
+    places = len(written["number"].partition(".")[2]) + (2 if written["percent"] else 0)
+    number = float(written["number"].replace(",", "")) / (100 if written["percent"] else 1)
+    return places if same_number(number, abs(value)) else None
 
 
 def _equation(answer: str) -> float | None:

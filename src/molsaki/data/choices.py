@@ -19,7 +19,7 @@ from typing import Any
 
 from molsaki.answers.parse import format_number
 from molsaki.data.json_files import json_or_text
-from molsaki.data.rows import UnusableRowError, checked_choices, checked_text, is_empty
+from molsaki.data.rows import UnusableRowError, checked_choices, checked_text
 from molsaki.records import CHOICE_LETTERS
 
 PAIRS = {"yes-no": ("yes", "no"), "true-false": ("true", "false")}
@@ -62,20 +62,12 @@ def read_choices(value: Any) -> tuple[str, ...]:
         value = list(value.values())
     if not isinstance(value, (list, tuple)):
         raise UnusableRowError("the choices are not a list")
-    value = _without_empty_end(list(value))
+    while value and value[-1] is None:  # Parquet and pandas fill a question with fewer choices than another one
+        value = value[:-1]
     if value and all(isinstance(item, Mapping) for item in value):
         texts = [str(key) for key, item in value[0].items() if isinstance(item, str) and len(item.strip()) > 1]
         raise UnusableRowError(f"the choices are objects: name their text, such as `column.{(texts or ['text'])[0]}`")
     return checked_choices(_without_letters([text_of_number(item) for item in value]))
-
-
-def _without_empty_end(cells: list[Any]) -> list[Any]:
-    """The choices up to the last one that is not empty; files of columns fill shorter questions with nulls."""
-    while cells and is_empty(cells[-1]):
-        cells = cells[:-1]
-    if any(map(is_empty, cells)):
-        raise UnusableRowError("a choice is empty before others, so letters and indices would name another choice")
-    return cells
 
 
 def split_options(text: str) -> tuple[str, list[str]]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from molsaki.data.choices import PAIRS, read_choices, split_options
 from molsaki.data.columns import Column, require_columns
 from molsaki.data.row_files import FileFormat
-from molsaki.data.rows import UnusableRowError, checked_text, is_empty
+from molsaki.data.rows import UnusableRowError, checked_text
 from molsaki.errors import DataError
 
 Columns = Mapping[str, str | Sequence[str]]
@@ -117,7 +117,7 @@ class ColumnMap:
         if len(columns) == 1:
             return self.text(row, "question")
         cells = [(column.path, column.of(row)) for column in columns]
-        texts = [checked_text(cell, f"the field {path!r}") for path, cell in cells if not is_empty(cell)]
+        texts = [checked_text(cell, f"the field {path!r}") for path, cell in cells if not _is_empty(cell)]
         if not texts:
             raise UnusableRowError(f"the fields {', '.join(path for path, _ in cells)} are missing or empty")
         return "\n".join(texts)
@@ -125,9 +125,22 @@ class ColumnMap:
     def _choices(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         columns = self.columns.get("choices", ())
         if len(columns) > 1:
-            return read_choices([column.of(row) for column in columns])
+            return read_choices(_without_empty_end([column.of(row) for column in columns]))
         value = self.cell(row, "choices")
         return () if value is None else read_choices(value)
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _without_empty_end(cells: list[Any]) -> list[Any]:
+    """The cells up to the last one that is not empty; a question may have fewer choices than another one."""
+    while cells and _is_empty(cells[-1]):
+        cells = cells[:-1]
+    if any(map(_is_empty, cells)):
+        raise UnusableRowError("a choice is empty before others, so letters and indices would name another choice")
+    return cells
 
 
 def _mistakes(given: Columns, parts: Collection[str], settings: Mapping[str, Collection[str]]) -> Iterator[str]:

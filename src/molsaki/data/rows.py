@@ -139,11 +139,6 @@ def checked_text(value: object, what: str) -> str:
     return text
 
 
-def is_empty(cell: object) -> bool:
-    """Whether a cell holds nothing: null, or white space."""
-    return cell is None or (isinstance(cell, str) and not cell.strip())
-
-
 def identifier_of(row: Mapping[str, Any], name: str) -> str:
     """A field that names the row: a whole number, or printable text without white space around it."""
     value = row.get(name)
