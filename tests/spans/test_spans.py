@@ -58,6 +58,10 @@ SPACED = [
     ["--- first.", "Then"],
     ["end .", "Next .", "go"],
     ["vitamin C.", "So he ate 3 (or 4.)", "Then 5!", "Not 5!=120."],
+    # other scripts
+    ["राम के पास 5 सेब हैं।", "वह 3 और लेता है॥", "कुल 8"],
+    ["كم تفاحة؟", "پھر ۵ سیب۔", "ثلاث"],
+    ["Նա ունի 5։", "አምስት።", "ለምን፧", "គាត់មាន ៥។", "Five⁉", "Six‼", "ok"],
 ]
 
 
@@ -88,6 +92,7 @@ def test_a_line_break_ends_a_step(steps: list[str], line_break: str) -> None:
         ["v2.5 is at www.foo.com in U.S.A. now"],
         ["Ph.D in No.5 or fig.2"],
         ["我有3个。", "你好！", "好"],
+        ["彼は「5だ。」", "次は6だ｡", "そう"],
         ['He said "5.', '"She did?', "Yes"],
     ],
 )

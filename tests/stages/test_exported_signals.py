@@ -20,6 +20,7 @@ from molsaki.data.pocket import TEACHER
 from molsaki.errors import ArtefactError, InputError
 from molsaki.models.load import tokenizer_at
 from molsaki.spans.align import Alignment
+from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
 from molsaki.stages.export_signals import ExportForm, export_signals
 from molsaki.stages.load_signals import NOT_BROUGHT, NOT_EXPORTED
@@ -93,7 +94,8 @@ def test_the_manifest_names_teacher_prompt_and_rules(read: Path, exported: Path)
         **{name: stored[name] for name in ("revision", "weights", "precision", "tokenizer")},
     }
     assert manifest.prompt == stored["prompt"]
-    assert (manifest.keys, manifest.steps, manifest.span_rules, manifest.hashed) == ("numbers", "sentences", "1", False)
+    assert (manifest.keys, manifest.steps, manifest.span_rules) == ("numbers", "sentences", SPAN_RULES)
+    assert not manifest.hashed
 
 
 def test_spans_are_characters_of_the_texts(exported: Path) -> None:
@@ -245,8 +247,8 @@ def test_a_changed_row_is_refused_alone(spoilt: Path, change: Any, reason: str) 
 
 
 def test_rows_of_other_span_rules_are_refused_with_that_reason(spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("molsaki.spans.text.SPAN_RULES", "2")
-    monkeypatch.setattr("molsaki.store.exported_rows.SPAN_RULES", "2")
+    monkeypatch.setattr("molsaki.spans.text.SPAN_RULES", "0")
+    monkeypatch.setattr("molsaki.store.exported_rows.SPAN_RULES", "0")
     with pytest.raises(ArtefactError, match=re.escape(OTHER_RULES)):
         package.load_signals(spoilt)
 

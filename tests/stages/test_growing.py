@@ -13,8 +13,9 @@ from commands import SMALL, Shown, files, recipe, run
 
 from molsaki.config.load import override, parse_recipe
 from molsaki.config.methods import resolve_methods
+from molsaki.errors import ArtefactError
 from molsaki.records import hash_json
-from molsaki.stages.check import merge_recipes
+from molsaki.stages.check import merge_recipes, open_workspace, prepare_recipe
 from molsaki.store.run_directory import RunDirectory
 
 ONE = ("methods=[label-only]", "baseline=null", "training.steps=2", "data.tests.chains.limit=4")
@@ -145,6 +146,21 @@ def test_another_run_is_refused_although_seeds_are_added(setting: str, named: st
     assert shown.code == 2
     assert named in shown.error
     assert files(out) == before
+
+
+def test_a_method_changes_until_one_of_its_students_is_begun(world: tuple[Path, Path], tmp_path: Path) -> None:
+    path, out = world
+    methods = "methods=[label-only, {{name: dss, label: half, alpha: {}}}]"
+    shutil.copytree(out, tmp_path / "run")
+    run_recipe = prepare_recipe(str(path), settings=["seeds=[1]", methods.format(0.1)])
+    open_workspace(run_recipe, tmp_path / "run")
+    opened = open_workspace(prepare_recipe(str(path), settings=["seeds=[1]", methods.format(0.2)]), tmp_path / "run")
+    assert [method.settings.get("alpha") for method in opened.recipe.methods] == [None, 0.2]
+    for folder in ("students/half-1.training", "students/half-1", "predictions/half-7"):
+        (tmp_path / "run" / folder).mkdir(parents=True)
+        with pytest.raises(ArtefactError, match=r"methods\[1\]\.alpha: found 0.2, requested 0.3"):
+            open_workspace(prepare_recipe(str(path), settings=["seeds=[1]", methods.format(0.3)]), tmp_path / "run")
+        (tmp_path / "run" / folder).rmdir()
 
 
 def test_a_run_of_an_older_recipe_opens_and_grows(finished: tuple[Path, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from run_answers import make_answers
 
 from molsaki.config.load import override
 from molsaki.errors import RecipeError
+from molsaki.store.row_log import RowLog
+from molsaki.store.shards import count_rows
 from molsaki.study.files import Study, read_study
 from molsaki.study.fresh import require_fresh_seeds
 from molsaki.study.tuning import choose, chosen_settings, confirming_study, find_trials, tuning_study, tuning_table
+from molsaki.teacher import read_signals
+from molsaki.teacher.local import LocalWriter
 
 STUDY: dict[str, Any] = {
     "name": "tuned",
@@ -107,6 +112,47 @@ def test_a_part_of_the_choice_confirms_nothing_yet(tmp_path: Path) -> None:
     assert shown.code == 0, shown.error
     assert "not chosen yet" in shown.text
     assert not (tmp_path / "out/main").exists()
+
+
+def test_a_teacher_writes_and_is_read_once_for_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of the trials and of the report have the same training problems, unless each seed draws its own."""
+    asked, read = [], []
+    complete, rows = LocalWriter.complete, read_signals.read_rows
+
+    def counting_complete(self: LocalWriter, requests: Sequence[Any], **more: Any) -> Any:
+        asked.append(len(requests))
+        return complete(self, requests, **more)
+
+    def counting_rows(*args: Any, **more: Any) -> Any:
+        read.append(len(args[2]))
+        return rows(*args, **more)
+
+    monkeypatch.setattr(LocalWriter, "complete", counting_complete)
+    monkeypatch.setattr(read_signals, "read_rows", counting_rows)
+    path = study_file(tmp_path, "methods=[label-only, {name: molsaki, label: half, alpha: 0.25}]")
+    settings = ("--set", "recipe.data.draws=shared")
+    shown = run(path, tmp_path / "out", "--prepare", *settings)
+    assert shown.code == 0, shown.error
+    ours, theirs = tmp_path / "out/main", tmp_path / "out/tuning/main"
+    assert sum(asked) == RowLog(theirs / "completions.jsonl").count() > 0
+    assert sum(read) == count_rows(theirs / "attention/steps") > 0
+    for name in ("completions.jsonl", "rationales.jsonl"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+    assert count_rows(ours / "attention/steps") == sum(read)
+
+
+def test_a_prepared_study_takes_the_settings_that_are_chosen_later(tmp_path: Path) -> None:
+    """Without the untuned students the settings that a run was prepared with are replaced by the chosen ones."""
+    path, out = study_file(tmp_path, "tune.untuned=false"), tmp_path / "out"
+    shown = run(path, out, "--prepare")
+    assert shown.code == 0, shown.error
+    shown = run(path, out)
+    assert shown.code == 0, shown.error
+    facts = json.loads((out / "study.json").read_text(encoding="utf-8"))
+    chosen = {one["method"]: one["settings"] for one in facts["tuning"][0]["tried"] if one["chosen"]}
+    methods = {one["label"]: one for one in yaml.safe_load((out / "main/recipe.yaml").read_text())["methods"]}
+    assert methods["half"]["alpha"] == chosen["half"]["alpha"]
+    assert methods["label-only"]["training"] == {"learning_rate": chosen["label-only"]["training.learning_rate"]}
 
 
 # ---- the choice ----

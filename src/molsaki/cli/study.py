@@ -138,7 +138,8 @@ class Call:
             self._announce("", study, runs)
             if train:
                 check = partial(require_fresh_problems, written, self.file, runs, **self.options)
-                self._train(study, runs, prepare, check)
+                trials = None if written.tune is None else self.folder / "tuning"
+                self._train(study, runs, prepare, check, trials)
             if self.part is None and not prepare:
                 self._write_tables(study, runs, choices)
 
@@ -153,13 +154,18 @@ class Call:
             self.console.detail(sentence)
 
     def _train(
-        self, study: Study, runs: dict[str, Workspace], prepare: bool, check: Callable[[], None] = lambda: None
+        self,
+        study: Study,
+        runs: dict[str, Workspace],
+        prepare: bool,
+        check: Callable[[], None] = lambda: None,
+        trials: Path | None = None,
     ) -> None:
         """Train and test the students; `check` is called when the problems are loaded."""
         from molsaki.stages.students import run_jobs
         from molsaki.study.running import all_jobs, part_of, prepare_runs
 
-        prepare_runs(runs, self.console.detail, self.console.progress)
+        prepare_runs(runs, self.console.detail, self.console.progress, trials)
         check()
         if prepare:
             return

@@ -10,8 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_CANDIDATE = re.compile(r"(?P<line>[\n\r\u2028\u2029]+)|(?P<marks>[.!?…。！？]+)(?P<closing>[\"'”’)\]}»*_`]*)")
-_FULL_WIDTH = frozenset("。！？")
+ALWAYS_LAST = "。｡！？।॥۔؟։።፧။។៕‼⁇⁈⁉"
+"""Marks of many scripts that end a sentence wherever they stand."""
+_CANDIDATE = re.compile(
+    rf"(?P<line>[\n\r\u2028\u2029]+)|(?P<marks>[.!?…{ALWAYS_LAST}]+)(?P<closing>[\"'”’)\]}}»」』】）*_`]*)"
+)
 _NEXT = re.compile(r"[^\S\n\r]{0,8}[\"'“‘(\[{«*_`]{0,4}(?P<word>[^\W\d_]{0,15})")
 _OPERATION = re.compile(r"\s{1,8}[=+*/×÷](?:\s|\Z)")
 _OPENING = "\"'“”‘’([{«*_`$"
@@ -48,9 +51,9 @@ OPENERS = _set(
 def sentence_spans(text: str) -> list[tuple[int, int]]:
     """Split a text into sentences: character ranges without white space at their ends, in order, without overlap.
 
-    A sentence ends at a full stop, `!`, `?`, `…` (with the closing quotes and brackets that follow) and at every line
-    break. A piece without a letter or digit, such as `---`, belongs to the sentence before it, or to the first sentence
-    if none is before it.
+    A sentence ends at a full stop, `!`, `?`, `…` or the mark of another script, such as `。`, `।` and `؟` (with the
+    closing quotes and brackets that follow), and at every line break. A piece without a letter or digit, such as `---`,
+    belongs to the sentence before it, or to the first sentence if none is before it.
     """
     return visible_spans(text, _pieces(text))
 
@@ -89,7 +92,7 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
     """Whether the punctuation matched in the sentence that starts at `start` ends it."""
     marks = match["marks"]
-    if not _FULL_WIDTH.isdisjoint(marks):
+    if not set(ALWAYS_LAST).isdisjoint(marks):
         return True
     after = text[match.end() : match.end() + 1]
     if after and not after.isspace():

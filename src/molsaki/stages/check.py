@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ EXEMPT = (("teacher", "original"), ("training", "checkpointing"))
 changes students by rounding alone."""
 LIMITS = {"max_row_mb", "max_store_gb"}
 """Keys of `attention` that may change at any time; its other keys may change until the first row is stored."""
+_STUDENT = re.compile(r"(.+)-\d+(?:\.training)?")
+"""The folders of a student, from the beginning of its training."""
 
 
 def prepare_recipe(name: str, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None) -> Recipe:
@@ -95,8 +98,9 @@ def _check_quantization(recipe: Recipe) -> list[str]:
 
 
 def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> Workspace:
-    """Open or create the run directory of a recipe. Methods and seeds may be added to an existing run.
+    """Open or create the run directory of a recipe.
 
+    Methods and seeds may be added to an existing run, and methods may change until one of their students is begun.
     A precision of "auto" is chosen when the run is created, and kept in its recipe and manifest.
     """
     choice = _choose_precision(recipe, folder, overwrite)
@@ -105,6 +109,7 @@ def open_workspace(recipe: Recipe, folder: Path, *, overwrite: bool = False) -> 
 
     def merge(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any] | None:
         existing = _with_exempt(_with_reading(folder, existing, requested), requested)
+        existing = _with_unbegun(folder, existing, requested)
         merged = merge_recipes(existing, requested)
         if merged is not None and merged != existing:
             require_temperatures(folder, parse_recipe(merged))
@@ -148,6 +153,18 @@ def _with_exempt(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> M
         if isinstance(have, dict) and isinstance(want, dict):
             existing = {**existing, section: {**have, key: want.get(key)}}
     return existing
+
+
+def _with_unbegun(folder: Path, existing: Mapping[str, Any], requested: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's recipe with the requested settings of methods of which no student is begun, as after `--prepare`."""
+    methods = existing.get("methods")
+    if not isinstance(methods, list):
+        return existing
+    names = [path.name for part in ("students", "predictions") for path in folder.glob(f"{part}/*")]
+    begun = {match[1] for name in names if (match := _STUDENT.fullmatch(name))}
+    wanted = {entry["label"]: entry for entry in requested["methods"] if entry["label"] not in begun}
+    labels = [entry.get("label") if isinstance(entry, dict) else None for entry in methods]
+    return {**existing, "methods": [wanted.get(label, entry) for label, entry in zip(labels, methods, strict=True)]}
 
 
 def merge_recipes(existing: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, Any] | None:

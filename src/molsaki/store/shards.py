@@ -102,6 +102,13 @@ def unfinished_shards(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("shard-*.safetensors") if not path.with_suffix(".jsonl").exists())
 
 
+def files_in_order(folder: Path) -> list[Path]:
+    """The files of a store as they were written: its header, then each shard's tensors and index."""
+    numbers = shard_numbers(folder)
+    shards = [path for number in numbers for path in (tensors_path(folder, number), index_path(folder, number))]
+    return [folder / STORE_NAME, *shards]
+
+
 def write_header(folder: Path, header: StoreHeader) -> None:
     """Write `store.json`."""
     value = {"format": _FORMAT, "tensors": schema_to_json(header.schema), "fingerprint": header.fingerprint}

@@ -15,7 +15,8 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -48,13 +49,30 @@ def write_whole(path: Path, data: str | bytes) -> None:
         DataError: the text cannot be written as UTF-8.
     """
     content = data if isinstance(data, bytes) else _as_utf8(path, data)
+    _write(path, [content])
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Copy a file atomically, replacing an existing one; missing folders are created.
+
+    Raises:
+        OSError: the source is not a regular file, or cannot be opened.
+        StageError: as `write_whole`.
+    """
+    with open_regular(source) as file:
+        _write(path, iter(partial(file.read, 1 << 20), b""))
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> None:
+    """Write the parts of a file under a temporary name, and rename it."""
     unfinished = path.parent / f"{LEFTOVER_PREFIX}{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             try:
-                write_all(descriptor, content)
+                for part in parts:
+                    write_all(descriptor, part)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -65,7 +83,7 @@ def write_whole(path: Path, data: str | bytes) -> None:
             raise
         sync_folder(path.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL inside the path
-        refuse_write(path, error, f"None of its {len(content)} bytes was kept; an existing file is unchanged.")
+        refuse_write(path, error, "Nothing of it was kept; an existing file is unchanged.")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from molsaki.counts import format_counts, format_reading
 from molsaki.errors import InputError, StageError
 from molsaki.stages.check import open_workspace, precision_choice
 from molsaki.stages.workspace import Workspace
+from molsaki.store.shards import files_in_order
+from molsaki.store.whole_files import copy_whole
 from molsaki.study.files import Study, study_recipe
 
 if TYPE_CHECKING:
@@ -101,13 +104,17 @@ def prepare_runs(
     runs: dict[str, Workspace],
     print_line: Callable[[str], None],
     progress: Callable[[str], AbstractContextManager[Callable[[int, int], None]]],
+    trials: Path | None = None,
 ) -> None:
     """Load the problems, get the rationales and read the teacher's attention of every run.
+
+    What the teacher wrote and showed in a run's trials is copied from there, if both have the same training problems.
 
     Args:
         runs: the runs by name.
         print_line: gets a line about what was done.
         progress: opens a stage by its name; what it gives is called with what is done and how much there is.
+        trials: the folder of the runs that settings were chosen by, under the same names.
 
     Raises:
         RecipeError: a model, tokenizer or prompt cannot be used; nothing was run.
@@ -124,6 +131,8 @@ def prepare_runs(
         for test, report in pipeline.load_data(workspace).items():
             if left_out := format_counts(report):
                 print_line(f"{name}: {test}: {report['kept']} of {report['read']} problems used; {left_out}")
+        if trials is not None:
+            _copy_teachers_work(trials / name, workspace)
         with progress(f"{name}: rationales") as update:
             manifest = pipeline.generate(workspace, update)
         if manifest["unanswered"]:
@@ -137,3 +146,23 @@ def prepare_runs(
             read = pipeline.attend(workspace, update)
         for entry in read.values():
             print_line(f"{name}: {entry['title']}: {format_reading(entry)}")
+
+
+def _copy_teachers_work(trials: Path, workspace: Workspace) -> None:
+    """Copy rationales and signals from the run of the trials where this run has none.
+
+    Logs and stores continue from the rows they have, and check their texts and fingerprints. The files of a store are
+    copied in the order in which they were written, so after a kill only rows are missing, and are read again.
+    """
+    problems = Path("data", "train.jsonl")
+    theirs, own = trials / problems, workspace.run.folder / problems
+    if not (theirs.is_file() and filecmp.cmp(theirs, own, shallow=False)):
+        return
+    for name in ("completions.jsonl", "rationales.jsonl"):
+        if (trials / name).is_file() and not workspace.run.path(name).exists():
+            copy_whole(trials / name, workspace.run.path(name))
+    for store in sorted((trials / "attention").glob("*/")):
+        target = workspace.run.path("attention", store.name)
+        if not target.exists():
+            for file in files_in_order(store):
+                copy_whole(file, target / file.name)
