@@ -261,6 +261,37 @@ def test_another_tokenizer_than_the_teachers_is_found_row_by_row(exported: Path)
     assert set(found.rows["steps"].skipped) == {OTHER_TOKENS}
 
 
+# ---- partial copies ----
+
+
+@pytest.mark.parametrize("mended", [False, True])
+@pytest.mark.parametrize("cut", ["inside the last row", "after a row", "everything"])
+def test_an_export_whose_rows_were_cut_is_refused(spoilt: Path, cut: str, mended: bool) -> None:
+    path = spoilt / "rows.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    last = {"inside the last row": [lines[-1][:-20]], "after a row": [], "everything": None}[cut]
+    path.write_bytes(b"" if last is None else b"".join([*lines[:-1], *last]))
+    if mended:
+        write_file_list(spoilt)
+    with pytest.raises(ArtefactError, match=r"rows\.jsonl.*molsaki signals verify"):
+        package.load_signals(spoilt)
+    assert not verify_signals(spoilt).ok
+
+
+def test_a_last_row_without_the_end_of_its_line_is_read(exported: Path, spoilt: Path) -> None:
+    path = spoilt / "rows.jsonl"
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    assert package.load_signals(spoilt).texts == package.load_signals(exported).texts
+
+
+def test_a_manifest_with_another_number_of_rows_is_refused(spoilt: Path) -> None:
+    edit_json(spoilt / "signals.json", rows=99)
+    write_file_list(spoilt)
+    with pytest.raises(ArtefactError, match="99"):
+        package.load_signals(spoilt)
+    assert not verify_signals(spoilt).ok
+
+
 # ---- hostile folders ----
 
 

@@ -222,5 +222,5 @@ def refuse(path: Path, expected: str, got: str) -> NoReturn:
     """Raise the `ArtefactError` for an export that cannot be used."""
     raise ArtefactError(
         f"Expected {expected} in the exported signals {path}; got {got}. Nothing of it is used; check the path, "
-        "download or export it again, and see `molsaki signals verify`."
+        "copy, download or export it again, and see `molsaki signals verify`."
     )

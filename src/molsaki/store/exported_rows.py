@@ -200,7 +200,7 @@ class Export:
         rows: its rows by id.
 
     Raises:
-        ArtefactError: a file is missing, too large, malformed or not in the list of files.
+        ArtefactError: a file is missing, too large, malformed or not in the list of files, or rows are missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -208,6 +208,8 @@ class Export:
         require_listed(folder)
         self.manifest = ExportManifest.read(folder)
         self.rows = {row.id: row for row in _read_rows(folder)}
+        if len(self.rows) != self.manifest.rows:
+            refuse(folder, f"the {self.manifest.rows} rows of {MANIFEST} in {ROWS}", f"{len(self.rows)}")
 
     def names(self) -> list[str]:
         """The names of its signals."""
@@ -264,7 +266,10 @@ def write_rows(rows: Sequence[ExportedRow]) -> bytes:
 def _read_rows(folder: Path) -> list[ExportedRow]:
     rows: list[ExportedRow] = []
     seen: set[str] = set()
-    for number, line in enumerate(read_file(folder, ROWS).split(b"\n")[:-1], start=1):
+    lines = read_file(folder, ROWS).split(b"\n")
+    if not lines[-1]:  # a last line without its end is a row too, or is refused as a cut one
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
         try:
             if len(line) > MAX_ROW_BYTES:
                 raise ValueError(f"it has more than {MAX_ROW_BYTES} bytes")
@@ -276,7 +281,8 @@ def _read_rows(folder: Path) -> list[ExportedRow]:
         except ValueError as error:
             raise ArtefactError(
                 f"Expected a row of exported signals in line {number} of {folder / ROWS}; it cannot be used: "
-                f"{str(error)[:300]} Nothing was loaded; download or export the folder again."
+                f"{str(error)[:300]} Nothing was loaded; copy, download or export the folder again, and see "
+                "`molsaki signals verify`."
             ) from error
         seen.add(row.id)
         rows.append(row)
