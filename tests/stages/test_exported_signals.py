@@ -30,6 +30,9 @@ from molsaki.store import exported_files
 from molsaki.store.attention_rows import attention_row
 from molsaki.store.exported_files import write_file_list
 from molsaki.store.exported_rows import CHANGED, DAMAGED, OTHER_RULES, OTHER_SPANS, Export
+from molsaki.store.locks import LOCK_NAME
+from molsaki.store.signal_reader import SignalStore
+from molsaki.store.signal_writer import SignalWriter
 from molsaki.teacher.collect_attention import LayerMix
 
 
@@ -69,6 +72,21 @@ def write_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def share_a_text(folder: Path) -> list[str]:
+    """Give the second row of an export the text of the first, and half of its attention; returns the ids of all."""
+    rows, store = rows_of(folder), folder / "attention/steps"
+    rows[1] = {**rows[0], "id": rows[1]["id"]}
+    old = SignalStore(shutil.move(store, folder.parent / "old"))
+    with SignalWriter(store, old.fingerprint, old.schema) as writer:
+        for row in rows:
+            tensors = old.get(rows[0]["id"] if row is rows[1] else row["id"], row["text_hash"])
+            half = {"attention": tensors["attention"] / 2} if row is rows[1] else {}
+            writer.add(row["id"], row["text_hash"], {**tensors, **half})
+    (store / LOCK_NAME).unlink()
+    write_rows(folder, rows)
+    return [row["id"] for row in rows]
 
 
 # ---- an export is self-contained ----
@@ -190,6 +208,16 @@ def test_with_hashes_no_text_leaves_and_the_users_texts_are_joined(read: Path, t
     assert joined.report.notes == {NOT_EXPORTED: 1}
     assert [text.question for text in joined.texts.values()] == [text.question for text in mine[1:]]
     assert all(row_id in joined.attention for row_id in joined.texts)
+
+
+def test_a_text_that_two_rows_share_is_joined_to_both(exported: Path, read: Path, tmp_path: Path) -> None:
+    export_signals(read, tmp_path / "hashed", ExportForm(signals=("steps",), hashed=True))
+    first, second, *others = share_a_text(tmp_path / "hashed")
+    text, other = package.load_signals(exported).texts[first], Text("x", "Who has 3 pens?", "Tom has 3.", "numbers")
+    signals = package.load_signals(tmp_path / "hashed", [text, other, replace(other, id="y")])
+    assert signals.texts == {first: text, second: replace(text, id=second)}
+    assert signals.report.skipped == {NOT_BROUGHT: len(others)}
+    assert signals.report.notes == {NOT_EXPORTED: 2}
 
 
 # ---- what was changed is found ----

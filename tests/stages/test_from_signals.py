@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import SMALL, files, molsaki, recipe, run
-from test_exported_signals import edit_json, rows_of, write_rows
+from test_exported_signals import edit_json, rows_of, share_a_text, write_rows
 
 from molsaki.data import load_problems
 from molsaki.errors import DataError, RecipeError
@@ -128,6 +128,18 @@ def test_rows_that_do_not_fit_are_counted_and_the_others_are_used(exported: Path
     assert shown.code == 0
     assert "the hashes differ" in shown.text
     assert len(Workspace.open(tmp_path / "run").read_texts("train")[0]) == len(rows) - 1
+
+
+def test_rows_with_the_same_text_keep_their_own_signals(trained: Path, tmp_path: Path) -> None:
+    export_signals(trained, tmp_path / "shared", ExportForm(signals=("steps",)))
+    first, second, *_ = share_a_text(tmp_path / "shared")
+    path = from_signals(tmp_path, tmp_path / "shared", "methods=[molsaki]")
+    for command in ("generate", "attend"):
+        assert run(path, tmp_path / "run", command=command).code == 0
+    workspace = Workspace.open(tmp_path / "run")
+    store, (_, texts) = open_store(workspace, STEPS.name), workspace.read_texts("train")
+    one, other = (store.get(row_id, texts[row_id].text_hash)["attention"] for row_id in (first, second))
+    assert torch.equal(one / 2, other)
 
 
 def test_signals_of_other_rules_are_refused(exported: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def usable_rows(
 ) -> list[tuple[ExportedRow, Text]]:
     """The rows of one signal of an export that were read on their text as it is now, with that text.
 
-    No tensor is read. A brought text gets the id of its row.
+    No tensor is read. A brought text gets the id of its row; several rows may have the same text.
 
     Args:
         export: the export.
@@ -77,11 +77,12 @@ def usable_rows(
     Raises:
         InputError: there are no texts.
     """
-    brought = None if texts is None else {text.text_hash: text for text in texts}
+    brought = None if texts is None else [(text.text_hash, text) for text in texts]
+    by_hash = dict(brought or ())
     hashes = store.text_hashes()
     usable = []
     for row in export.rows.values():
-        text = export.text_of(row) if brought is None else brought.pop(row.text_hash, None)
+        text = export.text_of(row) if brought is None else by_hash.get(row.text_hash)
         if text is None:
             report.skip(row.id, NOT_BROUGHT)
         elif reason := row_refusal(export, store, hashes, name, row, text):
@@ -89,8 +90,10 @@ def usable_rows(
         else:
             report.keep()
             usable.append((row, Text(row.id, text.question, text.rationale, text.keys, text.steps)))
-    for _ in brought or ():
-        report.note(NOT_EXPORTED)
+    exported = {row.text_hash for row in export.rows.values()}
+    for text_hash, _ in brought or ():
+        if text_hash not in exported:
+            report.note(NOT_EXPORTED)
     return usable
 
 

@@ -93,7 +93,8 @@ def _copy(export: Export, store: SignalStore, name: str, texts: Sequence[Text], 
     with SignalWriter(folder, store.fingerprint, store.schema) as writer:
         done = writer.done()
         for text in texts:
-            row = by_hash.get(text.text_hash)
+            same = export.rows.get(text.id)  # of rows with the same text, the one with this id
+            row = same if same is not None and same.text_hash == text.text_hash else by_hash.get(text.text_hash)
             if text.id in done:
                 report.keep()
             elif row is None:
