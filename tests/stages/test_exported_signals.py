@@ -19,6 +19,7 @@ import molsaki as package
 from molsaki.data.pocket import TEACHER
 from molsaki.errors import ArtefactError, InputError
 from molsaki.models.load import tokenizer_at
+from molsaki.records import hash_text
 from molsaki.spans.align import Alignment
 from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
@@ -259,6 +260,9 @@ def test_a_damaged_row_is_not_given_out(spoilt: Path) -> None:
         (lambda row: row.update(rationale=row["rationale"].replace(" ", "  ", 1)), CHANGED),
         (lambda row: row.update(keys=row["keys"][1:]), OTHER_SPANS),
         (lambda row: row.update(question="?"), CHANGED),
+        (lambda row: row.update(label="999"), CHANGED),
+        (lambda row: row.update(answer="999"), CHANGED),
+        (lambda row: row.update(sources=[[[0, 1]]]), CHANGED),
     ],
 )
 def test_a_changed_row_is_refused_alone(spoilt: Path, change: Any, reason: str) -> None:
@@ -272,6 +276,17 @@ def test_a_changed_row_is_refused_alone(spoilt: Path, change: Any, reason: str) 
     found = verify_signals(spoilt)
     assert not found.ok
     assert found.rows["steps"].skipped == {reason: 2}
+
+
+def test_an_export_with_a_hash_of_the_label_only_is_read_and_its_labels_are_compared(spoilt: Path) -> None:
+    rows = rows_of(spoilt)
+    for row in rows:
+        row["hashes"] = {**row["hashes"], "label": hash_text(row["label"])}
+        del row["hashes"]["whole"]
+    rows[0]["label"] = "999"
+    write_rows(spoilt, rows)
+    report = package.load_signals(spoilt).report
+    assert (report.kept, report.skipped) == (len(rows) - 1, {CHANGED: 1})
 
 
 def test_rows_of_other_span_rules_are_refused_with_that_reason(spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:

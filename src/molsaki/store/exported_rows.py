@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from molsaki.errors import ArtefactError, InputError
-from molsaki.records import Problem, hash_text
+from molsaki.records import Problem, hash_json, hash_text
 from molsaki.spans.find import SPAN_RULES, Span
 from molsaki.spans.steps import StepRule
 from molsaki.spans.text import Text
@@ -35,6 +35,8 @@ from molsaki.store.whole_files import encode_json, parse_json
 FORMAT = "molsaki signals 1"
 MAX_ROW_BYTES = 1 << 22
 KeysRule = Literal["numbers", "keywords"]
+LABEL, WHOLE = "label", "whole"
+"""The hashes of a row's label, in earlier exports, and of its whole problem: with answer, label and sources."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class ExportedRow:
     Attributes:
         id: the row's id in the stores.
         text_hash: the hash of question, rationale, keys and span rules (`Text.text_hash`).
-        hashes: the hashes of the single texts: question, rationale and label.
+        hashes: the hashes of question and rationale, and of the whole problem; in earlier exports of the label alone.
         steps, keys: the spans in reading order.
         problem: the question with its answer and label, the rationale and the key words; None where only hashes are
             exported.
@@ -69,11 +71,14 @@ class ExportedRow:
         spans = text.spans()
         keywords = None if isinstance(text.keys, str) else tuple(map(str, text.keys))  # type: ignore[arg-type]
         whole = dataclasses.replace(problem, rationale=text.rationale, keywords=keywords)
-        hashes = {"question": text.question, "rationale": text.rationale, "label": problem.label}
         return cls(
             text.id,
             text.text_hash,
-            {name: hash_text(value) for name, value in hashes.items()},
+            {
+                "question": hash_text(text.question),
+                "rationale": hash_text(text.rationale),
+                WHOLE: _hash_whole(whole),
+            },
             spans.steps,
             spans.keys,
             None if hashed else whole,
@@ -109,6 +114,11 @@ class ExportedRow:
         if problem is not None and problem.rationale is None:
             raise ValueError("it has a question without a rationale")
         return cls(row_id, text_hash, hashes, steps, keys, problem)
+
+
+def _hash_whole(problem: Problem) -> str:
+    """The hash of all that is learned from or scored by: question, choices, answer, label, key words and sources."""
+    return hash_json([problem.text_hash, problem.keywords, problem.sources])
 
 
 def _spans(value: Any) -> tuple[Span, ...]:
@@ -180,7 +190,7 @@ class ExportManifest:
         return found
 
 
-CHANGED = "its text is not the one that was read (the hashes differ)"
+CHANGED = "its text, or its answer, is not the one that was read (the hashes differ)"
 OTHER_RULES = "its steps and keys were found by other span rules than this version's"
 OTHER_SPANS = "the span rules find other steps or keys in its text"
 NO_SIGNAL = "the teacher was not read on it"
@@ -251,6 +261,10 @@ class Export:
             same = (hash_text(text.question), hash_text(text.rationale))
             unchanged = same == (row.hashes.get("question"), row.hashes.get("rationale"))
             return OTHER_RULES if unchanged and self.manifest.span_rules != SPAN_RULES else CHANGED
+        if row.problem is not None:
+            found = {LABEL: hash_text(row.problem.label), WHOLE: _hash_whole(row.problem)}
+            if any(row.hashes.get(name, now) != now for name, now in found.items()):
+                return CHANGED
         try:
             spans = text.spans()
         except InputError:
