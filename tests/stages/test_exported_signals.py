@@ -335,6 +335,18 @@ def test_a_manifest_with_another_number_of_rows_is_refused(spoilt: Path) -> None
     assert not verify_signals(spoilt).ok
 
 
+@pytest.mark.parametrize("there", [("rows.jsonl",), ("files.json",), ("signals.json",), ("rows.jsonl", "files.json")])
+def test_a_partial_copy_is_not_taken_for_a_run(spoilt: Path, there: tuple[str, ...]) -> None:
+    needed = {"signals.json", "rows.jsonl", "files.json"}
+    for name in needed - set(there):
+        (spoilt / name).unlink()
+    with pytest.raises(ArtefactError, match="copy") as caught:
+        package.load_signals(spoilt)
+    _, got = str(caught.value).split("; got ")
+    assert {name for name in needed if name in got} == needed - set(there)
+    assert "--overwrite" not in got
+
+
 # ---- hostile folders ----
 
 

@@ -13,7 +13,7 @@ from molsaki.stages.signals import open_store
 from molsaki.stages.signals_hub import find_signals
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store import attention_rows
-from molsaki.store.exported_files import MANIFEST
+from molsaki.store.exported_files import is_export
 from molsaki.store.exported_rows import CHANGED, NO_SIGNAL, OTHER_SIZES, Export, ExportedRow
 from molsaki.store.signal_reader import SignalStore
 from molsaki.training.loop import Signals
@@ -48,7 +48,7 @@ def load_signals(source: str | Path, texts: Iterable[Text] | None = None) -> Sig
         InputError: the export has only hashes, and no texts were brought.
     """
     folder = find_signals(str(source))
-    if not (folder / MANIFEST).is_file():
+    if not is_export(folder):
         workspace = Workspace.open(folder)
         problems, found = workspace.read_texts(TRAIN)
         return Signals(found, open_store(workspace, STEPS.name), {one.id: one for one in problems})

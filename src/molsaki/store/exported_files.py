@@ -181,13 +181,20 @@ def file_problems(folder: Path) -> list[str]:
     return problems
 
 
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export, or what a partial copy of one has."""
+    return any((folder / name).exists() for name in (MANIFEST, ROWS, FILES))
+
+
 def require_listed(folder: Path) -> None:
-    """Refuse an export in which a store has a file that is not in the list of files, or a listed file is missing.
+    """Refuse an export with a file that is not in the list of files, or without one that is listed or always needed.
 
     Raises:
         ArtefactError: there is such a file.
     """
     there, _ = list_files(folder)
+    if lacking := [name for name in (MANIFEST, ROWS, FILES) if name not in there]:
+        refuse(folder, f"the files {MANIFEST}, {ROWS} and {FILES}", f"no {' and no '.join(lacking)}")
     listed = read_file_list(folder)
     if missing := sorted(listed.keys() - there.keys()):
         refuse(folder, f"all files of {FILES}", f"{len(missing)} missing, for example {missing[0]}")
