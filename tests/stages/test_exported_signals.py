@@ -221,6 +221,23 @@ def test_a_text_that_two_rows_share_is_joined_to_both(exported: Path, read: Path
     assert signals.report.notes == {NOT_EXPORTED: 2}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: replace(text, rationale=text.rationale + " "),
+        lambda text: replace(text, keys=("pens",)),
+        lambda text: replace(text, steps="lines"),
+    ],
+)
+def test_texts_that_match_no_row_are_refused_with_keys_and_steps_of_the_export(
+    read: Path, tmp_path: Path, change: Any
+) -> None:
+    export_signals(read, tmp_path / "hashed", ExportForm(signals=("steps",), hashed=True))
+    texts = package.load_signals(read).texts.values()
+    with pytest.raises(ArtefactError, match="keys='numbers' and steps='sentences'"):
+        package.load_signals(tmp_path / "hashed", [change(text) for text in texts])
+
+
 # ---- what was changed is found ----
 
 
@@ -292,7 +309,8 @@ def test_an_export_with_a_hash_of_the_label_only_is_read_and_its_labels_are_comp
 def test_rows_of_other_span_rules_are_refused_with_that_reason(spoilt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("molsaki.spans.text.SPAN_RULES", "0")
     monkeypatch.setattr("molsaki.store.exported_rows.SPAN_RULES", "0")
-    with pytest.raises(ArtefactError, match=re.escape(OTHER_RULES)):
+    monkeypatch.setattr("molsaki.stages.load_signals.SPAN_RULES", "0")
+    with pytest.raises(ArtefactError, match=re.escape(OTHER_RULES) + ".* use the version"):
         package.load_signals(spoilt)
 
 

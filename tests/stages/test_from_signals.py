@@ -17,8 +17,8 @@ from molsaki.errors import DataError, RecipeError
 from molsaki.spans.views import STEPS
 from molsaki.stages.check import prepare_recipe
 from molsaki.stages.export_signals import ExportForm, export_signals
+from molsaki.stages.load_signals import NOT_AMONG
 from molsaki.stages.signals import open_store
-from molsaki.stages.take_signals import NOT_AMONG
 from molsaki.stages.workspace import Workspace
 from molsaki.store.exported_files import write_file_list
 
@@ -106,6 +106,14 @@ def test_hashes_are_joined_to_the_rationales_of_the_recipe(trained: Path, tmp_pa
     for row_id in store.ids():
         found = store.get(row_id, texts[row_id].text_hash)["attention"]
         assert bool(torch.isfinite(found).all())
+    (tmp_path / "mine.jsonl").write_text(
+        "".join(json.dumps({**row, "rationale": "So " + row["rationale"]}) + "\n" for row in source), encoding="utf-8"
+    )
+    assert run(path, tmp_path / "other", command="generate").code == 0
+    shown = run(path, tmp_path / "other", command="attend")
+    assert shown.code == 2
+    assert "keys='numbers'" in shown.error
+    assert "data.train.source: signals" not in shown.error, "an export with hashes has no rationales to use"
     with pytest.raises(DataError, match="only their hashes"):
         load_problems("signals", tmp_path / "hashed")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from molsaki.errors import ArtefactError
 from molsaki.records import RowReport
+from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.text import Text
 from molsaki.spans.views import STEPS, VIEWS
 from molsaki.stages.signals import open_store
@@ -19,6 +20,7 @@ from molsaki.store.signal_reader import SignalStore
 from molsaki.training.loop import Signals
 
 NOT_BROUGHT = "no text with its hash was brought"
+NOT_AMONG = "not among the exported rows: no row has the hash of its text"
 NOT_EXPORTED = "a text that was brought, whose hash no row has"
 
 
@@ -131,5 +133,23 @@ def require_rows(export: Export, report: RowReport) -> None:
     if not report.kept:
         raise ArtefactError(
             f"Expected rows that can be used in the exported signals {export.folder}; there is none of {report.read}: "
-            f"{dict(report.skipped)}. Use the version of molsaki that exported them, or export them again."
+            f"{dict(report.skipped)}. {way_out(export, report)}"
         )
+
+
+def way_out(export: Export, report: RowReport) -> str:
+    """What to do if no row can be used: if the hashes are of other texts, the manifest says what they are of."""
+    manifest = export.manifest
+    if manifest.span_rules != SPAN_RULES:
+        version = f"{manifest.versions.get('molsaki', 'that exported them')}"[:40]
+        return (
+            f"Their span rules are {manifest.span_rules[:40]!r}, this version's {SPAN_RULES!r}; use the version of "
+            f"molsaki {version}, or export them again."
+        )
+    if not {NOT_BROUGHT, NOT_AMONG} & report.skipped.keys():
+        return "See `molsaki signals verify`, and copy, download or export them again."
+    keys = "'numbers'" if manifest.keys == "numbers" else "the key words of each question, in their order"
+    return (
+        "The hashes are of the question with its lettered choices and of the rationale as they were read, every blank "
+        f"included, with keys={keys} and steps={manifest.steps!r}; bring these, or export the signals again."
+    )

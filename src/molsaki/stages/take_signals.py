@@ -13,7 +13,7 @@ from molsaki.records import RowReport
 from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
 from molsaki.stages.compare_original import ERROR
-from molsaki.stages.load_signals import row_refusal, sizes_fit
+from molsaki.stages.load_signals import NOT_AMONG, row_refusal, sizes_fit, way_out
 from molsaki.stages.signals import NEXT_TOKENS, TEACHER_TOKENIZER, make_signal, signal_rules
 from molsaki.stages.signals_hub import signals_folder
 from molsaki.stages.workspace import TRAIN, Workspace
@@ -28,8 +28,6 @@ from molsaki.store.verify import StoreReport, verify_store
 from molsaki.store.whole_files import write_whole
 from molsaki.teacher.read_logits import NextTokenSignal
 from molsaki.teacher.signals import Signal
-
-NOT_AMONG = "not among the exported rows: no row has the hash of its text"
 
 
 def take_signals(workspace: Workspace, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -54,10 +52,10 @@ def take_signals(workspace: Workspace, names: Sequence[str]) -> dict[str, Mappin
         store = open_exported(workspace, export, signal)
         report = _copy(export, store, name, list(texts.values()), workspace.run.path(signal.folder))
         if not report.kept:
+            own = " Or use the rationales of the export (data.train.source: signals, rationales.source: dataset)."
             raise ArtefactError(
                 f"Expected rows of {export.folder} for the {len(texts)} rationales of {workspace.run.folder}; there is "
-                f"none: {dict(report.skipped)}. Nothing can be learned from them; use the rationales of the export "
-                "(data.train.source: signals, rationales.source: dataset)."
+                f"none: {dict(report.skipped)}. {way_out(export, report)}{'' if export.manifest.hashed else own}"
             )
         if name == NEXT_TOKENS:
             for file in list_files(export.folder)[0]:
