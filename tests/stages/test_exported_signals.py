@@ -244,19 +244,44 @@ def test_texts_that_match_no_row_are_refused_with_keys_and_steps_of_the_export(
 @pytest.mark.parametrize("pattern", ["**/*.safetensors", "**/shard-*.jsonl", "rows.jsonl", "README.md", "signals.json"])
 def test_a_flipped_bit_is_found(spoilt: Path, pattern: str) -> None:
     path = sorted(spoilt.glob(pattern))[0]
-    data = bytearray(path.read_bytes())
-    data[-9] ^= 1
-    path.write_bytes(data)
+    flip(path)
     found = verify_signals(spoilt)
     assert not found.ok
     assert [problem for problem in found.problems if problem.startswith(path.relative_to(spoilt).as_posix())]
 
 
-def test_a_damaged_row_is_not_given_out(spoilt: Path) -> None:
-    path = next(spoilt.glob("attention/steps/*.safetensors"))
+def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-9] ^= 1
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["store.json", "shard-00000.jsonl", "shard-00000.safetensors", "cut"])
+def test_damage_in_an_export_is_not_to_be_mended_by_a_stage(spoilt: Path, file: str) -> None:
+    path = spoilt / "attention/steps" / file.replace("cut", "shard-00000.safetensors")
+    if file == "store.json":
+        path.write_text("{}", encoding="utf-8")
+    elif file == "cut":
+        path.write_bytes(path.read_bytes()[:-4])
+    else:
+        flip(path)
+    with pytest.raises(ArtefactError, match=r"molsaki signals verify.*download") as caught:  # noqa: PT012
+        signals = package.load_signals(spoilt)
+        for text in signals.texts.values():
+            signals.attention.get(text.id, text.text_hash)
+    assert "stage" not in str(caught.value)
+    assert "attend" not in str(caught.value)
+
+
+def test_damage_in_a_run_is_mended_by_the_stage(read: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(read, tmp_path / "run")
+    flip(copy / "attention/steps/shard-00000.jsonl")
+    with pytest.raises(ArtefactError, match="run the stage again"):
+        package.load_signals(copy)
+
+
+def test_a_damaged_row_is_not_given_out(spoilt: Path) -> None:
+    flip(next(spoilt.glob("attention/steps/*.safetensors")))
     signals = package.load_signals(spoilt)
     damaged = 0
     for text in signals.texts.values():

@@ -225,6 +225,19 @@ def require_plain_tensors(path: Path) -> None:
         refuse(path, f"a header of at most {MAX_HEADER_BYTES} bytes", f"one of {length}")
 
 
+def repair_advice(store: Path, otherwise: str) -> str:
+    """What to do about a store with damage: an export has no stage that could be run again.
+
+    Args:
+        store: the folder of the store.
+        otherwise: what to do if it is of a run.
+    """
+    export = store.absolute().parent.parent
+    if not (export / MANIFEST).is_file():
+        return otherwise
+    return f"see `molsaki signals verify {export}`, and copy, download or export the signals again."
+
+
 def refuse(path: Path, expected: str, got: str) -> NoReturn:
     """Raise the `ArtefactError` for an export that cannot be used."""
     raise ArtefactError(

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from molsaki.errors import ArtefactError
 from molsaki.records import hash_json
+from molsaki.store.exported_files import repair_advice
 from molsaki.store.schema import Schema, is_size, row_bytes, schema_from_json, schema_to_json, size_names
 from molsaki.store.whole_files import encode_json, parse_json, read_json, read_regular, write_json, write_whole
 
@@ -126,17 +127,19 @@ def read_header(folder: Path) -> StoreHeader:
     value = read_json(path, "the header of a signal's store")
     if not isinstance(value, dict) or value.get("format") != _FORMAT:
         got = value.get("format") if isinstance(value, dict) else value
+        way_out = repair_advice(folder, "move the folder away and run `molsaki attend`, which reads the teacher again.")
         raise ArtefactError(
-            f"Expected a store of the format {_FORMAT!r} at {path}; got {got!r}. Stores of other formats are not "
-            f"read; move the folder away and run `molsaki attend`, which reads the teacher again."
+            f"Expected a store of the format {_FORMAT!r} at {path}; got {got!r}. Stores of other formats are not read; "
+            f"{way_out}"
         )
     try:
         schema = schema_from_json(value["tensors"])
         fingerprint = {str(key): str(part) for key, part in value["fingerprint"].items()}
     except (KeyError, ValueError, AttributeError) as error:
+        way_out = repair_advice(folder, "put the file back from a copy, or create the store again in an empty folder.")
         raise ArtefactError(
             f"Expected {path} to name the tensors of its rows and a fingerprint; got {error!r}. The store cannot be "
-            f"read; put the file back from a copy, or create the store again in an empty folder."
+            f"read; {way_out}"
         ) from error
     return StoreHeader(schema, fingerprint)
 
@@ -234,10 +237,14 @@ def count_rows(folder: Path) -> int:
 def refuse_shard(path: Path, problem: str) -> NoReturn:
     """Raise the `ArtefactError` for a shard that cannot be used."""
     shard = path.with_suffix("").name
+    way_out = repair_advice(
+        path.parent,
+        f"put the file back from a copy, or delete both files of {shard} and run the stage again, which computes only "
+        "their rows again.",
+    )
     raise ArtefactError(
-        f"Expected a whole shard of a signal's store; {path} {problem}. Nothing of the store is used, "
-        f"since rows would be missing or wrong; put the file back from a copy, or delete both files of "
-        f"{shard} and run the stage again, which computes only their rows again."
+        f"Expected a whole shard of a signal's store; {path} {problem}. Nothing of the store is used, since rows would "
+        f"be missing or wrong; {way_out}"
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from molsaki.errors import ArtefactError
+from molsaki.store.exported_files import repair_advice
 from molsaki.store.fingerprints import require_same
 from molsaki.store.shards import (
     Shard,
@@ -104,10 +105,10 @@ class SignalStore:
         """
         number, row, starts = self._find(row_id)
         if row.text_hash != text_hash:
+            way_out = repair_advice(self.folder, "run the stage that writes the store on this data, into a new folder.")
             raise ArtefactError(
-                f"Expected the row {row_id!r} in {self.folder} to belong to the text with the hash "
-                f"{text_hash!r}; its text has the hash {row.text_hash!r}. It does not fit; run the stage that "
-                f"writes the store on this data, into a new folder."
+                f"Expected the row {row_id!r} in {self.folder} to belong to the text with the hash {text_hash!r}; its "
+                f"text has the hash {row.text_hash!r}. It does not fit; {way_out}"
             )
         shard = self._shards[number]
         schema = self.schema if names is None else {name: self.schema[name] for name in names}
@@ -126,10 +127,14 @@ class SignalStore:
         if found is None:
             unfinished = unfinished_shards(self.folder)
             and_also = f" and {len(unfinished)} shards that are not finished" if unfinished else ""
+            way_out = repair_advice(
+                self.folder,
+                "run the stage that writes the store again, which adds missing rows, or open the store again if it has "
+                "grown.",
+            )
             raise MissingRowError(
                 f"Expected the row {row_id!r} in {self.folder}; the store has {len(self)} other rows{and_also}. The "
-                f"row cannot be used; run the stage that writes the store again, which adds missing rows, or open "
-                f"the store again if it has grown."
+                f"row cannot be used; {way_out}"
             )
         number, index = found
         return number, self._shards[number].rows[index], self._shards[number].starts[index]
@@ -141,8 +146,12 @@ class SignalStore:
 
 
 def _refuse_row(path: Path, row: StoredRow, problem: str) -> NoReturn:
+    way_out = repair_advice(
+        path.parent,
+        "see `molsaki attend --check`, then delete both files of each damaged shard and run the stage again, which "
+        "computes their rows again.",
+    )
     raise ArtefactError(
-        f"Expected the row {row.id!r} in {path} as it was written, with finite numbers; got {problem}. "
-        f"The row cannot be used and may not be alone; see `molsaki attend --check`, then delete both "
-        f"files of each damaged shard and run the stage again, which computes their rows again."
+        f"Expected the row {row.id!r} in {path} as it was written, with finite numbers; got {problem}. The row cannot "
+        f"be used and may not be alone; {way_out}"
     )
