@@ -28,7 +28,7 @@ from molsaki.stages.load_signals import NOT_BROUGHT, NOT_EXPORTED
 from molsaki.stages.signals_card import read_card, signals_card
 from molsaki.stages.verify_signals import OTHER_TOKENS, verify_signals
 from molsaki.store import exported_files
-from molsaki.store.attention_rows import attention_row
+from molsaki.store.attention_rows import attention_row, stored_error
 from molsaki.store.exported_files import write_file_list
 from molsaki.store.exported_rows import CHANGED, DAMAGED, OTHER_RULES, OTHER_SPANS, Export
 from molsaki.store.locks import LOCK_NAME
@@ -138,6 +138,44 @@ def test_mixed_layers_are_those_of_equation_4_and_halves_are_close(read: Path, t
         torch.testing.assert_close(others[0].attention_LSK, expected)
         torch.testing.assert_close(others[1].attention_LSK, row.attention_LSK, rtol=1e-3, atol=1e-6)
     assert all(verify_signals(tmp_path / name).ok for name in ("mixed", "half"))
+
+
+@pytest.mark.parametrize("stored", ["float32", "float16"])
+def test_half_of_compact_rows_is_float16_with_a_bound_of_its_error(read: Path, tmp_path: Path, stored: str) -> None:
+    path, out = read.parent / "recipe.yaml", tmp_path / "run"
+    shutil.copytree(read, out)
+    shutil.rmtree(out / "attention")
+    (out / "stages/attend.json").unlink()
+    shown = run(path, out, "--set", "attention.top=1", "--set", f"attention.dtype={stored}", command="attend")
+    assert shown.code == 0, shown.error
+    report = export_signals(out, tmp_path / "half", ExportForm(signals=("steps",), half=True))
+    full, compact, half = (package.load_signals(folder) for folder in (read, out, tmp_path / "half"))
+    assert {half.attention.schema[name].dtype for name in ("attention", "rest")} == {"float16"}
+    for row_id, text in full.texts.items():
+        exact, before, after = (
+            attention_row(one.attention, row_id, text.text_hash).attention_LSK for one in (full, compact, half)
+        )
+        bound = half.attention.get(row_id, text.text_hash)["error"]
+        assert bool((bound >= compact.attention.get(row_id, text.text_hash)["error"]).all())
+        for apart, most in zip(((exact - after).abs().max(), (exact - after).abs().mean()), bound, strict=True):
+            assert float(apart) <= float(most) + 1e-6
+        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-6)
+    assert report.errors == {"steps": stored_error(half.attention)}
+    assert report.errors["steps"][0] > 0
+    assert verify_signals(tmp_path / "half").ok
+    mixed = export_signals(out, tmp_path / "mixed", ExportForm(signals=("steps",), half=True, mixed=True))
+    assert 0 < mixed.errors["steps"][0] < 0.01
+
+
+def test_half_of_rows_in_float16_keeps_their_error(read: Path, tmp_path: Path) -> None:
+    path, out = read.parent / "recipe.yaml", tmp_path / "run"
+    shutil.copytree(read, out)
+    shutil.rmtree(out / "attention")
+    (out / "stages/attend.json").unlink()
+    assert run(path, out, "--set", "attention.dtype=float16", command="attend").code == 0
+    report = export_signals(out, tmp_path / "half", ExportForm(signals=("steps",), half=True))
+    assert report.errors == {"steps": stored_error(package.load_signals(out).attention)}
+    assert report.errors["steps"][0] > 0
 
 
 def test_rows_that_are_not_exported_are_counted(read: Path, tmp_path: Path) -> None:

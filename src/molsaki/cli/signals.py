@@ -48,7 +48,7 @@ def export(
     size = f"{report.bytes / 1e6:.2f} MB, {report.bytes / kept:.0f} bytes a row"
     console.line(f"{', '.join(report.signals)}: {plural(kept, 'row')}, {size}, {report.seconds:.1f} s: {folder}")
     for name, (largest, mean) in report.errors.items():
-        against = "the mixture of the run's rows" if mixed else "the run's rows"
+        against = "the mixture of the run's rows" if mixed else "the teacher's attention in float32"
         console.detail(f"{name}: error at most {largest:.2g}, {mean:.2g} on average, against {against}")
     _show_skipped(console, report.rows.skipped)
     if form.license == ExportForm().license:

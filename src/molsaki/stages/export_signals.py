@@ -35,7 +35,9 @@ from molsaki.store.attention_rows import (
     TOP_KEYS,
     attention_row,
     attention_schema,
+    compact_schema,
     pack_attention,
+    round_compact,
     stored_error,
     with_error,
 )
@@ -94,7 +96,7 @@ class ExportReport:
         bytes: the size of all files.
         seconds: how long it took.
         errors: for each signal that is not stored exactly, the largest and the mean absolute error of its attention
-            against the rows of the run, or against their mixture.
+            against the teacher's in float32, or against the mixture of the run's rows; of compact rows a bound.
     """
 
     rows: RowReport
@@ -192,22 +194,28 @@ def _copy_store(
 ) -> None:
     """Copy the rows of one signal into a store of the export, with mixed layers or half precision if asked for."""
     settings = workspace.recipe.attention
-    mix = LayerMix(settings.temperature, settings.layer_change) if form.mixed else None
+    mixing = form.mixed and settings.layers != "mixed"
+    mix = LayerMix(settings.temperature, settings.layer_change) if mixing else None
     fingerprint, schema = dict(store.fingerprint), store.schema
-    # A compact row stays compact: the full row that it stands for is larger.
-    half = form.half and TOP_KEYS not in schema
-    changed = name in VIEWS and (half or (mix is not None and settings.layers != "mixed"))
     dtype = "float16" if form.half else schema[ATTENTION].dtype if name in VIEWS else ""
+    # Rows that are float16 already stay as they are, with the error that was measured when they were written.
+    changed = name in VIEWS and (mix is not None or dtype != schema[ATTENTION].dtype)
+    # A compact row stays compact: the full row that it stands for is larger.
+    compact = changed and mix is None and TOP_KEYS in schema
     if changed:
         layers = schema[ATTENTION].shape[0]
         assert isinstance(layers, int)
         if mix is not None:
             fingerprint |= AttentionSignal(VIEWS[name], workspace.recipe.keys, dtype, mix).rules()
-        schema = attention_schema(layers if mix is None else 1, dtype) | ({} if dtype == "float32" else ERROR_SCHEMA)
+        full = attention_schema(layers if mix is None else 1, dtype) | ({} if dtype == "float32" else ERROR_SCHEMA)
+        schema = compact_schema(layers, dtype) if compact else full
     with SignalWriter(folder, fingerprint, schema) as writer:
         for row in rows:
-            tensors = _attention(store, row, mix, dtype) if changed else store.get(row.id, row.text_hash)
-            writer.add(row.id, row.text_hash, tensors)
+            if changed and not compact:
+                tensors = _attention(store, row, mix, dtype)
+            else:
+                tensors = store.get(row.id, row.text_hash)
+            writer.add(row.id, row.text_hash, round_compact(tensors, dtype) if compact else tensors)
             if writer.is_due:
                 writer.flush()
     (folder / LOCK_NAME).unlink(missing_ok=True)

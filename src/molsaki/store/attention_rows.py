@@ -168,6 +168,22 @@ def with_error(row: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     return {**row, ERROR: torch.stack([apart_LSK.max(), apart_LSK.mean()])}
 
 
+def round_compact(row: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """A compact row in another `dtype`. Its error is a bound: its error so far, and that of rounding, together.
+
+    The full row is not there to measure against; |full − rounded| ≤ |full − compact| + |compact − rounded| at every
+    number, and so for the largest and the mean.
+    """
+    rounded = {**row, **{name: round_to(row[name], dtype) for name in (ATTENTION, REST)}}
+    largest, summed, count = torch.zeros(()), torch.zeros((), dtype=torch.float64), 0
+    for now_SK, then_SK in zip(layers_of(row), layers_of(rounded), strict=True):
+        apart_SK = (now_SK - then_SK).abs()
+        largest = torch.maximum(largest, apart_SK.max())
+        summed += apart_SK.sum(dtype=torch.float64)
+        count += apart_SK.numel()
+    return {**rounded, ERROR: row[ERROR] + torch.stack([largest, (summed / count).float()])}
+
+
 def round_to(attention: Tensor, dtype: str) -> Tensor:
     """Numbers in float32 as they are read back from a store of `dtype`."""
     kind: torch.dtype = getattr(torch, dtype)
