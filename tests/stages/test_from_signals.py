@@ -14,13 +14,16 @@ from test_exported_signals import edit_json, rows_of, share_a_text, write_rows
 
 from molsaki.data import load_problems
 from molsaki.errors import DataError, RecipeError
+from molsaki.models.load import tokenizer_at
 from molsaki.spans.views import STEPS
 from molsaki.stages.check import prepare_recipe
 from molsaki.stages.export_signals import ExportForm, export_signals
 from molsaki.stages.load_signals import NOT_AMONG
 from molsaki.stages.signals import open_store
+from molsaki.stages.verify_signals import verify_signals
 from molsaki.stages.workspace import Workspace
 from molsaki.store.exported_files import write_file_list
+from molsaki.store.exported_rows import Export
 
 METHODS = "methods=[molsaki, logits]"
 FEW = ("training.steps=2", "baseline=null")
@@ -77,11 +80,18 @@ def test_students_are_those_of_the_run_that_read_the_teacher(trained: Path, expo
 
 
 def test_a_run_from_signals_can_be_exported_again(exported: Path, tmp_path: Path) -> None:
-    path = from_signals(tmp_path, exported, "methods=[molsaki]")
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    teacher = {**Export(exported).manifest.teacher, "attention_error": "attention against that of the original: 0.1"}
+    edit_json(copy / "signals.json", teacher=teacher)
+    write_file_list(copy)
+    path = from_signals(tmp_path, copy, "prompts={teacher: 'Look: {question} {rationale}'}")
     for command in ("generate", "attend"):
         assert run(path, tmp_path / "run", command=command).code == 0
     export_signals(tmp_path / "run", tmp_path / "again", ExportForm())
     assert rows_of(tmp_path / "again") == rows_of(exported)
+    assert Export(tmp_path / "again").manifest == Export(copy).manifest
+    assert {path.name for path in (tmp_path / "again/tokenizer").iterdir()}
+    assert verify_signals(tmp_path / "again", tokenizer_at(str(tmp_path / "again/tokenizer"))).ok
 
 
 def test_hashes_are_joined_to_the_rationales_of_the_recipe(trained: Path, tmp_path: Path) -> None:

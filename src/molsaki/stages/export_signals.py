@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING
 from molsaki.counts import format_attention_error
 from molsaki.encoding.encode import tokenizer_hash
 from molsaki.errors import ArtefactError
-from molsaki.models.load import load_tokenizer
 from molsaki.records import RowReport
 from molsaki.spans.align import Alignment
 from molsaki.spans.find import SPAN_RULES
 from molsaki.spans.views import VIEWS
 from molsaki.stages.compare_original import ERROR
-from molsaki.stages.signals import NEXT_TOKENS, open_store, read_so_far, reader_of
+from molsaki.stages.signals import NEXT_TOKENS, PROMPT, open_store, read_so_far, teacher_tokenizer
 from molsaki.stages.signals_card import signals_card
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store.attention_rows import (
@@ -234,12 +233,11 @@ def _attention(store: SignalStore, row: ExportedRow, mix: LayerMix | None, dtype
 
 def _save_tokenizer(workspace: Workspace, store: SignalStore, folder: Path) -> None:
     """Next tokens are ids of the teacher's vocabulary, so they need its tokenizer."""
-    tokenizer = load_tokenizer(workspace.recipe, reader_of(workspace))
+    tokenizer = teacher_tokenizer(workspace)
     if tokenizer_hash(tokenizer) != store.fingerprint.get("tokenizer"):
         raise ArtefactError(
             f"Expected the tokenizer that the next tokens of {workspace.run.folder} were read with; the teacher "
-            f"{reader_of(workspace).name!r} has another one now. Export without next tokens (--signal), or read them "
-            "again."
+            "has another one now. Export without next tokens (--signal), or read them again."
         )
     tokenizer.save_pretrained(folder)
     for path in folder.iterdir():
@@ -248,10 +246,15 @@ def _save_tokenizer(workspace: Workspace, store: SignalStore, folder: Path) -> N
 
 
 def _attention_error(workspace: Workspace, stores: Mapping[str, SignalStore]) -> dict[str, str]:
-    """What the run's manifest says of a quantised teacher's error, as a sentence; empty if it says nothing."""
+    """What the run's manifest says of a quantised teacher's error, as a sentence; empty if it says nothing.
+
+    Of signals that were taken from an export, it is the sentence of that export.
+    """
     read = read_so_far(workspace)
     found = [error for name in stores if (error := read.get(name, {}).get(ERROR))]
-    return {ERROR: format_attention_error(found[0])} if found else {}
+    if not found:
+        return {}
+    return {ERROR: found[0] if isinstance(found[0], str) else format_attention_error(found[0])}
 
 
 def _manifest(
@@ -275,7 +278,7 @@ def _manifest(
             **{name: found.get(part, "none") for name, part in {**parts, "tokenizer": "tokenizer"}.items()},
             **_attention_error(workspace, stores),
         },
-        prompt=str(workspace.template("teacher")),
+        prompt=read_so_far(workspace)[next(iter(stores))].get(PROMPT, str(workspace.template("teacher"))),
         prompt_as_read=found.get("prompt as read", "none"),
         left_out=dict(report.skipped),
         versions=versions(),

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 TEACHER_TOKENIZER = "teacher-tokenizer"
 """The folder of a run with the tokenizer of exported next tokens."""
+PROMPT = "prompt"
+"""The template that exported signals were read in, in the attend stage's manifest of a run that took them."""
 SIGNALS = (*VIEWS, NEXT_TOKENS)
 """All signals by name, in the order in which they are stored."""
 
@@ -196,6 +198,17 @@ def open_store(workspace: Workspace, name: str, **more: str) -> SignalStore:
     return store
 
 
+def teacher_tokenizer(workspace: Workspace) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run's next tokens: of the model that is read, or what was taken with exported signals.
+
+    Raises:
+        RecipeError: the recipe names neither a model nor exported signals.
+    """
+    if workspace.recipe.signals is None:
+        return load_tokenizer(workspace.recipe, reader_of(workspace))
+    return tokenizer_at(str(workspace.run.path(TEACHER_TOKENIZER)))
+
+
 def open_next_tokens(workspace: Workspace, student: PreTrainedTokenizerBase) -> tuple[SignalStore, TokenMap]:
     """The teacher's next tokens, and its tokens in the student's vocabulary; of the teacher, its tokenizer is loaded.
 
@@ -204,9 +217,6 @@ def open_next_tokens(workspace: Workspace, student: PreTrainedTokenizerBase) -> 
         DataError: as there.
         TokenizerError: the bytes of the tokens of one of the tokenizers are not known.
     """
-    if workspace.recipe.signals is None:
-        teacher = load_tokenizer(workspace.recipe, reader_of(workspace))
-    else:
-        teacher = tokenizer_at(str(workspace.run.path(TEACHER_TOKENIZER)))
+    teacher = teacher_tokenizer(workspace)
     store = open_store(workspace, NEXT_TOKENS, tokenizer=tokenizer_hash(teacher))
     return store, TokenMap(teacher, student)

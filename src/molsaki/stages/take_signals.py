@@ -14,7 +14,7 @@ from molsaki.spans.text import Text
 from molsaki.spans.views import VIEWS
 from molsaki.stages.compare_original import ERROR
 from molsaki.stages.load_signals import NOT_AMONG, row_refusal, sizes_fit, way_out
-from molsaki.stages.signals import NEXT_TOKENS, TEACHER_TOKENIZER, make_signal, signal_rules
+from molsaki.stages.signals import NEXT_TOKENS, PROMPT, TEACHER_TOKENIZER, make_signal, signal_rules
 from molsaki.stages.signals_hub import signals_folder
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store.exported_files import TOKENIZER, list_files, read_file
@@ -66,7 +66,7 @@ def take_signals(workspace: Workspace, names: Sequence[str]) -> dict[str, Mappin
         error = export.manifest.teacher.get(ERROR) if name in VIEWS else None
         compared = {} if error is None else {ERROR: error}
         entry = {"title": signal.title, "row": row, **report.to_dict(), **compared}
-        read[name] = {**entry, "fingerprint": store.fingerprint}
+        read[name] = {**entry, PROMPT: export.manifest.prompt, "fingerprint": store.fingerprint}
     return read
 
 
