@@ -18,7 +18,7 @@ from tiny_models import (
 )
 
 from molsaki.attention import find_model, read_attention, stepwise_attention
-from molsaki.attention.capture import padded_on_the_right
+from molsaki.attention.capture import NAME, _switches, padded_on_the_right
 from molsaki.errors import UnreadableModelError
 
 
@@ -101,6 +101,20 @@ def test_another_thread_runs_the_model_meanwhile():
     handle.remove()
     real = batch.attention_mask.bool()
     torch.testing.assert_close(elsewhere[0][real], expected[real], atol=1e-5, rtol=1e-5)
+
+
+def test_models_that_share_a_configuration_end_in_any_order():
+    one, batch = make_model("llama"), make_batch()
+    other = type(one)(one.config).eval()
+    expected = stepwise_attention(other, *batch)
+    first, second = _switches.on(one), _switches.on(other)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    torch.testing.assert_close(stepwise_attention(other, *batch), expected)
+    assert one.config._attn_implementation == NAME
+    second.__exit__(None, None, None)
+    assert one.config._attn_implementation == "sdpa"
 
 
 def test_two_readings_before_one_backward_pass():

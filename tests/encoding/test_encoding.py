@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizer
 
 from molsaki.data.pocket import STUDENT
@@ -73,6 +74,24 @@ def teacher(tokenizer, template, texts):
 def test_the_prompt_is_trained_on_as_it_is_asked_with(tokenizer, template, texts, student):
     asked = _tokenize(tokenizer, [template.prompt(texts[0])])[0]
     assert list(student.input_ids[: student.completion_token]) == asked
+
+
+def test_prompts_end_without_an_end_token(tokenizer, template, texts):
+    """A tokenizer that ends every text would tell the student that nothing follows its prompt."""
+    plain = encode_student(tokenizer, template, *texts, max_length=10_000)
+    asked = _tokenize(tokenizer, [template.prompt(texts[0])])
+    before, end = tokenizer.backend_tokenizer.post_processor, tokenizer.eos_token
+    first = [tokenizer.bos_token] if tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id] else []
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (*first, end)}
+    try:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=" ".join([*first, "$A", end]), special_tokens=list(ids.items())
+        )
+        assert tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+        assert encode_student(tokenizer, template, *texts, max_length=10_000).input_ids == plain.input_ids
+        assert _tokenize(tokenizer, [template.prompt(texts[0])]) == asked
+    finally:
+        tokenizer.backend_tokenizer.post_processor = before
 
 
 def test_the_labels_are_the_completion_and_an_end(tokenizer, template, texts, student):

@@ -9,6 +9,7 @@ from small_world import TEMPLATES, make_llama, make_problems, make_store, make_t
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
 from molsaki import Signals
+from molsaki.errors import InputError
 from molsaki.integrations.rows import NO_TEXT
 from molsaki.integrations.trainer import AttentionLossMixin
 
@@ -86,6 +87,21 @@ def test_rows_of_evaluation_need_no_id_and_have_the_parents_loss(signals, tmp_pa
     assert ours.evaluate(rows.remove_columns("id"))["eval_loss"] == expected
     assert len(ours.predict(rows.remove_columns("id")).predictions) == len(rows)
     assert ours.attention_report.read == read, "the report is of training"
+
+
+def test_a_trainer_without_a_tokenizer_is_refused(signals, tmp_path):
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    with pytest.raises(InputError, match="processing_class"):
+        AttentionTrainer(make_llama(), args, train_dataset=make_rows(signals), signals=signals)
+
+
+def test_an_id_that_is_a_number_is_refused_as_one(signals, tmp_path):
+    trainer = train(AttentionTrainer, tmp_path, signals)
+    rows = [
+        {"id": i, "input_ids": row["input_ids"], "labels": row["labels"]} for i, row in enumerate(make_rows(signals))
+    ]
+    with pytest.raises(InputError, match="'id': 'int'"):
+        trainer.data_collator(rows)
 
 
 def test_the_report_counts_rows_with_and_without_attention(signals, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def make_rows(signals, form="text"):
 
 def make_trainer(folder, signals, form="text", kind=AttentionSFTTrainer, model=make_llama, tokenizer=None, **changes):
     arguments = {"max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 3e-3, **changes}
-    own = {name: arguments.pop(name) for name in ("beta", "peft_config", "optimizers") if name in arguments}
+    names = ("beta", "peft_config", "optimizers", "eval_dataset")
+    own = {name: arguments.pop(name) for name in names if name in arguments}
     if kind is AttentionSFTTrainer:
         own["signals"] = signals
     tokenizer = tokenizer or make_tokenizer()
@@ -189,6 +191,54 @@ def test_killed_and_resumed_it_is_the_training_in_one_piece(signals, tmp_path):
     assert history(resumed, "attention_loss") == history(whole, "attention_loss")
     start = make_trainer(tmp_path / "c", signals, max_steps=1).attention_loss.state_dict()
     assert any(not torch.equal(value, start[name]) for name, value in whole.attention_loss.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_renamed_checkpoint_is_resumed(signals, tmp_path, kind):
+    changes = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    whole = make_trainer(tmp_path / "a", signals, **changes)
+    whole.train()
+    (tmp_path / "a" / "checkpoint-2").rename(tmp_path / "best")
+    resumed = make_trainer(tmp_path / "b", signals, **changes)
+    resumed.train(resume_from_checkpoint=kind(tmp_path / "best"))
+    assert history(resumed, "attention_loss") == history(whole, "attention_loss")
+
+
+def test_the_best_student_has_its_own_router(signals, tmp_path):
+    changes = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1}
+    trainer = make_trainer(
+        tmp_path,
+        signals,
+        eval_dataset=make_rows(signals),
+        load_best_model_at_end=True,
+        greater_is_better=True,
+        metric_for_best_model="eval_loss",  # falls, so that the first is the best
+        **changes,
+    )
+    trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "checkpoint-1")
+    kept = safetensors.torch.load_file(tmp_path / "checkpoint-1" / ROUTER_WEIGHTS)
+    assert_equal(trainer.attention_loss.state_dict(), kept, rtol=0, atol=0)
+    last = safetensors.torch.load_file(tmp_path / "checkpoint-2" / ROUTER_WEIGHTS)
+    assert any(not torch.equal(value, last[name]) for name, value in kept.items())
+
+
+def test_a_rationale_that_repeats_its_question_keeps_its_attention(signals, tmp_path):
+    trainer = make_trainer(tmp_path, signals, max_steps=1)
+    text = replace(signals.texts["p0"], rationale=f"{signals.texts['p0'].question} {signals.texts['p0'].rationale}")
+    ids = make_tokenizer()(EXPLAIN.prompt(text.question) + EXPLAIN.gap + text.rationale).input_ids
+    signals.texts["p0"] = text
+    with pytest.raises(ArtefactError, match="p0"):  # found, and read on another text here
+        trainer.data_collator([{"id": "p0", "input_ids": ids, "labels": ids}])
+
+
+def test_a_training_of_rows_that_the_signals_do_not_have_is_said_at_every_log(signals, tmp_path, caplog):
+    trainer = make_trainer(tmp_path, signals, max_steps=3)
+    signals.texts.clear()
+    trainer.train()
+    said = [record.message for record in caplog.records if record.message.startswith("None of the first")]
+    assert len(said) == 3
+    assert NO_TEXT in said[0]
 
 
 def test_a_checkpoint_without_the_router_is_refused(signals, tmp_path):

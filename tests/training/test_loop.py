@@ -191,6 +191,78 @@ def test_the_default_length_is_the_tokenizers(problems, signals):
     assert SpanCollator(tokenizer, signals)(rows(problems, signals)[:1])["input_ids"].shape[1] == 60
 
 
+@pytest.mark.parametrize("length", [0, -5])
+def test_a_length_of_no_token_is_refused(signals, length):
+    with pytest.raises(InputError, match=str(length)):
+        SpanCollator(make_tokenizer(), signals, max_length=length)
+
+
+def test_a_longer_length_than_the_tokenizers_is_taken(problems, signals):
+    tokenizer = make_tokenizer()
+    whole = SpanCollator(tokenizer, signals)(rows(problems, signals)[:1])["input_ids"].shape[1]
+    tokenizer.model_max_length = 60
+    assert SpanCollator(tokenizer, signals, max_length=512)(rows(problems, signals)[:1])["input_ids"].shape[1] == whole
+
+
+def test_a_batch_of_no_row_is_refused(signals):
+    with pytest.raises(InputError, match="at least one row"):
+        SpanCollator(make_tokenizer(), signals)([])
+
+
+def rolled(batch):
+    """The batch padded on the left."""
+    shifts = (1 - batch["attention_mask"]).sum(1).tolist()
+    names = ("input_ids", "attention_mask", "labels")
+    pairs = {name: zip(batch[name], shifts, strict=True) for name in names}
+    return batch | {name: torch.stack([row.roll(shift) for row, shift in pairs[name]]) for name in names}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        rolled,
+        lambda batch: {k: v[:2] if torch.is_tensor(v) else v for k, v in batch.items()},
+        lambda batch: {k: v.flip(0) if torch.is_tensor(v) else v for k, v in batch.items()},
+        lambda batch: {k: torch.cat([v, v[:, :1]], 1) if torch.is_tensor(v) else v for k, v in batch.items()},
+        lambda batch: batch | {"examples": 0},
+        lambda batch: batch | {"examples": 3},
+    ],
+    ids=["left", "sliced", "sorted", "wider", "no-examples", "fewer-examples"],
+)
+def test_a_batch_that_is_not_as_it_was_collated_is_refused(problems, signals, change):
+    """Steps and keys would be read at other tokens, or other rows' be compared, without a sign of it in the loss."""
+    student = make_llama()
+    batch = SpanCollator(make_tokenizer(), signals)(rows(problems, signals))
+    assert len(set(batch["attention_mask"].sum(1).tolist())) > 1, "rows of other lengths"
+    with pytest.raises(InputError, match=r"collated|examples"):
+        StepwiseAttentionLoss(student, signals)(student, **change(batch))
+
+
+def test_batches_without_attention_are_said_once(problems, signals, caplog):
+    collate = SpanCollator(make_tokenizer(), signals)
+    for _ in range(2):
+        collate([{**row, "id": "x" + row["id"]} for row in rows(problems, signals)])
+    (record,) = caplog.records
+    assert f"{NO_TEXT}: 4" in record.message
+
+
+def test_no_end_token_lies_between_prompt_and_completion(problems, signals):
+    """Tokenizers with `add_eos_token` put one behind every text, also behind a prompt."""
+    tokenizer = make_tokenizer()
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{end} $A {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    some = rows(problems, signals)[:1]
+    with_them = SpanCollator(tokenizer, signals)(some)
+    ids = with_them["input_ids"][0].tolist()
+    assert [i for i, token in enumerate(ids) if token == tokenizer.eos_token_id] == [0, len(ids) - 1]
+    alone = SpanCollator(make_tokenizer(), signals)(some)
+    torch.testing.assert_close(with_them["attention"].teacher_BLSK, alone["attention"].teacher_BLSK)
+    assert ids[1:] == alone["input_ids"][0].tolist()
+
+
 def test_an_unknown_setting_is_refused(signals):
-    with pytest.raises(InputError, match="temprature"):
-        StepwiseAttentionLoss(make_llama(), signals, temprature=1)
+    with pytest.raises(InputError, match="temprature: there is no such key; did you mean 'kl_temperature'") as error:
+        StepwiseAttentionLoss(make_llama(), signals, kl_temprature=1)
+    assert "https:" not in str(error.value)

@@ -17,12 +17,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
@@ -239,7 +239,10 @@ def attention_mask(*args: Any, **kwargs: Any) -> Tensor | None:
 
 
 class _Switches:
-    """The models that are switched to our function, with the number of open contexts and how to undo the switch."""
+    """What is switched to our function, with the number of open contexts and how to undo the switch.
+
+    Models may share a configuration, so configurations and models are counted on their own.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -247,16 +250,26 @@ class _Switches:
 
     @contextlib.contextmanager
     def on(self, model: PreTrainedModel) -> Iterator[None]:
+        configs = {id(config): config for config in (model.config, model.config.get_text_config(decoder=True))}
+        with contextlib.ExitStack() as stack:
+            for config in configs.values():
+                stack.enter_context(self._held(config, partial(_name_our_function, config)))
+            stack.enter_context(self._held(model, partial(_bind_checkpointing, model)))
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, held: object, switch: Callable[[], Callable[[], None]]) -> Iterator[None]:
+        """Switch with the first of several contexts, and undo it with the last."""
         with self._lock:
-            count, undo = self._undo.get(id(model)) or (0, _switch(model))
-            self._undo[id(model)] = count + 1, undo
+            count, undo = self._undo.get(id(held)) or (0, switch())
+            self._undo[id(held)] = count + 1, undo
         try:
             yield
         finally:
             with self._lock:
-                count, undo = self._undo.pop(id(model))
+                count, undo = self._undo.pop(id(held))
                 if count > 1:
-                    self._undo[id(model)] = count - 1, undo
+                    self._undo[id(held)] = count - 1, undo
                 else:
                     undo()
 
@@ -264,24 +277,25 @@ class _Switches:
 _switches = _Switches()
 
 
-def _switch(model: PreTrainedModel) -> Callable[[], None]:
-    """Name our function in the configuration and wrap the checkpointing; returns a function that undoes both."""
-    configs = {id(config): config for config in (model.config, model.config.get_text_config(decoder=True))}
-    implementations = [(config, config._attn_implementation_internal) for config in configs.values()]
+def _name_our_function(config: PretrainedConfig) -> Callable[[], None]:
+    """Name our function in a configuration; returns a function that undoes it."""
+    implementation = config._attn_implementation_internal
+    config._attn_implementation_internal = NAME
+    return partial(setattr, config, "_attn_implementation_internal", implementation)
+
+
+def _bind_checkpointing(model: PreTrainedModel) -> Callable[[], None]:
+    """Wrap the checkpointing of a model's layers; returns a function that undoes it."""
     functions = [
         (module, name, vars(module)[name])
         for module in model.modules()
         for name in _CHECKPOINT_FUNCTIONS
         if callable(vars(module).get(name))
     ]
-    for config, _ in implementations:
-        config._attn_implementation_internal = NAME
     for module, name, function in functions:
         setattr(module, name, _bind_to_pass(model, function))
 
     def undo() -> None:
-        for config, implementation in implementations:
-            config._attn_implementation_internal = implementation
         for module, name, function in functions:
             setattr(module, name, function)
 

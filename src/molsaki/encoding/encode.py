@@ -93,6 +93,34 @@ def require_offsets(tokenizer: PreTrainedTokenizerBase, end: bool = True) -> Non
         )
 
 
+def appended_tokens(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The number of special tokens that a tokenizer puts behind a text, such as the end token of `add_eos_token`.
+
+    Behind a prompt they would tell the model that nothing follows.
+    """
+    plain = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"]
+    whole = tokenizer("a", verbose=False)["input_ids"]
+    for start in range(len(whole) - len(plain) + 1):
+        if whole[start : start + len(plain)] == plain:
+            return len(whole) - start - len(plain)
+    return 0
+
+
+def tokenize_prompt(
+    tokenizer: PreTrainedTokenizerBase, text: str, special_tokens: bool = True
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """The tokens of a text that is continued, and their characters: with the special tokens before it, none behind it.
+
+    Args:
+        tokenizer: a fast one.
+        text: the prompt.
+        special_tokens: let the tokenizer add its special tokens before the text.
+    """
+    encoded = tokenizer(text, add_special_tokens=special_tokens, return_offsets_mapping=True, verbose=False)
+    end = len(encoded["input_ids"]) - (appended_tokens(tokenizer) if special_tokens else 0)
+    return encoded["input_ids"][:end], encoded["offset_mapping"][:end]
+
+
 def encode_student(
     tokenizer: PreTrainedTokenizerBase,
     template: PromptTemplate,
@@ -121,16 +149,16 @@ def encode_student(
         return _encode_chat(tokenizer, rendered, rendered.end_token, question, completion, max_length)
     prompt = template.prompt(question)
     start = template.completion_start(question)
-    first = tokenizer(prompt, return_offsets_mapping=True, verbose=False)
+    first, first_offsets = tokenize_prompt(tokenizer, prompt)
     second = tokenizer(template.gap + completion, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     shift = len(prompt)
-    ids = [*first["input_ids"], *second["input_ids"], tokenizer.eos_token_id]
+    ids = [*first, *second["input_ids"], tokenizer.eos_token_id]
     offsets = [
-        *first["offset_mapping"],
+        *first_offsets,
         *((left + shift, right + shift) for left, right in second["offset_mapping"]),
         NO_CHARACTERS,
     ]
-    return _cut(ids, offsets, len(first["input_ids"]), template.question_start, start, max_length)
+    return _cut(ids, offsets, len(first), template.question_start, start, max_length)
 
 
 def _encode_chat(

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 ID = "id"
 """The column of a data set with the id of a row in the signals."""
-NO_QUESTION = "the sequence does not hold the question exactly once: takes no part in the attention loss"
-NO_RATIONALE = "the sequence does not hold the rationale exactly once: takes no part in the attention loss"
+NO_QUESTION = "the sequence does not hold the question exactly once before its rationale: no attention loss"
+NO_RATIONALE = "the sequence does not hold the rationale exactly once: no attention loss"
 
 
 class RowCollator:
@@ -44,6 +44,7 @@ class RowCollator:
     Attributes:
         report: counts of the rows of all batches (`kept`), and of those that take no part in the attention loss, or
             only in part (`notes`, by reason).
+        with_attention: number of rows of all batches with the teacher's attention.
 
     Raises:
         TokenizerError: the bytes of the tokenizer's tokens are not known.
@@ -59,6 +60,7 @@ class RowCollator:
         self.signals = signals
         self.report = RowReport()
         self._bytes_of = token_bytes(tokenizer)
+        self.with_attention = 0
         self._warned = False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -78,6 +80,7 @@ class RowCollator:
             lengths, [target for target in targets if target is not None], width=batch["input_ids"].shape[1]
         )
         if attention is not None:
+            self.with_attention += len(attention.teacher_BLSK)
             _require_order(batch, rows)
             batch["attention"] = attention
         return batch
@@ -88,9 +91,10 @@ class RowCollator:
 
     def _target(self, index: int, row: Mapping[str, Any]) -> RowTargets | None:
         if not isinstance(row.get(ID), str):
+            columns = {name: type(value).__name__ for name, value in sorted(row.items())}
             raise InputError(
-                f"Expected the column `{ID}` with the id of each row in the signals; a row has the columns "
-                f"{sorted(row)}. Its attention cannot be found; add the column to the data set."
+                f"Expected the column `{ID}` with the id of each row in the signals, a text; a row has the columns "
+                f"{columns}. Its attention cannot be found; add the column to the data set, or make it a text."
             )
         self.report.keep()
         text = self.signals.texts.get(row[ID])
@@ -101,7 +105,9 @@ class RowCollator:
 
     def _align(self, index: int, text: Text, ids: Sequence[int]) -> RowTargets | None:
         written, offsets = text_of_tokens(ids, self._bytes_of)
-        question = _find_once(written, text.question)
+        rationale = _find_once(written, text.rationale)
+        # A rationale may repeat its question.
+        question = _find_once(written[:rationale], text.question)
         if question is None:
             self.report.note(NO_QUESTION)
             return None

@@ -59,7 +59,8 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         **more: the parent's.
 
     Raises:
-        InputError: the data set has no column `id`, an optimizer is given, or training runs with DeepSpeed.
+        InputError: the data set has no column `id`, the tokenizer is missing, an optimizer is given, or training runs
+            with DeepSpeed.
         TokenizerError: the bytes of the tokenizer's tokens are not known.
         UnreadableModelError: the student's attention cannot be read.
     """
@@ -83,6 +84,11 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
                 "Expected a training without DeepSpeed, which has an optimizer of its own that would leave the router "
                 "out. Use DistributedDataParallel (accelerate launch)."
             )
+        if self.processing_class is None:
+            raise InputError(
+                "Expected the student's tokenizer as `processing_class`; got none. Steps and keys could not be found "
+                "in the tokens; pass it to the trainer."
+            )
         _require_ids(self.train_dataset)
         # Parents draw random numbers (dropout, order of rows); a router must not change them.
         with torch.random.fork_rng():
@@ -94,7 +100,7 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         self.data_collator: Any = self._rows
         self._rows_of_step = 0
         self._loss_sum: Tensor | None = None
-        self._logged_step = 0
+        self._logged_step: int | None = None
         self._warned = False
 
     @property
@@ -105,6 +111,11 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         here; a warning says so.
         """
         return self._rows.report
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        """The parent's."""
+        self._logged_step, self._loss_sum = None, None
+        return super().train(*given, **named)
 
     # ---- data ----
 
@@ -138,6 +149,8 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
     def get_batch_samples(self, *given: Any, **named: Any) -> Any:
         """The parent's: the batches of the next optimizer step, whose rows with attention are counted."""
         self.attention_loss.zero_grad()  # the parent empties the gradients of the student alone
+        if self._logged_step is None:  # the first step of a training, also of one that is resumed
+            self._logged_step = self.state.global_step
         batches, items = super().get_batch_samples(*given, **named)
         rows = count_attention(batches)
         if self.accelerator.num_processes > 1:
@@ -204,16 +217,19 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         super().log(logs, *given, **named)
 
     def _warn_of_rows_left_out(self) -> None:
-        """Warn once of rows that train without the attention loss."""
+        """Warn once of rows that train without the attention loss, and at every log while it is that of no row."""
         report = self.attention_report
+        counts = "; ".join(f"{reason}: {n}" for reason, n in report.notes.items())
+        if report.kept and not self._rows.with_attention:
+            logger.warning("None of the first %d rows has an attention loss (%s).", report.kept, counts)
+            return
         if self._warned or not report.notes:
             return
         self._warned = True
-        counts = "; ".join(f"{reason}: {n}" for reason, n in report.notes.items())
         logger.warning("Of the first %d rows, some have no attention loss, or not all of it (%s).", report.kept, counts)
 
     def _mean_loss(self) -> float:
-        steps = max(self.state.global_step - self._logged_step, 1)
+        steps = max(self.state.global_step - (self._logged_step or 0), 1)
         total: Tensor = torch.zeros((), device=self.args.device) if self._loss_sum is None else self._loss_sum
         if self.accelerator.num_processes > 1:
             total = self.accelerator.reduce(total, reduction="sum")
@@ -233,16 +249,24 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """The parent's, and the router's parameters."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_router(Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        """The parent's, and the router's parameters."""
+        super()._load_best_model()
+        assert self.state.best_model_checkpoint is not None
+        self._load_router(Path(self.state.best_model_checkpoint))
+
+    def _load_router(self, checkpoint: Path) -> None:
         if not self.attention_loss.state_dict():
             return
-        path = Path(resume_from_checkpoint) / ROUTER_WEIGHTS
+        path = checkpoint / ROUTER_WEIGHTS
         if not path.is_file():
             raise ArtefactError(
                 f"Expected the router's parameters in {path}; the file does not exist. The checkpoint is of another "
                 "trainer, or incomplete; resume from another one, or start from the beginning."
             )
         self.attention_loss.load_state_dict(safetensors.torch.load_file(path))
-        self._logged_step = int(resume_from_checkpoint.rstrip("/").rpartition("-")[2])
 
 
 class _ReadingModel:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.answers.thinking import open_tag, split_thinking
 from molsaki.counts import Progress
 from molsaki.encoding.control_tokens import decode_answers
-from molsaki.encoding.encode import context_length
+from molsaki.encoding.encode import appended_tokens, context_length
 from molsaki.errors import EvaluationError, TokenizerError
 from molsaki.models.modes import eval_mode
 from molsaki.models.stopping import Ended, StopAtStrings
@@ -88,7 +88,7 @@ def decode_batches(
     Args:
         model: a causal language model.
         tokenizer: its tokenizer. It needs no padding token, and its padding side does not matter.
-        prompts: texts, tokenized as `tokenizer(prompt)` does; or token ids.
+        prompts: texts, with the special tokens that the tokenizer puts before a text; or token ids.
         max_new_tokens: maximum number of generated tokens, including the end token.
         batch_size: number of prompts in a batch.
         temperature: 0 decodes greedily; above 0, tokens are sampled from softmax(logits / temperature).
@@ -149,7 +149,8 @@ def _tokenize(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str] | Seque
     ids = [list(prompt) for prompt in prompts if not isinstance(prompt, str)]
     if texts:
         encoded = tokenizer(texts, padding=False, truncation=False, verbose=False)
-        ids += encoded["input_ids"]
+        behind = appended_tokens(tokenizer)
+        ids += [row[: len(row) - behind] for row in encoded["input_ids"]]
     empty = next((index for index, row in enumerate(ids) if not row), None)
     if empty is not None:
         raise EvaluationError(

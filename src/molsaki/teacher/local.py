@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from molsaki.encoding.chats import render_template
 from molsaki.encoding.control_tokens import data_parts, tokenize_chat
+from molsaki.encoding.encode import appended_tokens
 from molsaki.encoding.prompts import Prompt, PromptTemplate
 from molsaki.models.decode import Completion, decode_batches
 from molsaki.teacher.writer import Request
@@ -77,7 +78,7 @@ class LocalWriter:
         """The tokens of a prompt. The data in a chat become no control tokens; where they do, that is counted."""
         if prompt.template is None:
             ids: list[int] = self.tokenizer(prompt.text, verbose=False)["input_ids"]
-            return ids
+            return ids[: len(ids) - appended_tokens(self.tokenizer)]
         rendered = render_template(self.tokenizer, prompt.template)
         parts = data_parts(self.tokenizer, rendered, prompt.question)
         tokens = tokenize_chat(self.tokenizer, rendered.prompt(prompt.question), parts)

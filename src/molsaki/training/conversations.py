@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from molsaki.encoding.encode import IGNORED
+from molsaki.encoding.encode import IGNORED, tokenize_prompt
 from molsaki.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,14 +72,13 @@ def _is_chat(value: Any) -> TypeGuard[list[dict[str, Any]]]:
 
 
 def _encode_texts(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, special_tokens: bool) -> EncodedRow:
-    first = tokenizer(prompt, add_special_tokens=special_tokens, return_offsets_mapping=True, verbose=False)
+    first, offsets = tokenize_prompt(tokenizer, prompt, special_tokens)
     second = tokenizer(completion, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     # Offsets of the completion count from the end of the prompt, as if both were one text.
     shift = len(prompt)
     behind = [(left + shift, right + shift) for left, right in second["offset_mapping"]]
-    ids = [*first["input_ids"], *second["input_ids"], tokenizer.eos_token_id]
-    labels = _labels(ids, len(first["input_ids"]))
-    return EncodedRow(ids, labels, [*first["offset_mapping"], *behind, (0, 0)], prompt, completion)
+    ids = [*first, *second["input_ids"], tokenizer.eos_token_id]
+    return EncodedRow(ids, _labels(ids, len(first)), [*offsets, *behind, (0, 0)], prompt, completion)
 
 
 def _encode_chat(

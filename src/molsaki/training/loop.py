@@ -14,9 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from molsaki.attention import find_model, read_spans
+from molsaki.config.load import list_errors
 from molsaki.errors import InputError
 from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
 from molsaki.methods.terms import AttentionChoice
@@ -29,6 +31,8 @@ from molsaki.training.model import attention_pair
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from molsaki.training.batches import AttentionTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,10 @@ class StepwiseAttentionLoss(nn.Module):
         super().__init__()
         try:
             parsed = MoLSAKISettings(**settings)
-        except ValueError as error:
+        except ValidationError as error:
+            problems = "; ".join(list_errors(error, MoLSAKISettings, top="the settings"))
             raise InputError(
-                f"Expected settings of the method molsaki; got {settings}: {error} No loss was created; see "
+                f"Expected settings of the method molsaki; got {settings}. {problems}. No loss was created; see "
                 "docs/recipe_keys.md for the settings and their values."
             ) from error
         loops_own = sorted({"sequences", "alpha", "beta", "beta_schedule", "router_learning_rate"} & settings.keys())
@@ -136,7 +141,8 @@ class StepwiseAttentionLoss(nn.Module):
             student: the student, bare or wrapped, on the device of the batch.
             input_ids: LongTensor [R, T].
             attention_mask: [R, T], 1 at real tokens.
-            attention: the batch's `attention` from a `SpanCollator`; with None, L_att is 0.
+            attention: the batch's `attention` from a `SpanCollator`; with None, L_att is 0. It belongs to the rows and
+                tokens of that batch in their order, with padding on the right.
             examples: number of rows with the teacher's attention over all accumulated batches of the optimizer step,
                 if this is one of several; L_att is then this batch's share of the mean over all of them.
             **model_inputs: passed to the model, such as `labels`.
@@ -145,12 +151,18 @@ class StepwiseAttentionLoss(nn.Module):
             The model's outputs, and L_att: a scalar with gradients to the student and to the router.
 
         Raises:
-            InputError: as `read_attention`.
+            InputError: as `read_attention`; or the batch is not as it was collated, or `examples` is too small.
         """
         if attention is None:
             outputs = student(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **model_inputs)
             return LossOutput(outputs, outputs.logits.new_zeros((), dtype=torch.float32))
         assert self.choice is not None
+        _require_collated(attention, input_ids, attention_mask)
+        if isinstance(examples, int) and examples < len(attention.teacher_BLSK):
+            raise InputError(
+                f"Expected the number of rows with the teacher's attention over all accumulated batches as `examples`, "
+                f"at least the {len(attention.teacher_BLSK)} of this one; got {examples}. No loss was computed."
+            )
         targets = attention.to(input_ids.device)
         reading = read_spans(
             student,
@@ -165,6 +177,28 @@ class StepwiseAttentionLoss(nn.Module):
         # Attention and layer weights are read in float32; mixed precision would round them again.
         with torch.autocast(input_ids.device.type, enabled=False):
             return LossOutput(reading.outputs, self.method.attention_loss(attention_pair(targets, reading, share)))
+
+
+def _require_collated(targets: AttentionTargets, input_ids: Tensor, attention_mask: Tensor | None) -> None:
+    """Check that a batch has the rows and the padding of its targets; on a CPU alone, where that forces no sync.
+
+    Raises:
+        InputError: it has not.
+    """
+    rows, (examples, width) = targets.spans.rows, targets.spans.step_RT.shape
+    same = input_ids.shape[1] == width and (rows is not None or len(input_ids) == examples)
+    if same and attention_mask is not None and attention_mask.dim() == 2 and attention_mask.device.type == "cpu":
+        index_R = torch.arange(len(input_ids))
+        seen_B = index_R if rows is None else index_R[rows] if isinstance(rows, slice) else rows.cpu()
+        same = len(seen_B) == examples and int(seen_B.max()) < len(input_ids)
+        same = same and torch.equal(attention_mask[seen_B] != 0, targets.token_mask_BT.cpu())
+    if not same:
+        raise InputError(
+            f"Expected the batch as it was collated, with rows of {width} tokens, of which {examples} have the "
+            f"teacher's attention, padded on the right; got {' x '.join(map(str, input_ids.shape))} tokens, or other "
+            "padding. Steps and keys would be found at other tokens; do not slice, sort or pad a batch after its "
+            "collation."
+        )
 
 
 class LossOutput(NamedTuple):

@@ -73,6 +73,7 @@ class SpanCollator:
             of their own, which a warning says; without workers, it counts every row.
 
     Raises:
+        InputError: `max_length` is below 1.
         TokenizerError: the tokenizer is slow, or has no end-of-text token.
     """
 
@@ -87,12 +88,15 @@ class SpanCollator:
         require_offsets(tokenizer)
         self.tokenizer = tokenizer
         self.signals = signals
-        self.max_length = min(max_length or tokenizer.model_max_length, tokenizer.model_max_length)
+        if max_length is not None and max_length < 1:
+            raise InputError(f"Expected a max_length of at least 1 token; got {max_length}. No collator was made.")
+        self.max_length = tokenizer.model_max_length if max_length is None else max_length
         self.special_tokens = special_tokens
         self.report = RowReport()
         padding = tokenizer.pad_token_id
         self._padding = padding if padding is not None else tokenizer.eos_token_id
         self._warned = False
+        self._warned_of_none = False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A batch of some rows, padded on the right.
@@ -104,8 +108,8 @@ class SpanCollator:
             `StepwiseAttentionLoss` takes; None if no row has the teacher's attention.
 
         Raises:
-            InputError: a row lacks a field, the chat template fails, prompt or completion does not hold the text of
-                its id once, or no row has room for a token of its completion.
+            InputError: there is no row, a row lacks a field, the chat template fails, prompt or completion does not
+                hold the text of its id once, or no row has room for a token of its completion.
             ArtefactError: the teacher's attention on a row is damaged, or was read on another text.
         """
         if not self._warned and get_worker_info() is not None:
@@ -115,15 +119,22 @@ class SpanCollator:
         targets = [self._target(index, row, one) for index, (row, one) in enumerate(encoded)]
         ids = [one.input_ids[: self.max_length] for _, one in encoded]
         lengths = [len(some) for some in ids]
+        found = [target for target in targets if target is not None]
+        if not found and not self._warned_of_none:
+            self._warned_of_none = True
+            counts = "; ".join(f"{reason}: {n}" for reason, n in self.report.notes.items())
+            logger.warning("No row of a batch takes part in the attention loss (rows so far: %s).", counts)
         return {
             "input_ids": pad(ids, self._padding),
             "attention_mask": pad([[1] * length for length in lengths], 0),
             "labels": pad([one.labels[: self.max_length] for _, one in encoded], IGNORED),
-            "attention": attention_targets(lengths, [target for target in targets if target is not None]),
+            "attention": attention_targets(lengths, found),
         }
 
     def _encode_all(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], EncodedRow]]:
         """The rows with a label, encoded; the others are counted."""
+        if not rows:
+            raise InputError("Expected at least one row; got none. No batch was built.")
         kept = []
         for row in rows:
             _require_id(row)
