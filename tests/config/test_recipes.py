@@ -17,7 +17,7 @@ from molsaki.config.methods import resolve_methods
 from molsaki.config.recipe import Recipe
 from molsaki.errors import RecipeError
 from molsaki.stages.check import prepare_recipe
-from molsaki.store.strict_yaml import parse_yaml
+from molsaki.store.strict_yaml import dump_yaml, parse_yaml
 
 NEEDS_NO_FILES = {"pocket", "pocket-chains", "pocket-commonsense"}
 SMALL: dict[str, Any] = {
@@ -532,14 +532,15 @@ YAML_1_2 = {
     "on: [on, off, yes, no]": {"on": ["on", "off", "yes", "no"]},
     "[true, True, false, FALSE, null, ~, '']": [True, True, False, False, None, None, ""],
     "[1:30, 010, 0x1F, 2026-11-28, 1.5:30]": ["1:30", "010", "0x1F", "2026-11-28", "1.5:30"],
-    "[0, -3, +4, 1_000, .5, -1.5, 1.0e-4, 1e-4]": [0, -3, 4, 1000, 0.5, -1.5, 1e-4, "1e-4"],
+    "[0, -3, +4, .5, -1.5, 1.0e-4, 1e-4, 1.5e3, 2E+2]": [0, -3, 4, 0.5, -1.5, 1e-4, 1e-4, 1500.0, 200.0],
+    "[1_000, e4, 1e, '1e-4', \"0.5\", 1.2.3]": ["1_000", "e4", "1e", "1e-4", "0.5", "1.2.3"],
 }
 
 
 @pytest.mark.parametrize("text", YAML_1_2)
 def test_keys_labels_and_names_are_not_read_as_booleans_times_or_octal_numbers(text: str) -> None:
     assert parse_yaml(text) == YAML_1_2[text]
-    assert parse_yaml(yaml.safe_dump(YAML_1_2[text])) == YAML_1_2[text]
+    assert parse_yaml(dump_yaml(YAML_1_2[text])) == YAML_1_2[text]
 
 
 @pytest.mark.parametrize("value", ["evaluation={on: validation}", "evaluation.on=validation"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from commands import molsaki, recipe, run
 
+from molsaki.data.pocket import STUDENT
 from molsaki.models.memory import available_bytes, peak_bytes
 from molsaki.stages import fit, students
 from molsaki.stages.students import Job, JobResult
@@ -54,6 +56,15 @@ def test_the_choice_is_by_a_measurement_if_there_is_one(tmp_path: Path, monkeypa
     assert (given, heard) == ([1], [sentence])
     students.run_jobs(jobs, workers=2, print_line=heard.append)
     assert (given, heard) == ([1, 2], [sentence]), "the user's number is used"
+
+
+def test_the_estimate_is_of_a_seeds_own_base(tmp_path: Path) -> None:
+    for seed in (3, 4):
+        shutil.copytree(STUDENT, tmp_path / f"base-{seed}")
+    name = f"student.name={tmp_path}/base-{{seed}}"
+    path = recipe(tmp_path, name, "seeds=[3, 4]", "methods=[label-only]", "baseline=null", "rationales.keep=all")
+    assert run(path, tmp_path / "run", "--set", "data.train.limit=2", command="generate").code == 0
+    assert "estimated" in fit.choose_workers([Workspace.open(tmp_path / "run")])[1]
 
 
 def test_doctor_multiplies_memory_by_the_number_of_students_at_a_time(tmp_path: Path) -> None:

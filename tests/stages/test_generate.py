@@ -243,6 +243,20 @@ def test_the_second_pass_is_only_for_wrong_rationales(script, log, completions, 
     assert found["wrong"]["prompt_tokens"] == 20
 
 
+def test_rationales_that_are_kept_unchecked_have_a_second_pass(script, log, generate):
+    """One that is wrong there too leaves what the teacher wrote without the answer."""
+    problems = [math_problem(name) for name in ("right", "wrong", "none")]
+    again = {name: AGAIN.given("( 3 + 4 )").prompt(math_problem(name).text) for name in OUTPUTS}
+    script.script |= {
+        again["wrong"]: "Three and four together make seven. The answer is ( 3 + 4 ).",
+        again["none"]: "Five. The answer is 5.",
+    }
+    generate(problems, second_pass=AGAIN, keep="all")
+    found = rows(log)
+    assert found["wrong"]["reason"] == "right, second pass"
+    assert (found["none"]["reason"], found["none"]["output"]) == ("kept unchecked", OUTPUTS["none"][0])
+
+
 def test_the_second_pass_names_a_choice_with_its_letter(teacher, log, generate):
     problem = choice_problem("one")
     again = AGAIN.given("(b) cave").prompt(problem.text)

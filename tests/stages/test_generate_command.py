@@ -106,6 +106,14 @@ def test_unanswered_questions_leave_the_stage_unfinished(server: Server, tmp_pat
     assert len(server.asked) == asked, "an unanswered problem has no row to lose"
 
 
+def test_a_part_without_any_rationale_stops_the_run(server: Server, tmp_path: Path) -> None:
+    lost = list(ANSWERS)[5]
+    server.behave = lambda _, body: "<status> 500" if lost in body["prompt"] else "So. The answer is ( 1 - 2 )."
+    shown = run(served(tmp_path, server), tmp_path / "run", "--partial", command="generate")
+    assert shown.code == 2
+    assert "wrong answer" in shown.error
+
+
 def test_tokens_and_their_price_are_summed_over_runs(server: Server, tmp_path: Path) -> None:
     path = served(tmp_path, server, "teacher.writer.input_price=2", "teacher.writer.output_price=10")
     out = tmp_path / "run"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import molsaki, recipe
+from peft import LoraConfig, get_peft_model
 from servers import Server
+from transformers import AutoModelForCausalLM
 
+from molsaki.config.model_spec import ModelSpec
 from molsaki.data import load_problems
-from molsaki.errors import InputError
-from molsaki.stages.score_model import evaluation_name, pass_at_k
+from molsaki.data.pocket import STUDENT, TEACHER
+from molsaki.encoding.prompts import PREDICT, PromptTemplate
+from molsaki.errors import ArtefactError, InputError
+from molsaki.stages.score_model import ScoreSettings, _require_settings, evaluation_name, pass_at_k
 
 ROWS = 8
 PROBLEMS = load_problems("pocket-math", split="test", limit=ROWS).problems
@@ -114,6 +121,37 @@ def test_other_settings_under_the_same_name_are_refused(path: Path, tmp_path: Pa
         assert shown.code == 2
         assert "max_new_tokens" in shown.error
         assert ask(path, tmp_path / "out", server, "--max-new-tokens", "9", "--name", "short").code == 0
+
+
+@pytest.mark.parametrize("setting", ["field_names.seed=null", "extra_body.min_p=5e-2"])
+def test_other_requests_under_the_same_name_are_refused(path: Path, tmp_path: Path, setting: str) -> None:
+    with Server(answers(4)) as server:
+        ask(path, tmp_path / "out", server)
+        shown = ask(path, tmp_path / "out", server, "--server-set", setting)
+    assert shown.code == 2
+    assert setting.partition(".")[0] in shown.error
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_another_adapter_or_base_under_the_same_name_is_another_model(tmp_path: Path) -> None:
+    """Its folder's answers would be given out as those of the one that is there now."""
+    student, adapter = shutil.copytree(STUDENT, tmp_path / "base"), tmp_path / "adapter"
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False)
+        get_peft_model(AutoModelForCausalLM.from_pretrained(student), config).save_pretrained(tmp_path / str(seed))
+    shutil.copytree(tmp_path / "0", adapter)
+    spec, settings = ModelSpec(name=str(adapter)), ScoreSettings(PromptTemplate.parse(PREDICT))
+    _require_settings(tmp_path / "settings.json", spec, settings)
+    _require_settings(tmp_path / "settings.json", spec, settings)
+    shutil.copyfile(tmp_path / "1/adapter_model.safetensors", adapter / "adapter_model.safetensors")
+    with pytest.raises(ArtefactError, match="weights"):
+        _require_settings(tmp_path / "settings.json", spec, settings)
+    shutil.copyfile(tmp_path / "0/adapter_model.safetensors", adapter / "adapter_model.safetensors")
+    _require_settings(tmp_path / "settings.json", spec, settings)
+    shutil.copyfile(TEACHER / "model.safetensors", student / "model.safetensors")
+    with pytest.raises(ArtefactError, match="weights"):
+        _require_settings(tmp_path / "settings.json", spec, settings)
 
 
 def test_thinking_that_is_cut_off_is_counted(path: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_any_recipe_reads_back(recipe: dict[str, Any], tmp_path_factory: pytest.
 
 
 def test_a_recipe_that_yaml_would_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yaml.safe_dump", lambda *_, **__: "name: other")
+    monkeypatch.setattr("molsaki.store.run_directory.dump_yaml", lambda *_, **__: "name: other")
     with pytest.raises(DataError, match="reads back from YAML"):
         RunDirectory.open_or_create(tmp_path, RECIPE)
     assert names_in(tmp_path) == []

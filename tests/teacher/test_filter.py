@@ -101,6 +101,15 @@ def test_nothing_is_kept_where_nothing_is_right() -> None:
     assert (found.result.reason, found.agreement, found.completion.text) == ("wrong answer", 0, texts[0])
 
 
+def test_a_right_output_is_chosen_before_those_that_are_kept_unchecked() -> None:
+    texts = ["One. The answer is 1.", "Half of it. The answer is 42.", "Two. The answer is 2."]
+    results = [check_completion(HALF, said(text), keep="all") for text in texts]
+    found = select_sample([said(text) for text in texts], results)
+    assert (found.result.reason, found.agreement, found.completion.text) == ("right", 1, texts[1])
+    found = select_sample([said(texts[0]), said(texts[2])], [results[0], results[2]])
+    assert (found.result.reason, found.agreement, found.completion.text) == ("kept unchecked", 0, texts[0])
+
+
 SENTENCES = st.sampled_from(
     [
         "Half of 84 is 42.",

@@ -186,6 +186,10 @@ def test_checkpoints_of_another_training_are_refused(tmp_path, nine):
         fit(tmp_path / "b", nine, name="dss")
     with pytest.raises(ArtefactError, match="seed"):
         fit(tmp_path / "b", nine, seed=6)
+    other = student_with_dropout()
+    torch.nn.init.normal_(other.transformer.wte.weight)
+    with pytest.raises(ArtefactError, match="weights"):
+        train(tmp_path / "b", nine, student=other, save_every=5)
     assert (tmp_path / "b.training" / "checkpoint-5").is_dir()
 
 

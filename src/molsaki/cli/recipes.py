@@ -26,14 +26,13 @@ def show_recipe(recipe: RecipeName) -> None:
 
 def check_recipe(recipe: RecipeName, tiny: Tiny = False, settings: Settings = None, data: Data = None) -> None:
     """Check the keys, values, files and models of a recipe, and print it with all defaults."""
-    import yaml
-
     from molsaki.cli.terminal import visible
     from molsaki.stages.check import prepare_recipe
     from molsaki.stages.models_first import require_models
+    from molsaki.store.strict_yaml import dump_yaml
 
     prepared = prepare_recipe(recipe, tiny=tiny, settings=settings or (), data=data)
     for note in require_models(prepared):
         typer.echo(f"warning: {visible(note)}", err=True)
-    text = yaml.safe_dump(prepared.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = dump_yaml(prepared.model_dump(mode="json"), width=80)
     typer.echo(visible(text), nl=False)

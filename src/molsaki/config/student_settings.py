@@ -75,7 +75,8 @@ class EvaluationSettings(RecipePart):
         max_new_tokens: maximum number of tokens of a label; longer outputs count as cut off.
         max_rationale_tokens: maximum number of tokens of a rationale.
         batch_size: prompts in a batch.
-        dtype: precision of the students' weights while they are tested; by default as they were saved. bfloat16 halves
+        dtype: precision of the students' weights while they are tested; by default as they were saved, and
+            always so if the base is quantised. bfloat16 halves
             the memory, and the time where the processor supports it; ties between tokens may then be broken otherwise.
             "auto" is bfloat16 where `training.precision: auto` would be "bf16", and else as they were saved.
         rows: test on at most this many problems of each set, chosen by a hash of their text; all by default.

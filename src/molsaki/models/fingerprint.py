@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from molsaki.config.model_spec import ModelSpec
 from molsaki.records import hash_text
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -18,17 +18,21 @@ _hashes: dict[tuple[Path, int, int], str] = {}
 """Hashes of files that this process has read, by path, size and time of change."""
 
 
-def model_fingerprint(spec: ModelSpec, model: PreTrainedModel) -> str:
+def model_fingerprint(name: str, model: PreTrainedModel | PeftModel) -> str:
     """A hash that tells the weights of models apart, before they are trained.
 
     It covers the files that the weights were loaded from; for a model of the hub, its name and commit; for a model that
     was made in memory, its parameters.
+
+    Args:
+        name: the model's name on the hub, if it comes from there.
+        model: the model.
     """
     files: tuple[Path, ...] = getattr(model, "weight_files", ())
     commit = getattr(model.config, "_commit_hash", None)
     if files:
         return hash_files(files)
-    return hash_text(spec.name, commit) if commit else hash_parameters(model)
+    return hash_text(name, commit) if commit else hash_parameters(model)
 
 
 def hash_files(files: Sequence[Path]) -> str:
@@ -36,7 +40,7 @@ def hash_files(files: Sequence[Path]) -> str:
     return hash_text(*map(_hash_file, files))
 
 
-def hash_parameters(model: PreTrainedModel) -> str:
+def hash_parameters(model: PreTrainedModel | PeftModel) -> str:
     """A hash of the names, shapes and values of a model's parameters; of those on no device, of names and shapes."""
     parts = []
     for name, parameter in model.named_parameters():

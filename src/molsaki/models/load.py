@@ -11,6 +11,7 @@ from molsaki.encoding.template_changes import adapt_chat_template, set_chat_defa
 from molsaki.errors import InputError
 from molsaki.models.adapters import add_adapter, load_adapter, merge_adapter
 from molsaki.models.checkpoint import (
+    ADAPTER_WEIGHTS,
     Adapter,
     find_adapter,
     one_message,
@@ -50,6 +51,19 @@ def base_of(adapter: Adapter) -> str:
     return base
 
 
+def model_files(name: str) -> tuple[Path, ...]:
+    """The files with the weights of a model, those of an adapter and of its base; none for a hub name.
+
+    Args:
+        name: as a recipe has it.
+    """
+    location = model_location(name)
+    adapter = find_adapter(location) if Path(location).is_dir() else None
+    if adapter is None:
+        return weight_files(location)
+    return (adapter.folder / ADAPTER_WEIGHTS, *weight_files(base_of(adapter)))
+
+
 def load_tokenizer(recipe: Recipe, spec: ModelSpec) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer.
 
@@ -83,7 +97,7 @@ def tokenizer_at(
     with one_message("a tokenizer", location, way_out):
         adapter = find_adapter(location, revision)
         if adapter is not None and not (adapter.folder / "tokenizer_config.json").is_file():
-            location, revision, trust_remote_code = model_location(adapter.base), adapter.base_revision, False
+            location, revision = model_location(adapter.base), adapter.base_revision
         file = find_gguf(location)
         of_file = {} if file is None else {"gguf_file": file.name}
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(

@@ -96,7 +96,7 @@ def _on_meta_device(spec: ModelSpec) -> PreTrainedModel:
         if adapter is not None:
             where, revision = base_of(adapter), adapter.base_revision
         require_safetensors(where)
-        trusted = spec.trust_remote_code and adapter is None
+        trusted = spec.trust_remote_code
         file = find_gguf(where)
         of_file = {} if file is None else {"gguf_file": file.name}
         folder = where if file is None else file.parent

@@ -261,7 +261,7 @@ def _store_rules(
 ) -> dict[str, str]:
     """Everything that stored attention depends on."""
     return fingerprint(
-        weights=model_fingerprint(spec, model),
+        weights=model_fingerprint(spec.name, model),
         tokenizer=tokenizer_hash(tokenizer),
         prompt=describe_prompt(tokenizer, prompt),
         keys=workspace.recipe.keys,

@@ -7,8 +7,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from molsaki.counts import format_attention_error, format_counts, plural
 from molsaki.errors import MolsakiError
 from molsaki.methods.router import COLLAPSED
@@ -16,6 +14,7 @@ from molsaki.report.tables import NONE, Table
 from molsaki.stages.costs import TESTING, TRAINING, stage_costs
 from molsaki.stages.results import training_facts
 from molsaki.stages.workspace import ATTEND, DATA, GENERATE, TRAIN, VALIDATION, Workspace
+from molsaki.store.strict_yaml import dump_yaml
 
 MOST_CHARACTERS = 600
 """Longer examples are truncated."""
@@ -172,7 +171,7 @@ def collapsed_routers(workspace: Workspace, metrics: Mapping[tuple[str, int], Ma
 def rerun_tables(workspace: Workspace) -> tuple[str, str, list[Table]]:
     """The command that repeats the run, the recipe, and tables of versions and hashes."""
     manifest = workspace.run.manifest
-    recipe_text = yaml.safe_dump(workspace.run.recipe, sort_keys=False, allow_unicode=True, width=100)
+    recipe_text = dump_yaml(workspace.run.recipe)
     command = f"molsaki run {shlex.quote(str(workspace.run.folder / 'recipe.yaml'))} --out NEW-FOLDER"
     hashes = [["recipe", str(manifest.get("recipe_hash"))]]
     for entry in workspace.stage(ATTEND).get("signals", {}).values():

@@ -201,7 +201,7 @@ def _made_from(workspace: Workspace, reader: _Reader) -> dict[str, Any]:
 
     spec, model = reader.spec, reader.model
     return {
-        "weights": model_fingerprint(spec, model),
+        "weights": model_fingerprint(spec.name, model),
         "revision": str(getattr(model.config, "_commit_hash", None) or spec.revision or "none"),
         "precision": str(model.dtype).removeprefix("torch.") + (f", {spec.quantize}" if spec.quantize else ""),
         "tokenizer": tokenizer_hash(reader.tokenizer),

@@ -84,7 +84,7 @@ class OriginalComparison:
         precision = str(model.dtype).removeprefix("torch.")
         self._of = {
             "original": self._spec.name,
-            "weights": model_fingerprint(self._spec, model),
+            "weights": model_fingerprint(self._spec.name, model),
             "precision": precision,
         }
         del model

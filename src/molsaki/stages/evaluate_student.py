@@ -102,10 +102,15 @@ def _require_weights(folder: Path, untested: Sequence[str]) -> None:
 
 
 def in_test_precision(recipe: Recipe, model: PreTrainedModel) -> PreTrainedModel:
-    """Convert a model that is only tested to the precision that the recipe's `evaluation` names."""
+    """Convert a model that is only tested to the precision that the recipe's `evaluation` names.
+
+    A quantised model stays as it is: its weights have the precision that it computes in.
+    """
     import torch
 
-    return model if recipe.evaluation.dtype is None else model.to(getattr(torch, recipe.evaluation.dtype))
+    if recipe.evaluation.dtype is None or getattr(model, "is_quantized", False):
+        return model
+    return model.to(getattr(torch, recipe.evaluation.dtype))
 
 
 def predict_all(

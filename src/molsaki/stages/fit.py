@@ -125,7 +125,7 @@ def _memory_of(workspace: Workspace) -> tuple[int, str]:
     measured = [int(one["peak_memory_bytes"]) for one in metrics if one.get("peak_memory_bytes")]
     if measured:
         return max(measured), "measured"
-    model = ModelOutline.load(recipe, recipe.student)
+    model = ModelOutline.load(recipe, recipe.student_of(recipe.seeds[0]))
     prompt = workspace.template("explain")
     _, texts = workspace.read_texts(TRAIN)
     written = [prompt.prompt(text.question) + text.rationale for text in texts.values()]

@@ -30,10 +30,12 @@ def require_kept(workspace: Workspace, manifest: Mapping[str, Any]) -> None:
     Raises:
         StageError: none was; the message names the most frequent reason, what would help, and shows some texts.
     """
-    if manifest["kept"] or manifest.get("unanswered"):
+    if manifest["kept"]:
         return
     reasons = {reason: n for reason, n in manifest["reasons"].items() if n}
-    counts = ", ".join(f"{reason}: {n}" for reason, n in reasons.items()) or "there are no problems"
+    counts = ", ".join(f"{reason}: {n}" for reason, n in reasons.items()) or (
+        "no question was answered" if manifest.get("unanswered") else "there are no problems"
+    )
     most = max(reasons, key=lambda reason: reasons[reason], default="").removesuffix(IN_SECOND)
     raise StageError(
         f"Expected at least one rationale that reaches the right answer; none of {plural(manifest['problems'], 'text')}"

@@ -28,10 +28,9 @@ from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.evaluation.crossed import crossed_interval
 from molsaki.evaluation.intervals import Interval, wilson_interval
 from molsaki.evaluation.score import Prediction, parse_completion, score
-from molsaki.models.checkpoint import weight_files
 from molsaki.models.decode import Completion
 from molsaki.models.fingerprint import hash_files
-from molsaki.models.folder import find_in_folder
+from molsaki.models.load import model_files
 from molsaki.records import Problem
 from molsaki.stages.workspace import Workspace, sample_problems
 from molsaki.store.fingerprints import fingerprint, require_same
@@ -151,11 +150,13 @@ def score_model(
 
 
 def _require_settings(path: Path, spec: ModelSpec | ServerSpec, settings: ScoreSettings) -> None:
-    more = {"extra_body": spec.extra_body} if isinstance(spec, ServerSpec) and spec.extra_body else {}
+    if isinstance(spec, ServerSpec):  # which may move to another address
+        asked = {"model": spec.model, **spec.model_dump(mode="json", include={"protocol", "field_names", "extra_body"})}
+    else:
+        read = spec.model_dump(mode="json", include={"revision", "dtype", "quantize"})
+        asked = {"model": spec.name, "weights": hash_files(model_files(spec.name)), **read}
     wanted = fingerprint(
-        **more,
-        model=spec.model if isinstance(spec, ServerSpec) else spec.name,  # a server may move to another address
-        weights=None if isinstance(spec, ServerSpec) else hash_files(weight_files(find_in_folder(spec.name))),
+        **asked,
         prompt=str(settings.prompt),
         temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens,

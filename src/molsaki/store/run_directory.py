@@ -24,7 +24,7 @@ from molsaki.errors import ArtefactError, DataError, StageError
 from molsaki.records import hash_json
 from molsaki.store.fingerprints import differences, versions
 from molsaki.store.locks import LOCK_NAME, exclusive_lock
-from molsaki.store.strict_yaml import parse_yaml
+from molsaki.store.strict_yaml import dump_yaml, parse_yaml
 from molsaki.store.whole_files import (
     LEFTOVER_PREFIX,
     encode_json,
@@ -283,7 +283,7 @@ def _replace_recipe(path: Path, run: RunDirectory, recipe: Mapping[str, Any]) ->
 
 def _as_yaml(recipe: Mapping[str, Any]) -> str:
     for readable in (True, False):  # some control characters only read back when everything is escaped
-        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=readable, width=100)
+        text = dump_yaml(recipe, allow_unicode=readable)
         with contextlib.suppress(ValueError, yaml.YAMLError):
             if hash_json(parse_yaml(text)) == hash_json(recipe):
                 return text

@@ -46,11 +46,12 @@ def _as_in_yaml_1_2() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     PyYAML follows YAML 1.1, in which `on`, `yes` and `no` are booleans, `1:30` is 90, `010` is 8 and a date is a date.
     Here they are text, since they are keys, labels and names.
     """
+    power = r"[eE][-+]?[0-9]+"
     patterns = {
         "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        "int": (r"[-+]?(?:0|[1-9][0-9_]*)", "-+0123456789"),
+        "int": (r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
         "float": (
-            r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+            rf"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:{power})?|[0-9]+{power}|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN)",
             "-+0123456789.",
         ),
         "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -64,6 +65,26 @@ def _as_in_yaml_1_2() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
 
 
 _StrictLoader.yaml_implicit_resolvers = _as_in_yaml_1_2()
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that YAML 1.1 or 1.2 would read as something else."""
+
+
+_OLD, _NEW = yaml.SafeDumper.yaml_implicit_resolvers, _StrictLoader.yaml_implicit_resolvers
+_Dumper.yaml_implicit_resolvers = {
+    first: [*_OLD.get(first, ()), *_NEW.get(first, ())] for first in _OLD.keys() | _NEW.keys()
+}
+
+
+def dump_yaml(value: Any, *, allow_unicode: bool = True, width: int = 100) -> str:
+    """A value as a YAML text that `parse_yaml` reads, its keys in their order.
+
+    Raises:
+        yaml.YAMLError: the value is not plain.
+    """
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode, width=width)
+    return text
 
 
 def parse_yaml(text: str) -> Any:

@@ -79,6 +79,11 @@ class FilterResult:
         """Whether the output is kept."""
         return self.reason in _KEPT
 
+    @property
+    def right(self) -> bool:
+        """Whether it is kept, and not unchecked."""
+        return self.kept and self.reason != UNCHECKED
+
 
 @dataclass(frozen=True, slots=True)
 class SelectedSample:
@@ -87,8 +92,8 @@ class SelectedSample:
     Attributes:
         completion: the output.
         result: the filter's result for it.
-        agreement: the number of outputs that reach the right answer by its derivation, itself included; 0 if it is
-            not kept.
+        agreement: the number of outputs that reach the right answer by its derivation, itself included; 0 if it does
+            not.
     """
 
     completion: Completion
@@ -129,17 +134,18 @@ def check_completion(
 def select_sample(completions: Sequence[Completion], results: Sequence[FilterResult]) -> SelectedSample:
     """Select one of several outputs for one question, each with its result.
 
-    Among the kept outputs, the most frequent derivation wins (on a tie, the first one), and among its outputs the
-    shortest rationale (on a tie, the first one). Two derivations are the same if the answers are the same expression
-    apart from blanks and a `.0`; all outputs of a multiple-choice problem share one derivation. If no output is kept,
-    the first one is returned.
+    Among the outputs with the right answer, the most frequent derivation wins (on a tie, the first one), and among its
+    outputs the shortest rationale (on a tie, the first one). Two derivations are the same if the answers are the same
+    expression apart from blanks and a `.0`; all outputs of a multiple-choice problem share one derivation. If none is
+    right, the first one that is kept unchecked is returned, or else the first one.
     """
-    kept = [i for i, result in enumerate(results) if result.kept]
-    if not kept:
-        return SelectedSample(completions[0], results[0], 0)
-    counts = Counter(results[i].derivation for i in kept)
+    right = [i for i, result in enumerate(results) if result.right]
+    if not right:
+        first = next((i for i, result in enumerate(results) if result.kept), 0)
+        return SelectedSample(completions[first], results[first], 0)
+    counts = Counter(results[i].derivation for i in right)
     most, agreement = max(counts.items(), key=lambda item: item[1])
-    agreeing = [i for i in kept if results[i].derivation == most]
+    agreeing = [i for i in right if results[i].derivation == most]
     best = min(agreeing, key=lambda i: len(results[i].rationale))
     return SelectedSample(completions[best], results[best], agreement)
 

@@ -89,8 +89,12 @@ class ProblemRequests:
         return []
 
     def selected(self) -> SelectedSample:
-        """The selected output: of the second pass if it was requested, else of the first."""
-        return self._select("second pass" if ("second pass", 0) in self.completions else "rationale")
+        """The selected output: of the second pass if it was requested, unless only the first has a kept one."""
+        first = self._select("rationale")
+        if ("second pass", 0) not in self.completions:
+            return first
+        second = self._select("second pass")
+        return first if first.result.kept and not second.result.right else second
 
     @property
     def named(self) -> str | None:
@@ -105,7 +109,7 @@ class ProblemRequests:
         return sum(sent for sent, _ in all_tokens), sum(written for _, written in all_tokens)
 
     def _needs_second_pass(self) -> bool:
-        return self.questions.second_pass is not None and not self._select("rationale").result.kept
+        return self.questions.second_pass is not None and not self._select("rationale").result.right
 
     def _lacks_keywords(self) -> bool:
         return self.questions.keywords is not None and bool(self.problem.choices) and self.problem.keywords is None

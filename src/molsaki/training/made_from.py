@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.config.student_settings import TrainingSettings
 from molsaki.methods import Method, MethodSettings
 from molsaki.models.adapters import adapter_facts
+from molsaki.models.fingerprint import model_fingerprint
 from molsaki.records import hash_text
 from molsaki.store.fingerprints import fingerprint, require_same
 from molsaki.store.whole_files import read_json, write_json
@@ -54,6 +55,7 @@ def require_same_training(
         training=training.model_dump(mode="json", exclude={"checkpointing"}),  # which changes nothing but rounding
         seed=seed,
         student=f"{type(student).__name__} of {student.num_parameters()} parameters",
+        weights=model_fingerprint(student.name_or_path, student),
         examples=_hash_examples(examples),
         **{f"adapter {name}": value for name, value in adapter_facts(student).items() if value is not None},
     )
