@@ -9,6 +9,7 @@ import pytest
 import rich.console
 import torch
 from commands import SMALL
+from small_world import make_llama
 
 from molsaki.cli.console import Console
 from molsaki.config.load import override, parse_recipe
@@ -17,6 +18,7 @@ from molsaki.errors import ArtefactError, RecipeError
 from molsaki.models.precision import FAST_ENOUGH, PrecisionChoice, measure_precision
 from molsaki.stages import check, doctor
 from molsaki.stages.check import open_workspace, prepare_values
+from molsaki.stages.evaluate_student import in_test_precision
 from molsaki.stages.workspace import Workspace
 from molsaki.training.arguments import training_arguments
 
@@ -98,3 +100,13 @@ def test_a_device_without_bfloat16_is_no_error(monkeypatch: pytest.MonkeyPatch) 
     assert not measure_precision("cpu").is_bfloat16
     assert torch.ones(1).dtype == torch.float32
     assert parse_recipe(override(SMALL, AUTO)).training.precision == "auto"
+
+
+def test_a_quantised_student_is_tested_as_it_is() -> None:
+    """Its packed weights have no other precision, and transformers refuses to convert them."""
+    recipe = parse_recipe(override(SMALL, ["evaluation.dtype=bfloat16"]))
+    model = make_llama()
+    assert in_test_precision(recipe, model).dtype == torch.bfloat16
+    packed = make_llama()
+    packed.is_quantized = True
+    assert in_test_precision(recipe, packed).dtype == torch.float32

@@ -52,6 +52,9 @@ def test_a_student_with_code_is_trained_tested_and_on_request_exported(
     assert shown.code == 0, shown.error
     assert (tmp_path / "run/predictions/dss-1/in-domain.jsonl").is_file()
     student = tmp_path / "run/students/dss-1"
+    (tmp_path / "again").mkdir()
+    again = run_with(student, tmp_path / "again")  # an adapter's base with its code, in the checks and in training
+    assert again.code == 0, again.error
     refused = molsaki("export", student, tmp_path / "out")
     assert refused.code != 0
     assert "--trust-remote-code" in refused.error

@@ -58,7 +58,8 @@ class ModelSpec(RecipePart):
             its arithmetic, are in `dtype`.
         chat_template_kwargs: values of the chat template's own variables, such as `{enable_thinking: false}`; they are
             kept in the chat template of a student that is saved.
-        trust_remote_code: run code that comes with the model; off unless asked for here by name.
+        trust_remote_code: run code that comes with the model, or with the base of an adapter; off unless asked for here
+            by name.
     """
 
     name: str
