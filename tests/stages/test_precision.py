@@ -103,10 +103,10 @@ def test_a_device_without_bfloat16_is_no_error(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_quantised_student_is_tested_as_it_is() -> None:
-    """Its packed weights have no other precision, and transformers refuses to convert them."""
+    """Its quantised weights have no other precision, and transformers refuses to convert them."""
     recipe = parse_recipe(override(SMALL, ["evaluation.dtype=bfloat16"]))
     model = make_llama()
     assert in_test_precision(recipe, model).dtype == torch.bfloat16
-    packed = make_llama()
-    packed.is_quantized = True
-    assert in_test_precision(recipe, packed).dtype == torch.float32
+    quantised = make_llama()
+    quantised.is_quantized = True
+    assert in_test_precision(recipe, quantised).dtype == torch.float32

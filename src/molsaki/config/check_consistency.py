@@ -83,7 +83,7 @@ def _check_student(recipe: Recipe) -> list[str]:
         )
     if recipe.student.quantize is not None and recipe.student.lora is None:
         problems.append(
-            f"student.quantize: expected lora with {recipe.student.quantize}, since packed weights have no gradient; "
+            f"student.quantize: expected lora with {recipe.student.quantize}, since quantised weights have no gradient; "
             "add `lora: {}` to the student"
         )
     if recipe.student.lora is None and recipe.student.dtype in ("bfloat16", "float16"):

@@ -1,7 +1,7 @@
 """Adapters of peft: added to a student, saved, loaded, and merged into their base.
 
-LoRA (Hu et al., 2021) freezes a model's weights and trains a low-rank change of some of its matrices. peft puts the
-change inside the model's own modules, so the queries, keys and values that attention is read from are the changed ones.
+LoRA (Hu et al., 2021) freezes a model's weights and trains a low-rank update of some of its matrices. peft puts the
+update inside the model's own modules, so the queries, keys and values that attention is read from have it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MERGED_FROM = "adapter"
 def add_adapter(
     model: PreTrainedModel, lora: LoraSettings, *, base: str, revision: str | None = None, seed: int = 0
 ) -> PeftModel:
-    """Freeze a model, and add a change of rank r to some of its matrices, 0 at first.
+    """Freeze a model, and add an update of rank r to some of its matrices, 0 at first.
 
     Args:
         model: the base; its modules are replaced in place.
@@ -39,7 +39,7 @@ def add_adapter(
         seed: of the initial values of A. B is 0.
 
     Returns:
-        The student. In float16 and bfloat16 bases, the change is float32.
+        The student. In float16 and bfloat16 bases, the update is float32.
 
     Raises:
         InputError: the model has no module of a name in `target_modules`.
@@ -115,7 +115,7 @@ def load_adapter(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
 
 
 def merge_adapter(adapted: PeftModel) -> PreTrainedModel:
-    """The base with the change added to its weights, all of which can be trained."""
+    """The base with the update added to its weights, all of which can be trained."""
     files = getattr(find_model(adapted), "weight_files", ())
     merged: PreTrainedModel = adapted.merge_and_unload()
     merged.requires_grad_(True)
@@ -124,7 +124,7 @@ def merge_adapter(adapted: PeftModel) -> PreTrainedModel:
 
 
 def save_adapter(folder: Path, student: PeftModel, state_dict: Mapping[str, Tensor]) -> None:
-    """Save the change alone, in peft's layout, and the settings that its student generates with."""
+    """Save the update alone, in peft's layout, and the settings that its student generates with."""
     student.save_pretrained(str(folder), state_dict=dict(state_dict), save_embedding_layers=False)
     find_model(student).generation_config.save_pretrained(folder)
 
@@ -147,7 +147,7 @@ def restore_adapter(folder: Path, student: PeftModel) -> None:
 
 
 def require_one_adapter(student: PeftModel) -> None:
-    """Refuse a student whose change cannot be saved and merged as one adapter.
+    """Refuse a student whose update cannot be saved and merged as one adapter.
 
     Raises:
         InputError: it has several adapters, or one that adds tokens.
@@ -179,7 +179,7 @@ def trained_parameters(student: Any) -> tuple[int, int]:
     from peft import PeftModel
 
     if isinstance(student, PeftModel):
-        trained, every = student.get_nb_trainable_parameters()  # counts packed 4-bit weights as they are
+        trained, every = student.get_nb_trainable_parameters()  # counts 4-bit weights, two in a byte, as they are
         return int(trained), int(every)
     sizes = [(p.numel(), p.requires_grad) for p in student.parameters()]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)

@@ -36,7 +36,7 @@ MAX_HEADER_BYTES = 1 << 25
 MAX_COUNTS = re.compile(r"(?:n|num)_(?:\w+_)?(?:layers?|experts|heads)"), 10_000
 """Names of counts in a configuration for which modules are made one by one, and the largest of them."""
 MOST_PARAMETERS = 4
-"""Parameters for each byte of weights; packed weights have two."""
+"""Parameters for each byte of weights; 4-bit weights have two."""
 FEW_PARAMETERS = 100_000_000
 """Parameters that are made whatever the files of weights have, so that a cut file is what the error names."""
 _READ = frozenset({".json", ".jinja", ".model", ".safetensors", ".txt"})

@@ -80,7 +80,7 @@ def training_seconds(outline: Outline, tokens: int, machine: Machine, *, checkpo
 
 def reading_memory(outline: Outline, tokens: int) -> int:
     """Bytes of the weights and of the activations of one layer for `tokens` tokens."""
-    values = tokens * (6 * outline.text.hidden_size + 2 * outline.inner)  # of packed weights, in 16 bits
+    values = tokens * (6 * outline.text.hidden_size + 2 * outline.inner)  # of quantised weights, in 16 bits
     return int(outline.weight_bytes * outline.parameters + max(2.0, outline.weight_bytes) * values)
 
 

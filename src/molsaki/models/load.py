@@ -174,7 +174,7 @@ def model_at(
         with one_message(f"the base of the adapter {location}", base, way_out):
             model = _load_whole(base, adapter.base_revision, dtype, trust_remote_code, device_map, quantize)
         adapted = load_adapter(model, adapter)
-        # A change that is added to packed weights would be rounded to 4 or 8 bits.
+        # A low-rank update that is added to quantised weights would be rounded to 4 or 8 bits.
         return adapted.get_base_model() if getattr(model, "is_quantized", False) else merge_adapter(adapted)
 
 
@@ -213,7 +213,7 @@ def _load_whole(
         **more,
     )
     if quantize is not None and model.hf_quantizer.pre_quantized:
-        raise ValueError(f"its files are packed already, so it cannot be loaded in {quantize}; leave `quantize` out")
+        raise ValueError(f"its files are quantised already, so it cannot be loaded in {quantize}; leave `quantize` out")
     require_whole(location, model, info)
     model.weight_files = weight_files(location)
     return model
@@ -228,7 +228,7 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
         seed: of the student: of its base model, if each seed has its own, and of the adapter's initial values.
 
     Raises:
-        InputError: as `load_model`; its files are packed; or an adapter is to be added to what is an adapter already,
+        InputError: as `load_model`; its files are quantised; or an adapter is to be added to what is an adapter already,
             or there is no module of a name in `target_modules`.
     """
     spec = recipe.student_of(seed)
@@ -237,7 +237,7 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
     model = load_placed_model(recipe, spec, tokenizer)
     if spec.quantize is None and getattr(model, "is_quantized", False):
         raise InputError(
-            f"Expected a student whose files have whole weights; those of {spec.name} are packed, so nothing that it "
+            f"Expected a student whose files have whole weights; those of {spec.name} are quantised, so nothing that it "
             "learns could be added to them. Nothing was trained; name the model that it was made from, with "
             "`quantize: 4bit` and `lora`."
         )

@@ -14,7 +14,7 @@ from molsaki.models.checkpoint import find_adapter, one_message, require_safeten
 from molsaki.models.folder import model_location
 from molsaki.models.gguf import find_gguf
 from molsaki.models.load import base_of, model_at, require_embeddings, require_no_adapter
-from molsaki.models.quantization import packed_in, packed_parameters
+from molsaki.models.quantization import bits_of, quantized_parameters
 from molsaki.models.tiny import is_tiny, make_tiny_model
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ def outline_model(recipe: Recipe, spec: ModelSpec, tokenizer: PreTrainedTokenize
 
 
 def _mean_bytes(model: PreTrainedModel, spec: ModelSpec) -> float:
-    """Bytes per parameter; only the matrices of linear layers are packed, in a student all else is float32."""
-    quantize = spec.quantize or packed_in(model.config)
+    """Bytes per parameter; only the matrices of linear layers are quantised, in a student all else is float32."""
+    quantize = spec.quantize or bits_of(model.config)
     if quantize is None:
         return WEIGHT_BYTES[spec.dtype]
     rest = "float32" if isinstance(spec, StudentSpec) else spec.dtype
-    packed = packed_parameters(model) / int(model.num_parameters())
-    return packed * WEIGHT_BYTES[quantize] + (1 - packed) * WEIGHT_BYTES[rest]
+    share = quantized_parameters(model) / int(model.num_parameters())
+    return share * WEIGHT_BYTES[quantize] + (1 - share) * WEIGHT_BYTES[rest]
 
 
 def _on_meta_device(spec: ModelSpec) -> PreTrainedModel:

@@ -54,15 +54,15 @@ def quantization_config(quantize: Quantization, dtype: str) -> Any:
     )
 
 
-def packed_in(config: Any) -> Quantization | None:
-    """The bits that a model's files are packed in by bitsandbytes, by its configuration; None if they are not."""
+def bits_of(config: Any) -> Quantization | None:
+    """The bits in which bitsandbytes has stored a model's files, by its configuration; None for whole weights."""
     found = getattr(config, "quantization_config", None)
     values = found if isinstance(found, dict) else {} if found is None else found.to_dict()
     return "4bit" if values.get("load_in_4bit") else "8bit" if values.get("load_in_8bit") else None
 
 
-def packed_parameters(model: PreTrainedModel) -> int:
-    """The number of parameters of a whole model that quantisation packs: linear layers' matrices but the head's."""
+def quantized_parameters(model: PreTrainedModel) -> int:
+    """The number of parameters of a whole model that are quantised: linear layers' matrices but the head's."""
     from torch.nn import Linear
     from transformers.pytorch_utils import Conv1D
     from transformers.quantizers.base import HfQuantizer
@@ -77,9 +77,9 @@ def packed_parameters(model: PreTrainedModel) -> int:
 
 
 def prepare_quantized(student: PreTrainedModel) -> PreTrainedModel:
-    """Freeze a quantised base, and take all that is not packed (norms, embeddings, head) to float32, as QLoRA does.
+    """Freeze a quantised base, and take all that is not quantised (norms, embeddings, head) to float32, as QLoRA does.
 
-    A student that is tested beside packed weights is prepared too, so that it computes what it learnt.
+    A student that is tested beside quantised weights is prepared too, so that it computes what it learnt.
 
     Activation checkpointing needs nothing here: the Trainer's is not reentrant, so gradients reach the adapter though
     no input has one.

@@ -45,7 +45,7 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None,
     workspace, label, seed = _run_of(student)
     if not remote_code:
         workspace.require_no_remote_code()
-    # What is given away is not packed, so the base of a quantised student is loaded whole.
+    # What is given away is not quantised, so the base of a quantised student is loaded whole.
     recipe = workspace.recipe
     dtype = recipe.student_of(seed).dtype if find_adapter(str(student)) is not None else "auto"
     trusted = recipe.student.trust_remote_code

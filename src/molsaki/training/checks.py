@@ -143,7 +143,7 @@ def require_trainable(student: PreTrainedModel | PeftModel) -> None:
     """Check that a student has parameters to train, and that the change of them can be saved.
 
     Raises:
-        InputError: all parameters are frozen, packed weights have no adapter around them, or the adapter is not peft's.
+        InputError: all parameters are frozen, quantised weights have no adapter around them, or the adapter is not peft's.
     """
     adapted = isinstance(student, PeftModel)
     if isinstance(student, PeftModel):
@@ -155,7 +155,7 @@ def require_trainable(student: PreTrainedModel | PeftModel) -> None:
         )
     elif getattr(student, "is_quantized", False):
         raise InputError(
-            f"Expected an adapter on a quantised student; got a bare {type(student).__name__}, whose packed weights "
+            f"Expected an adapter on a quantised student; got a bare {type(student).__name__}, whose weights "
             "have no gradient. Nothing was trained; use peft's get_peft_model, or student.lora in a recipe."
         )
     trained, every = trained_parameters(student)
