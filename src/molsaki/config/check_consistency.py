@@ -83,8 +83,8 @@ def _check_student(recipe: Recipe) -> list[str]:
         )
     if recipe.student.quantize is not None and recipe.student.lora is None:
         problems.append(
-            f"student.quantize: expected lora with {recipe.student.quantize}, since quantised weights have no gradient; "
-            "add `lora: {}` to the student"
+            f"student.quantize: expected lora with {recipe.student.quantize}, since quantised weights have no "
+            "gradient; add `lora: {}` to the student"
         )
     if recipe.student.lora is None and recipe.student.dtype in ("bfloat16", "float16"):
         problems.append(

@@ -228,7 +228,7 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
         seed: of the student: of its base model, if each seed has its own, and of the adapter's initial values.
 
     Raises:
-        InputError: as `load_model`; its files are quantised; or an adapter is to be added to what is an adapter already,
+        InputError: as `load_model`; its files are quantised; an adapter is to be added to what is an adapter already;
             or there is no module of a name in `target_modules`.
     """
     spec = recipe.student_of(seed)
@@ -237,8 +237,8 @@ def load_student(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, seed: int =
     model = load_placed_model(recipe, spec, tokenizer)
     if spec.quantize is None and getattr(model, "is_quantized", False):
         raise InputError(
-            f"Expected a student whose files have whole weights; those of {spec.name} are quantised, so nothing that it "
-            "learns could be added to them. Nothing was trained; name the model that it was made from, with "
+            f"Expected a student whose files have whole weights; those of {spec.name} are quantised, so nothing that "
+            "it learns could be added to them. Nothing was trained; name the model that it was made from, with "
             "`quantize: 4bit` and `lora`."
         )
     if spec.lora is None:

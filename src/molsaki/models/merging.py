@@ -33,7 +33,7 @@ def write_merged(student: Any, folder: Path, dtype: str) -> None:
         (folder / name).rename(beside / name)
     shutil.copy(folder / "generation_config.json", beside)
     (folder / "README.md").unlink(missing_ok=True)  # peft's, of the adapter
-    # Packed weights would round the change, and a sharded base has no whole weights to add it to.
+    # Quantised weights would round the update, and a sharded base has no whole weights to add it to.
     from_files = getattr(find_model(student), "is_quantized", False) or process_count() > 1
     merged: PreTrainedModel = model_at(str(beside), dtype=dtype) if from_files else merge_adapter(student.to("cpu"))
     merged.config.use_cache = True

@@ -143,7 +143,7 @@ def require_trainable(student: PreTrainedModel | PeftModel) -> None:
     """Check that a student has parameters to train, and that the change of them can be saved.
 
     Raises:
-        InputError: all parameters are frozen, quantised weights have no adapter around them, or the adapter is not peft's.
+        InputError: all parameters are frozen, quantised weights have no adapter, or the adapter is not peft's.
     """
     adapted = isinstance(student, PeftModel)
     if isinstance(student, PeftModel):
