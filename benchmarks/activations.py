@@ -21,9 +21,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from molsaki.attention import read_attention
 from molsaki.models.estimates import training_memory
 from molsaki.models.load import quiet_libraries
-from molsaki.models.memory import peak_bytes, reset_peak, resident_bytes
+from molsaki.models.memory import peak_bytes, reset_peak
 from molsaki.models.outline import Outline
-from molsaki_benchmarks.runner import describe_machine
+from molsaki_benchmarks.runner import describe_machine, resident_bytes
 
 LAYERS, TOKENS = (4, 12), (2048, 4096)
 VOCABULARY = 1000

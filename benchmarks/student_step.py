@@ -35,7 +35,7 @@ from molsaki.encoding.encode import context_length
 from molsaki.methods import METHODS
 from molsaki.models.folder import models_in
 from molsaki.models.load import load_student, load_tokenizer, quiet_libraries
-from molsaki.models.memory import bound_kernel_caches, peak_bytes, resident_bytes
+from molsaki.models.memory import bound_kernel_caches, peak_bytes
 from molsaki.stages import pipeline
 from molsaki.stages.check import open_workspace, prepare_recipe
 from molsaki.stages.signals import open_store
@@ -50,7 +50,7 @@ from molsaki.training.example import Example
 from molsaki.training.make_method import make_method
 from molsaki.training.too_large import outline_student
 from molsaki.training.trainer import DistillationTrainer
-from molsaki_benchmarks.runner import describe_machine
+from molsaki_benchmarks.runner import describe_machine, resident_bytes
 
 RECIPE, ROWS, SEED = "smollm2-svamp", 224, 1
 METHOD_NAMES = ("dss", "molsaki")

@@ -62,6 +62,8 @@ def test_two_processes_train_the_student_of_one_and_test_it(one_and_two: tuple[P
     one, two = (safetensors.torch.load_file(folder / "students/molsaki-1/model.safetensors") for folder in one_and_two)
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=2e-4, rtol=1e-3, msg=name)
+    for folder in one_and_two:
+        assert "3 steps of 8 examples" in (folder / "students/molsaki-1/README.md").read_text(encoding="utf-8")
     results = [json.loads((folder / "results.json").read_text()) for folder in one_and_two]
     assert [{row["split"] for row in rows} for rows in results] == [{"in-domain", "chains"}] * 2
     left = [path.name for path in one_and_two[1].rglob("*") if ".training" in path.name or "unfinished" in path.name]

@@ -42,6 +42,15 @@ def test_a_field_of_another_type_is_named(field: str, value: Any) -> None:
         Problem.from_dict({**GOOD, field: value})
 
 
+def test_more_choices_than_letters_are_refused_with_the_problem() -> None:
+    choices = [f"choice {i}" for i in range(27)]
+    with pytest.raises(DataError, match=r"'many'.* 27"):
+        Problem.from_dict({**GOOD, "id": "many", "choices": choices})
+    with pytest.raises(DataError, match=r"'many'.* 27"):
+        _ = Problem("many", "Which?", "choice 1", "choice 1", tuple(choices)).text
+    assert "(z) choice 25" in Problem.from_dict({**GOOD, "choices": choices[:26]}).text
+
+
 @pytest.mark.parametrize("changes", [{"more": 1}, {7: "x"}])
 def test_an_unknown_field_is_refused(changes: dict[Any, Any]) -> None:
     with pytest.raises(DataError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 Progress = Callable[[int, int], None]
@@ -12,6 +13,11 @@ Progress = Callable[[int, int], None]
 def plural(n: int, noun: str) -> str:
     """A number and its noun in the right form, such as `1 seed` or `3 seeds`."""
     return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def show_number(value: float, digits: int = 3) -> str:
+    """A number rounded to some digits, without an exponent, such as `0.0123`, `999` or `1,500`."""
+    return f"{Decimal(f'{value:.{digits}g}'):,f}"
 
 
 def format_counts(manifest: Mapping[str, Any]) -> str:

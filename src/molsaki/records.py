@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -57,9 +57,14 @@ class Problem:
 
     @property
     def text(self) -> str:
-        """The question as both models read it: with the lettered choices below it, if it has any."""
+        """The question as both models read it: with the lettered choices below it, if it has any.
+
+        Raises:
+            DataError: there are more choices than letters.
+        """
         if not self.choices:
             return self.question
+        _require_letters(self.id, self.choices)
         lettered = "\n".join(f"({CHOICE_LETTERS[i]}) {choice}" for i, choice in enumerate(self.choices))
         return f"{self.question}\nAnswer Choices:\n{lettered}"
 
@@ -77,7 +82,7 @@ class Problem:
         """Read the JSON form.
 
         Raises:
-            DataError: a field is missing, unknown or of another type.
+            DataError: a field is missing, unknown or of another type, or there are more choices than letters.
         """
         values = dict(row)
         wrong = [
@@ -93,13 +98,24 @@ class Problem:
                     values[name] = tuple(values[name])
             if values.get("sources") is not None:
                 values["sources"] = tuple(tuple((a, b) for a, b in step) for step in values["sources"])
-            return cls(**values)
+            problem = cls(**values)
         except TypeError as error:
             raise DataError(
                 "Expected a problem with the fields id, question, answer, label, choices, rationale, keywords and "
                 f"sources; got {sorted(map(str, row))}: {error}. The row cannot be used. Write it with "
                 "Problem.to_dict()."
             ) from error
+        _require_letters(problem.id, problem.choices)
+        return problem
+
+
+def _require_letters(row_id: str, choices: Sequence[str]) -> None:
+    """Refuse a question with more choices than letters."""
+    if len(choices) > len(CHOICE_LETTERS):
+        raise DataError(
+            f"Expected at most {len(CHOICE_LETTERS)} choices, one for each letter; problem {row_id!r} has "
+            f"{len(choices)}. They cannot be lettered. Leave the problem out, or give it fewer choices."
+        )
 
 
 _FIELD_TYPES = {

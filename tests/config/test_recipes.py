@@ -115,6 +115,7 @@ def test_the_papers_settings_are_the_papers() -> None:
         ("training.learning_rate=.nan", "training.learning_rate", "nan"),
         ("training.weight_decay=.inf", "training.weight_decay", "inf"),
         ("training.precision=fp8", "training.precision", "'fp8'"),
+        ("training={steps: 20, warmup_steps: 20}", "training", "got 20 beside `steps: 20`"),
         ("training.select=best", "training", "`evaluate_every`"),
         ("training={select: best, evaluate_every: 500, save_every: 50}", "training", "`save_every`"),
         ("seeds=[]", "seeds", ""),

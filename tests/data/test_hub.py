@@ -56,6 +56,19 @@ def test_gsm8k_is_the_files_problem(tmp_path: Path) -> None:
     assert loaded.problems[0].id == "gsm8k/test/0"
 
 
+def test_configurations_of_one_repository_have_ids_of_their_own() -> None:
+    row = in_memory({"question": "q?", "answer": "1 + 1 = 2\n#### 2"})
+    ids = {
+        source: convert_hub_rows(row, source, "test").problems[0].id
+        for source in ("hub:openai/gsm8k", "hub:openai/gsm8k/main@e53f048", "hub:openai/gsm8k/socratic")
+    }
+    assert list(ids.values()) == ["gsm8k/test/0", "gsm8k/test/0", "socratic/gsm8k/test/0"]
+    columns = {"question": "question", "answer": "answer"}
+    rows = in_memory({"question": "q?", "answer": "2"})
+    given = {convert_hub_rows(rows, f"hub:a/b{config}", "train", columns).problems[0].id for config in ("", "/c", "/d")}
+    assert given == {"a/b/train/0", "a/b/c/train/0", "a/b/d/train/0"}
+
+
 def test_commonsenseqa_is_the_files_problem(tmp_path: Path) -> None:
     choices = [{"label": a, "text": b} for a, b in zip(CSQA["choices"]["label"], CSQA["choices"]["text"], strict=True)]
     question = {"stem": CSQA["question"], "choices": choices, "question_concept": "punishing"}
@@ -88,7 +101,7 @@ def test_any_other_with_a_mapping() -> None:
     rows = in_memory({"prompt": "1+1?", "target": 2.0}, {"prompt": "2+2?", "target": float("nan")})
     columns = {"question": "prompt", "answer": "target"}
     loaded = convert_hub_rows(rows, "hub:some-one/some.sums/easy@v1.0", "train", columns)
-    assert [(p.id, p.answer) for p in loaded] == [("some-one/some.sums/train/0", "2")]
+    assert [(p.id, p.answer) for p in loaded] == [("some-one/some.sums/easy/train/0", "2")]
     assert dict(loaded.report.skipped) == {"the answer is not a finite number within bounds": 1}
 
 

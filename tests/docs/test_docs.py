@@ -40,7 +40,7 @@ STUDIES = [page for page in PAGES if page.startswith("docs/experiments/")]
 QUICK_START = "docs/quickstart.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-SMALL = ["data.train.limit=4", "evaluation.rows=4", "training.steps=2", "seeds=[1]"]
+SMALL = ["data.train.limit=4", "evaluation.rows=4", "training.steps=2", "training.warmup_steps=0", "seeds=[1]"]
 
 
 def blocks(page: str, language: str) -> list[str]:

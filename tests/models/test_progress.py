@@ -26,5 +26,11 @@ def test_the_rate_does_not_count_what_an_earlier_run_did() -> None:
     assert lines_of([(10.0, 50), (40.0, 65)]) == ["rationales: 65 of 100 texts, 0.5 texts a second, 70 s left"]
 
 
+def test_a_high_rate_has_no_exponent() -> None:
+    assert lines_of([(10.0, 0), (40.0, 4500)], total=9000) == [
+        "rationales: 4500 of 9000 texts, 150 texts a second, 30 s left"
+    ]
+
+
 def test_nothing_done_has_no_rate() -> None:
     assert lines_of([(10.0, 0), (40.0, 0)]) == ["rationales: 0 of 100 texts"]

@@ -123,6 +123,17 @@ def test_times_have_a_unit(seconds: float, expected: str) -> None:
     assert show_seconds(seconds) == expected
 
 
-@pytest.mark.parametrize(("size", "expected"), [(12, "12 bytes"), (3.2e6, "3.2 MB"), (1.5e10, "15 GB")])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (12, "12 bytes"),
+        (3.2e6, "3.2 MB"),
+        (999_400_000, "999 MB"),
+        (999_900_000, "1 GB"),
+        (999.9e9, "1 TB"),
+        (1.5e15, "1,500 TB"),
+        (1.5e10, "15 GB"),
+    ],
+)
 def test_sizes_have_a_unit(size: float, expected: str) -> None:
     assert show_bytes(size) == expected

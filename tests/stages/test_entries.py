@@ -96,6 +96,7 @@ def refusal(*settings: str) -> str:
     [
         ("{name: dss, training: {stepz: 3}}", "methods.0.training.stepz", ""),
         ("{name: dss, training: {steps: 0}}", "methods.0.training.steps", "got 0"),
+        ("{name: dss, training: {warmup_steps: 7}}", "methods.0.training", "got 7 beside `steps: 6`"),
         ("{name: dss, training: {select: best}}", "methods.0.training", "`evaluate_every`"),
         ("{name: dss, training: 5}", "methods.0.training", "got 5"),
         ("{name: dss, examples: 0}", "methods.0.examples", "got 0"),
@@ -125,6 +126,8 @@ def test_tiny_overrides_the_steps_of_an_entry_and_a_setting_overrides_tiny() -> 
     assert training.batch_size == TINY_OVERRIDES["training"]["batch_size"]
     assert training.weight_decay == 0.5, "settings that do not affect the time stay"
     assert values["methods"][0]["training"]["steps"] == 5000, "the given values are unchanged"
+    warm = override(values, ["methods.0.training.warmup_steps=1000"])
+    assert prepare_values(warm, tiny=True).methods[0].training == {"weight_decay": 0.5}
     asked = prepare_values(values, tiny=True, settings=["methods.0.training.steps=7"])
     assert asked.training_of(asked.methods[0]).steps == 7
 

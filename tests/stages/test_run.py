@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki.evaluation.score import Prediction
 from molsaki.stages import pipeline
-from molsaki.stages.data import IN_TEST_SET
+from molsaki.stages.data import IN_TEST_SET, IN_VALIDATION
 from molsaki.store.run_directory import RunDirectory
 
 METHODS = ("label-only", "dss", "molsaki")
@@ -268,6 +268,35 @@ def test_a_training_problem_in_a_test_set_is_left_out(tmp_path: Path) -> None:
     assert shown.code == 0, shown.error
     assert len(rows(tmp_path / "run/data/train.jsonl")) == 2
     assert IN_TEST_SET in shown.text
+
+
+def test_a_training_problem_in_the_validation_set_is_left_out(tmp_path: Path) -> None:
+    path = own_data(tmp_path, [json.dumps(row) for row in ROWS])
+    (tmp_path / "some.jsonl").write_text(json.dumps({**ROWS[0], "q": ROWS[0]["q"].upper()}) + "\n", encoding="utf-8")
+    table = TABLE.replace("train.jsonl", "some.jsonl")
+    shown = run(path, tmp_path / "run", "--set", f"data.validation={table}", command="generate")
+    assert shown.code == 0, shown.error
+    assert len(rows(tmp_path / "run/data/train.jsonl")) == 2
+    assert len(rows(tmp_path / "run/data/validation.jsonl")) == 1
+    assert IN_VALIDATION in shown.text
+
+
+def test_a_text_that_is_held_out_for_validation_is_trained_on_nowhere(tmp_path: Path) -> None:
+    """A data set may have a text twice."""
+    path = own_data(tmp_path, [json.dumps(row) for row in (*ROWS, *ROWS)])
+    shown = run(path, tmp_path / "run", "--set", "data.validation_rows=1", command="generate")
+    assert shown.code == 0, shown.error
+    trained, (held_out,) = (rows(tmp_path / f"run/data/{name}.jsonl") for name in ("train", "validation"))
+    assert len(trained) == 4
+    assert held_out["question"] not in {row["question"] for row in trained}
+    assert IN_VALIDATION in shown.text
+
+
+def test_a_validation_set_of_all_training_problems_is_refused(tmp_path: Path) -> None:
+    path = own_data(tmp_path, [json.dumps(row) for row in ROWS])
+    shown = run(path, tmp_path / "run", "--set", f"data.validation={TABLE}", command="generate")
+    assert shown.code == 2
+    assert IN_VALIDATION in " ".join(shown.error.split())
 
 
 # ---- artefacts of something else ----

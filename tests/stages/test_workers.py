@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from molsaki.errors import StageError
-from molsaki.stages.workers import run_in_workers
+from molsaki.stages.workers import run_in_workers, visible_gpus
 
 BEATS = """
 import sys, time
@@ -163,3 +164,25 @@ def test_an_interrupt_while_workers_start_begins_no_job(tmp_path: Path) -> None:
     assert done.stdout.split() == ["interrupted"]
     assert done.stderr == ""
     assert not [folder for folder in folders if (folder / "begun").exists()]
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices", "expected"),
+    [
+        (None, 2, ["0", "1"]),
+        ("", 0, []),
+        ("-1", 0, []),
+        ("2,-1,3", 1, ["2"]),
+        ("GPU-1a,GPU-2b", 2, ["GPU-1a", "GPU-2b"]),
+        ("0,1", 0, []),
+    ],
+)
+def test_only_devices_that_cuda_has_count_as_gpus(
+    visible: str | None, devices: int, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_gpus() == expected

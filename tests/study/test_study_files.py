@@ -213,6 +213,7 @@ def test_tiny_limits_problems_and_steps(tmp_path: Path) -> None:
         ("methods.1.name=magic", "methods.1.name"),
         ("settings={fast: {stepz: 1}}", "methods.0.training.stepz"),
         ("settings={fast: {steps: 0}}", "methods.1.training.steps"),
+        ("settings={fast: {steps: 5, warmup_steps: 5}}", "methods.1.training"),
         ("set=[training.stepz=1]", "training.stepz"),
     ],
 )

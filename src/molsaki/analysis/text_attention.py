@@ -111,13 +111,10 @@ class TextAttention:
         density_T = np.where(in_step_T, density_S[self.step_of_token_T.clip(0)], 0.0)
         return self._per_token(self.attention_LST @ density_T)
 
-    def keys_SK(self, weights_L: Floats | None = None) -> Floats:
-        """Stepwise attention with its layers mixed; the plain mean over layers by default."""
-        layers = len(self.keys_LSK)
-        mixed: Floats = np.einsum(
-            "lsk,l->sk", self.keys_LSK, np.full(layers, 1 / layers) if weights_L is None else weights_L
-        )
-        return mixed
+    def keys_SK(self) -> Floats:
+        """Stepwise attention, the mean over layers."""
+        mean: Floats = self.keys_LSK.mean(0)
+        return mean
 
     def _per_token(self, sums_LS: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -141,13 +138,13 @@ class StepFacts:
     place: str
 
 
-def step_facts(attention: TextAttention, weights_L: Floats | None = None) -> list[StepFacts | None]:
+def step_facts(attention: TextAttention) -> list[StepFacts | None]:
     """Entropy and most-attended key of every step; None for a step that sees no key.
 
     A row is divided by its sum over the keys that the step can see. So it shows how attention is spread among keys, and
     not how much of it is on keys.
     """
-    rows = zip(attention.keys_SK(weights_L), attention.visible_SK, strict=True)
+    rows = zip(attention.keys_SK(), attention.visible_SK, strict=True)
     return [_facts_of(attention, step, row_K, visible_K) for step, (row_K, visible_K) in enumerate(rows)]
 
 

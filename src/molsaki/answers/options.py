@@ -46,7 +46,7 @@ class Options:
 
     Attributes:
         texts: as they are given.
-        forms: from each form of `forms_of`, first the closest to what is written, to the choices in it.
+        forms: forms[i][j] is choice j in form i of `forms_of`; form 0 is the closest to what is written.
         values: the number that a choice is, or None.
     """
 

@@ -30,7 +30,7 @@ class SpanIndex:
         keys: K.
         examples: B.
         rows: the indices of the examples within the batch; None for all.
-        begins: for each number of key tokens, the first position at which an example has more; on the CPU, so that
+        begins: begins[j] is the smallest position of a (j + 1)-th key token over all examples; on the CPU, so that
             blocks of tokens leave out later key tokens without a device sync.
     """
 

@@ -43,7 +43,7 @@ def options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """The options that are not of a command."""
+    """Global options."""
 
 
 for stage in (stages.run, stages.generate, stages.attend, stages.train, evaluate.evaluate):

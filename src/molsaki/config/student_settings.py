@@ -19,7 +19,7 @@ class TrainingSettings(RecipePart):
         accumulation: batches per optimizer step.
         learning_rate: the learning rate after warm-up.
         schedule: the schedule of the learning rate after warm-up; "constant" and "constant_with_warmup" are the same.
-        warmup_steps: steps in which the learning rate rises from 0.
+        warmup_steps: steps in which the learning rate rises from 0; fewer than `steps`.
         weight_decay: weight decay of AdamW.
         max_grad_norm: gradients are clipped to this norm.
         precision: "float32", or "bf16" for mixed precision; "auto" measures when the run begins and takes "bf16" where
@@ -55,6 +55,15 @@ class TrainingSettings(RecipePart):
     select: Literal["last", "best"] = "last"
     best_by: Literal["accuracy", "loss"] = "accuracy"
     trackers: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"expected fewer `warmup_steps` than `steps`, since the rate never reaches its value otherwise; "
+                f"got {self.warmup_steps} beside `steps: {self.steps}`. Set both"
+            )
+        return self
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> Self:

@@ -101,13 +101,16 @@ def convert_hub_rows(
     limit: int | None = None,
 ) -> LoadedProblems:
     """Convert rows of the hub to problems; the arguments are those of `load_hub`."""
-    repository = _parts_of(source)["repository"]
+    parts = _parts_of(source)
+    repository, config = parts["repository"], parts["config"]
     if columns is not None:
-        return load_mapped(rows, columns, f"{repository}/{split}", f"{source} ({split})", limit)
+        prefix = f"{repository}/{split}" if config is None else f"{repository}/{config}/{split}"
+        return load_mapped(rows, columns, prefix, f"{source} ({split})", limit)
     known = KNOWN[repository]
+    prefix = "" if config in (None, known.config) else f"{config}/"
     return collect(
         rows,
-        lambda index, row: known.name_row(split, index, row),
+        lambda index, row: prefix + known.name_row(split, index, row),
         known.to_problem,
         f"{source} ({split})",
         limit,

@@ -183,12 +183,12 @@ def has_decimal_comma(text: str) -> bool:
     return _DECIMAL_COMMA.fullmatch(text.strip()) is not None and _NUMBER.fullmatch(text.strip()) is None
 
 
-def answer_of(value: object, what: str = "the answer") -> str:
+def answer_of(value: object) -> str:
     r"""A number as `number_of` has it, or a mathematical value such as `\frac{1}{2}`, `(0, 1]` or `5n+10`."""
     try:
-        return number_of(value, what)
+        return number_of(value)
     except UnusableRowError:
-        text = checked_text(value, what) if isinstance(value, str) else ""
+        text = checked_text(value, "the answer") if isinstance(value, str) else ""
         if is_text(text) or _is_mathematical(text):
             return text
         raise

@@ -75,9 +75,10 @@ def paired_difference(a: Table, b: Table, level: float = 0.95) -> PairedDifferen
     S − 1 for the first term. The interval and the p-value are Student's t.
 
     Degenerate tables: With one seed, only the problems vary; with one problem, only the seeds. With one seed and one
-    problem, the interval is [−1, 1] and the p-value is 1. If all differences are equal to d, they say nothing of
-    their variation, and the interval is that of finding nothing else in n problems, with z the normal quantile of
-    (1 + level)/2:
+    problem, the interval is [−1, 1] and the p-value is 1. If all differences are equal to d, their variance is 0.
+    The share of problems with another difference is then at most z²/(n + z²), the upper end of Wilson's interval for 0
+    of n problems, with z the normal quantile of (1 + level)/2. Such a problem differs from d by at most 1 + |d|, so the
+    interval is
 
         d ± (1 + |d|)·z²/(n + z²),  within [−1, 1]
 

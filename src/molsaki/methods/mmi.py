@@ -33,10 +33,11 @@ class MaximisedMutualInformationSettings(MethodSettings):
 class MaximisedMutualInformation(Method[MaximisedMutualInformationSettings]):
     """L = α·L_pre + (1 − α)·L_exp + β·L_mutual, L_mutual = −mean over examples of Σ_v P[v] · log Q[v].
 
-    P and Q are the output distributions of the two branches, pooled over the positions i of what is written by a
-    maximum: P = softmax(max_i p(· | predict: q, y_<i)), Q likewise after `explain:`; or, with `pooled: sum`, the maxima
-    over their sum. Chen, Huang, Gao, Wang, Zhao, Ding, "Learning to Maximize Mutual Information for Chain-of-Thought
-    Distillation", Findings of ACL 2024, arXiv 2403.03348. The MoLSAKI paper compares itself with it.
+    The output distributions of the two branches are pooled over the positions i of what is written by a maximum:
+    m[v] = max_i p(v | predict: q, y_<i), and n[v] likewise after `explain:`. With `pooled: softmax`, P = m, whose sum
+    is not 1 in general, and Q = softmax(n). With `pooled: sum`, P = m / Σ_v m[v] and Q = n / Σ_v n[v]. Chen,
+    Huang, Gao, Wang, Zhao, Ding, "Learning to Maximize Mutual Information for Chain-of-Thought Distillation", Findings
+    of ACL 2024, arXiv 2403.03348. The MoLSAKI paper compares itself with it.
 
     Departure: the released code of MMI pools over padding too; here only the written tokens count. The paper's
     students are encoder-decoders, for which "position" is the decoder's.

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from molsaki.counts import show_number
+
 if TYPE_CHECKING:
     from molsaki.models.outline import Outline
 
@@ -117,10 +119,10 @@ def activation_memory(outline: Outline, tokens: int, *, checkpointing: bool) -> 
 def show_bytes(count: float) -> str:
     """Format a size, such as `3.2 MB` or `15 GB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
+        if count < 999.5:  # else it is rounded to 1,000
+            return f"{show_number(count)} {unit}"
         count /= 1000
-    return f"{count:.3g} TB"
+    return f"{show_number(count)} TB"
 
 
 def show_seconds(seconds: float) -> str:

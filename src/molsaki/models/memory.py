@@ -29,24 +29,12 @@ def peak_bytes() -> int:
     Linux reports it in /proc. `getrusage` is only the fallback: its value is inherited from the parent process and
     hides everything smaller.
     """
-    found = _status("VmHWM:")
-    if found is not None:
-        return found
+    file = Path("/proc/self/status")
+    if file.is_file():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def resident_bytes() -> int | None:
-    """The resident memory of this process now, in bytes; None where the system does not say."""
-    return _status("VmRSS:")
-
-
-def _status(name: str) -> int | None:
-    file = Path("/proc/self/status")
-    if not file.is_file():
-        return None
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
 
 
 def reset_peak() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from molsaki.counts import show_number
 from molsaki.models.estimates import show_seconds
 
 EVERY = 30.0
@@ -56,5 +57,5 @@ class ProgressLines:
         parts = [f"{self._what}: {done} of {total} {self._unit}", *([detail] if detail else [])]
         if advanced > 0 and seconds > 0:
             rate = advanced / seconds
-            parts += [f"{rate:.2g} {self._unit} a second", f"{show_seconds((total - done) / rate)} left"]
+            parts += [f"{show_number(rate, 2)} {self._unit} a second", f"{show_seconds((total - done) / rate)} left"]
         self._print_line(", ".join(parts))

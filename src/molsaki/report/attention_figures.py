@@ -24,7 +24,7 @@ from molsaki.counts import plural
 from molsaki.errors import EvaluationError
 from molsaki.methods import METHODS
 from molsaki.methods.terms import LayerChange
-from molsaki.report.charts import LAYER_LABEL, Chart, Series, slug
+from molsaki.report.charts import LAYER_LABEL, Chart, Series, draw_at_most, slug
 from molsaki.report.readings import Attentions, Readings
 from molsaki.spans.views import HEADS, STEPS
 from molsaki.stages.signals import view_of
@@ -32,6 +32,9 @@ from molsaki.stages.workspace import Workspace
 
 LEAST_PROBLEMS = 5
 """Means over fewer problems are not drawn."""
+MOST_LINES = 12
+MOST_DOTS = 8
+"""Charts of lines, and of dots over layers, draw at most this many series; their tables have all."""
 TEACHER, BEFORE = "teacher", "student before"
 STEP_LABEL = "step (0 is the question, 1 the first sentence of the rationale)"
 Weigh = Callable[[Mapping[str, TextAttention]], dict[str, Floats]]
@@ -116,6 +119,7 @@ def _shift_charts(attention: Attention) -> list[Chart]:
         above.append(Series.of_estimates(model, steps, [step.above for step in shift.steps]))
         shares.append(Series(model, steps, [100 * step.share for step in shift.steps]))
         shares.append(Series(f"{model}, shuffled keys", steps, [100 * step.shuffled for step in shift.steps]))
+    shares, drawn = draw_at_most(MOST_LINES, shares, "the lines of the first models")
     return [
         Chart(
             "shift",
@@ -130,10 +134,10 @@ def _shift_charts(attention: Attention) -> list[Chart]:
         Chart(
             "shares",
             f"Share of attention on keys, by step ({attention.first})",
-            "For comparison, the share if the keys were any words of their sentences (shuffled keys).",
+            f"For comparison, the share if the keys were any words of their sentences (shuffled keys).{drawn}",
             STEP_LABEL,
             "% of a token's attention",
-            shares[:12],
+            shares,
         ),
     ]
 
@@ -194,7 +198,7 @@ def _layer_charts(profiles: Mapping[str, list[LayerProfile]]) -> list[Chart]:
         ),
         Chart(
             "layers-shift",
-            "LayerChange from the first sentence to the last, by layer",
+            "Change from the first sentence to the last, by layer",
             f"Above 0, the layer moves onto the keys as the rationale continues. {intervals}",
             LAYER_LABEL,
             "percentage points of attention",
@@ -258,10 +262,9 @@ def _weights_by_type(name: str, title: str, note: str, readings: Readings, weigh
         weights_PL = np.array(list(weights.values()))
         cells = [estimate(weights_L[None], (0.0, 1.0)) for weights_L in weights_PL.T]
         series.append(Series.of_estimates(f"{group} ({len(weights_PL)})", layers, cells, scale=1))
-    note += " In brackets, the number of problems. Lines are 95 % intervals over them."
-    return Chart(
-        name, title, note, LAYER_LABEL, "weight", series[:8], "dots", _layer_ticks(max(layers, default=-1) + 1)
-    )
+    series, drawn = draw_at_most(MOST_DOTS, series, "the first types")
+    note += f" In brackets, the number of problems. Lines are 95 % intervals over them.{drawn}"
+    return Chart(name, title, note, LAYER_LABEL, "weight", series, "dots", _layer_ticks(max(layers, default=-1) + 1))
 
 
 def _layer_ticks(layers: int) -> list[str]:

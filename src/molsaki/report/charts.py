@@ -11,8 +11,8 @@ import itertools
 import logging
 import re
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from molsaki.evaluation.intervals import Interval
@@ -57,13 +57,21 @@ class Estimated(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line, or the dots of one colour. `low` and `high` are the ends of intervals; empty without intervals."""
+    """One line, or the dots of one colour.
+
+    Attributes:
+        name: its name in the legend.
+        x, y: the points.
+        low, high: the ends of their intervals; empty without intervals.
+        drawn: whether it is in the drawing; the table has all series.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    drawn: bool = True
 
     @classmethod
     def of_estimates(cls, name: str, x: Sequence[float], cells: Sequence[Estimated], scale: float = 100) -> Series:
@@ -102,6 +110,11 @@ class Chart:
     ticks: Sequence[str] = ()
     zero: bool = False
 
+    @property
+    def drawn(self) -> list[Series]:
+        """The series that are in the drawing."""
+        return [series for series in self.series if series.drawn]
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """The head and the rows of a table with the numbers: one row per x, one column per series."""
         rows = []
@@ -109,6 +122,27 @@ class Chart:
             name = self.ticks[int(x)] if self.ticks else f"{x:g}"
             rows.append([name, *(_cell(series, x) for series in self.series)])
         return [self.x_label, *(series.name for series in self.series)], rows
+
+
+def draw_at_most(
+    most: int, series: Sequence[Series], which: str, rank: Callable[[Series], float] = lambda _: 0.0
+) -> tuple[list[Series], str]:
+    """Leave all but some of many series to the table.
+
+    Args:
+        most: the number of series that are drawn.
+        series: all of them.
+        which: the drawn ones in words, such as `the first lines`.
+        rank: those with the largest rank are drawn; by default the first ones.
+
+    Returns:
+        The series, and a sentence for the chart's note that says what is drawn; empty if all are.
+    """
+    if len(series) <= most:
+        return list(series), ""
+    chosen = sorted(range(len(series)), key=lambda i: -rank(series[i]))[:most]
+    shown = [replace(one, drawn=i in chosen) for i, one in enumerate(series)]
+    return shown, f" Only {which} are drawn, {most} of {len(series)}; the table has all."
 
 
 def slug(label: str) -> str:
@@ -143,9 +177,9 @@ def draw(chart: Chart, methods: Sequence[str] = ()) -> tuple[str, bytes]:
         figure = Figure(figsize=(7.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        looks = _looks([series.name for series in chart.series], methods)
-        for i, series in enumerate(chart.series):
-            _draw_series(axes, chart, i, looks[i], series)
+        styles = _style_numbers([series.name for series in chart.drawn], methods)
+        for i, series in enumerate(chart.drawn):
+            _draw_series(axes, chart, i, styles[i], series)
         if chart.ticks:
             axes.set_xticks(range(len(chart.ticks)), [_short(tick, 24) for tick in chart.ticks])
             axes.set_xlim(-0.5, len(chart.ticks) - 0.5)
@@ -156,9 +190,9 @@ def draw(chart: Chart, methods: Sequence[str] = ()) -> tuple[str, bytes]:
         axes.set_xlabel(chart.x_label)
         axes.set_ylabel(chart.y_label)
         axes.grid(axis="y", color="#808080", alpha=0.25)
-        if len(chart.series) > 1 or chart.series[0].name:
-            longest = max(len(_short(series.name, LONGEST_NAME)) for series in chart.series)
-            columns = max(1, min(len(chart.series), LEGEND_WIDTH // (longest + 8)))
+        if len(chart.drawn) > 1 or chart.drawn[0].name:
+            longest = max(len(_short(series.name, LONGEST_NAME)) for series in chart.drawn)
+            columns = max(1, min(len(chart.drawn), LEGEND_WIDTH // (longest + 8)))
             figure.legend(loc="outside upper center", ncols=columns, frameon=False)
         svg, png = io.StringIO(), io.BytesIO()
         figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Title": chart.title})
@@ -179,25 +213,27 @@ def for_page(svg: str, chart: Chart) -> str:
     )
 
 
-def _looks(names: Sequence[str], methods: Sequence[str]) -> list[int]:
+def _style_numbers(names: Sequence[str], methods: Sequence[str]) -> list[int]:
     """The number of the colour, dashes and marker of each series: a method's own, or the next one after them."""
     own = [next((i for i, method in enumerate(methods) if name in (method, f"after {method}")), None) for name in names]
     others = itertools.count(len(methods) if any(i is not None for i in own) else 0)
     return [next(others) if i is None else i for i in own]
 
 
-def _draw_series(axes: Any, chart: Chart, i: int, look: int, series: Series) -> None:
-    colour, marker = COLOURS[look % len(COLOURS)], MARKERS[look % len(MARKERS)]
+def _draw_series(axes: Any, chart: Chart, i: int, style: int, series: Series) -> None:
+    # Where colours repeat, dashes and markers do not repeat with them.
+    shifted = style + style // len(COLOURS)
+    colour, marker = COLOURS[style % len(COLOURS)], MARKERS[shifted % len(MARKERS)]
     name = _short(series.name, LONGEST_NAME)
     if chart.kind == "lines":
         markers = {"marker": marker, "markersize": 4} if len(series.x) <= 12 else {}
-        dashes = DASHES[look % len(DASHES)]
+        dashes = DASHES[shifted % len(DASHES)]
         axes.plot(series.x, series.y, color=colour, linestyle=dashes, linewidth=1.6, label=name, **markers)
         if series.low:
             axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.15, linewidth=0)
         return
     # The dots of a category stand side by side within 0.8 of its width.
-    offset = 0.8 / (len(chart.series) + 1) * (i + 1) - 0.4
+    offset = 0.8 / (len(chart.drawn) + 1) * (i + 1) - 0.4
     xs = [x + offset for x in series.x]
     axes.plot(xs, series.y, color=colour, linestyle="none", marker=marker, markersize=6, label=name)
     if series.low:

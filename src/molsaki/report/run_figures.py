@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from molsaki.evaluation.intervals import MeanAccuracy
-from molsaki.report.charts import Chart, Series, slug
+from molsaki.report.charts import Chart, Series, draw_at_most, slug
 from molsaki.stages.workspace import Workspace
 
 MOST_POINTS = 400
 """A chart shows every n-th entry of a longer log."""
+MOST_LAYERS = 12
+"""A chart has a line for each of this many layers at most."""
 
 _LOGGED = {
     "label_loss": ("label-loss", "Loss on the answers", "nats per token"),
@@ -80,14 +83,16 @@ def router_charts(workspace: Workspace, metrics: Mapping[tuple[str, int], Mappin
             logged = _logged(workspace, metrics, method.label, f"layer_weight_{layer}")
             series.append(Series(f"layer {layer + 1}", (0.0, *logged.x), (1 / len(keys), *logged.y)))
         if series:
+            heaviest = "the layers with the largest weights at the end"
+            series, note = draw_at_most(MOST_LAYERS, series, heaviest, lambda one: one.y[-1])
             charts.append(
                 Chart(
                     f"router-{slug(method.label)}",
                     f"{method.label}: the router's layer weights during training",
-                    "Mean over examples and seeds. The router starts with equal weights.",
+                    f"Mean over examples and seeds. The router starts with equal weights.{note}",
                     "training step",
                     "weight",
-                    series[:12],
+                    series,
                 )
             )
     return charts
@@ -105,7 +110,7 @@ def _logged(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str,
         for run in runs
     ]
     steps = sorted(set.intersection(*map(set, tables))) if tables else []
-    steps = steps[:: max(1, len(steps) // MOST_POINTS)]
+    steps = steps[:: max(1, math.ceil(len(steps) / MOST_POINTS))]
     return Series(label, [float(s) for s in steps], [sum(t[s] for t in tables) / len(tables) for s in steps])
 
 

@@ -1,4 +1,4 @@
-"""The data stage: load every set of a recipe, keep test problems out of training, and hold out validation problems.
+"""The data stage: load every set of a recipe, and keep test and validation problems out of training.
 
 With independent draws, a generated set is made once for each seed of the recipe. The problems of all
 seeds are one set in the run's files, so that they get rationales and are read together; `data/draws.json` says which
@@ -7,11 +7,12 @@ of them each seed drew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from molsaki.config.data_settings import TRAIN, VALIDATION, DataSpec
 from molsaki.config.recipe import Recipe
+from molsaki.counts import format_counts
 from molsaki.data import EXPORTED, is_generated, load_problems
 from molsaki.errors import DataError
 from molsaki.records import Problem, RowReport, hash_text, require_unique_ids
@@ -19,6 +20,7 @@ from molsaki.stages.signals_hub import signals_folder
 from molsaki.stages.workspace import Workspace
 
 IN_TEST_SET = "its text is in a test set too"
+IN_VALIDATION = "its text is in the validation set too"
 
 
 def load_sets(workspace: Workspace) -> dict[str, dict[str, Any]]:
@@ -34,20 +36,30 @@ def load_sets(workspace: Workspace) -> dict[str, dict[str, Any]]:
     recipe, data = workspace.recipe, workspace.recipe.data
     reports: dict[str, RowReport] = {}
     draws: dict[str, dict[str, list[str]]] = {}
-    test_texts: set[str] = set()
+    taken: dict[str, str] = {}  # from the hash of a text to the reason that no set below may have it
     for name, spec in data.tests.items():
         problems, reports[name] = _load_draws(recipe, name, spec, draws)
         workspace.write_problems(name, problems)
-        test_texts |= {hash_question(problem) for problem in problems}
-    for name, spec in ((TRAIN, data.train), *([(VALIDATION, data.validation)] if data.validation else [])):
-        problems, report = _load_draws(recipe, name, spec, draws)
-        reports[name] = report
-        problems = _remove_test_texts(problems, test_texts, report)
-        if name == TRAIN and data.validation_rows:
-            problems, held_out = _split_validation(problems, data.validation_rows)
-            workspace.write_problems(VALIDATION, held_out)
-            report.notes["set aside for validation"] = len(held_out)
-        workspace.write_problems(name, problems)
+        taken |= _hashes(problems, IN_TEST_SET)
+    if data.validation:
+        problems, reports[VALIDATION] = _load_draws(recipe, VALIDATION, data.validation, draws)
+        problems = _remove_texts(problems, taken, reports[VALIDATION])
+        workspace.write_problems(VALIDATION, problems)
+        taken |= _hashes(problems, IN_VALIDATION)
+    problems, report = _load_draws(recipe, TRAIN, data.train, draws)
+    reports[TRAIN] = report
+    problems = _remove_texts(problems, taken, report)
+    if data.validation_rows:
+        problems, held_out = _split_validation(problems, data.validation_rows)
+        workspace.write_problems(VALIDATION, held_out)
+        report.notes["set aside for validation"] = len(held_out)
+        problems = _remove_texts(problems, _hashes(held_out, IN_VALIDATION), report)
+    if not problems:
+        raise DataError(
+            f"Expected training problems that are in no test or validation set; none of {report.read} is left: "
+            f"{format_counts(report.to_dict())}. Nothing can be trained; choose other problems or another split."
+        )
+    workspace.write_problems(TRAIN, problems)
     if draws:
         workspace.write_draws(draws)
     seeds = {name: {"seeds": list(recipe.seeds)} for name in draws}
@@ -101,16 +113,22 @@ def scored_problems(recipe: Recipe) -> list[Problem]:
     return [problem for name, spec in specs.items() for problem in _load_draws(recipe, name, spec, {})[0]]
 
 
-def _remove_test_texts(problems: Sequence[Problem], test_texts: set[str], report: RowReport) -> list[Problem]:
-    """The problems whose text is in no test set. The report counts the others as skipped instead of kept."""
+def _hashes(problems: Sequence[Problem], reason: str) -> dict[str, str]:
+    """From the hash of each problem's text to the reason that another set leaves it out."""
+    return {hash_question(problem): reason for problem in problems}
+
+
+def _remove_texts(problems: Sequence[Problem], taken: Mapping[str, str], report: RowReport) -> list[Problem]:
+    """The problems whose text is not taken. The report counts the others as skipped, with the reason."""
     kept = []
     for problem in problems:
-        if hash_question(problem) not in test_texts:
+        reason = taken.get(hash_question(problem))
+        if reason is None:
             kept.append(problem)
             continue
         report.kept -= 1
         report.read -= 1
-        report.skip(problem.id, IN_TEST_SET)
+        report.skip(problem.id, reason)
     return kept
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from molsaki.attention import expected_layers
-from molsaki.counts import plural
+from molsaki.counts import plural, show_number
 from molsaki.encoding.encode import require_offsets
 from molsaki.encoding.student_chats import render_student
 from molsaki.methods import Task
@@ -40,7 +40,7 @@ def _check_training(workspace: Workspace, model: ModelOutline, machine: Machine)
     yield from findings
     students = len(recipe.methods) * len(recipe.seeds)
     yield Finding(
-        "training", f"{plural(students, 'student')} of {model.outline.parameters / 1e6:.3g} million parameters"
+        "training", f"{plural(students, 'student')} of {show_number(model.outline.parameters / 1e6)} million parameters"
     )
     if recipe.student.lora is not None:
         share = f"{model.outline.trained:,} parameters of the adapter are trained; the student's own are frozen"

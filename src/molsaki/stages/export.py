@@ -51,11 +51,20 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None,
     trusted = recipe.student.trust_remote_code
     model = model_at(str(student), dtype=dtype, trust_remote_code=trusted)
     tokenizer = tokenizer_at(str(student), trust_remote_code=trusted)
-    examples = int(workspace.read_metrics(label, seed).get("examples", 0))
+    metrics = workspace.read_metrics(label, seed)
     spec = workspace.method(label)
     compares = spec.terms.attention is not None
     layers = shapes_of(model).layers if compares else None
-    card = student_card(workspace, label, seed, examples, layers, exported=True, license_name=license_name)
+    card = student_card(
+        workspace,
+        label,
+        seed,
+        int(metrics.get("examples", 0)),
+        layers,
+        processes=int(metrics.get("processes", 1)),
+        exported=True,
+        license_name=license_name,
+    )
     working = out.with_name(f"{out.name}.saving")
     if working.exists():
         shutil.rmtree(working)

@@ -23,6 +23,7 @@ def student_card(
     examples: int,
     layers: ReadLayers | None,
     *,
+    processes: int = 1,
     exported: bool = False,
     license_name: str | None = None,
 ) -> str:
@@ -34,6 +35,7 @@ def student_card(
         seed: the student's seed.
         examples: the number of its training examples.
         layers: the student's layers whose attention was compared; None if none was.
+        processes: the number of processes that trained it together.
         exported: the card is beside the whole model, whatever was trained, and has the student's scores.
         license_name: the license as the hub writes it.
     """
@@ -53,7 +55,7 @@ def student_card(
         "examples": examples,
         "task": recipe.data.task,
         "steps": training.steps,
-        "batch": training.batch_size,
+        "batch": training.batch_size * training.accumulation * processes,
         "prompt": workspace.template(spec.terms.answers_with).ask("{question}"),
     }
     settings = {

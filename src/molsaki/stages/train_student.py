@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.attention import ReadLayers
 from molsaki.config.data_settings import VALIDATION
 from molsaki.config.recipe import MethodSpec, Recipe
+from molsaki.distributed import process_count
 from molsaki.encoding.encode import context_length
 from molsaki.errors import ArtefactError
 from molsaki.evaluation.score import score
@@ -125,7 +126,7 @@ def train_one(workspace: Workspace, label: str, seed: int, share: MemoryShare) -
         validation=encode_labels(tokenizer, validation, workspace.template("predict"), max_length) or None,
         validate=validate if validation else None,
         max_new_tokens=recipe.evaluation.bound_for(test_prompt),
-        card=lambda: student_card(workspace, label, seed, len(examples), layers),
+        card=lambda: student_card(workspace, label, seed, len(examples), layers, processes=process_count()),
         finish=_merge(recipe),
         notes=notes,
         teacher_layers=() if store is None else _stored_layers(recipe, store),

@@ -175,12 +175,12 @@ def _assign_gpus(workers: int | None, jobs: int) -> list[str | None]:
 
 def visible_gpus() -> list[str]:
     """The GPUs that workers share, as CUDA_VISIBLE_DEVICES names them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
     import torch
 
-    return [str(index) for index in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # CUDA ignores the first entry that names no device, and all after it.
+    return [str(index) for index in range(count)] if visible is None else visible.split(",")[:count]
 
 
 def _start_worker(gpus: Queue[str | None], lines: Queue[str | None], stopping: Event, threads: int) -> None:

@@ -68,11 +68,11 @@ def examples_to_reach(sizes: Sequence[int], accuracies: Sequence[float] | Floats
     return float(np.exp(logs[after - 1] + share * (logs[after] - logs[after - 1])))
 
 
-def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float = 0.95, seed: int = 0) -> list[Reach]:
+def reach(sizes: Sequence[int], baseline: Floats, method: Floats, seed: int = 0) -> list[Reach]:
     """How many examples the baseline needs to reach the accuracy of a method with each size.
 
-    The interval is a bootstrap over seeds: each resample draws seeds with replacement, the same for both methods and
-    all sizes, and computes the factor of the mean curves. It is between the quantiles of the expanded percentile
+    The 95 % interval is a bootstrap over seeds: each resample draws seeds with replacement, the same for both methods
+    and all sizes, and computes the factor of the mean curves. It is between the quantiles of the expanded percentile
     interval, which corrects for few seeds (`expanded_level`). It covers the variation of seeds, not of problems. With
     one seed it is [0, ∞].
 
@@ -80,7 +80,6 @@ def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float =
         sizes: [N], numbers of examples, ascending.
         baseline: [S, N], accuracies.
         method: [S, N], accuracies with the same seeds.
-        level: confidence level of the interval.
         seed: of the resampling.
 
     Raises:
@@ -102,7 +101,7 @@ def reach(sizes: Sequence[int], baseline: Floats, method: Floats, level: float =
         if seeds > 1:
             targets = method_RN[:, i].tolist()
             factors = [examples_to_reach(sizes, c, t) / size for c, t in zip(baseline_RN, targets, strict=True)]
-            interval = _quantiles(factors, expanded_level(seeds, level))
+            interval = _quantiles(factors, expanded_level(seeds, 0.95))
         found.append(Reach(size, examples, examples / size, interval))
     return found
 

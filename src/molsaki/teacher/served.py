@@ -211,17 +211,13 @@ class ServedWriter:
         return answer
 
 
-def check_server(spec: ServerSpec, timeout: float = 30.0) -> ServerCheck:
-    """Ask a server once for a few tokens, to check address, model, protocol and key.
-
-    Args:
-        spec: the server.
-        timeout: the longest time to wait, in seconds.
+def check_server(spec: ServerSpec) -> ServerCheck:
+    """Ask a server once for a few tokens, to check address, model, protocol and key. Waits at most 30 seconds.
 
     Raises:
         InputError: the environment variable of the key is not set or holds no key.
     """
-    once = spec.model_copy(update={"retries": 0, "timeout": min(timeout, spec.timeout)})
+    once = spec.model_copy(update={"retries": 0, "timeout": min(30.0, spec.timeout)})
     writer = ServedWriter(once)
     begin = time.monotonic()
     try:

@@ -100,7 +100,8 @@ def model_card(
 
     Args:
         facts: label, seed, method, summary, student, student_layers, trained, writer, reader, reader_layers, examples,
-            task, steps, batch and the `Prompt`. The layers are empty where all of a model's layers have attention.
+            task, steps, batch (the examples of a step) and the `Prompt`. The layers are empty where all of a model's
+            layers have attention.
         settings: the settings of the method and of the training.
         tests: the sets that the student was scored on.
         adapter: whether the card is beside an adapter instead of a whole model.

@@ -196,6 +196,7 @@ def _metrics(
     trained, parameters = trained_parameters(trainer.student)
     return {
         "steps": trainer.state.global_step,
+        "processes": trainer.args.world_size,
         "parameters": parameters,
         "trained_parameters": trained,
         "peak_memory_bytes": _peak_memory(trainer.student.device),
