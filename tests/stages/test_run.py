@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from molsaki.evaluation.score import Prediction
 from molsaki.stages import pipeline
-from molsaki.stages.data import IN_TEST_SET, IN_VALIDATION
+from molsaki.stages.check import open_workspace, prepare_recipe
+from molsaki.stages.data import IN_TEST_SET, IN_VALIDATION, load_sets, scored_problems
 from molsaki.store.run_directory import RunDirectory
 
 METHODS = ("label-only", "dss", "molsaki")
@@ -290,6 +291,19 @@ def test_a_text_that_is_held_out_for_validation_is_trained_on_nowhere(tmp_path: 
     assert len(trained) == 4
     assert held_out["question"] not in {row["question"] for row in trained}
     assert IN_VALIDATION in shown.text
+
+
+def test_studies_know_the_validation_problems_that_a_run_sets_aside(tmp_path: Path) -> None:
+    """Test problems among the training ones are removed before any is set aside."""
+    path = own_data(tmp_path, [json.dumps(row) for row in ROWS])
+    leaks = [json.dumps({**row, "q": row["q"].upper()}) + "\n" for row in ROWS]
+    for leak in leaks:
+        (tmp_path / "test.jsonl").write_text(leak, encoding="utf-8")
+        settings = [f"data.tests.leak={TABLE.replace('train.jsonl', 'test.jsonl')}", "data.validation_rows=1"]
+        workspace = open_workspace(prepare_recipe(str(path), settings=settings), tmp_path / f"run-{leaks.index(leak)}")
+        load_sets(workspace)
+        prepared = prepare_recipe(str(path), settings=[*settings, "evaluation.on=validation"])
+        assert scored_problems(prepared) == workspace.read_problems("validation")
 
 
 def test_a_validation_set_of_all_training_problems_is_refused(tmp_path: Path) -> None:

@@ -105,12 +105,13 @@ def scored_problems(recipe: Recipe) -> list[Problem]:
         DataError: a source cannot be read.
     """
     data = recipe.data
-    specs = dict(data.tests)
-    if recipe.evaluation.on == "validation":
-        if data.validation is None:
-            return _split_validation(load_set(recipe, data.train)[0], data.validation_rows)[1]
-        specs = {VALIDATION: data.validation}
-    return [problem for name, spec in specs.items() for problem in _load_draws(recipe, name, spec, {})[0]]
+    tests = [problem for name, spec in data.tests.items() for problem in _load_draws(recipe, name, spec, {})[0]]
+    if recipe.evaluation.on != "validation":
+        return tests
+    if data.validation is not None:
+        return _load_draws(recipe, VALIDATION, data.validation, {})[0]
+    problems, report = _load_draws(recipe, TRAIN, data.train, {})
+    return _split_validation(_remove_texts(problems, _hashes(tests, IN_TEST_SET), report), data.validation_rows)[1]
 
 
 def _hashes(problems: Sequence[Problem], reason: str) -> dict[str, str]:
