@@ -261,25 +261,20 @@ def test_no_training_examples_is_an_error(tmp_path: Path) -> None:
     assert "rationale" in shown.error
 
 
-def test_a_training_problem_in_a_test_set_is_left_out(tmp_path: Path) -> None:
-    path = own_data(tmp_path, [json.dumps(row) for row in ROWS])
-    (tmp_path / "test.jsonl").write_text(json.dumps({**ROWS[0], "q": ROWS[0]["q"].upper()}) + "\n", encoding="utf-8")
-    table = TABLE.replace("train.jsonl", "test.jsonl")
-    shown = run(path, tmp_path / "run", "--set", f"data.tests.leak={table}", command="generate")
-    assert shown.code == 0, shown.error
-    assert len(rows(tmp_path / "run/data/train.jsonl")) == 2
-    assert IN_TEST_SET in shown.text
-
-
-def test_a_training_problem_in_the_validation_set_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "name", "reason"),
+    [("data.tests.leak", "leak", IN_TEST_SET), ("data.validation", "validation", IN_VALIDATION)],
+    ids=["test", "validation"],
+)
+def test_a_training_problem_in_another_set_is_left_out(setting: str, name: str, reason: str, tmp_path: Path) -> None:
     path = own_data(tmp_path, [json.dumps(row) for row in ROWS])
     (tmp_path / "some.jsonl").write_text(json.dumps({**ROWS[0], "q": ROWS[0]["q"].upper()}) + "\n", encoding="utf-8")
     table = TABLE.replace("train.jsonl", "some.jsonl")
-    shown = run(path, tmp_path / "run", "--set", f"data.validation={table}", command="generate")
+    shown = run(path, tmp_path / "run", "--set", f"{setting}={table}", command="generate")
     assert shown.code == 0, shown.error
     assert len(rows(tmp_path / "run/data/train.jsonl")) == 2
-    assert len(rows(tmp_path / "run/data/validation.jsonl")) == 1
-    assert IN_VALIDATION in shown.text
+    assert len(rows(tmp_path / f"run/data/{name}.jsonl")) == 1
+    assert reason in shown.text
 
 
 def test_a_text_that_is_held_out_for_validation_is_trained_on_nowhere(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from molsaki.counts import format_counts, format_reading
 from molsaki.errors import InputError, StageError
 from molsaki.stages.check import open_workspace, precision_choice
 from molsaki.stages.workspace import Workspace
-from molsaki.store.shards import files_in_order
+from molsaki.store.shards import files_in_order, shard_numbers
 from molsaki.store.whole_files import copy_whole
 from molsaki.study.files import Study, study_recipe
 
@@ -163,6 +163,6 @@ def _copy_teachers_work(trials: Path, workspace: Workspace) -> None:
             copy_whole(trials / name, workspace.run.path(name))
     for store in sorted((trials / "attention").glob("*/")):
         target = workspace.run.path("attention", store.name)
-        if not target.exists():
+        if shard_numbers(store) and not target.exists():
             for file in files_in_order(store):
                 copy_whole(file, target / file.name)
