@@ -105,7 +105,7 @@ def with_trl(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of svamp/ and tokenizers/")
+    parser.add_argument("--data", type=Path, required=True, help="folder of svamp/ and tokenizers/")
     parser.add_argument("--rows", type=int, default=800, help="problems in the epoch (default: 800)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)

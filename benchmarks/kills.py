@@ -49,7 +49,7 @@ RECIPE: dict[str, Any] = {
 }
 STUDENTS = len(RECIPE["methods"]) * len(RECIPE["seeds"])
 COMPARED = ("students", "predictions", "results.json", "scores.json", "references.json", "rationales.jsonl")
-MOST_KILLS = 8
+MAX_KILLS = 8
 """Kills at any moment of one run, so that others follow."""
 MEASURED = "metrics.json", "README.md"
 """Files of a student that have times and memory in them, or names them."""
@@ -174,7 +174,7 @@ def main() -> None:
             runs += 1
             run = folder / f"run-{runs}"
             in_stages = ((name, chance.uniform(0, 1)) for name in stages_done(run))
-            anywhere = (("data", chance.uniform(0, seconds)) for _ in range(MOST_KILLS))
+            anywhere = (("data", chance.uniform(0, seconds)) for _ in range(MAX_KILLS))
             kills.update(finish(recipe, run, in_stages if runs % 2 else anywhere))
             found = content(run)
             differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))

@@ -1,4 +1,4 @@
-"""Make the published signals: `python tools/make_example_signals.py FOLDER [--models FOLDER] [--data FOLDER]`.
+"""Make the example signals: `python tools/make_example_signals.py FOLDER [--models FOLDER] [--data FOLDER]`.
 
 Qwen2.5-Coder-1.5B's attention on PaLM's right rationales for SVAMP and on 1,000 of Llama 3 70B's for GSM8K. The teacher
 is read in `FOLDER/runs` (about two hours on two cores). Each export has all layers in float16; those in `FOLDER/mixed`
@@ -18,7 +18,7 @@ from molsaki.cli.app import app
 from molsaki.errors import MolsakiError
 from molsaki.store.exported_files import FILES, list_files
 
-MOST_BYTES = 10_000_000
+MAX_BYTES = 10_000_000
 """The exports with all layers are together at most this large."""
 
 
@@ -97,8 +97,8 @@ def main() -> None:
     except MolsakiError as error:
         raise SystemExit(str(error)) from error
     print(f"the exports with all layers: {size / 1e6:.2f} MB")
-    if size > MOST_BYTES:
-        raise SystemExit(f"Expected at most {MOST_BYTES / 1e6:.0f} MB. Export fewer rows.")
+    if size > MAX_BYTES:
+        raise SystemExit(f"Expected at most {MAX_BYTES / 1e6:.0f} MB. Export fewer rows.")
 
 
 if __name__ == "__main__":

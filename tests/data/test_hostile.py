@@ -15,7 +15,7 @@ import pytest
 from molsaki.data import load_problems
 from molsaki.errors import DataError
 
-MOST_MEGABYTES = 600
+MAX_MEGABYTES = 600
 LONG = "a" * 4_000_000
 ROWS = 3000
 LOAD = """
@@ -158,7 +158,7 @@ def test_a_hostile_file_is_refused_in_bounded_memory(
     assert refused.startswith("refused: ")
     with pytest.raises(DataError, match=message):
         raise DataError(refused)
-    assert int(peak) < MOST_MEGABYTES
+    assert int(peak) < MAX_MEGABYTES
 
 
 def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "data": data_settings.DataSettings,
     "data.train, data.validation, data.tests.NAME": data_settings.DataSpec,
     "teacher": teacher_settings.TeacherSettings,
-    "teacher.writer, teacher.reader": model_spec.ModelSpec,
+    "teacher.writer, teacher.reader, teacher.original": model_spec.ModelSpec,
     "student": model_spec.StudentSpec,
     "student.lora": model_spec.LoraSettings,
     "teacher.writer, of a server": model_spec.ServerSpec,

@@ -16,7 +16,7 @@ from test_broken_models import BROKEN
 
 from molsaki.data.pocket import STUDENT
 
-MOST_MEGABYTES = 1000
+MAX_MEGABYTES = 1000
 """Of a process with PyTorch and transformers, which take half of it."""
 OPEN = """
 import json, sys
@@ -122,4 +122,4 @@ def test_a_hostile_model_is_refused_in_bounded_memory(name: str, opened: dict[st
     said, peak, _ = opened[name]
     assert any(MODELS[name][1] in one for one in said), said
     assert all(len(one) < 1500 for one in said)
-    assert peak < MOST_MEGABYTES
+    assert peak < MAX_MEGABYTES

@@ -68,7 +68,7 @@ def test_weights_of_many_types_of_problem_are_all_in_the_table():
     looks: dict[str, Any] = {
         f"{length}-{i}": SimpleNamespace(layer_numbers=(0, 1), spans=SimpleNamespace(n_steps=length + 1))
         for length in range(1, 10)
-        for i in range(attention_figures.LEAST_PROBLEMS)
+        for i in range(attention_figures.MIN_PROBLEMS)
     }
     readings = Readings(teacher={"test": looks})
     chart = attention_figures._weights_by_type(
@@ -84,7 +84,7 @@ def test_a_long_log_has_no_more_points_than_a_chart_shows(logged: int):
     history = [{"step": step, "label_loss": 1.0} for step in range(logged)]
     chart = run_figures.training_charts(workspace_of_one_run(), {("mine", 1): {"history": history}})[0]
     points = len(chart.series[0].x)
-    assert min(logged, run_figures.MOST_POINTS) / 2 <= points <= run_figures.MOST_POINTS
+    assert min(logged, run_figures.MAX_POINTS) / 2 <= points <= run_figures.MAX_POINTS
 
 
 def test_the_chart_of_the_change_by_layer_has_a_title_in_words():

@@ -13,7 +13,7 @@ from servers import answer
 
 from molsaki.config.model_spec import ServerSpec
 from molsaki.encoding.prompts import Prompt
-from molsaki.teacher.protocol import PassingError, read_completion, read_retry_after, request_body
+from molsaki.teacher.protocol import TransientError, read_completion, read_retry_after, request_body
 
 CHAT = ServerSpec(base_url="http://x/v1", model="m")
 TEXT = ServerSpec(base_url="http://x/v1", model="m", protocol="completions")
@@ -47,7 +47,7 @@ def test_a_content_filter_is_no_end_and_no_error(finish: str) -> None:
 
 @pytest.mark.parametrize("finish", ["error", "abort", "cancelled", "network_error", "insufficient_system_resource"])
 def test_an_answer_that_ends_with_an_error_may_pass(finish: str) -> None:
-    with pytest.raises(PassingError, match=finish):
+    with pytest.raises(TransientError, match=finish):
         read({"content": "half a"}, finish)
 
 
@@ -112,7 +112,7 @@ def test_null_for_text_and_missing_counts_are_read() -> None:
     ("spec", "message"), [(CHAT, None), (CHAT, {}), (CHAT, {"content": 3}), (TEXT, {"text": None}), (TEXT, {})]
 )
 def test_an_answer_without_text_may_pass(spec: ServerSpec, message: Any) -> None:
-    with pytest.raises(PassingError, match="without text"):
+    with pytest.raises(TransientError, match="without text"):
         read(message, "stop", spec)
 
 
@@ -134,7 +134,7 @@ def test_any_answer_is_read_or_may_pass(
     choice = {"message": message, "text": message, "finish_reason": finish}
     try:
         found = read_completion(spec, json.dumps({"choices": [choice], "usage": usage}).encode())
-    except PassingError:
+    except TransientError:
         return
     assert all(isinstance(text, str) for text in (found.text, found.thinking, found.finish))
     (found.text + found.thinking + found.finish).encode()
@@ -210,7 +210,7 @@ def test_a_stream_of_events_is_the_answer_it_amounts_to() -> None:
     ],
 )
 def test_a_stream_that_ends_otherwise_may_pass(events: list[Any], end: str, reason: str) -> None:
-    with pytest.raises(PassingError, match=reason):
+    with pytest.raises(TransientError, match=reason):
         stream(*events, end=end)
 
 

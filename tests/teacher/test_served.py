@@ -64,7 +64,7 @@ def test_a_chat_is_sent_as_turns_and_sampled_with_seeds_of_their_own() -> None:
         ServedWriter(ServerSpec(base_url="http://x/v1", model="m", protocol="completions")).require(CHAT)
 
 
-PASSING = {
+TRANSIENT = {
     "<status> 429": "HTTP 429",
     "<status> 429 0": "HTTP 429",
     "<status> 429 soon": "HTTP 429",
@@ -85,7 +85,7 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize(("what", "reason"), PASSING.items(), ids=range(len(PASSING)))
+@pytest.mark.parametrize(("what", "reason"), TRANSIENT.items(), ids=range(len(TRANSIENT)))
 def test_what_may_pass_is_asked_again_and_counted(what: str, reason: str) -> None:
     with Server(lambda number, _: what if number < 2 else " fine") as server:
         served = writer(server)

@@ -16,7 +16,7 @@ from molsaki.errors import EvaluationError
 
 _LEAST = 1e-6
 """Smaller shares of a row count as this much, so that a divergence stays finite."""
-_MOST_BITS = 30.0
+_MAX_BITS = 30.0
 """No divergence is larger, given `_LEAST`."""
 
 
@@ -62,7 +62,7 @@ def agreement(reference: Mapping[str, TextAttention], *runs: Mapping[str, TextAt
     _, table, left_out = agreement_by_problem(reference, *runs)
     ranked = ~np.isnan(table[:, :, 1]).any(0)
     return Agreement(
-        divergence=estimate(table[:, :, 0], (0.0, _MOST_BITS)),
+        divergence=estimate(table[:, :, 0], (0.0, _MAX_BITS)),
         rank=estimate(table[:, ranked, 1]) if ranked.any() else None,
         same_top=estimate(table[:, :, 2], (0.0, 1.0)),
         chance=float(table[:, :, 3].mean()),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from molsaki.analysis.shift import Estimate, estimate, layer_change
+from molsaki.analysis.shift import Estimate, estimate, shift_of_layer
 from molsaki.analysis.text_attention import Floats, TextAttention
 from molsaki.methods.terms import LayerChange
 
@@ -43,7 +43,7 @@ def layer_profile(*runs: Mapping[str, TextAttention]) -> list[LayerProfile]:
     profiles = []
     numbers = next(iter(runs[0].values())).layer_numbers if runs and runs[0] else (0,)
     for layer, number in enumerate(numbers):
-        change = layer_change(runs, layer)
+        change = shift_of_layer(runs, layer)
         table = np.array([[_above(run[row_id], layer) for row_id in sorted(runs[0])] for run in runs])
         there = ~np.isnan(table).any(0)
         if there.any():

@@ -106,7 +106,7 @@ def progressive_shift(
     return Shift(tuple(steps), change, too_short)
 
 
-def layer_change(runs: Sequence[Mapping[str, TextAttention]], layer: int) -> Estimate | None:
+def shift_of_layer(runs: Sequence[Mapping[str, TextAttention]], layer: int) -> Estimate | None:
     """`Shift.change` of one layer."""
     return _change(_tables(runs, layer, None))[0]
 

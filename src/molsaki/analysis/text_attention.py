@@ -161,13 +161,37 @@ def _facts_of(attention: TextAttention, step: int, row_K: Floats, visible_K: npt
 
 
 def teacher_encoder(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, max_length: int) -> Encoder:
-    """Encode texts as a teacher reads them: prompt, question and rationale as one text."""
+    """Encode texts as a teacher reads them: prompt, question and rationale as one text.
+
+    Args:
+        tokenizer: the model's fast tokenizer.
+        template: the prompt, with {question}.
+        max_length: the number of tokens after which a text is cut.
+
+    Returns:
+        A function of question and rationale that gives the token ids with the place of each text in them.
+
+    Raises:
+        TokenizerError: it is a slow tokenizer.
+    """
     require_offsets(tokenizer, end=False)
     return lambda question, rationale: encode_teacher(tokenizer, template, question, rationale, max_length)
 
 
 def student_encoder(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, max_length: int) -> Encoder:
-    """Encode texts as a student reads them: prompt and rationale tokenized separately."""
+    """Encode texts as a student reads them: prompt and rationale tokenized separately.
+
+    Args:
+        tokenizer: the model's fast tokenizer.
+        template: the prompt, with {question}.
+        max_length: the number of tokens after which a text is cut.
+
+    Returns:
+        A function of question and rationale that gives the token ids with the place of each text in them.
+
+    Raises:
+        TokenizerError: it is a slow tokenizer, or has no end-of-text token.
+    """
     require_offsets(tokenizer)
     return lambda question, rationale: encode_student(tokenizer, template, question, rationale, max_length)
 

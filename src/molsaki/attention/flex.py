@@ -23,7 +23,7 @@ from molsaki.attention.rules import MaskRule
 
 FLEX_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 """The types that the compiled kernel supports."""
-SMALLEST_HEAD = 16
+MIN_HEAD = 16
 """The smallest head dimension that it supports."""
 DEVICES = ("cuda", "xpu")
 """The devices where it is compiled into one kernel; on a CPU it has no backward pass."""

@@ -100,8 +100,8 @@ def _why_not_flex(call: AttentionCall) -> str | None:
         return f"FlexAttention has no backward pass on {call.query.device.type}"
     if call.compute_dtype not in flex.FLEX_DTYPES:
         return f"FlexAttention does not support {call.compute_dtype}"
-    if min(call.query.shape[-1], call.value.shape[-1]) < flex.SMALLEST_HEAD:
-        return f"the heads are narrower than {flex.SMALLEST_HEAD}"
+    if min(call.query.shape[-1], call.value.shape[-1]) < flex.MIN_HEAD:
+        return f"the heads are narrower than {flex.MIN_HEAD}"
     if call.mask is not None and call.mask.dtype != torch.bool:
         return "the mask is added to the scores, and FlexAttention supports bool masks only"
     return None

@@ -162,6 +162,10 @@ def read_attention(
         kernel: as there.
         **model_inputs: as there.
 
+    Returns:
+        The attention of the R examples that take part, [R, L, S, K], in float32 (float64 for such a model), with what
+        was asked for; see `AttentionReading`.
+
     Raises:
         InputError: as there, or a model input that does not go with a reading.
         UnreadableModelError: as there.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from molsaki.report.look import LookResult
 
 STEP_WIDTH = 32
-LONGEST_KEY = 12
+MAX_KEY_CHARACTERS = 12
 BORDER = 3
 """Columns of a terminal for the text of a step, for a key, and around each cell."""
 
@@ -25,7 +25,7 @@ def look(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A model directory, a hub name, pocket:teacher or pocket:student.")
     ],
-    question: Annotated[str, typer.Argument(help="The question, in quotes.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question, in quotes.")],
     rationale: Annotated[
         str | None, typer.Option(help="Read this rationale instead of letting the model write one.")
     ] = None,
@@ -64,7 +64,7 @@ def _key_name(result: LookResult, key: int) -> str:
 
     text = result.look.text
     name = visible(result.look.spans.keys[key].of(text.question, text.rationale))
-    return name if len(name) <= LONGEST_KEY else name[: LONGEST_KEY - 1] + "…"
+    return name if len(name) <= MAX_KEY_CHARACTERS else name[: MAX_KEY_CHARACTERS - 1] + "…"
 
 
 def _split_keys(result: LookResult, width: int) -> list[list[int]]:

@@ -25,7 +25,10 @@ Tiny = Annotated[bool, typer.Option("--tiny", help="Use small random models of t
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value, e.g. training.steps=200.")
 ]
-Data = Annotated[str | None, typer.Option("--data", help="The folder that relative data paths start from.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="The folder of relative data paths (default: data.root, MOLSAKI_DATA or ./data)."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete the run in the directory and start over.")]
 Workers = Annotated[
     int | None,

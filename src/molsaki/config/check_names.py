@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from molsaki.config.load import LONGEST_SHOWN, list_errors
+from molsaki.config.load import MAX_SHOWN, list_errors
 from molsaki.config.model_spec import POCKET_MODELS, SEED, ModelSpec
 from molsaki.config.recipe import MethodSpec, Recipe
 from molsaki.config.student_settings import TrainingSettings
@@ -97,7 +97,7 @@ def _check_path(key: str, path: Path, usual_name: str = "") -> list[str]:
         error = "" if path.exists() else "it does not exist"
     except OSError as os_error:  # a name that is too long, a folder without permission
         error = f"the system reports: {os_error.strerror}"
-    shown = str(path)[:LONGEST_SHOWN]
+    shown = str(path)[:MAX_SHOWN]
     expected = (
         f"{key}.path: expected a file or folder at {shown}; {error}. Set the data folder with --data or MOLSAKI_DATA"
     )

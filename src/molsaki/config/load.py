@@ -26,7 +26,7 @@ SHIPPED_PROMPTS = frozenset(f"prompts/{path.name}" for path in RECIPES.glob("pro
 MAX_RECIPE_BYTES = 1 << 20
 SLOTS = "one of the slots " + ", ".join(f"{{{slot}}}" for slot in get_args(Slot))
 _QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
-LONGEST_SHOWN = 400
+MAX_SHOWN = 400
 """Characters of a path or a value that a message shows at most."""
 
 
@@ -106,12 +106,12 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
         except DataError as error:
             problems.append(
                 f"prompts.{name}: expected a template with {{question}}, or a file with one; got "
-                f"{text[:LONGEST_SHOWN]!r}. {str(error)[:LONGEST_SHOWN]}"
+                f"{text[:MAX_SHOWN]!r}. {str(error)[:MAX_SHOWN]}"
             )
         except RecipeError:  # whose message has the text, which is a file's
             problems.append(
                 f"prompts.{name}: expected a file with a template, which has one {{question}} and ends in {SLOTS}; "
-                f"{str(path)[:LONGEST_SHOWN]} is none"
+                f"{str(path)[:MAX_SHOWN]} is none"
             )
     raise_problems(problems)
     return {**values, "prompts": texts}
@@ -131,12 +131,12 @@ def read_prompt(name: str, recipe: Recipe) -> PromptTemplate:
     except DataError as error:
         known = ", ".join(PromptSettings.model_fields)
         raise RecipeError(
-            f"Expected a prompt of the recipe ({known}) or a file; got {name[:LONGEST_SHOWN]!r}. {error}"
+            f"Expected a prompt of the recipe ({known}) or a file; got {name[:MAX_SHOWN]!r}. {error}"
         ) from error
     except RecipeError:  # whose message has the file's text
         raise RecipeError(
             f"Expected a prompt with {{question}} that ends in {SLOTS}; the file "
-            f"{name[:LONGEST_SHOWN]} has none. Nothing was evaluated; see `molsaki recipes show pocket` for examples."
+            f"{name[:MAX_SHOWN]} has none. Nothing was evaluated; see `molsaki recipes show pocket` for examples."
         ) from None
 
 
@@ -264,7 +264,7 @@ def list_errors(
         elif isinstance(item["input"], Mapping):  # a part of the recipe, which may contain the text of prompt files
             lines.append(f"{key}: {said}")
         else:
-            lines.append(f"{key}: {said}; got {item['input']!r}"[:LONGEST_SHOWN])
+            lines.append(f"{key}: {said}; got {item['input']!r}"[:MAX_SHOWN])
     return lines
 
 

@@ -92,8 +92,8 @@ class LoraSettings(RecipePart):
 
     Attributes:
         r: the rank of the change.
-        alpha: its scale.
-        dropout: on the inputs of A, in training.
+        alpha: the change is multiplied by alpha / r.
+        dropout: share of the inputs of the low-rank change that is dropped in training.
         target_modules: the modules whose matrix changes, by the ends of their names, such as `[q_proj, v_proj]`;
             all linear layers but the head by default.
         merge: add the change to the weights after training, and write a whole model; the adapter is beside it in
@@ -135,7 +135,8 @@ class ServerSpec(RecipePart):
             `{max_tokens: max_completion_tokens}`; null leaves a field out, as in `{temperature: null}`.
         stream: ask for a stream of events, for servers that send nothing else; the text is the same.
         extra_body: more fields for every request, such as `{reasoning_effort: low}`.
-        input_price, output_price: per million tokens that are sent, and that are generated; in any currency.
+        input_price: price per million tokens that are sent, in any currency.
+        output_price: price per million tokens that are generated, in the same currency.
     """
 
     base_url: str

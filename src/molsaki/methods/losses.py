@@ -73,7 +73,7 @@ def attention_loss(
     """The divergence of the student's stepwise attention from the teacher's.
 
     Eq. 6, 7: mean over examples of (1/|steps|) Σ_s KL(softmax(A^t[s, :] / τ) ‖ softmax(A^s[s, :] / τ)).
-    Arguments, errors and departures are those of `attention_loss_parts`, which also returns the parts.
+    Departures from the paper are those of `methods.losses.attention_loss_parts`, which also returns the parts.
 
     Example:
         >>> import molsaki, torch
@@ -84,8 +84,21 @@ def attention_loss(
         >>> bool(molsaki.attention_loss(teacher_BSK, teacher_BSK, *masks) > 0)
         False
 
+    Args:
+        teacher_BSK: the teacher's attention [B, S, K] after its layers are mixed; no gradient goes to it.
+        student_BSK: the student's, of the same shape.
+        step_mask_BS: bool [B, S], True at real steps.
+        key_mask_BK: bool [B, K], True at real keys.
+        temperature: τ, for "softmax" only; 0.1 by default, as the released code; the paper's text has 1.
+        normalisation: "softmax" over all keys of the example, or "visible": each row divided by its sum.
+        visible_BSK: bool [B, S, K] with "visible", True where the step sees the key at all; see `visible_keys`.
+
     Returns:
         A scalar with the student's gradient.
+
+    Raises:
+        InputError: shapes disagree, an example has no step or no key, a real entry is NaN or infinite, or the
+            temperature is not positive; it names the example.
     """
     return attention_loss_parts(
         teacher_BSK, student_BSK, step_mask_BS, key_mask_BK, temperature, normalisation, visible_BSK

@@ -35,7 +35,7 @@ class MoLSAKIWordsSettings(MoLSAKISettings):
 
     @classmethod
     def preset_of(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The preset's values alone, as before."""
+        """Only the preset's values."""
         return cls.PRESETS.get(str(given.get("preset")), {})
 
 

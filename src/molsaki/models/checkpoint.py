@@ -35,9 +35,9 @@ MAX_HEADER_BYTES = 1 << 25
 """The longest header of a file of weights: it has about a hundred bytes for each tensor."""
 MAX_COUNTS = re.compile(r"(?:n|num)_(?:\w+_)?(?:layers?|experts|heads)"), 10_000
 """Names of counts in a configuration for which modules are made one by one, and the largest of them."""
-MOST_PARAMETERS = 4
+MAX_PARAMETERS_PER_BYTE = 4
 """Parameters for each byte of weights; 4-bit weights have two."""
-FEW_PARAMETERS = 100_000_000
+ALWAYS_ALLOWED_PARAMETERS = 100_000_000
 """Parameters that are made whatever the files of weights have, so that a cut file is what the error names."""
 _READ = frozenset({".json", ".jinja", ".model", ".safetensors", ".txt"})
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -170,7 +170,7 @@ def require_size(location: str, parameters: int) -> None:
     """
     files = [path for path in weight_files(location) if path.is_file()]
     held = sum(path.stat().st_size for path in files)
-    if files and parameters > max(MOST_PARAMETERS * held, FEW_PARAMETERS):
+    if files and parameters > max(MAX_PARAMETERS_PER_BYTE * held, ALWAYS_ALLOWED_PARAMETERS):
         _refuse(
             location,
             f"a configuration that belongs to weights of {held} bytes",

@@ -30,10 +30,10 @@ from molsaki.spans.views import HEADS, STEPS
 from molsaki.stages.signals import view_of
 from molsaki.stages.workspace import Workspace
 
-LEAST_PROBLEMS = 5
+MIN_PROBLEMS = 5
 """Means over fewer problems are not drawn."""
-MOST_LINES = 12
-MOST_DOTS = 8
+MAX_LINES = 12
+MAX_DOTS = 8
 """Charts of lines, and of dots over layers, draw at most this many series; their tables have all."""
 TEACHER, BEFORE = "teacher", "student before"
 STEP_LABEL = "step (0 is the question, 1 the first sentence of the rationale)"
@@ -69,7 +69,7 @@ def find_attention(workspace: Workspace, readings: Readings) -> Attention:
         return attention
     attention.first = sets[0]
     for name in sets:
-        at_least = min(LEAST_PROBLEMS, len(readings.texts[name]))
+        at_least = min(MIN_PROBLEMS, len(readings.texts[name]))
         for model, runs in models.items():
             attentions = [run[name] for run in runs]
             attention.shifts[model, name] = progressive_shift(*attentions, at_least=at_least)
@@ -119,7 +119,7 @@ def _shift_charts(attention: Attention) -> list[Chart]:
         above.append(Series.of_estimates(model, steps, [step.above for step in shift.steps]))
         shares.append(Series(model, steps, [100 * step.share for step in shift.steps]))
         shares.append(Series(f"{model}, shuffled keys", steps, [100 * step.shuffled for step in shift.steps]))
-    shares, drawn = draw_at_most(MOST_LINES, shares, "the lines of the first models")
+    shares, drawn = draw_at_most(MAX_LINES, shares, "the lines of the first models")
     return [
         Chart(
             "shift",
@@ -148,7 +148,7 @@ def _step_charts(attentions: Mapping[str, list[dict[str, TextAttention]]]) -> li
         facts = [step_facts(look) for run in runs for look in run.values()]
         steps = range(max((len(row) for row in facts), default=0))
         at_step = {s: [fact for row in facts if len(row) > s and (fact := row[s]) is not None] for s in steps}
-        drawn = [s for s in steps if len(at_step[s]) >= LEAST_PROBLEMS * len(runs) or (at_step[s] and s == 0)]
+        drawn = [s for s in steps if len(at_step[s]) >= MIN_PROBLEMS * len(runs) or (at_step[s] and s == 0)]
         mean_entropy = [float(np.mean([fact.entropy for fact in at_step[s]])) for s in drawn]
         entropies.append(Series(model, [float(s) for s in drawn], mean_entropy))
         later = [s for s in drawn if s > 0]
@@ -262,7 +262,7 @@ def _weights_by_type(name: str, title: str, note: str, readings: Readings, weigh
         weights_PL = np.array(list(weights.values()))
         cells = [estimate(weights_L[None], (0.0, 1.0)) for weights_L in weights_PL.T]
         series.append(Series.of_estimates(f"{group} ({len(weights_PL)})", layers, cells, scale=1))
-    series, drawn = draw_at_most(MOST_DOTS, series, "the first types")
+    series, drawn = draw_at_most(MAX_DOTS, series, "the first types")
     note += f" In brackets, the number of problems. Lines are 95 % intervals over them.{drawn}"
     return Chart(name, title, note, LAYER_LABEL, "weight", series, "dots", _layer_ticks(max(layers, default=-1) + 1))
 
@@ -280,6 +280,6 @@ def _problem_types(attentions: Mapping[str, Mapping[str, TextAttention]]) -> dic
         if i == 0:
             for length in sorted({look.spans.n_steps - 1 for look in members.values()}):
                 same = {row_id: look for row_id, look in members.items() if look.spans.n_steps - 1 == length}
-                if len(same) >= LEAST_PROBLEMS:
+                if len(same) >= MIN_PROBLEMS:
                     groups[f"{name}, {plural(length, 'sentence')}"] = same
     return groups

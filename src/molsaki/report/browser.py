@@ -17,16 +17,16 @@ from molsaki.spans.find import Span
 from molsaki.stages.workspace import TRAIN, Workspace
 from molsaki.store.row_log import RowLog
 
-MOST_PROBLEMS = 10_000
+MAX_PROBLEMS = 10_000
 """The page shows a sample of more problems, and says so."""
-MOST_CHARACTERS = 20_000
+MAX_CHARACTERS = 20_000
 """Longer texts are truncated."""
-MOST_TEXT = 40_000_000
+MAX_QUESTION_CHARACTERS = 40_000_000
 """Characters of all questions on a page. Further problems are left out, and the page says so."""
 
 
 def browser_data(
-    workspace: Workspace, readings: Readings, most: int = MOST_PROBLEMS
+    workspace: Workspace, readings: Readings, most: int = MAX_PROBLEMS
 ) -> tuple[dict[str, Any], list[str]]:
     """The JSON data of the page, and notes about it.
 
@@ -102,9 +102,9 @@ def _choose(
         return problem.id not in readings.texts.get(name, {}), hash_text("report", problem.text)
 
     kept = set()
-    room = MOST_TEXT
+    room = MAX_QUESTION_CHARACTERS
     for index in sorted(range(len(pool)), key=lambda i: priority(pool[i]))[:most]:
-        room -= min(len(pool[index][1].text), MOST_CHARACTERS)
+        room -= min(len(pool[index][1].text), MAX_CHARACTERS)
         if room < 0:
             break
         kept.add(index)
@@ -172,4 +172,4 @@ def attention_per_token(look: TextAttention) -> list[list[float | None]]:
 
 
 def _truncate(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}… (cut: {len(text)} characters)"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}… (cut: {len(text)} characters)"

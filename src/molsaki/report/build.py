@@ -10,7 +10,7 @@ from typing import Any
 
 from molsaki.report.attention_figures import find_attention
 from molsaki.report.attention_tables import attention_tables, shift_sentences
-from molsaki.report.browser import MOST_PROBLEMS, browser_data
+from molsaki.report.browser import MAX_PROBLEMS, browser_data
 from molsaki.report.charts import Chart, draw, for_page
 from molsaki.report.page import render
 from molsaki.report.readings import FOLDER, read_models
@@ -62,7 +62,7 @@ def write_report(
     workspace: Workspace,
     *,
     rows: int = ROWS,
-    problems: int = MOST_PROBLEMS,
+    problems: int = MAX_PROBLEMS,
     print_line: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Write the report of a run, which may be unfinished.

@@ -22,7 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
 INK = "#1b1f24"
 """The colour of text and axes in the files. On the page they have the colour of its text."""
-LONGEST_NAME = 40
+MAX_NAME_CHARACTERS = 40
 LEGEND_WIDTH = 100
 """Characters in a line of the legend."""
 LAYER_LABEL = "layer (1 is the first after the embeddings)"
@@ -191,7 +191,7 @@ def draw(chart: Chart, methods: Sequence[str] = ()) -> tuple[str, bytes]:
         axes.set_ylabel(chart.y_label)
         axes.grid(axis="y", color="#808080", alpha=0.25)
         if len(chart.drawn) > 1 or chart.drawn[0].name:
-            longest = max(len(_short(series.name, LONGEST_NAME)) for series in chart.drawn)
+            longest = max(len(_short(series.name, MAX_NAME_CHARACTERS)) for series in chart.drawn)
             columns = max(1, min(len(chart.drawn), LEGEND_WIDTH // (longest + 8)))
             figure.legend(loc="outside upper center", ncols=columns, frameon=False)
         svg, png = io.StringIO(), io.BytesIO()
@@ -224,7 +224,7 @@ def _draw_series(axes: Any, chart: Chart, i: int, style: int, series: Series) ->
     # Where colours repeat, dashes and markers do not repeat with them.
     shifted = style + style // len(COLOURS)
     colour, marker = COLOURS[style % len(COLOURS)], MARKERS[shifted % len(MARKERS)]
-    name = _short(series.name, LONGEST_NAME)
+    name = _short(series.name, MAX_NAME_CHARACTERS)
     if chart.kind == "lines":
         markers = {"marker": marker, "markersize": 4} if len(series.x) <= 12 else {}
         dashes = DASHES[shifted % len(DASHES)]

@@ -19,7 +19,7 @@ from molsaki.teacher.read_attention import prepare_text, read_batch
 if TYPE_CHECKING:
     from molsaki.analysis.text_attention import Encoder, Floats
 
-MOST_TEXTS = 24
+MAX_TEXTS = 24
 """Texts of a set whose layer weights are computed; their mean needs no more."""
 BATCH_SIZE = 8
 
@@ -27,7 +27,7 @@ BATCH_SIZE = 8
 def router_weights(
     workspace: Workspace, pair: tuple[str, int], model: Any, tokenizer: Any, texts: Sequence[Text], encode: Encoder
 ) -> dict[str, Floats]:
-    """Layer weights [L] of the first `MOST_TEXTS` texts by id; empty for a student without a router.
+    """Layer weights [L] of the first `MAX_TEXTS` texts by id; empty for a student without a router.
 
     If a router weighs each head, the weight of a layer is the sum over its heads. A router that was trained on
     rationale and answer in one sequence reads them here without the answer's sentence.
@@ -49,7 +49,7 @@ def router_weights(
     if method is None:
         return {}
     report = RowReport()
-    prepared = (prepare_text(text, encode(text.question, text.rationale), report) for text in texts[:MOST_TEXTS])
+    prepared = (prepare_text(text, encode(text.question, text.rationale), report) for text in texts[:MAX_TEXTS])
     items = [item for item in prepared if item is not None]
     weights_by_id: dict[str, Floats] = {}
     with eval_mode(model), torch.inference_mode():

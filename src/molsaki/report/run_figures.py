@@ -10,9 +10,9 @@ from molsaki.evaluation.intervals import MeanAccuracy
 from molsaki.report.charts import Chart, Series, draw_at_most, slug
 from molsaki.stages.workspace import Workspace
 
-MOST_POINTS = 400
+MAX_POINTS = 400
 """A chart shows every n-th entry of a longer log."""
-MOST_LAYERS = 12
+MAX_LAYERS = 12
 """A chart has a line for each of this many layers at most."""
 
 _LOGGED = {
@@ -84,7 +84,7 @@ def router_charts(workspace: Workspace, metrics: Mapping[tuple[str, int], Mappin
             series.append(Series(f"layer {layer + 1}", (0.0, *logged.x), (1 / len(keys), *logged.y)))
         if series:
             heaviest = "the layers with the largest weights at the end"
-            series, note = draw_at_most(MOST_LAYERS, series, heaviest, lambda one: one.y[-1])
+            series, note = draw_at_most(MAX_LAYERS, series, heaviest, lambda one: one.y[-1])
             charts.append(
                 Chart(
                     f"router-{slug(method.label)}",
@@ -110,7 +110,7 @@ def _logged(workspace: Workspace, metrics: Mapping[tuple[str, int], Mapping[str,
         for run in runs
     ]
     steps = sorted(set.intersection(*map(set, tables))) if tables else []
-    steps = steps[:: max(1, math.ceil(len(steps) / MOST_POINTS))]
+    steps = steps[:: max(1, math.ceil(len(steps) / MAX_POINTS))]
     return Series(label, [float(s) for s in steps], [sum(t[s] for t in tables) / len(tables) for s in steps])
 
 

@@ -16,7 +16,7 @@ from molsaki.stages.results import training_facts
 from molsaki.stages.workspace import ATTEND, DATA, GENERATE, TRAIN, VALIDATION, Workspace
 from molsaki.store.strict_yaml import dump_yaml
 
-MOST_CHARACTERS = 600
+MAX_CHARACTERS = 600
 """Longer examples are truncated."""
 NOT_RECORDED = "not recorded"
 LEFT_OUT = "left out, and notes"
@@ -60,7 +60,7 @@ def _show_counts(report: Mapping[str, Any]) -> str:
 
 def _example(manifest: Mapping[str, Any], reason: str) -> str:
     rows = manifest.get("examples", {}).get(reason) or []
-    return _shorten(str(rows[0].get("output", "")).strip(), MOST_CHARACTERS) if rows else ""
+    return _shorten(str(rows[0].get("output", "")).strip(), MAX_CHARACTERS) if rows else ""
 
 
 def _shorten(text: str, most: int) -> str:

@@ -18,7 +18,7 @@ from molsaki.errors import SpanError
 
 MAX_KEYWORDS = 1000
 MAX_KEYWORD_LENGTH = 200
-SHORTEST_INFLECTED = 3
+MIN_INFLECTED = 3
 """Shorter words have no inflections: `go` does not match `goes`, and `a` does not match `as`."""
 
 # Numbers are one word each; scripts without spaces (Thai, kana, Han) are read character by character.
@@ -65,7 +65,7 @@ def keyword_spans(text: str, keywords: Sequence[str]) -> list[tuple[int, int]]:
 
 def word_forms(word: str) -> frozenset[str]:
     """The inflections of an English word that match it as a key word: `carry`, `carries`, `carrying`."""
-    if len(word) < SHORTEST_INFLECTED or not word.isalpha():
+    if len(word) < MIN_INFLECTED or not word.isalpha():
         return frozenset([word])
     forms = {word}
     for base in {word, _singular(word)}:
@@ -88,7 +88,7 @@ def _inflected(base: str) -> set[str]:
 
 
 def _singular(word: str) -> str:
-    if len(word) <= SHORTEST_INFLECTED or not word.endswith("s") or word.endswith(("ss", "us", "is")):
+    if len(word) <= MIN_INFLECTED or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     if word.endswith("ies") and len(word) > len("ties"):
         return word[:-3] + "y"

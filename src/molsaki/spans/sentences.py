@@ -18,7 +18,7 @@ _CANDIDATE = re.compile(
 _NEXT = re.compile(r"[^\S\n\r]{0,8}[\"'“‘(\[{«*_`]{0,4}(?P<word>[^\W\d_]{0,15})")
 _OPERATION = re.compile(r"\s{1,8}[=+*/×÷](?:\s|\Z)")
 _OPENING = "\"'“”‘’([{«*_`$"
-_LONGEST_WORD = 24
+_MAX_WORD_CHARACTERS = 24
 _DOTTED = re.compile(r"(?:[^\W\d_]\.){1,6}[^\W\d_]")
 _LIST_MARKER = re.compile(r"[(\[*_]{0,3}(?:\d{1,3}|[A-Za-z])")
 
@@ -148,7 +148,7 @@ def _is_abbreviation(word: str) -> bool:
 
 def _word_before(text: str, position: int) -> str:
     """The characters between the last space and `position`, without opening quotes and brackets."""
-    window = text[max(0, position - _LONGEST_WORD) : position]
+    window = text[max(0, position - _MAX_WORD_CHARACTERS) : position]
     if not window or window[-1].isspace():
         return ""
     return window.split()[-1].lstrip(_OPENING)

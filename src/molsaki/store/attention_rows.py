@@ -31,7 +31,7 @@ ERROR = "error"
 """The tensor of a row that is not exact: its largest and its mean absolute error."""
 STEPS, KEYS, KEPT = "steps", "keys", "kept"
 """The sizes S, K and N of a row; beside them are the numbers of missing steps and keys."""
-LARGEST_KEY = (1 << 15) - 1
+MAX_KEY = (1 << 15) - 1
 """The largest index of a key in a compact row, which stores it in 16 bits."""
 
 

@@ -27,7 +27,7 @@ TOKENS = "tokens"
 TEMPERATURES = "temperatures"
 """The key of a store's fingerprint that lists its temperatures."""
 
-_FEW_LOGITS = 1 << 24
+_MAX_LOGITS = 1 << 24
 """How many logits are computed with at a time."""
 _LEAST = -1e4
 """The log-probability that replaces −inf, which a store does not accept."""
@@ -70,7 +70,7 @@ def likeliest_tokens(logits_PV: Tensor, top: int, temperatures: Sequence[str]) -
         temperatures: see `temperature_names`.
     """
     # A few tokens at a time, since a float32 copy of all logits would be the largest tensor of a reading.
-    some = max(1, _FEW_LOGITS // logits_PV.shape[1])
+    some = max(1, _MAX_LOGITS // logits_PV.shape[1])
     parts = [_likeliest(few_PV, top, temperatures) for few_PV in torch.split(logits_PV, some)]
     return {name: torch.cat([part[name] for part in parts]) for name in (LOG_PROBS, IDS, LOG_SUMS)}
 

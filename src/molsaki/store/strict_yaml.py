@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """The largest number of values and keys in a file. Each takes about a kilobyte while the file is read."""
 
 
@@ -22,8 +22,8 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.values += 1
         refused = "expected no aliases (*name); write the value out" if self.check_event(yaml.AliasEvent) else ""
-        if self.values > MOST_VALUES:
-            refused = f"expected at most {MOST_VALUES} values and keys"
+        if self.values > MAX_VALUES:
+            refused = f"expected at most {MAX_VALUES} values and keys"
         if refused:
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, refused, mark)

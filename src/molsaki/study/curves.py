@@ -20,7 +20,7 @@ from molsaki.study.correctness import RunAnswers
 from molsaki.study.files import Cell, Group, Study
 
 RESAMPLES = 2000
-MOST_BANDS = 4
+MAX_BANDS = 4
 """Charts with more lines have no bands of intervals."""
 
 
@@ -187,7 +187,7 @@ def curve_chart(study: Study, answers: RunAnswers, setting: str | None) -> Chart
                 means[n] = mean_accuracy_over_sets(answers.tables(cell, column, seeds))
         line = Series.of_estimates(label, list(means), list(means.values()))
         if means:
-            series.append(line if len(labels) <= MOST_BANDS else Series(label, line.x, line.y))
+            series.append(line if len(labels) <= MAX_BANDS else Series(label, line.x, line.y))
     sets = f"mean of {len(answers.tests)} test sets" if len(answers.tests) > 1 else answers.tests[0]
     return Chart(
         f"curve-{answers.name}" + ("" if setting is None else f"-{setting}"),

@@ -1,7 +1,7 @@
 """OpenAI's protocol: the JSON of a request, and the parsing of a response.
 
 Responses are not trusted. The caller bounds their size, this module checks their form, and anything unexpected raises a
-`PassingError` with a short reason that is counted. Servers differ in their names; these variants are supported:
+`TransientError` with a short reason that is counted. Servers differ in their names; these variants are supported:
 
 - `finish_reason`: the end, the limit on tokens (`CUT`), a content filter (`FILTERED`), or an error (`FAILED`);
 - the text: a string, a list of parts, or null with a `refusal` instead;
@@ -43,7 +43,7 @@ _MAX_DEPTH = 4
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b":")
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """A request that failed for a temporary reason, so that it is repeated.
 
     Attributes:
@@ -115,22 +115,22 @@ def read_completion(spec: ServerSpec, data: bytes) -> ServerCompletion:
     """Parse a response with status 200.
 
     Raises:
-        PassingError: it is not a JSON object, reports an error, breaks off, or lacks a choice or its text.
+        TransientError: it is not a JSON object, reports an error, breaks off, or lacks a choice or its text.
     """
     try:
         value = _join_events(data, spec.protocol) if data.lstrip().startswith(_EVENT_STARTS) else json.loads(data)
     except (ValueError, RecursionError):
-        raise PassingError("an answer that is not JSON") from None
+        raise TransientError("an answer that is not JSON") from None
     if not isinstance(value, dict):
-        raise PassingError("an answer that is not an object")
+        raise TransientError("an answer that is not an object")
     if value.get("error"):
-        raise PassingError("an error with status 200", words=json.dumps(value["error"], ensure_ascii=False))
+        raise TransientError("an error with status 200", words=json.dumps(value["error"], ensure_ascii=False))
     choice = _first_choice(value)
     finish = choice.get("finish_reason")
     finish = _storable(finish)[:MAX_FINISH] if isinstance(finish, str) else ""
     if choice.get("error") or finish.lower() in FAILED:
         words = json.dumps(choice.get("error") or finish, ensure_ascii=False)
-        raise PassingError(f"finish_reason {finish or 'error'}", words=words)
+        raise TransientError(f"finish_reason {finish or 'error'}", words=words)
     text, thinking = _texts(choice, spec.protocol, filtered=finish.lower() in FILTERED)
     usage = value.get("usage")
     counts = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
@@ -156,7 +156,7 @@ def _join_events(data: bytes, protocol: str) -> dict[str, Any]:
     """The response that a stream of server-sent events amounts to.
 
     Raises:
-        PassingError: the stream breaks off.
+        TransientError: the stream breaks off.
         ValueError: an event is not JSON.
     """
     pieces: dict[str, list[Any]] = {}
@@ -179,7 +179,7 @@ def _join_events(data: bytes, protocol: str) -> dict[str, Any]:
         for name, piece in delta.items() if isinstance(delta, dict) else ():
             pieces.setdefault(name, []).extend(piece if isinstance(piece, list) else [] if piece is None else [piece])
     if not ended and finish is None:
-        raise PassingError("an answer that breaks off")
+        raise TransientError("an answer that breaks off")
     joined = {name: "".join(some) if all(isinstance(x, str) for x in some) else some for name, some in pieces.items()}
     message = {"role": "assistant", "content": None} | joined
     return {"choices": [{"message": message, "text": joined.get("text", ""), "finish_reason": finish}], "usage": usage}
@@ -188,7 +188,7 @@ def _join_events(data: bytes, protocol: str) -> dict[str, Any]:
 def _first_choice(value: dict[str, Any]) -> dict[str, Any]:
     choices = value.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise PassingError("an answer without a choice")
+        raise TransientError("an answer without a choice")
     return choices[0] if isinstance(choices[0], dict) else {}
 
 
@@ -207,7 +207,7 @@ def _texts(choice: dict[str, Any], protocol: str, *, filtered: bool) -> tuple[st
         reasoning = [part for part in content if _is_reasoning(part)]
         content = _plain([part for part in content if not _is_reasoning(part)])
     if not isinstance(content, str):
-        raise PassingError("an answer without text")
+        raise TransientError("an answer without text")
     fields = (_plain(source.get(name)) for name in _REASONING)
     return content, next(filter(None, fields), _plain(reasoning))
 

@@ -3,7 +3,8 @@
 At most `max_in_flight` requests are open at a time. A request that fails for a temporary reason is repeated with
 growing pauses, or after the pause in the server's `Retry-After`. Completions are yielded as they arrive. A question
 that never gets a completion is yielded too, with the reason, so that it is counted; the next run asks it again. An
-error that every request would get (a refused key, a wrong address) stops the run at once.
+error that every request would get (a refused key, a wrong path) stops the run at once; a server that cannot be reached
+stops it after `max(10, 2·max_in_flight)` questions in a row without an answer, each with its repeats.
 
 The `openai` client is not used: it does not repeat answers with status 200 that hold no completion, has no limit on a
 request's total time, gives up at a `Retry-After` above 120 s, does not count its repeats, and sends the environment's
@@ -26,7 +27,7 @@ from molsaki.encoding.prompts import Prompt, PromptTemplate
 from molsaki.errors import RecipeError, StageError
 from molsaki.models.decode import Completion
 from molsaki.teacher.background import background_thread
-from molsaki.teacher.protocol import PassingError, ServerCompletion, request_body
+from molsaki.teacher.protocol import ServerCompletion, TransientError, request_body
 from molsaki.teacher.transport import RefusedError, Transport
 from molsaki.teacher.writer import Request
 
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 
 MAX_RETRY_AFTER = 600.0
 """A request is not repeated in this run if the server asks for a longer pause, in seconds."""
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 FIRST_PAUSE = 0.5
 """Pauses between repeats double from the first to the longest, in seconds, plus a random part."""
-HOPELESS = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
+PERMANENT_STATUSES = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
 """Statuses that every request gets once one request gets them."""
 
 
@@ -142,10 +143,10 @@ class ServedWriter:
     async def _complete(self, client: AsyncClient, index: int, body: dict[str, Any]) -> Completion:
         try:
             answer = await self._ask_until_answered(client, body)
-        except PassingError as error:
+        except TransientError as error:
             return self._failure(index, error.reason, error.words)
         except RefusedError as error:
-            if error.status in HOPELESS and not self._answered:
+            if error.status in PERMANENT_STATUSES and not self._answered:
                 raise self._stop(f"HTTP {error.status}: {error.words}") from None
             # Count a status under its first message: many messages name the question and would each be counted alone.
             words = self._first_words.setdefault(error.status, error.words)
@@ -187,11 +188,11 @@ class ServedWriter:
     async def _ask_until_answered(self, client: AsyncClient, body: dict[str, Any]) -> ServerCompletion:
         import tenacity
 
-        growing = tenacity.wait_exponential(multiplier=self._first_pause, max=LONGEST_PAUSE)
+        growing = tenacity.wait_exponential(multiplier=self._first_pause, max=MAX_PAUSE)
         some_more = tenacity.wait_random(0, self._first_pause)
 
         def may_pass(error: BaseException) -> bool:
-            return isinstance(error, PassingError) and (error.retry_after or 0.0) <= MAX_RETRY_AFTER
+            return isinstance(error, TransientError) and (error.retry_after or 0.0) <= MAX_RETRY_AFTER
 
         def pause(state: RetryCallState) -> float:
             return max(growing(state) + some_more(state), _error_of(state).retry_after or 0.0)
@@ -230,7 +231,7 @@ def check_server(spec: ServerSpec) -> ServerCheck:
     return ServerCheck(True, f"{spec.name} answers: {batch[0].text[:60]!r}", seconds)
 
 
-def _error_of(state: RetryCallState) -> PassingError:
+def _error_of(state: RetryCallState) -> TransientError:
     error = state.outcome.exception() if state.outcome is not None else None
-    assert isinstance(error, PassingError)
+    assert isinstance(error, TransientError)
     return error

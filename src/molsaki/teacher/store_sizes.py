@@ -13,7 +13,7 @@ from molsaki.store.schema import Schema, row_bytes
 from molsaki.teacher.signals import ModelSizes, PreparedSignals, Signal
 
 MEGABYTE, GIGABYTE = 10**6, 10**9
-_MOST_KEPT = 4096
+_MAX_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ def over_limits(title: str, schema: Schema, sizes: Mapping[str, Mapping[str, int
         return ""
     largest = max(each, key=each.__getitem__)
     some, total = sizes[largest], sum(each.values())
-    if rows.ATTENTION in schema and rows.TOP_KEYS in schema and some[rows.KEYS] - 1 > rows.LARGEST_KEY:
+    if rows.ATTENTION in schema and rows.TOP_KEYS in schema and some[rows.KEYS] - 1 > rows.MAX_KEY:
         return (
-            f"Expected at most {rows.LARGEST_KEY + 1} keys in a row of {title} with attention.top; {largest!r} has "
+            f"Expected at most {rows.MAX_KEY + 1} keys in a row of {title} with attention.top; {largest!r} has "
             f"{some[rows.KEYS]}. Leave attention.top out, or cut texts with attention.max_length."
         )
     row_limit, store_limit = limits.row_mb * MEGABYTE, limits.store_gb * GIGABYTE
@@ -85,5 +85,5 @@ def _way_out(schema: Schema, sizes: Mapping[str, int], fitting: float) -> str:
     kept = int(((fitting - others) / (layers * sizes[rows.STEPS]) - 2) // 4)
     if kept < 1:
         return f"Set attention.layers to mixed for a method that mixes layers by Eq. 4, or {raised}."
-    top = min(kept, _MOST_KEPT)
+    top = min(kept, _MAX_KEPT)
     return f"Set attention.top to {top} or less with attention.dtype float16, or {raised}."

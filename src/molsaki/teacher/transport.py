@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from molsaki.config.model_spec import ServerSpec
 from molsaki.errors import InputError
-from molsaki.teacher.protocol import PATHS, PassingError, ServerCompletion, read_completion, read_retry_after
+from molsaki.teacher.protocol import PATHS, ServerCompletion, TransientError, read_completion, read_retry_after
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Response
 
 MAX_ANSWER_BYTES = 8 << 20
 """The limit on an answer's size, far above that of any rationale; a longer one is not read to its end."""
-PASSING = frozenset({408, 409, 425, 429})
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
 """Statuses of temporary failures, besides 5xx."""
 SHOWN = 300
 """The number of characters of the server's own message that an error shows."""
@@ -74,7 +74,7 @@ class Transport:
         """Send one request.
 
         Raises:
-            PassingError: it failed for a temporary reason.
+            TransientError: it failed for a temporary reason.
             RefusedError: the server refuses it.
         """
         import httpx2
@@ -86,20 +86,20 @@ class Transport:
             ):
                 data = await _read_body(response)
         except (TimeoutError, httpx2.TimeoutException):
-            raise PassingError("no answer in time") from None
+            raise TransientError("no answer in time") from None
         except httpx2.ConnectError:
-            raise PassingError("no connection") from None
+            raise TransientError("no connection") from None
         except httpx2.RequestError:
-            raise PassingError("the connection ended in the middle") from None
+            raise TransientError("the connection ended in the middle") from None
         status = response.status_code
-        if status in PASSING or status >= 500:
+        if status in TRANSIENT_STATUSES or status >= 500:
             retry_after = read_retry_after(response.headers.get("retry-after"))
-            raise PassingError(f"HTTP {status}", retry_after, self._words(data))
+            raise TransientError(f"HTTP {status}", retry_after, self._words(data))
         if status != 200:
             raise RefusedError(status, self._words(data))
         try:
             return read_completion(self.spec, data)
-        except PassingError as error:
+        except TransientError as error:
             error.words = self._words(error.words.encode())
             raise
 
@@ -116,7 +116,7 @@ async def _read_body(response: Response) -> bytes:
     async for chunk in response.aiter_bytes():
         data += chunk
         if len(data) > MAX_ANSWER_BYTES:
-            raise PassingError(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MB")
+            raise TransientError(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MB")
     return bytes(data)
 
 

@@ -25,9 +25,9 @@ BATCH_PLAN = "batch.json"
 """File name of the choice, in the folder of a training's checkpoints."""
 ACTIVATIONS_HELD = 1 << 30
 """Bytes of activations that a part on a CPU may hold before a batch is divided further."""
-LEAST_TOKENS = 512
+MIN_TOKENS = 512
 """Tokens of a part below which a CPU is slower: every part reads all weights, and adds to all gradients."""
-LEAST_TOKENS_ON_GPU = 4096
+MIN_TOKENS_ON_GPU = 4096
 """The same of a GPU."""
 
 
@@ -74,7 +74,7 @@ def plan_batch(
         memory: bytes that the training may take; None if unknown.
     """
     mean, longest = sum(lengths) / max(1, len(lengths)), max(lengths, default=1)
-    least = LEAST_TOKENS_ON_GPU if on_gpu else LEAST_TOKENS
+    least = MIN_TOKENS_ON_GPU if on_gpu else MIN_TOKENS
     sizes = [n for n in range(training.batch_size, 0, -1) if training.batch_size % n == 0]
     efficient = [n for n in sizes if n * mean >= least] or sizes[:1]
     choices = (False, True) if training.checkpointing == "auto" else (training.checkpointing,)
