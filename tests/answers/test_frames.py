@@ -21,7 +21,11 @@ WORK = "Each of the 6 boxes holds 7 pens, so 6*7 = 42."
         (json.dumps({"reasoning": WORK, "answer": "42"}, indent=2), WORK),
         (f"```json\n{json.dumps({'steps': ['Six sevens.', WORK], 'final_answer': 42.0})}\n```", f"Six sevens.\n{WORK}"),
         (f"{WORK}\n```json\n{json.dumps({'answer': '42 pens'})}\n```\nI hope it helps.", WORK),
-        (json.dumps({"answer": "\\boxed{42}", "explanation": WORK}), ""),
+        (json.dumps({"answer": "\\boxed{42}", "explanation": WORK}), WORK),
+        (
+            json.dumps({"steps": [{"explanation": "Six sevens.", "output": WORK}], "final_answer": "42"}),
+            f"Six sevens.\n{WORK}",
+        ),
         (json.dumps({"explanation": WORK, "correct answer": "$42$", "confidence": 0.9}), WORK),
         (f"<think>Hm.</think>{json.dumps({'thought': WORK, 'answer': 42})}<|im_end|>", WORK),
         (f"{WORK}\n\n**42**", WORK),

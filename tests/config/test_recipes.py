@@ -548,3 +548,19 @@ def test_keys_labels_and_names_are_not_read_as_booleans_times_or_octal_numbers(t
 def test_students_are_tested_on_validation_problems_either_way(value: str) -> None:
     values = override(read_recipe("pocket"), ["data.validation_rows=20", value])
     assert parse_recipe(values).evaluation.on == "validation"
+
+
+@pytest.mark.parametrize(
+    ("source", "value", "key"),
+    [
+        ("palm", "rationales.second_pass=true", "rationales.second_pass"),
+        ("palm", "rationales={source: palm, samples: 4, temperature: 0.7}", "rationales.samples"),
+        ("imported", "rationales.temperature=0.7", "rationales.temperature"),
+        ("dataset", "rationales.keep=all", "rationales.keep"),
+        ("palm", "keys=keywords", "rationales.keywords"),
+    ],
+)
+def test_settings_of_a_teacher_that_is_not_asked_are_refused(source: str, value: str, key: str, tmp_path: Path) -> None:
+    values = changed(f"rationales.source={source}", value)
+    assert f"{key}: expected" in refusal(tmp_path, values)
+    assert "where it has no effect" in refusal(tmp_path, values) or "no teacher is asked" in refusal(tmp_path, values)

@@ -205,3 +205,16 @@ def test_what_is_no_value_is_no_answer(value: object) -> None:
 def test_a_label_may_solve_to_a_latex_answer() -> None:
     assert same_value("( 1.0 / 2.0 )", "\\frac{1}{2}")
     assert not same_value("( 1.0 / 2.0 )", "\\sqrt{2}")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"), [("12,34,567", "1234567"), ("₹12,34,567", "1234567"), ("-1,23,456.5", "-123456.5")]
+)
+def test_indian_digit_groups_are_a_number(value: str, number: str) -> None:
+    assert answer_of(value) == number
+
+
+@pytest.mark.parametrize("value", ["1,000,00", "10,200,30", "5+", "5-", "1/0", "3 ×"])
+def test_a_number_that_is_wrongly_grouped_or_unfinished_is_no_answer(value: str) -> None:
+    with pytest.raises(UnusableRowError):
+        answer_of(value)

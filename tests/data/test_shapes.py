@@ -417,7 +417,7 @@ CASES: dict[str, tuple[str, str | bytes, dict[str, Any], Problem | str]] = {
         BY_LETTER,
         SEA,
     ),
-    "choices between bars": (
+    "choices between bars, without letters": (
         "rows.jsonl",
         rows({**LETTER, "options": "sea|sky"}),
         BY_LETTER,

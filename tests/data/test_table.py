@@ -309,3 +309,35 @@ def test_latex_answers_are_loaded_as_they_stand(tmp_path: Path) -> None:
     assert [problem.answer for problem in loaded] == ["\\frac{1}{2}", "2\\sqrt{5}"]
     assert [problem.label for problem in loaded] == ["\\frac{1}{2}", "2\\sqrt{5}"]
     assert loaded.report.skipped.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "options"),
+    [
+        ("Who flies?\nOptions:\n- A) bird\n- B) stone\n- C) sea", "Who flies?", ["bird", "stone", "sea"]),
+        ("Who flies?\n• A. bird\n• B. stone", "Who flies?", ["bird", "stone"]),
+        ("A) sea | B) sky | C) sun", "", ["sea", "sky", "sun"]),
+        ("Which? | A) sea | B) sky |", "Which?", ["sea", "sky"]),
+        ("(A) bird / (B) stone / (C) sea", "", ["bird", "stone", "sea"]),
+        ("Is it (A) bird, (B) stone, or (C) sea?", "Is it", ["bird", "stone", "sea"]),
+        ("Which? (A) x - y (B) 6 km/h (C) an either or", "Which?", ["x - y", "6 km/h", "an either or"]),
+    ],
+)
+def test_what_stands_between_options_is_no_part_of_them(text: str, question: str, options: list[str]) -> None:
+    assert split_options(text) == (question, options)
+
+
+def test_bullets_before_the_letters_of_a_list_are_left_out() -> None:
+    assert read_choices(["- A. sea", "- B. sky"]) == ("sea", "sky")
+    assert read_choices(["- 5", "- 6"]) == ("- 5", "- 6")
+
+
+def test_the_texts_of_an_object_of_lists_are_named() -> None:
+    with pytest.raises(UnusableRowError, match=r"such as `column\.text`"):
+        read_choices({"label": ["A", "B"], "text": ["sea", "sky"]})
+
+
+def test_a_long_cell_that_no_column_names_costs_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("q,a,html\nHow many?,5," + "x" * 140_000 + "\n", encoding="utf-8")
+    assert len(load_problems("table", path=path, columns={"question": "q", "answer": "a"}).problems) == 1

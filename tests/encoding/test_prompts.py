@@ -79,3 +79,11 @@ def test_stop_strings_are_the_prompts_labels_and_separators_and_no_answer(text, 
     template = PromptTemplate.parse(text)
     assert template.stop_strings == template.ask("Why?").stop_strings == stops
     assert template.ask("Why?").hash == dataclasses.replace(template.ask("Why?"), stop_strings=()).hash
+
+
+@pytest.mark.parametrize("end", ["", "\r\n"])
+def test_line_ends_of_windows_make_no_other_prompt(end):
+    text = "[system]\nSums.\n[user]\n{question}\n[assistant]\n{rationale}"
+    found = PromptTemplate.parse(text.replace("\n", "\r\n") + end)
+    assert found == PromptTemplate.parse(text)
+    assert found.is_chat

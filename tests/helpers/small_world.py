@@ -90,10 +90,10 @@ def make_texts(problems) -> dict[str, Text]:
     return {problem.id: Text(problem.id, problem.text, problem.rationale, "numbers") for problem in problems}
 
 
-def make_store(folder: Path, problems, without=(), layers: int = 3, view=STEPS) -> SignalStore:
+def make_store(folder: Path, problems, without=(), layers: int = 3, view=STEPS, fingerprint=None) -> SignalStore:
     """Random attention, for all problems but those named."""
     generator = torch.Generator().manual_seed(7)
-    with SignalWriter(folder, {"teacher": "random"}, attention_schema(layers)) as writer:
+    with SignalWriter(folder, {"teacher": "random", **(fingerprint or {})}, attention_schema(layers)) as writer:
         for text in make_texts(problems).values():
             spans = view.spans(text.question, text.rationale, text.keys)
             attention = torch.rand(layers, spans.n_steps, spans.n_keys, generator=generator)

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from molsaki.spans.align import align_spans
 from molsaki.spans.find import find_spans
+from molsaki.spans.keywords import keyword_spans
 from molsaki.spans.views import HEADS, STEPS, VIEWS, WORDS
 from molsaki.spans.words import WORD_RULES, find_words
 
@@ -147,3 +148,14 @@ def test_a_space_belongs_to_no_key_of_the_steps_view() -> None:
 
 def test_the_rules_of_words_have_another_version_than_before() -> None:
     assert WORD_RULES != "1"
+
+
+@pytest.mark.parametrize("text", ["मछली पानी में", "שָׁלוֹם עוֹלָם", "می‌روم خانه", "naïve café", "cafe\u0301 nai\u0308ve"])
+def test_words_of_every_script_have_their_marks(text: str) -> None:
+    words = text.split()
+    assert [row.of("", text) for row in find_words("", text).steps] == words
+    for word in words:
+        start = text.index(word)
+        assert keyword_spans(text, [word]) == [(start, start + len(word))]
+    if len(words[0]) > 3:
+        assert keyword_spans(text, [text[:3]]) == [], "not inside a word"

@@ -383,3 +383,31 @@ def test_all_of_palms_completions_are_counted(shared_data, log):
     assert sum(report.reasons.values()) == len(problems)
     assert report.kept == report.reasons["right"] > 100
     assert all(row.rationale.strip() for row in read_rationales(log, problems))
+
+
+def test_a_thinking_teacher_has_room_to_think_of_key_words(teacher, log, generate):
+    problem = choice_problem("one")
+    teacher.script = {
+        TEACHER.prompt(problem.text): f"<think>Hm.</think>{RIGHT_CHOICE}",
+        KEYWORDS.prompt(problem.text): "<think>\nA velp, I think.\n</think>\n\nvelp, cave",
+    }
+    generate([problem], keywords=KEYWORDS)
+    rooms = {room for requests, room, _ in teacher.asked if requests}
+    assert len(rooms) == 1, "as much as for the rationale"
+    assert rows(log)["one"]["keywords"] == ["velp", "cave"]
+
+
+def test_key_words_that_were_cut_off_while_thinking_are_said(teacher, generate):
+    problem = choice_problem("one")
+    teacher.script = {
+        TEACHER.prompt(problem.text): f"<think>Hm.</think>{RIGHT_CHOICE}",
+        KEYWORDS.prompt(problem.text): "<think>\nA velp, I think, or<cut>",
+    }
+    notes = generate([problem], keywords=KEYWORDS).notes
+    assert notes["requests for key words that were cut off before any"] == notes["kept rows without a key word"] == 1
+
+
+def test_imported_rationales_that_are_not_right_are_kept_on_request(log):
+    problem = math_problem("one")
+    report = import_rationales({"one": "Three times four. The answer is 12."}, [problem], log, keep="all")
+    assert (report.kept, report.reasons) == (1, {"kept unchecked": 1})

@@ -17,9 +17,11 @@ from molsaki.config.recipe import Recipe
 from molsaki.data.pocket import STUDENT
 from molsaki.errors import ArtefactError, InputError, RecipeError
 from molsaki.models.load import load_student, load_tokenizer, model_at
-from molsaki.stages import check
+from molsaki.report.results import find_result
+from molsaki.stages import check, pipeline
 from molsaki.stages.check import prepare_recipe
 from molsaki.stages.export import export_student
+from molsaki.stages.workspace import Workspace
 
 LORA = ("methods=[molsaki]", "baseline=null", "student.lora={r: 4, dropout: 0.1}")
 FEW = (
@@ -175,6 +177,9 @@ def test_scores_of_an_earlier_student_are_on_no_card_and_are_replaced(
     export_student(student, tmp_path / "stale")
     assert not ModelCard.load(tmp_path / "stale" / "README.md").data.eval_results
     assert "earlier student" in caplog.text
+    workspace = Workspace.open(copy)
+    assert any(line.startswith("molsaki, seed 1: trained, not tested") for line in find_result(workspace).unfinished)
+    assert ("molsaki", 1) not in {(row["method"], row["seed"]) for row in pipeline.results(workspace)}
     assert (tmp_path / "stale" / "model.safetensors").stat().st_mode & 0o777 == (
         tmp_path / "stale" / "README.md"
     ).stat().st_mode & 0o777

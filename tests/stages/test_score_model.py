@@ -142,16 +142,16 @@ def test_another_adapter_or_base_under_the_same_name_is_another_model(tmp_path: 
         get_peft_model(AutoModelForCausalLM.from_pretrained(student), config).save_pretrained(tmp_path / str(seed))
     shutil.copytree(tmp_path / "0", adapter)
     spec, settings = ModelSpec(name=str(adapter)), ScoreSettings(PromptTemplate.parse(PREDICT))
-    _require_settings(tmp_path / "settings.json", spec, settings)
-    _require_settings(tmp_path / "settings.json", spec, settings)
+    _require_settings(tmp_path / "settings.json", spec, settings, begun=True)
+    _require_settings(tmp_path / "settings.json", spec, settings, begun=True)
     shutil.copyfile(tmp_path / "1/adapter_model.safetensors", adapter / "adapter_model.safetensors")
     with pytest.raises(ArtefactError, match="weights"):
-        _require_settings(tmp_path / "settings.json", spec, settings)
+        _require_settings(tmp_path / "settings.json", spec, settings, begun=True)
     shutil.copyfile(tmp_path / "0/adapter_model.safetensors", adapter / "adapter_model.safetensors")
-    _require_settings(tmp_path / "settings.json", spec, settings)
+    _require_settings(tmp_path / "settings.json", spec, settings, begun=True)
     shutil.copyfile(TEACHER / "model.safetensors", student / "model.safetensors")
     with pytest.raises(ArtefactError, match="weights"):
-        _require_settings(tmp_path / "settings.json", spec, settings)
+        _require_settings(tmp_path / "settings.json", spec, settings, begun=True)
 
 
 def test_thinking_that_is_cut_off_is_counted(path: Path, tmp_path: Path) -> None:

@@ -285,3 +285,10 @@ def test_a_comparison_is_plain_json() -> None:
     assert back["differences"][0]["to"] == "dss"
     assert back["accuracy"]["dss"]["in"] == {"mean": 0.375, "interval": {"low": 0.0, "high": 1.0}, "seeds": 2}
     assert (back["recipe"], back["examples"], back["setting"]) == ("main", None, None)
+
+
+def test_means_over_other_seeds_are_not_shown_as_if_over_the_same() -> None:
+    answers = make_answers({("dss", 2): ("1000",), ("molsaki", 1): ("1110",)}, ("in",))
+    table = accuracy_table(compare_run(make_study(), answers, ALL))
+    at = table.head.index("seeds")
+    assert [row[at] for row in table.rows] == ["2", "1"], "which, since their number is the same"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -9,7 +11,16 @@ from hypothesis import strategies as st
 from molsaki.answers.problems import before_next_question
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
-from molsaki.teacher.filter import MOSTLY_CUT, THINKING_KEPT, Learn, check_completion, select_sample
+from molsaki.teacher.filter import (
+    ANSWER_LEFT_OUT,
+    MOSTLY_CUT,
+    OTHER_ANSWER,
+    THINKING_KEPT,
+    Learn,
+    check_completion,
+    check_given,
+    select_sample,
+)
 
 HALF = Problem("half", "What is half of 84?", "42", "( 84.0 / 2.0 )")
 MONEY = Problem("money", "What do 5 of them cost?", "1234.5", "1234.5")
@@ -205,3 +216,45 @@ def test_a_latex_answer_is_compared_by_its_value() -> None:
     assert check_completion(problem, said("By Pythagoras. $\\boxed{20}$")).reason == "wrong answer"
     pair = Problem("pair", "Where?", "(3, 4)", "(3, 4)")
     assert check_completion(pair, said("Three, then four. The answer is (3,4).")).reason == "right"
+
+
+@pytest.mark.parametrize("learn", ["summary", "thinking", "both"])
+@pytest.mark.parametrize("summary", ["6 boxes of 7 make 42. The answer is 42.", "The answer is 42."])
+def test_thinking_beside_the_text_is_as_thinking_in_it(learn: Learn, summary: str) -> None:
+    beside = replace(said(summary), thinking="Six sevens. 6*7 = 42.\n")
+    inside = said(f"<think>Six sevens. 6*7 = 42.</think>{summary}")
+    found = check_completion(HALF, beside, learn=learn)
+    assert found == check_completion(HALF, inside, learn=learn)
+    assert found.kept
+
+
+def test_thinking_that_takes_the_summarys_place_may_not_mention_the_hint() -> None:
+    text = "<think>We are told that the answer is 42.</think>The answer is 42."
+    assert check_completion(HALF, said(text), second_pass=True).reason == "says that the answer was given, second pass"
+
+
+@pytest.mark.parametrize(
+    ("text", "learn", "rationale", "reason", "notes"),
+    [
+        ("Take half of it.", "summary", "Take half of it.", "given", ()),
+        ("Take half. The answer is 42.", "summary", "Take half.", "given", (ANSWER_LEFT_OUT,)),
+        ("Take half. The answer is 41.", "summary", "Take half. The answer is 41.", "given", (OTHER_ANSWER,)),
+        ("The answer is 42.", "summary", "", "empty rationale", ()),
+        (" \n", "summary", "", "empty rationale", ()),
+        (
+            "<think>Hm, 41.</think>\n\nTake half.\n\n\\boxed{42}",
+            "summary",
+            "Take half.",
+            "given",
+            (ANSWER_LEFT_OUT,),
+        ),
+        ("<think>Hm.</think>Take half.", "thinking", "Hm.", "given", ()),
+        ("<think>Hm.</think>Take half.", "both", "Hm.\n\nTake half.", "given", ()),
+        ("<think>Hm, take half", "summary", "", "cut off", ()),
+    ],
+)
+def test_a_given_rationale_is_learned_as_a_teachers_is(
+    text: str, learn: Learn, rationale: str, reason: str, notes: tuple[str, ...]
+) -> None:
+    found = check_given(replace(HALF, rationale=text), learn)
+    assert (found.rationale, found.reason, found.notes) == (rationale, reason, notes)

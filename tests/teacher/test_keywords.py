@@ -27,6 +27,12 @@ from molsaki.teacher.keywords import MAX_LENGTH, MAX_NAMED, choose_keywords, par
         ("monkey, key, word", ("monkey", "key", "word")),
         ("Key words:", ()),
         ("a" * (MAX_LENGTH + 1) + ", velp", ("velp",)),
+        ("<think>\n\n</think>\n\nvelp, home", ("velp", "home")),
+        ("<think>\nA velp, or\nkey words: no\n</think>\n\nvelp, home", ("velp", "home")),
+        ("<think>\nIt may be velp, home", ()),
+        ("velp、家", ("velp", "家")),
+        ("velp，家；海", ("velp", "家", "海")),
+        ("velp | home", ("velp", "home")),
     ],
 )
 def test_a_teachers_line_is_read(text, expected):
@@ -56,3 +62,5 @@ def test_question_words_are_content_words():
     assert found == ("t-shirt", "don't", "wet") or found == ("t-shirt", "wet")
     assert question_words("What is it?") == ()
     assert question_words(f"Does {'字' * (MAX_LENGTH + 1)} float?") == ("float",)
+    assert question_words("魚はどこに住んでいますか") == (), "a run of letters without spaces is no word"
+    assert question_words("मछली कहाँ रहती है?") == ("मछली", "कहाँ", "रहती"), "with their vowel signs"

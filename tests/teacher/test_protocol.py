@@ -218,3 +218,10 @@ def test_a_stream_is_asked_for_where_the_recipe_says_so() -> None:
     body = request_body(CHAT.model_copy(update={"stream": True}), Prompt(text="Q"), 9, 0.0, 1)
     assert (body["stream"], body["stream_options"]) == (True, {"include_usage": True})
     assert "stream" not in request_body(CHAT, Prompt(text="Q"), 9, 0.0, 1)
+
+
+@pytest.mark.parametrize("text", ["a\u2028b", "a\u0085b", "a\u000bb", "a\r\nb"])
+def test_only_line_ends_of_a_stream_end_its_events(text: str) -> None:
+    assert stream(delta(content=text)).text == text
+    crlf = f"data: {json.dumps(delta(content='a'))}\r\n\r\ndata: [DONE]\r\n\r\n".encode()
+    assert read_completion(CHAT, crlf).text == "a"

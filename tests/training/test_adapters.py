@@ -239,3 +239,22 @@ def test_a_quantisation_is_of_matrices_in_the_models_precision():
     assert isinstance(config, BitsAndBytesConfig)
     assert (config.bnb_4bit_quant_type, config.bnb_4bit_compute_dtype) == ("nf4", torch.bfloat16)
     assert quantization_config("8bit", "float32").load_in_8bit
+
+
+@pytest.mark.filterwarnings("ignore:Model has .tie_word_embeddings:UserWarning")
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_a_change_of_one_use_of_a_tied_matrix_is_merged_into_that_use(tmp_path, target):
+    torch.manual_seed(1)
+    tied = make_llama(tie_word_embeddings=True)
+    tied.save_pretrained(tmp_path / "base")
+    config = LoraConfig(r=4, target_modules=[target], init_lora_weights=False)
+    student = get_peft_model(model_at(str(tmp_path / "base")), config).eval()
+    ids = torch.arange(5, 13)[None]
+    with torch.no_grad():
+        expected = student(ids).logits
+        merged = merge_adapter(student).eval()
+        merged.save_pretrained(tmp_path / "merged")
+        for found in (merged, model_at(str(tmp_path / "merged")).eval()):
+            assert torch.allclose(found(ids).logits, expected, atol=1e-5)
+    untouched = merge_adapter(random_adapter())
+    assert untouched.config.tie_word_embeddings == make_llama().config.tie_word_embeddings

@@ -214,9 +214,17 @@ def test_a_student_that_is_there_already(tmp_path, examples):
 
 
 @pytest.mark.parametrize(
-    "asked", [{"label_smoothing_factor": 0.5}, {"neftune_noise_alpha": 5.0}, {"compute_loss_func": print}], ids=str
+    "asked",
+    [
+        {"label_smoothing_factor": 0.5},
+        {"neftune_noise_alpha": 5.0},
+        {"compute_loss_func": print},
+        {"auto_find_batch_size": True},
+        {"train_sampling_strategy": "group_by_length"},
+    ],
+    ids=str,
 )
-def test_arguments_of_another_loss_are_refused(tmp_path, examples, tokenizer, asked):
+def test_arguments_of_another_loss_or_of_other_batches_are_refused(tmp_path, examples, tokenizer, asked):
     (name,) = asked
     student, method = MODELS["llama"](), METHODS["dss"](METHODS["dss"].Settings(), StudentShape(()))
     of_trainer = asked if name == "compute_loss_func" else {}
@@ -290,3 +298,23 @@ def test_text_hash_depends_on_all_that_decides_the_attention():
     hashes = {row.text_hash for row in (text, *others)}
     assert len(hashes) == 6
     assert replace(text, id="b").text_hash == text.text_hash
+
+
+@pytest.mark.parametrize("own_rate", [None, 0.5])
+def test_an_optimizer_that_would_leave_the_router_out_is_refused(tmp_path, examples, tokenizer, own_rate):
+    student = MODELS["llama"]()
+    method = make_method(METHODS["molsaki"], METHODS["molsaki"].Settings(router_learning_rate=own_rate), student, 3)
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+
+    def trainer(parameters):
+        optimizers = (torch.optim.AdamW(parameters, lr=1e-3), None)
+        return DistillationTrainer(student, method, args, examples, tokenizer, optimizers=optimizers)
+
+    with pytest.raises(InputError, match="router"):
+        trainer(student.parameters())
+    both = [*student.parameters(), *method.parameters()]
+    if own_rate is None:
+        assert trainer(both).method is method
+    else:
+        with pytest.raises(InputError, match="router"):
+            trainer(both)

@@ -237,3 +237,12 @@ def make_student():
     from small_world import make_llama
 
     return make_llama(attention_bias=True)
+
+
+@pytest.mark.parametrize(("count", "steps", "shown"), [(3, 4, 12), (5, 3, 9), (8, 2, 8)])
+def test_tokens_are_those_of_the_examples_that_were_shown(tmp_path, count, steps, shown):
+    """The last step of an epoch has what is left: 3 of 3, or 1 of 5."""
+    examples = make_examples(tmp_path / "examples", count=count, without=())
+    _, metrics = train(tmp_path / "a", examples, name="dss", steps=steps, batch_size=4, accumulation=1)
+    total = sum(len(e.sequences[task].input_ids) for e in examples for task in ("predict", "explain"))
+    assert metrics["tokens"] == round(total / count * shown)

@@ -266,3 +266,20 @@ def test_an_unknown_setting_is_refused(signals):
     with pytest.raises(InputError, match="temprature: there is no such key; did you mean 'kl_temperature'") as error:
         StepwiseAttentionLoss(make_llama(), signals, kl_temprature=1)
     assert "https:" not in str(error.value)
+
+
+def test_settings_of_another_mixture_than_the_stored_one_are_refused(problems, tmp_path):
+    """They would have no effect: the layers are mixed already."""
+    mixed = {"layers": "mixed by Eq. 4, temperature 0.1, sum change"}
+    signals = Signals(make_texts(problems), make_store(tmp_path, problems, layers=1, fingerprint=mixed))
+    StepwiseAttentionLoss(make_llama(), signals, teacher_temperature=0.1)
+    for settings in ({"teacher_temperature": 5.0}, {"layer_change": "mean"}, {"teacher_weights": "uniform"}):
+        with pytest.raises(InputError, match="mixture"):
+            StepwiseAttentionLoss(make_llama(), signals, **settings)
+
+
+def test_a_batch_without_attention_takes_the_models_own_inputs(problems, signals):
+    student = make_llama()
+    loss, _ = own_loss(student, signals, rows(problems, signals))
+    ids = torch.arange(5, 13)[None]
+    assert loss(student, ids, use_cache=False).attention_loss == 0

@@ -198,3 +198,12 @@ def test_checkpoints_are_kept_two_at_a_time(tmp_path, nine):
         fit(tmp_path / "b", nine, At(11, kill), save_every=2)
     kept = sorted(path.name for path in (tmp_path / "b.training").glob("checkpoint-*"))
     assert kept == ["checkpoint-10", "checkpoint-8"]
+
+
+def test_checkpoints_of_another_number_of_processes_are_refused(tmp_path, nine, monkeypatch):
+    with pytest.raises(KilledError):
+        fit(tmp_path / "b", nine, At(8, kill))
+    made_from = tmp_path / "b.training" / "made_from.json"
+    made_from.write_text(made_from.read_text().replace('"processes": "1"', '"processes": "2"'))
+    with pytest.raises(ArtefactError, match="processes"):
+        fit(tmp_path / "b", nine)

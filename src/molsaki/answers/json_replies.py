@@ -11,7 +11,13 @@ MAX_OBJECTS = 8
 """The largest number of places in a text where an object is looked for."""
 _START = re.compile(r"(?:```(?:json)?\s{0,8})?(?P<object>\{\s{0,80}\")", re.IGNORECASE)
 _ANSWER = re.compile(r"(?:(?:final|correct)[ _-]?)?answer(?:[ _-](?:choice|letter|value))?", re.IGNORECASE)
-_DECODER = json.JSONDecoder(parse_float=str, parse_int=str)
+
+
+class _Number(str):
+    """A number as it is written; no text of a rationale."""
+
+
+_DECODER = json.JSONDecoder(parse_float=_Number, parse_int=_Number)
 
 
 def without_json(text: str) -> str:
@@ -29,8 +35,17 @@ def without_json(text: str) -> str:
 
 
 def _lines(fields: dict[str, object]) -> Iterator[str]:
-    for key, value in fields.items():
-        if _ANSWER.fullmatch(key):
-            yield f"The answer is: {value if isinstance(value, str) else json.dumps(value)}"
-        else:
-            yield from (part for part in (value if isinstance(value, list) else [value]) if isinstance(part, str))
+    """The texts in their order, and the answer behind them."""
+    answers = [value for key, value in fields.items() if _ANSWER.fullmatch(key)]
+    yield from _texts([value for key, value in fields.items() if not _ANSWER.fullmatch(key)])
+    yield from (f"The answer is: {value if isinstance(value, str) else json.dumps(value)}" for value in answers)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in lists and objects, such as `[{"explanation": "…", "output": "6 * 7 = 42"}]`."""
+    if isinstance(value, str):
+        if not isinstance(value, _Number):
+            yield value
+    elif isinstance(value, (list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -154,6 +155,8 @@ def _score_model(
     from molsaki.stages.score_model import ScoreSettings, evaluation_name, score_model
 
     template = read_prompt(prompt, workspace.recipe)
+    if template.is_chat:  # which is asked on the day on which the run was created
+        template = replace(template, date=workspace.run.date)
     protocol = protocol or ("chat" if template.is_chat else "completions")
     spec = named_model(model, server, protocol, api_key_env, override({}, server_settings, "--server-set"))
     chosen = ScoreSettings(template, samples, temperature, max_new_tokens)

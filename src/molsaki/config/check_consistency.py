@@ -25,6 +25,7 @@ def check_consistency(recipe: Recipe) -> list[str]:
         *_check_chat_settings(recipe),
         *_check_mixed_layers(recipe),
         *_check_writer(recipe),
+        *_check_rationales(recipe),
         *_check_signals(recipe),
         *_check_reader(recipe),
         *_check_oracles(recipe),
@@ -98,6 +99,31 @@ def _check_writer(recipe: Recipe) -> list[str]:
     if recipe.rationales.source == "teacher" and recipe.teacher.writer is None:
         return ["teacher.writer: expected a model, since rationales.source is teacher; got none"]
     return []
+
+
+def _check_rationales(recipe: Recipe) -> list[str]:
+    """Find settings of a teacher's rationales where no teacher writes any."""
+    settings = recipe.rationales
+    if settings.source == "teacher":
+        return []
+    unused: dict[str, object] = {
+        "second_pass": settings.second_pass,
+        "samples": settings.samples > 1 and settings.samples,
+        "temperature": settings.temperature,
+        "keep": settings.source == "dataset" and settings.keep == "all" and settings.keep,
+    }
+    problems = [
+        f"rationales.{name}: expected none with rationales.source {settings.source}, where it has no effect; got "
+        f"{value}. Leave it out"
+        for name, value in unused.items()
+        if value
+    ]
+    if recipe.keys == "keywords" and settings.keywords == "teacher":
+        problems.append(
+            f"rationales.keywords: expected question-words or dataset, since rationales.source is {settings.source} "
+            "and no teacher is asked for key words; got teacher, the default"
+        )
+    return problems
 
 
 def _check_reader(recipe: Recipe) -> list[str]:

@@ -10,11 +10,11 @@ from molsaki.config.load import override
 
 TINY_OVERRIDES: dict[str, dict[str, Any]] = {
     "training": {"steps": 30, "batch_size": 4, "log_every": 5, "warmup_steps": 0, "accumulation": 1},
-    "rationales": {"max_new_tokens": 24, "keep": "all"},
+    "rationales": {"max_new_tokens": 24},
     "evaluation": {"max_new_tokens": 12, "max_rationale_tokens": 24, "batch_size": 64, "rows": 24},
     "attention": {"max_length": 512, "batch_tokens": 8192},
 }
-"""Settings of `--tiny`, besides the models. A random teacher is never right, so all its rationales are kept."""
+"""Settings of `--tiny`, besides the models."""
 TINY_GENERATED_ROWS = 32
 _INTEGER = TypeAdapter(int)
 
@@ -34,6 +34,7 @@ def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     _simplify_models(tiny)
     rationales = tiny.get("rationales")
     if isinstance(rationales, dict) and rationales.get("source", "teacher") == "teacher":
+        rationales["keep"] = "all"  # a random teacher is never right
         asks_for_keywords = tiny.get("keys") == "keywords" and rationales.get("keywords", "teacher") == "teacher"
         if asks_for_keywords and not _is_served(tiny):
             rationales["keywords"] = "question-words"  # the key words of a random teacher are in no text

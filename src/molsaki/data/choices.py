@@ -30,6 +30,9 @@ MAX_MARKS = 200
 
 _MARK = re.compile(r"(?:(?<=[\s,;])|\A)(?:\((?P<inner>[A-Za-z])\)|(?P<plain>[A-Za-z])(?P<end>[).:]))[ \t]*")
 _HEADING = re.compile(r"(?:\b(?:answer\s+)?(?:choices|options)\s*:?\s*)\Z", re.IGNORECASE)
+_BULLET = re.compile(r"[-*•–|]\s{1,4}(?=\S)")
+_BETWEEN = re.compile(r"(?:(?:\n|\A)[ \t]{0,8}[-*•–]|[ \t]{0,8}[|/]|[,;]?\s(?P<word>or|and))\s{0,8}\Z", re.IGNORECASE)
+"""What may stand before a letter: the bullet of its line, a bar, a slash, or a word between two options."""
 _ENDING = re.compile(
     r"(?:\s{1,9}(?:a|answer|explanation|solution)\s?:|\n\s{0,9}(?:answer|explanation|solution))?"
     r"(?:\s{1,9}let['’]s think[^\n]{0,80})?\Z",
@@ -56,7 +59,7 @@ def read_choices(value: Any) -> tuple[str, ...]:
                 raise UnusableRowError("the choices are neither a list nor options with letters from A on")
     if isinstance(value, Mapping):
         if [str(key).lower() for key in value] != list(CHOICE_LETTERS[: len(value)]):
-            part = next((key for key, inner in value.items() if isinstance(inner, list)), None)
+            part = _longest_texts(value)
             hint = f": name their texts, such as `column.{part}`" if part is not None else ""
             raise UnusableRowError(f"the choices are an object whose keys are not the letters from A{hint}")
         value = list(value.values())
@@ -83,13 +86,18 @@ def split_options(text: str) -> tuple[str, list[str]]:
     if len(marks) < 2:
         return text, []
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    options = [text[mark.end() : end].strip().rstrip(",;").rstrip() for mark, end in zip(marks, ends, strict=True)]
+    *parts, last = (text[mark.end() : end] for mark, end in zip(marks, ends, strict=True))
+    before_last = _BETWEEN.search(parts[-1])
+    if before_last and before_last["word"]:  # a question of its own: "(A) bird, or (B) stone?"
+        last = last.rstrip().removesuffix("?")
+    parts = [_BETWEEN.sub("", part) for part in parts]
+    options = [part.strip().rstrip(",;").rstrip() for part in (*parts, last.rstrip().removesuffix("|"))]
     if any(mark["end"] == marks[0]["end"] and _follows(mark, marks[-1]) for mark in _MARK.finditer(options[-1])):
         raise UnusableRowError(OUT_OF_ORDER)
     options[-1] = _ENDING.sub("", options[-1]).rstrip()
     if "\n" in options[-1] and not any("\n" in option for option in options[:-1]):
         raise UnusableRowError("text follows the last option, which would be part of it")
-    question = _HEADING.sub("", text[: marks[0].start()].rstrip()).rstrip()
+    question = _HEADING.sub("", _BETWEEN.sub("", text[: marks[0].start()]).rstrip()).rstrip()
     return _OPENING.sub("", question), options
 
 
@@ -128,6 +136,12 @@ def list_in_text(text: str) -> Any:
         return text
 
 
+def _longest_texts(value: Mapping[Any, Any]) -> Any:
+    """The key of the list with the longest texts, as of `{"label": ["A", "B"], "text": ["sea", "sky"]}`; or None."""
+    lists = {key: inner for key, inner in value.items() if isinstance(inner, list)}
+    return max(lists, key=lambda key: sum(len(str(item)) for item in lists[key]), default=None)
+
+
 def _longest_run(marks: list[re.Match[str]]) -> list[re.Match[str]]:
     """The marks A, B, C and so on with the same case and sign: the longest run, and on a tie the last one.
 
@@ -164,7 +178,7 @@ def _form(mark: re.Match[str], ahead: int = 0) -> tuple[str, str | None]:
 
 def _without_letters(items: list[Any]) -> list[Any]:
     """The items without their leading letters, if each item has its own letter."""
-    marks = [_MARK.match(item) if isinstance(item, str) else None for item in items]
+    marks = [_first_mark(item) if isinstance(item, str) else None for item in items]
     found = [mark for mark in marks if mark is not None]
     if not found or len(found) < len(items) or len(items) > len(CHOICE_LETTERS):
         return items
@@ -173,6 +187,12 @@ def _without_letters(items: list[Any]) -> list[Any]:
     if any(_letter(mark) in "aA" for mark in found):
         raise UnusableRowError(OUT_OF_ORDER)
     return items
+
+
+def _first_mark(item: str) -> re.Match[str] | None:
+    """The letter that an item begins with, perhaps behind a bullet."""
+    bullet = _BULLET.match(item)
+    return _MARK.match(item, bullet.end() if bullet else 0)
 
 
 def text_of_number(item: Any) -> Any:

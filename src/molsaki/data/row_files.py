@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from molsaki.data.columns import SHAPES
-from molsaki.data.files import CUT_WAY_OUT, FIX_WAY_OUT, UTF_8, open_file, open_text, read_lines
+from molsaki.data.files import CUT_WAY_OUT, FIX_WAY_OUT, MAX_ROW_CHARACTERS, UTF_8, open_file, open_text, read_lines
 from molsaki.data.json_files import breaks_off, is_json, read_json, read_json_lines, read_json_list
 from molsaki.data.parquet import read_parquet
 from molsaki.errors import DataError
@@ -131,6 +131,7 @@ def read_csv(path: Path, delimiter: str = ",", encoding: str = UTF_8) -> Iterato
     """
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError(f"Expected one character as delimiter of {path}; got {delimiter[:20]!r}. Nothing was loaded.")
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_CHARACTERS))
     reader = csv.reader(read_lines(path, encoding), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]

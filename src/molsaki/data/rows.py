@@ -30,6 +30,10 @@ Note = Callable[[str], None]
 """Counts an event of a row that is used nevertheless."""
 
 _NUMBER = re.compile(r"[+-]?[$£€]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_INDIAN = re.compile(r"[+-]?[$£€₹]?\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
+_UNEVEN = re.compile(r"(?=.*,\d{3}\b)[-+−]?\d{1,3}(?:,\d{2,3}){2,}(?:\.\d+)?")
+"""Digits in groups of two and three; as a number it is Indian or wrong, and a list would not be written so."""
+_UNFINISHED = re.compile(r"[-+−*/×÷=]\Z|/\s?0+\Z")
 _FRACTION = re.compile(r"-?\d+/\d+|-\(\d+/\d+\)")
 _DECIMAL_COMMA = re.compile(r"[-+−]?\d{1,15},\d{1,15}|[-+−]?\d{1,3}(?:\.\d{3})+,\d{1,15}")
 _NO_VALUE = re.compile(r"(?<!\d)_|_(?!\d|\{\d)|[#\"':;?@&~]|(?<!\d)\d{1,3}-\d{1,3}(?!\d)")
@@ -167,6 +171,8 @@ def number_of(value: object, what: str = "the answer") -> str:
         text = checked_text(value, what)
         if has_decimal_comma(text):
             raise UnusableRowError(f"{what} has a decimal comma: save it with a decimal point")
+        if _INDIAN.fullmatch(text):
+            text = text.replace(",", "").replace("₹", "")
         if not (_NUMBER.fullmatch(text) or _FRACTION.fullmatch(text)):
             raise UnusableRowError(f"{what} is not a number")
         try:
@@ -196,7 +202,7 @@ def answer_of(value: object) -> str:
 
 def _is_mathematical(text: str) -> bool:
     """Whether a text is unambiguously a value: no unit in words, no date or range, no decimal comma."""
-    if is_unclear(text) or _DECIMAL_COMMA.fullmatch(text):
+    if is_unclear(text) or _DECIMAL_COMMA.fullmatch(text) or _UNEVEN.fullmatch(text) or _UNFINISHED.search(text):
         return False
     if any(map(str.isalpha, text)):
         if not _MATHEMATICAL.search(text):

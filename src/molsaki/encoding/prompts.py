@@ -114,12 +114,13 @@ class PromptTemplate:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a template.
+        """Read a template. Line ends of Windows are those of other systems.
 
         Raises:
             RecipeError: the question or the slot is missing, repeated or in the wrong place; a chat does not end with
                 an assistant's turn that is the slot alone, or its question is not in the user's turn.
         """
+        text = text.replace("\r\n", "\n")
         found: list[Slot] = [slot for slot in _SLOTS if f"{{{slot}}}" in text]
         slot = found[0] if len(found) == 1 else None
         stripped = text.rstrip("\n")

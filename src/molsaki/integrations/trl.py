@@ -36,6 +36,7 @@ class AttentionSFTTrainer(AttentionLossMixin, SFTTrainer):  # type: ignore[misc]
         if joined:
             raise InputError(
                 f"Expected one row a sequence; got {' and '.join(joined)}, with which TRL joins rows. Steps and keys "
-                "of several texts would mix; leave it out, and let TRL pad (group_by_length keeps padding short)."
+                "of several texts would mix; leave it out, and let TRL pad (train_sampling_strategy 'group_by_length' "
+                "keeps padding short)."
             )
         super().__init__(model, args, *more, **named)

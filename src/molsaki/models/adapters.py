@@ -115,12 +115,32 @@ def load_adapter(model: PreTrainedModel, adapter: Adapter) -> PeftModel:
 
 
 def merge_adapter(adapted: PeftModel) -> PreTrainedModel:
-    """The base with the update added to its weights, all of which can be trained."""
+    """The base with the update added to its weights, all of which can be trained.
+
+    Of a model whose embeddings and head are one matrix, an update of either alone makes them two.
+    """
     files = getattr(find_model(adapted), "weight_files", ())
+    _untie_updated(adapted.get_base_model())
     merged: PreTrainedModel = adapted.merge_and_unload()
     merged.requires_grad_(True)
     merged.weight_files = files
     return merged
+
+
+def _untie_updated(model: PreTrainedModel) -> None:
+    """Give the head its own matrix if the one that it shares with the embeddings has an update on one side."""
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not any(isinstance(module, BaseTunerLayer) for module in (embeddings, head)):
+        return
+    bases = [getattr(module, "base_layer", module) for module in (embeddings, head)]
+    if head is None or bases[0].weight is not bases[1].weight:
+        return
+    bases[1].weight = torch.nn.Parameter(bases[0].weight.detach().clone())
+    for config in {id(c): c for c in (model.config, model.config.get_text_config())}.values():
+        config.tie_word_embeddings = False
 
 
 def save_adapter(folder: Path, student: PeftModel, state_dict: Mapping[str, Tensor]) -> None:

@@ -39,7 +39,7 @@ def browser_data(
         (method.label, seed)
         for method in workspace.recipe.methods
         for seed in workspace.recipe.seeds
-        if any(workspace.predictions(method.label, seed, test).is_file() for test in workspace.test_names)
+        if any(workspace.is_tested(method.label, seed, test) for test in workspace.test_names)
     ]
     sets = [*workspace.test_names, *(name for name in readings.texts if name == TRAIN)]
     pool = [(name, problem) for name in sets for problem in _problems(workspace, name, readings)]

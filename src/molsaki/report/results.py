@@ -45,7 +45,7 @@ def find_result(workspace: Workspace) -> Result:
         for method in recipe.methods
         for seed in recipe.seeds
         for test in workspace.test_names
-        if workspace.predictions(method.label, seed, test).is_file()
+        if workspace.is_tested(method.label, seed, test)
     }
     rows = [result_row(recipe.data.task, test, label, seed, one) for (label, seed, test), one in scores.items()]
     result = Result(means(workspace, rows), unfinished=_unfinished(workspace))
@@ -74,7 +74,7 @@ def _unfinished(workspace: Workspace) -> list[str]:
     for method in workspace.recipe.methods:
         for seed in workspace.recipe.seeds:
             tests = workspace.test_names
-            untested = [test for test in tests if not workspace.predictions(method.label, seed, test).is_file()]
+            untested = [test for test in tests if not workspace.is_tested(method.label, seed, test)]
             if untested:
                 trained = workspace.student(method.label, seed).is_dir()
                 state = "trained, not tested" if trained else "not trained yet"

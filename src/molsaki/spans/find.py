@@ -16,7 +16,7 @@ from molsaki.errors import SpanError
 from molsaki.spans.keywords import keyword_spans
 from molsaki.spans.steps import StepRule, step_spans
 
-SPAN_RULES = "2"
+SPAN_RULES = "3"
 """The version of these rules. Artefacts of different versions do not go together."""
 MAX_KEYS = 10_000
 """The most keys that a regular expression may find in a text."""

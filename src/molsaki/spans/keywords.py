@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from molsaki.errors import SpanError
+from molsaki.spans.scripts import MARKS, UNSPACED
 
 MAX_KEYWORDS = 1000
 MAX_KEYWORD_LENGTH = 200
 MIN_INFLECTED = 3
 """Shorter words have no inflections: `go` does not match `goes`, and `a` does not match `as`."""
 
-# Numbers are one word each; scripts without spaces (Thai, kana, Han) are read character by character.
-_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WORD = re.compile(rf"\d+(?:[.,]\d+)*[^\W{_UNSPACED}]*|[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
+# Numbers are one word each; scripts without spaces are read character by character.
+_LETTERS = rf"(?:[^\W{UNSPACED}][{MARKS}]*)"
+_WORD = re.compile(rf"\d+(?:[.,]\d+)*{_LETTERS}*|[{UNSPACED}]|{_LETTERS}+|[^\w\s]")
 _ONE_FORM = str.maketrans("’‘‛“”‐‑‒–−", "'''\"\"-----")
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import re
 
 from molsaki.spans.find import Span, Spans
+from molsaki.spans.scripts import MARKS
 
-WORD_RULES = "2"
+WORD_RULES = "3"
 """The version of these rules. Artefacts of different versions do not go together."""
 
 # Combining marks stay with their letter. An underscore is a character of its own.
-_WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f])*|\d+(?:[.,]\d+)*|\S")
+_WORD = re.compile(rf"(?:[^\W\d_][{MARKS}]*)+|\d+(?:[.,]\d+)*|\S")
 
 
 def find_words(question: str, rationale: str) -> Spans:

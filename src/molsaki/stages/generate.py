@@ -8,6 +8,7 @@ depend on the number of runs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from molsaki.errors import RecipeError
 from molsaki.models.decode import Completion
 from molsaki.records import Problem
 from molsaki.store.row_log import RowLog
-from molsaki.teacher.filter import FilterResult, Learn, check_completion
+from molsaki.teacher.filter import FilterResult, Keep, Learn, check_completion, check_given
 from molsaki.teacher.keywords import choose_keywords, parse_keywords, question_words
 from molsaki.teacher.rationales import (
     GenerationReport,
@@ -54,7 +55,8 @@ KeywordSource = Literal["data", "question-words"]
 are used only if the data set has no key words."""
 
 KEYWORD_TOKENS = 48
-"""Maximum number of tokens of a teacher's line of key words."""
+"""Maximum number of tokens of a teacher's line of key words, if the teacher does not think before it writes."""
+KEYWORDS_CUT = "requests for key words that were cut off before any"
 ROWS_PER_WRITE = 1000
 
 
@@ -99,9 +101,10 @@ def generate_rationales(
     failures: Counter[str] = Counter()
     for which in PASSES:
         waiting = of_pass(all_requests.values(), which)
+        short = which == "key words" and not any(requests.thinks for requests, _ in waiting)
         batches = writer.complete(
             [Request(requests.questions.prompt(requests.problem, which), key[1]) for requests, key in waiting],
-            max_new_tokens=KEYWORD_TOKENS if which == "key words" else max_new_tokens,
+            max_new_tokens=KEYWORD_TOKENS if short else max_new_tokens,
             temperature=0.0 if which == "key words" else temperature,
         )
         pending_ids = Counter(requests.problem.id for requests, _ in waiting)
@@ -139,12 +142,15 @@ def _finish(all_requests: dict[str, ProblemRequests], changed: Iterable[ProblemR
 
 
 def _finished_row(requests: ProblemRequests) -> dict[str, Any]:
-    selected = requests.selected()
-    keywords, source = None if requests.named is None else parse_keywords(requests.named), "teacher"
+    selected, named = requests.selected(), requests.named
+    keywords, source = None if named is None else parse_keywords(named.text), "teacher"
+    result = selected.result
+    if named is not None and named.cut and not keywords:
+        result = dataclasses.replace(result, notes=(*result.notes, KEYWORDS_CUT))
     if requests.questions.question_words:
         keywords, source = question_words(requests.problem.question), "question-words"
     sent, written = requests.tokens
-    return _row(requests.problem, selected.completion.text, selected.result, keywords, source) | {
+    return _row(requests.problem, selected.completion.text, result, keywords, source) | {
         "samples": requests.questions.samples,
         "agreement": selected.agreement,
         "prompt_tokens": sent,
@@ -158,6 +164,7 @@ def import_rationales(
     log: RowLog,
     *,
     keywords_from: KeywordSource = "data",
+    keep: Keep = "right",
     learn: Learn = "summary",
 ) -> GenerationReport:
     """Import completions that another tool wrote, such as PaLM's, and keep those with the right answer.
@@ -167,6 +174,7 @@ def import_rationales(
         problems: with unique ids. Those without a completion are counted as `no completion`.
         log: the log of rationales.
         keywords_from: see `KeywordSource`.
+        keep: "all" also keeps those that are not right; see `check_completion`.
         learn: what a student learns of completions with thinking.
 
     Raises:
@@ -177,7 +185,7 @@ def import_rationales(
         text = raw.get(problem.id)
         if text is None:
             return _row(problem, "", FilterResult("none", "", "no completion"), None, None)
-        result = check_completion(problem, Completion(0, text, 0, cut=False), learn=learn)
+        result = check_completion(problem, Completion(0, text, 0, cut=False), keep=keep, learn=learn)
         return _imported_row(problem, text, result, keywords_from)
 
     notes = {"completions of other problems": len(set(raw) - {problem.id for problem in problems})}
@@ -185,25 +193,26 @@ def import_rationales(
 
 
 def own_rationales(
-    problems: Sequence[Problem], log: RowLog, *, keywords_from: KeywordSource = "data"
+    problems: Sequence[Problem],
+    log: RowLog,
+    *,
+    keywords_from: KeywordSource = "data",
+    learn: Learn = "summary",
 ) -> GenerationReport:
-    """Use the rationales of the data set, such as GSM8K's.
-
-    They have no answer sentence and cannot be checked. They are kept with the reason `given`.
+    """Use the rationales of the data set, such as GSM8K's. They are kept with the reason `given`; see `check_given`.
 
     Args:
         problems: with unique ids. Those without a rationale are counted as `empty rationale`.
         log: the log of rationales.
         keywords_from: see `KeywordSource`.
+        learn: what a student learns of rationales with thinking.
 
     Raises:
         ArtefactError: the log has rows of other texts for these ids.
     """
 
     def row(problem: Problem) -> dict[str, Any]:
-        text = problem.rationale or ""
-        reason = "given" if text.strip() else "empty rationale"
-        return _imported_row(problem, text, FilterResult("given", text.strip(), reason), keywords_from)
+        return _imported_row(problem, problem.rationale or "", check_given(problem, learn), keywords_from)
 
     return _import(problems, log, row, {})
 

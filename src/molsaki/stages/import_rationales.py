@@ -204,8 +204,8 @@ def _add_row_notes(report: GenerationReport, rows: RowReport) -> GenerationRepor
 
 
 def _imported(raw: Mapping[str, str], problems: Sequence[Problem], log: RowLog, recipe: Recipe) -> GenerationReport:
-    learn = recipe.rationales.learn
-    return import_rationales(raw, problems, log, keywords_from=keyword_source(recipe), learn=learn)
+    settings, words = recipe.rationales, keyword_source(recipe)
+    return import_rationales(raw, problems, log, keywords_from=words, keep=settings.keep, learn=settings.learn)
 
 
 def _file_hash(path: Path) -> str:

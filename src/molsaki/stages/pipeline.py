@@ -123,7 +123,7 @@ def _get_rationales(workspace: Workspace, progress: Progress | None) -> Generati
             "Run `molsaki import` with this recipe and directory and the file of rationales."
         )
     if settings.source == "dataset":
-        return own_rationales(problems, log, keywords_from=keyword_source(recipe))
+        return own_rationales(problems, log, keywords_from=keyword_source(recipe), learn=recipe.rationales.learn)
     if settings.source == "palm":
         return import_palm(recipe, problems, log)
     return generate_rationales(
@@ -317,7 +317,7 @@ def results(workspace: Workspace) -> list[dict[str, Any]]:
     for test in workspace.test_names:
         for method in workspace.recipe.methods:
             for seed in workspace.recipe.seeds:
-                if not workspace.predictions(method.label, seed, test).is_file():
+                if not workspace.is_tested(method.label, seed, test):
                     continue
                 scored = score(workspace.read_predictions(method.label, seed, test))
                 row = result_row(workspace.recipe.data.task, test, method.label, seed, scored)

@@ -61,7 +61,7 @@ def differences(workspace: Workspace) -> dict[tuple[str, str], dict[str, PairedD
         cells = {}
         for test in workspace.test_names:
             pair = method.label, baseline
-            seeds = [s for s in recipe.seeds if all(workspace.predictions(label, s, test).is_file() for label in pair)]
+            seeds = [s for s in recipe.seeds if all(workspace.is_tested(label, s, test) for label in pair)]
             if seeds:
                 a, b = ([workspace.read_predictions(label, seed, test) for seed in seeds] for label in pair)
                 cells[test] = compare(a, b)

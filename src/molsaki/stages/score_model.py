@@ -135,8 +135,8 @@ def score_model(
         StageError: a server does not answer. Completions that arrived are kept.
     """
     folder = workspace.run.path(EVALUATIONS, name)
-    _require_settings(folder / "settings.json", spec, settings)
     log = RowLog(folder / COMPLETIONS)
+    _require_settings(folder / "settings.json", spec, settings, begun=bool(log.count()))
     tests = {test: sample_problems(workspace.read_tests(test), rows) for test in workspace.test_names}
     found = _Completions(tests, settings, log)
     waiting = found.missing()
@@ -149,7 +149,7 @@ def score_model(
     return scores
 
 
-def _require_settings(path: Path, spec: ModelSpec | ServerSpec, settings: ScoreSettings) -> None:
+def _require_settings(path: Path, spec: ModelSpec | ServerSpec, settings: ScoreSettings, *, begun: bool) -> None:
     if isinstance(spec, ServerSpec):  # which may move to another address
         asked = {"model": spec.model, **spec.model_dump(mode="json", include={"protocol", "field_names", "extra_body"})}
     else:
@@ -161,7 +161,7 @@ def _require_settings(path: Path, spec: ModelSpec | ServerSpec, settings: ScoreS
         temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens,
     )
-    if path.is_file():
+    if begun and path.is_file():
         require_same(read_json(path, "the settings of an evaluation"), wanted, f"the evaluation in {path.parent}")
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -278,6 +278,10 @@ class Workspace:
         student, tested = self._student_hash(label, seed), self._tested_students(label, seed).get(test)
         return None if student is None or tested is None else tested == student
 
+    def is_tested(self, label: str, seed: int, test: str) -> bool:
+        """Whether there are predictions of a student, and not those of an earlier one of its name."""
+        return self.predictions(label, seed, test).is_file() and self.predictions_are_of(label, seed, test) is not False
+
     def _student_hash(self, label: str, seed: int) -> str | None:
         path = self.student(label, seed) / METRICS_NAME
         return hash_text(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -301,7 +305,7 @@ class Workspace:
         Raises:
             DataError: the file has a malformed line.
         """
-        if not self.predictions(label, seed, test).is_file() or self.predictions_are_of(label, seed, test) is False:
+        if not self.is_tested(label, seed, test):
             return False
         self.read_tests(test, seed)  # an error about missing problems must not look like missing predictions
         try:

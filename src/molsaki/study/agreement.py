@@ -84,14 +84,19 @@ def _gap(workspace: Workspace, readings: Readings, test: str, label: str) -> Err
     """How much larger the divergence from the teacher is where students are wrong.
 
     Raises:
-        EvaluationError: students were not tested on the sample, or all are right, or all are wrong.
+        EvaluationError: students were not tested on the sample, or all are right, or all are wrong, or each seed has
+            problems of its own.
     """
+    if workspace.is_drawn(test):
+        raise EvaluationError(
+            "Expected problems that all seeds answered; each seed draws its own (data.draws), so few are in the sample."
+        )
     seeds = [seed for own_label, seed in readings.after if own_label == label]
     runs = [readings.after[label, seed][test] for seed in seeds]
     ids, table, _ = agreement_by_problem(readings.teacher[test], *runs)
     correct_SP = []
     for seed in seeds:
-        tested = workspace.predictions(label, seed, test).is_file()
+        tested = workspace.is_tested(label, seed, test)
         rows = workspace.read_predictions(label, seed, test) if tested else []
         correct = {row.id: float(row.correct) for row in rows}
         missing = [row_id for row_id in ids if row_id not in correct]

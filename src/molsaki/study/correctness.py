@@ -79,7 +79,7 @@ def read_answers(name: str, workspace: Workspace, cells: Sequence[Cell]) -> RunA
     problems: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
     for cell in cells:
         for seed in workspace.recipe.seeds:
-            if not all(workspace.predictions(cell.label, seed, test).is_file() for test in answers.tests):
+            if not all(workspace.is_tested(cell.label, seed, test) for test in answers.tests):
                 continue
             correct = {}
             for test in answers.tests:

@@ -48,6 +48,7 @@ class Comparison:
         columns: the test sets, and their mean if there are several.
         learned_from: the numbers of examples that the students were trained on. They are smaller than the size of the
             group if fewer problems have a rationale.
+        seeds: by method, those that its means are over.
         accuracies: by method and column.
         differences: by pair of methods and column.
         tokens, seconds: of the training, by method.
@@ -58,6 +59,7 @@ class Comparison:
     group: Group
     columns: Sequence[str]
     learned_from: tuple[int, ...] = ()
+    seeds: dict[str, list[int]] = field(default_factory=dict)
     accuracies: dict[str, dict[str, MeanAccuracy]] = field(default_factory=dict)
     differences: dict[tuple[str, str], dict[str, Difference]] = field(default_factory=dict)
     tokens: dict[str, float | None] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Comparison:
             "examples": self.group.size,
             "setting": self.group.setting,
             "learned_from": list(self.learned_from),
+            "seeds": self.seeds,
             "accuracy": {m: {c: asdict(a) for c, a in cells.items()} for m, cells in self.accuracies.items()},
             "differences": [
                 {"method": a, "to": b, "on": column, **asdict(difference)}
@@ -107,6 +110,7 @@ def compare_run(study: Study, answers: RunAnswers, group: Group) -> Comparison:
         cell = Cell(method.label, group)
         seeds = answers.seeds(cell)
         if seeds:
+            comparison.seeds[method.label] = list(seeds)
             comparison.accuracies[method.label] = {
                 column: mean_accuracy_over_sets(answers.tables(cell, column, seeds)) for column in answers.columns
             }
@@ -136,6 +140,7 @@ def compare_all(study: Study, runs: Sequence[RunAnswers], group: Group) -> Compa
     for label, cell in cells.items():
         seeds = _shared_seeds(runs, cell)
         if seeds:
+            comparison.seeds[label] = list(seeds)
             comparison.accuracies[label] = {column: mean_accuracy_over_sets(_all_tables(runs, cell, seeds))}
     paired: dict[tuple[str, str], PairedDifference] = {}
     for a, b in find_pairs(study):
@@ -178,15 +183,18 @@ def _mcnemar_counts(answers: RunAnswers, a: Cell, b: Cell, column: str) -> tuple
 def accuracy_table(comparison: Comparison) -> Table:
     """Methods down, test sets across, with the cost of training if it is known. Published numbers have own rows.
 
-    Methods of different numbers of seeds, as in a study that is not finished, have theirs in a column.
+    Methods of different seeds, as in a study that is not finished, have their number in a column, or which they are if
+    the numbers are equal.
     """
     costs = any(value is not None for value in (*comparison.tokens.values(), *comparison.seconds.values()))
-    unequal = len(_seed_counts(comparison)) > 1
+    counts = _seed_counts(comparison)
+    unequal = len({tuple(seeds) for seeds in comparison.seeds.values()}) > 1
     rows = []
     for method, cells in comparison.accuracies.items():
         row = [method, *(show_accuracy(cells[column]) for column in comparison.columns)]
         if unequal:
-            row.append(str(max(cell.seeds for cell in cells.values())))
+            seeds = comparison.seeds[method]
+            row.append(str(len(seeds)) if len(counts) > 1 else ", ".join(map(str, seeds)))
         if costs:
             tokens, seconds = comparison.tokens[method], comparison.seconds[method]
             row += [NONE if tokens is None else f"{tokens:,.0f}", NONE if seconds is None else f"{seconds:.0f}"]

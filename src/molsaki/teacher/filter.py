@@ -27,6 +27,8 @@ Learn = Literal["summary", "thinking", "both"]
 SMALL_SHARE = 0.25
 MOSTLY_CUT = "kept rows with less than a quarter of what was written"
 THINKING_KEPT = "kept rows with the thinking, since the summary holds the answer alone"
+ANSWER_LEFT_OUT = "given rationales that end before their answer"
+OTHER_ANSWER = "given rationales that state another answer"
 """Notes in a report on kept rows that a user should check."""
 
 UNCHECKED = "kept unchecked"
@@ -65,7 +67,7 @@ class FilterResult:
         rationale: the text that is kept, or the text before a wrong answer.
         reason: in words, why it is kept or not; `right` for a kept rationale with the right answer.
         derivation: the expression of the answer; outputs with the same derivation agree.
-        notes: notes for the user on a kept rationale, `MOSTLY_CUT` or `THINKING_KEPT`.
+        notes: notes for the user on a kept rationale, such as `MOSTLY_CUT`.
     """
 
     status: str
@@ -113,22 +115,47 @@ def check_completion(
 
     Args:
         problem: the problem.
-        completion: the teacher's output.
+        completion: the teacher's output; its thinking is in the text, or beside it as a server sent it.
         keep: "all" also keeps outputs with text that are not right, with the reason `UNCHECKED`.
         second_pass: the prompt contained the right answer.
         learn: the part of a completion with thinking that becomes the rationale. If the summary has only the answer,
             "summary" takes the thinking and adds a note.
     """
     parts = split_thinking(completion.text)
+    if completion.thinking:
+        parts = replace(parts, thinking="\n\n".join(filter(None, [completion.thinking.strip(), parts.thinking])))
     result = _checked(problem, completion, parts, learn)
     if second_pass:
-        # Search the whole output: "We are told that the answer is 7" is itself an answer sentence, so it is cut off.
-        mentions_hint = result.kept and _HINT_MENTION.search(_written(parts, learn)) is not None
+        # Search all that was written: "We are told that the answer is 7" is itself an answer sentence, which is cut.
+        texts = (_written(parts, learn), result.rationale)
+        mentions_hint = result.kept and any(_HINT_MENTION.search(text) for text in texts)
         result = replace(result, reason=f"{MENTIONS_HINT if mentions_hint else result.reason}{IN_SECOND}")
     text = result.rationale.strip() or _written(parts, learn) or parts.thinking
     if keep == "all" and not result.kept and text:
         return FilterResult(result.status, text, UNCHECKED)
     return result
+
+
+def check_given(problem: Problem, learn: Learn = "summary") -> FilterResult:
+    """The rationale that a data set gives for a problem, which is kept unless nothing is left of it.
+
+    It ends before a sentence that states the right answer, as a teacher's does, and of thinking a student learns what
+    `learn` says. Nothing else is checked: most data sets state no answer in their rationales.
+    """
+    text = problem.rationale or ""
+    parts = split_thinking(text)
+    if not parts.closed:
+        return FilterResult("cut", "", "cut off")
+    parsed = parse_answer(text, problem.choices)
+    states = is_right(parsed, problem) and not parsed.revised
+    rationale, notes = _learned(parsed.rationale if states else parts.summary.strip(), parts, learn)
+    if not rationale:
+        return FilterResult("given", "", "empty rationale")
+    if states:
+        notes = (*notes, ANSWER_LEFT_OUT)
+    elif parsed.status == "ok":
+        notes = (*notes, OTHER_ANSWER)
+    return FilterResult("given", rationale, "given", notes=notes)
 
 
 def select_sample(completions: Sequence[Completion], results: Sequence[FilterResult]) -> SelectedSample:

@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from molsaki.answers.thinking import split_thinking
 from molsaki.spans.keywords import keyword_spans
+from molsaki.spans.scripts import MARKS, UNSPACED
 
 MAX_NAMED = 16
 MAX_LENGTH = 60
@@ -28,8 +30,10 @@ _STOP_WORD_LIST = """
 
 """
 _STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_SEPARATOR = re.compile(r"[,;\n•*]|\s-\s")
+_LETTERS = rf"(?:[^\W\d_][{MARKS}]*)+"
+_WORD = re.compile(rf"{_LETTERS}(?:['’-]{_LETTERS})*")
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_SEPARATOR = re.compile(r"[,;\n•*|、，；،؛]|\s-\s")
 _LABEL = re.compile(r"[^,;:\n]{0,60}\bkey\s?-?words?\b[^,;:\n]{0,40}(?::|\bare\b|\bis\b)\W{0,4}", re.IGNORECASE)
 _ITEM = re.compile(r"\s{0,8}(?:[-*•·–]|\(?\d{1,2}[.):])\s{1,4}(?=\S)")
 
@@ -46,9 +50,9 @@ def parse_keywords(text: str) -> tuple[str, ...]:
     """Read the key words that a teacher lists, without duplicates.
 
     They are on the first line that has any (`velp, home`, `Key words: velp; home`), or on separate lines that begin
-    with a bullet or a number. Any text after them is ignored.
+    with a bullet or a number. Any text after them is ignored, and so is thinking before them.
     """
-    lines = [line for line in text.splitlines() if any(map(str.isalnum, line))]
+    lines = [line for line in split_thinking(text).summary.splitlines() if any(map(str.isalnum, line))]
     first = _LABEL.sub("", lines[0], count=1) if lines else ""
     if lines and not any(map(str.isalnum, first)) and len(lines) > 1:
         lines, first = lines[1:], lines[1]
@@ -64,10 +68,17 @@ def parse_keywords(text: str) -> tuple[str, ...]:
 
 
 def question_words(question: str) -> tuple[str, ...]:
-    """The content words of a question: its words of three letters or more that are not on a list of stop words."""
+    """The content words of a question: its words of three letters or more that are not on a list of stop words.
+
+    Scripts that write no space between words have none: their runs of letters are phrases.
+    """
     words = (match[0] for match in _WORD.finditer(question))
-    usable = (word for word in words if 2 < len(word) <= MAX_LENGTH and word.casefold() not in _STOP_WORDS)
+    usable = (word for word in words if _is_content(word))
     return _unique(usable)[:MAX_NAMED]
+
+
+def _is_content(word: str) -> bool:
+    return 2 < len(word) <= MAX_LENGTH and word.casefold() not in _STOP_WORDS and not _UNSPACED.search(word)
 
 
 def choose_keywords(named: Iterable[str], question: str, rationale: str) -> ChosenKeywords:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import email.utils
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,8 @@ _REASONING_PARTS = ("thinking", "reasoning", "summary")
 _TEXT_KEYS = ("text", "thinking", "reasoning", "summary", "refusal")
 _MAX_DEPTH = 4
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b":")
+_END_OF_LINE = re.compile(r"\r\n|[\r\n]")
+"""Of a stream of events; Unicode has others, which may stand in its JSON."""
 
 
 class TransientError(Exception):
@@ -163,7 +166,7 @@ def _join_events(data: bytes, protocol: str) -> dict[str, Any]:
     finish: Any = None
     usage: Any = None
     ended = False
-    for line in data.decode("utf-8", "replace").splitlines():
+    for line in _END_OF_LINE.split(data.decode("utf-8", "replace")):
         event = line.removeprefix("data:").strip() if line.startswith("data:") else ""
         if event == "[DONE]":
             ended = True

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from molsaki.answers.thinking import split_thinking
 from molsaki.encoding.prompts import Prompt, PromptTemplate
 from molsaki.errors import ArtefactError
 from molsaki.models.decode import Completion
@@ -97,10 +98,14 @@ class ProblemRequests:
         return first if first.result.kept and not second.result.right else second
 
     @property
-    def named(self) -> str | None:
+    def named(self) -> Completion | None:
         """The completion of the request for key words, or None."""
-        completion = self.completions.get(("key words", 0))
-        return None if completion is None else completion.text
+        return self.completions.get(("key words", 0))
+
+    @property
+    def thinks(self) -> bool:
+        """Whether a completion so far has thinking, in the text or beside it."""
+        return any(c.thinking or split_thinking(c.text).thinking for c in self.completions.values())
 
     @property
     def tokens(self) -> tuple[int, int]:

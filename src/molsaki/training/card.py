@@ -52,9 +52,10 @@ _WHOLE = """    from transformers import AutoModelForCausalLM, AutoTokenizer
     model = AutoModelForCausalLM.from_pretrained("PATH")
     tokenizer = AutoTokenizer.from_pretrained("PATH")"""
 _ADAPTER = """    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("BASE"), "PATH")
+    model.generation_config = GenerationConfig.from_pretrained("PATH")  # greedy; the base's may sample
     tokenizer = AutoTokenizer.from_pretrained("PATH")"""
 
 

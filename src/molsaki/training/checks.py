@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import PeftModel
+from torch.optim import Optimizer
 from transformers import TrainingArguments
 
 from molsaki.config.student_settings import TrainingSettings
@@ -179,10 +180,10 @@ def warn_of_rounding(student: PreTrainedModel | PeftModel) -> None:
 
 
 def require_supported_arguments(args: TrainingArguments, compute_loss_func: object | None) -> None:
-    """Check that no argument of a Trainer changes the loss, and that its process has one device.
+    """Check that no argument of a Trainer changes the loss or the batches, and that its process has one device.
 
     Raises:
-        InputError: an argument changes the loss, or the process has several GPUs.
+        InputError: an argument would change the loss or the batches, or the process has several GPUs.
     """
     if args.n_gpu > 1:
         raise InputError(
@@ -194,9 +195,29 @@ def require_supported_arguments(args: TrainingArguments, compute_loss_func: obje
         ("label_smoothing_factor", args.label_smoothing_factor),
         ("neftune_noise_alpha", args.neftune_noise_alpha),
         ("compute_loss_func", compute_loss_func),
+        ("auto_find_batch_size", args.auto_find_batch_size),
+        ("train_sampling_strategy", args.train_sampling_strategy != "random" and args.train_sampling_strategy),
     ):
         if given:
             raise InputError(
-                f"Expected no {name}; got {given!r}. The loss is the method's, and this would not change it; leave "
-                "it out, or write a method (see `molsaki.methods`)."
+                f"Expected no {name}; got {given!r}. Loss, batches and their order are the method's, and this would "
+                "not change them; leave it out, or write a method (see `molsaki.methods`)."
             )
+
+
+def require_whole_optimizer(method: Method[Any], optimizer: Optimizer | None) -> None:
+    """Check that an optimizer that was given trains the method's own parameters, such as a router's.
+
+    Raises:
+        InputError: it does not, or the method has a learning rate of its own for some.
+    """
+    if optimizer is None:
+        return
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for name, parameter in method.named_parameters() if id(parameter) not in trained]
+    if missing or method.learning_rates():
+        raise InputError(
+            f"Expected an optimizer with all parameters of the method, at their own rates; it lacks "
+            f"{', '.join(missing) or 'none'}, and {', '.join(method.learning_rates()) or 'none'} would have a rate of "
+            "their own. They would stay as they are; add `method.parameters()`, or give no `optimizers`."
+        )

@@ -93,7 +93,8 @@ class StepwiseAttentionLoss(nn.Module):
             `router_learning_rate`) are the loop's.
 
     Raises:
-        InputError: a setting is unknown or impossible, or is the loop's.
+        InputError: a setting is unknown or impossible, is the loop's, or asks for another mixture of the teacher's
+            layers than the one that the signals hold.
         UnreadableModelError: the student's attention cannot be read.
     """
 
@@ -122,6 +123,7 @@ class StepwiseAttentionLoss(nn.Module):
                 f"{settings}. No loss was created; leave out target, columns, keys, steps, step_pool, rows and heads, "
                 "or train with DistillationTrainer."
             )
+        _require_mixture(signals, parsed)
         self.method = make_method(MoLSAKI, parsed, find_model(student), signals.teacher_layers)
         self.choice = self.method.terms.attention
 
@@ -154,7 +156,8 @@ class StepwiseAttentionLoss(nn.Module):
             InputError: as `read_attention`; or the batch is not as it was collated, or `examples` is too small.
         """
         if attention is None:
-            outputs = student(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **model_inputs)
+            inputs = {"use_cache": False, **model_inputs}
+            outputs = student(input_ids=input_ids, attention_mask=attention_mask, **inputs)
             return LossOutput(outputs, outputs.logits.new_zeros((), dtype=torch.float32))
         assert self.choice is not None
         _require_collated(attention, input_ids, attention_mask)
@@ -177,6 +180,25 @@ class StepwiseAttentionLoss(nn.Module):
         # Attention and layer weights are read in float32; mixed precision would round them again.
         with torch.autocast(input_ids.device.type, enabled=False):
             return LossOutput(reading.outputs, self.method.attention_loss(attention_pair(targets, reading, share)))
+
+
+def _require_mixture(signals: Signals, settings: MoLSAKISettings) -> None:
+    """Check that signals whose layers are mixed already have the mixture of the settings.
+
+    Raises:
+        InputError: they have another.
+    """
+    stored = signals.attention.fingerprint.get("layers", "")
+    if not stored.startswith("mixed"):
+        return
+    wanted = f"mixed by Eq. 4, temperature {settings.teacher_temperature:g}, {settings.layer_change} change"
+    if settings.teacher_weights != "change" or wanted != stored:
+        raise InputError(
+            f"Expected settings of the mixture that the signals hold ({stored}); got teacher_weights "
+            f"{settings.teacher_weights}, teacher_temperature {settings.teacher_temperature:g} and layer_change "
+            f"{settings.layer_change}, which would have no effect. No loss was created; use the same, or signals of "
+            "all layers."
+        )
 
 
 def _require_collated(targets: AttentionTargets, input_ids: Tensor, attention_mask: Tensor | None) -> None:

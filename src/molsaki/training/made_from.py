@@ -32,6 +32,7 @@ def require_same_training(
     training: TrainingSettings,
     seed: int,
     student: PreTrainedModel | PeftModel,
+    processes: int,
 ) -> None:
     """Write what the checkpoints are made from, or refuse those that were made from something else.
 
@@ -44,6 +45,7 @@ def require_same_training(
         training: the training settings.
         seed: the student's seed.
         student: the base model.
+        processes: the number of processes, by which a step has more examples.
 
     Raises:
         ArtefactError: the checkpoints belong to another training.
@@ -54,6 +56,7 @@ def require_same_training(
         settings=settings.model_dump(mode="json"),
         training=training.model_dump(mode="json", exclude={"checkpointing"}),  # which changes nothing but rounding
         seed=seed,
+        processes=processes,
         student=f"{type(student).__name__} of {student.num_parameters()} parameters",
         weights=model_fingerprint(student.name_or_path, student),
         examples=_hash_examples(examples),

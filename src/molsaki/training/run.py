@@ -131,13 +131,14 @@ def train_student(
     # The console shows progress; the parent's printing of every line of the log would break it up.
     trainer.remove_callback(PrinterCallback)
     if trainer.args.should_save:
-        require_same_training(working, checkpoint is not None, method, settings, examples, training, seed, student)
+        begun, processes = checkpoint is not None, trainer.args.world_size
+        require_same_training(working, begun, method, settings, examples, training, seed, student, processes)
     seconds = _fit(trainer, checkpoint, stop)
     metrics = {
         "seconds": seconds,
         "notes": dict(notes or {}),
         "compared_tokens": dict(compared_tokens or {}),
-        **_metrics(trainer, checkpoint, plan, examples, training),
+        **_metrics(trainer, checkpoint, plan, examples),
     }
     save_student(trainer, output, metrics, card, finish)
     return metrics
@@ -189,7 +190,6 @@ def _metrics(
     checkpoint: Checkpoint | None,
     plan: BatchPlan,
     examples: Sequence[Example],
-    training: TrainingSettings,
 ) -> dict[str, Any]:
     """What is known of a finished training; see `train_student`."""
     best = trainer.state.best_model_checkpoint
@@ -201,7 +201,7 @@ def _metrics(
         "trained_parameters": trained,
         "peak_memory_bytes": _peak_memory(trainer.student.device),
         "examples": len(examples),
-        "tokens": _tokens(examples, trainer, training),
+        "tokens": _tokens(examples, trainer),
         "parts": plan.parts,
         "checkpointing": plan.checkpointing,
         "passes": len(trainer.method.terms.tasks) if trainer.passes.separate else 1,
@@ -214,10 +214,16 @@ def _metrics(
     }
 
 
-def _tokens(examples: Sequence[Example], trainer: DistillationTrainer, training: TrainingSettings) -> int:
-    """The tokens of all training steps, without padding: the mean of an example times the number of examples."""
+def _tokens(examples: Sequence[Example], trainer: DistillationTrainer) -> int:
+    """The tokens of all training steps, without padding: the mean of an example times the number of examples shown.
+
+    The last step of an epoch has the examples that are left.
+    """
     lengths = _lengths(examples, trainer.method.terms.tasks)
-    shown: int = training.steps * training.batch_size * training.accumulation * trainer.args.world_size
+    args = trainer.args
+    step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    epochs, steps = divmod(trainer.state.global_step, math.ceil(len(lengths) / step_size))
+    shown: int = epochs * len(lengths) + steps * step_size
     return round(sum(lengths) / len(lengths) * shown)
 
 

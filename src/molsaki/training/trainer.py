@@ -27,7 +27,13 @@ from molsaki.methods.router import COLLAPSED, router_collapsed_at
 from molsaki.training.arguments import CHECKPOINTING
 from molsaki.training.batches import Collator
 from molsaki.training.checkpoints import load_parts, save_parts
-from molsaki.training.checks import require_supported_arguments, require_tasks, require_trainable, warn_of_rounding
+from molsaki.training.checks import (
+    require_supported_arguments,
+    require_tasks,
+    require_trainable,
+    require_whole_optimizer,
+    warn_of_rounding,
+)
 from molsaki.training.example import Example
 from molsaki.training.gradients import GradientMeter, require_gradients, why_unmeasured
 from molsaki.training.means import TermMeans
@@ -79,8 +85,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         **more: passed on to `Trainer`.
 
     Raises:
-        InputError: an argument would change the loss, there are several GPUs in one process, or nothing of the student
-            can be trained.
+        InputError: an argument would change the loss, there are several GPUs in one process, nothing of the student can
+            be trained, or an optimizer was given without the method's own parameters.
     """
 
     @accept_old_arguments
@@ -126,6 +132,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         # The loss is normalised by this class over the whole step; the parent must not divide it again.
         self.model_accepts_loss_kwargs = True
         require_gradients(self, method.terms)
+        require_whole_optimizer(method, self.optimizer)
 
     @property
     def student(self) -> PreTrainedModel | PeftModel:
@@ -270,7 +277,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     def evaluation_loop(self, *given: Any, **named: Any) -> Any:
         """The parent's, with the losses as means over all items of the split, and the metrics of `validate`.
 
-        A term without an item in the split has no loss; problems without rationales have none of those.
+        A term without an item in the split has no loss; problems without rationales have none of those. Of several
+        processes, those without an item in the last batch repeat one, which then counts twice.
         """
         self._eval_means = TermMeans(self._means.names)
         output = super().evaluation_loop(*given, **named)
