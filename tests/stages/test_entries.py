@@ -138,7 +138,8 @@ def test_tiny_uses_question_words_if_the_teacher_is_random() -> None:
 
     assert source() == "question-words"
     assert source("keys=numbers") == "teacher"
-    assert source("rationales.source=dataset", "teacher.reader={name: 'pocket:teacher'}") == "teacher"
+    given = ("rationales={source: dataset, keywords: dataset}", "teacher.reader={name: 'pocket:teacher'}")
+    assert source(*given) == "dataset"
     served = "teacher={writer: {base_url: 'http://localhost:1/v1', model: m}, reader: {name: 'pocket:teacher'}}"
     assert source(served) == "teacher", "a teacher behind a server is not random"
 

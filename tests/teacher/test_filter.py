@@ -239,7 +239,8 @@ def test_thinking_that_takes_the_summarys_place_may_not_mention_the_hint() -> No
         ("Take half of it.", "summary", "Take half of it.", "given", ()),
         ("Take half. The answer is 42.", "summary", "Take half.", "given", (ANSWER_LEFT_OUT,)),
         ("Take half. The answer is 41.", "summary", "Take half. The answer is 41.", "given", (OTHER_ANSWER,)),
-        ("The answer is 42.", "summary", "", "empty rationale", ()),
+        ("6 * 7.", "summary", "6 * 7.", "given", ()),
+        ("<think>Six sevens.</think>\\boxed{42}", "summary", "Six sevens.", "given", (THINKING_KEPT, ANSWER_LEFT_OUT)),
         (" \n", "summary", "", "empty rationale", ()),
         (
             "<think>Hm, 41.</think>\n\nTake half.\n\n\\boxed{42}",

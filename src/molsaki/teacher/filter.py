@@ -137,23 +137,24 @@ def check_completion(
 
 
 def check_given(problem: Problem, learn: Learn = "summary") -> FilterResult:
-    """The rationale that a data set gives for a problem, which is kept unless nothing is left of it.
+    """The rationale that a data set gives for a problem, which is kept if it has any text.
 
-    It ends before a sentence that states the right answer, as a teacher's does, and of thinking a student learns what
-    `learn` says. Nothing else is checked: most data sets state no answer in their rationales.
+    Like a teacher's, it ends before a sentence that states the right answer, if something stands before it, and of
+    thinking a student learns what `learn` says. Nothing else is checked: most data sets state no answer there.
     """
     text = problem.rationale or ""
     parts = split_thinking(text)
     if not parts.closed:
         return FilterResult("cut", "", "cut off")
     parsed = parse_answer(text, problem.choices)
-    states = is_right(parsed, problem) and not parsed.revised
-    rationale, notes = _learned(parsed.rationale if states else parts.summary.strip(), parts, learn)
+    right = is_right(parsed, problem)
+    ends_early = right and not parsed.revised and bool(parsed.rationale or parts.thinking)
+    rationale, notes = _learned(parsed.rationale if ends_early else parts.summary.strip(), parts, learn)
     if not rationale:
         return FilterResult("given", "", "empty rationale")
-    if states:
+    if ends_early:
         notes = (*notes, ANSWER_LEFT_OUT)
-    elif parsed.status == "ok":
+    elif parsed.status == "ok" and not right:
         notes = (*notes, OTHER_ANSWER)
     return FilterResult("given", rationale, "given", notes=notes)
 
