@@ -286,6 +286,7 @@ def test_problems_that_were_chosen_on_are_refused_before_a_student_trains(tmp_pa
     assert shown.code == 2
     assert "4 of the 4 problems of main: in-domain" in " ".join(shown.error.split())
     assert not (tmp_path / "out/main/students").exists()
+    assert run(path, tmp_path / "tiny", "--tiny", "--prepare").code == 0, "confirms nothing, and draws a few problems"
     fresh = study_file(tmp_path, *PLAIN, "chosen_by=[first.yaml]")
     assert run(fresh, tmp_path / "fresh").code == 0
 
