@@ -150,3 +150,11 @@ def test_a_json_answer_of_any_kind_is_read_as_itself_or_not_at_all(value: object
 )
 def test_hostile_json_is_read_as_text(text: str) -> None:
     assert parse_answer(text).status != "ok"
+
+
+@pytest.mark.parametrize("depth", [50, 900, 5_000, 100_000])
+def test_deeply_nested_replies_are_read_or_left_alone(depth: int) -> None:
+    for opening, inner, closing in (("[", '"so"', "]"), ('{"a": ', "1", "}")):
+        nested = opening * depth + inner + closing * depth
+        parse_answer(f'{{"work": {nested}, "answer": 42}}')
+        parse_answer(f'{{"answer": {nested}, "work": "so"}}')

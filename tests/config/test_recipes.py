@@ -564,3 +564,8 @@ def test_settings_of_a_teacher_that_is_not_asked_are_refused(source: str, value:
     values = changed(f"rationales.source={source}", value)
     assert f"{key}: expected" in refusal(tmp_path, values)
     assert "where it has no effect" in refusal(tmp_path, values) or "no teacher is asked" in refusal(tmp_path, values)
+
+
+def test_what_is_learned_of_exported_rationales_cannot_be_chosen(tmp_path: Path) -> None:
+    values = changed("rationales={source: dataset, learn: both}", "data.train={source: signals}", "signals=here")
+    assert "rationales.learn: expected none" in refusal(tmp_path, {**values, "teacher": {}})

@@ -320,6 +320,7 @@ def test_latex_answers_are_loaded_as_they_stand(tmp_path: Path) -> None:
         ("Which? | A) sea | B) sky |", "Which?", ["sea", "sky"]),
         ("(A) bird / (B) stone / (C) sea", "", ["bird", "stone", "sea"]),
         ("Is it (A) bird, (B) stone, or (C) sea?", "Is it", ["bird", "stone", "sea"]),
+        ("Where is it, or where and (A) bird (B) sea", "Where is it, or where and", ["bird", "sea"]),
         ("Which? (A) x - y (B) 6 km/h (C) an either or", "Which?", ["x - y", "6 km/h", "an either or"]),
     ],
 )

@@ -411,3 +411,10 @@ def test_imported_rationales_that_are_not_right_are_kept_on_request(log):
     problem = math_problem("one")
     report = import_rationales({"one": "Three times four. The answer is 12."}, [problem], log, keep="all")
     assert (report.kept, report.reasons) == (1, {"kept unchecked": 1})
+
+
+def test_rationales_of_exported_signals_stay_as_they_are(log):
+    """Their attention is found by their text; a teacher's rationale may state the answer more than once."""
+    problem = Problem("one", "How many?", "7", "7", rationale="3 + 4. The answer is 7. Check: 7 - 4 = 3.")
+    own_rationales([problem], log, learn=None)
+    assert [row.rationale for row in read_rationales(log, [problem])] == [problem.rationale]

@@ -14,12 +14,13 @@ from peft import LoraConfig, get_peft_model
 from servers import Server
 from transformers import AutoModelForCausalLM
 
-from molsaki.config.model_spec import ModelSpec
+from molsaki.config.model_spec import ModelSpec, ServerSpec
 from molsaki.data import load_problems
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.encoding.prompts import PREDICT, PromptTemplate
 from molsaki.errors import ArtefactError, InputError
 from molsaki.stages.score_model import ScoreSettings, _require_settings, evaluation_name, pass_at_k
+from molsaki.stages.workspace import Workspace
 
 ROWS = 8
 PROBLEMS = load_problems("pocket-math", split="test", limit=ROWS).problems
@@ -219,3 +220,27 @@ def test_names_are_safe_folders() -> None:
     assert evaluation_name("owner/A model:7b") == "A-model-7b"
     with pytest.raises(InputError):
         evaluation_name("m", "../x")
+
+
+def test_a_try_that_failed_before_an_answer_holds_no_name(tmp_path: Path) -> None:
+    prompt = ScoreSettings(PromptTemplate.parse(PREDICT))
+    for name in ("a", "b"):
+        spec = ServerSpec(base_url="http://localhost:1/v1", model=name)
+        _require_settings(tmp_path / "settings.json", spec, prompt, begun=False)
+    with pytest.raises(ArtefactError, match="model"):
+        _require_settings(tmp_path / "settings.json", ServerSpec(base_url="http://x/v1", model="a"), prompt, begun=True)
+
+
+def test_a_chat_is_asked_on_the_day_of_the_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the run's own students are; a template may print the date."""
+    asked: list[ScoreSettings] = []
+
+    def note(_workspace: Any, _name: str, _spec: Any, settings: ScoreSettings, _progress: Any) -> list[Any]:
+        asked.append(settings)
+        raise InputError("stop here")
+
+    monkeypatch.setattr("molsaki.stages.score_model.score_model", note)
+    chat = tmp_path / "chat.txt"
+    chat.write_text("[user]\n{question}\n[assistant]\n{label}\n", encoding="utf-8")
+    evaluate(path, tmp_path / "out", "--model", "m", "--server", "http://localhost:1/v1", "--prompt", chat)
+    assert [one.prompt.date for one in asked] == [Workspace.open(tmp_path / "out").run.date]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import textwrap
 
 import pytest
 import safetensors.torch
@@ -10,7 +11,7 @@ import torch
 from peft import IA3Config, LoraConfig, PeftModel, PrefixTuningConfig, get_peft_model
 from small_world import make_examples, make_llama, make_tokenizer, train
 from test_resume import At, KilledError, assert_same_weights, kill
-from transformers import BitsAndBytesConfig, TrainingArguments
+from transformers import BitsAndBytesConfig, GenerationConfig, TrainingArguments
 
 from molsaki.attention import find_model, read_attention
 from molsaki.config.model_spec import LoraSettings
@@ -20,6 +21,7 @@ from molsaki.models.adapters import add_adapter, merge_adapter
 from molsaki.models.load import model_at
 from molsaki.models.merging import write_merged
 from molsaki.training import DistillationTrainer, make_method
+from molsaki.training.card import _ADAPTER
 
 # peft asks transformers for a name that is going away.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
@@ -258,3 +260,13 @@ def test_a_change_of_one_use_of_a_tied_matrix_is_merged_into_that_use(tmp_path, 
             assert torch.allclose(found(ids).logits, expected, atol=1e-5)
     untouched = merge_adapter(random_adapter())
     assert untouched.config.tie_word_embeddings == make_llama().config.tie_word_embeddings
+
+
+def test_the_cards_code_decodes_greedily_over_a_base_that_samples(tmp_path, nine, base):
+    GenerationConfig(do_sample=True, temperature=0.7, max_new_tokens=3).save_pretrained(base)
+    fit(tmp_path / "a", nine, base, max_new_tokens=17)
+    code = _ADAPTER.replace("BASE", str(base)).replace("PATH", str(tmp_path / "a"))
+    names = {}
+    exec(textwrap.dedent(code), names)  # noqa: S102 - code of our own card
+    settings = names["model"].generation_config
+    assert (settings.do_sample, settings.max_new_tokens) == (False, 17)

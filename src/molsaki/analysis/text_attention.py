@@ -181,13 +181,7 @@ def teacher_encoder(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate
 def student_encoder(tokenizer: PreTrainedTokenizerBase, template: PromptTemplate, max_length: int) -> Encoder:
     """Encode texts as a student reads them: prompt and rationale tokenized separately.
 
-    Args:
-        tokenizer: the model's fast tokenizer.
-        template: the prompt, with {question}.
-        max_length: the number of tokens after which a text is cut.
-
-    Returns:
-        A function of question and rationale that gives the token ids with the place of each text in them.
+    Arguments and result are those of `teacher_encoder`.
 
     Raises:
         TokenizerError: it is a slow tokenizer, or has no end-of-text token.

@@ -27,10 +27,10 @@ def without_json(text: str) -> str:
     for start in islice(_START.finditer(text), MAX_OBJECTS):
         try:
             found, end = _DECODER.raw_decode(text, start.start("object"))
-        except (ValueError, RecursionError):
+            if any(_ANSWER.fullmatch(key) for key in found):
+                return text[: start.start()] + "\n".join(_lines(found)) + text[end:]
+        except (ValueError, RecursionError):  # no object, or one that is nested too deeply
             continue
-        if any(_ANSWER.fullmatch(key) for key in found):
-            return text[: start.start()] + "\n".join(_lines(found)) + text[end:]
     return text
 
 

@@ -111,6 +111,8 @@ def _check_rationales(recipe: Recipe) -> list[str]:
         "samples": settings.samples > 1 and settings.samples,
         "temperature": settings.temperature,
         "keep": settings.source == "dataset" and settings.keep == "all" and settings.keep,
+        # Exported signals belong to their rationales as they are.
+        "learn": recipe.data.train.source == EXPORTED and settings.learn != "summary" and settings.learn,
     }
     problems = [
         f"rationales.{name}: expected none with rationales.source {settings.source}, where it has no effect; got "

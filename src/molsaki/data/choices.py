@@ -97,7 +97,11 @@ def split_options(text: str) -> tuple[str, list[str]]:
     options[-1] = _ENDING.sub("", options[-1]).rstrip()
     if "\n" in options[-1] and not any("\n" in option for option in options[:-1]):
         raise UnusableRowError("text follows the last option, which would be part of it")
-    question = _HEADING.sub("", _BETWEEN.sub("", text[: marks[0].start()]).rstrip()).rstrip()
+    question = text[: marks[0].start()]
+    before_first = _BETWEEN.search(question)
+    if before_first and not before_first["word"]:
+        question = question[: before_first.start()]
+    question = _HEADING.sub("", question.rstrip()).rstrip()
     return _OPENING.sub("", question), options
 
 

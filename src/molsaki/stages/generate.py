@@ -197,7 +197,7 @@ def own_rationales(
     log: RowLog,
     *,
     keywords_from: KeywordSource = "data",
-    learn: Learn = "summary",
+    learn: Learn | None = "summary",
 ) -> GenerationReport:
     """Use the rationales of the data set, such as GSM8K's. They are kept with the reason `given`; see `check_given`.
 
@@ -205,7 +205,7 @@ def own_rationales(
         problems: with unique ids. Those without a rationale are counted as `empty rationale`.
         log: the log of rationales.
         keywords_from: see `KeywordSource`.
-        learn: what a student learns of rationales with thinking.
+        learn: what a student learns of rationales with thinking; None keeps every text as it is.
 
     Raises:
         ArtefactError: the log has rows of other texts for these ids.

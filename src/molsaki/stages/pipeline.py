@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from molsaki.config.data_settings import TRAIN
 from molsaki.config.recipe import Recipe
 from molsaki.counts import Progress
+from molsaki.data import EXPORTED
 from molsaki.distributed import on_main_process
 from molsaki.errors import ArtefactError
 from molsaki.stages.costs import costs_of
@@ -123,7 +124,9 @@ def _get_rationales(workspace: Workspace, progress: Progress | None) -> Generati
             "Run `molsaki import` with this recipe and directory and the file of rationales."
         )
     if settings.source == "dataset":
-        return own_rationales(problems, log, keywords_from=keyword_source(recipe), learn=recipe.rationales.learn)
+        # Exported signals belong to their rationales as they are.
+        learn = None if recipe.data.train.source == EXPORTED else settings.learn
+        return own_rationales(problems, log, keywords_from=keyword_source(recipe), learn=learn)
     if settings.source == "palm":
         return import_palm(recipe, problems, log)
     return generate_rationales(

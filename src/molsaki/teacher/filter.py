@@ -126,7 +126,7 @@ def check_completion(
         parts = replace(parts, thinking="\n\n".join(filter(None, [completion.thinking.strip(), parts.thinking])))
     result = _checked(problem, completion, parts, learn)
     if second_pass:
-        # Search all that was written: "We are told that the answer is 7" is itself an answer sentence, which is cut.
+        # An answer sentence, which is no part of the rationale, may be the one that mentions the given answer.
         texts = (_written(parts, learn), result.rationale)
         mentions_hint = result.kept and any(_HINT_MENTION.search(text) for text in texts)
         result = replace(result, reason=f"{MENTIONS_HINT if mentions_hint else result.reason}{IN_SECOND}")
@@ -136,13 +136,16 @@ def check_completion(
     return result
 
 
-def check_given(problem: Problem, learn: Learn = "summary") -> FilterResult:
+def check_given(problem: Problem, learn: Learn | None = "summary") -> FilterResult:
     """The rationale that a data set gives for a problem, which is kept if it has any text.
 
     Like a teacher's, it ends before a sentence that states the right answer, if something stands before it, and of
-    thinking a student learns what `learn` says. Nothing else is checked: most data sets state no answer there.
+    thinking a student learns what `learn` says. Nothing else is checked: most data sets state no answer there. With
+    `learn=None` it stays as it is.
     """
     text = problem.rationale or ""
+    if learn is None:
+        return FilterResult("given", text.strip(), "given" if text.strip() else "empty rationale")
     parts = split_thinking(text)
     if not parts.closed:
         return FilterResult("cut", "", "cut off")

@@ -215,9 +215,13 @@ def require_whole_optimizer(method: Method[Any], optimizer: Optimizer | None) ->
         return
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for name, parameter in method.named_parameters() if id(parameter) not in trained]
-    if missing or method.learning_rates():
+    if missing:
         raise InputError(
-            f"Expected an optimizer with all parameters of the method, at their own rates; it lacks "
-            f"{', '.join(missing) or 'none'}, and {', '.join(method.learning_rates()) or 'none'} would have a rate of "
-            "their own. They would stay as they are; add `method.parameters()`, or give no `optimizers`."
+            f"Expected an optimizer with all parameters of the method; it lacks {', '.join(missing)}, which would stay "
+            "as they are. No trainer was made; add `method.parameters()`, or give no `optimizers`."
+        )
+    if method.learning_rates():
+        raise InputError(
+            f"Expected no `optimizers` with a learning rate of its own for {', '.join(method.learning_rates())}, which "
+            "an optimizer that exists already does not know. No trainer was made; leave one of them out."
         )
