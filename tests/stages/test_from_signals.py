@@ -15,6 +15,7 @@ from test_exported_signals import edit_json, rows_of, share_a_text, write_rows
 from molsaki.data import load_problems
 from molsaki.errors import DataError, RecipeError
 from molsaki.models.load import tokenizer_at
+from molsaki.records import Problem
 from molsaki.spans.views import STEPS
 from molsaki.stages.check import prepare_recipe
 from molsaki.stages.export_signals import ExportForm, export_signals
@@ -24,6 +25,7 @@ from molsaki.stages.verify_signals import verify_signals
 from molsaki.stages.workspace import Workspace
 from molsaki.store.exported_files import write_file_list
 from molsaki.store.exported_rows import Export
+from molsaki.teacher.filter import FilterResult, check_given
 
 METHODS = "methods=[molsaki, logits]"
 FEW = ("training.steps=2", "baseline=null")
@@ -212,3 +214,16 @@ def test_a_changed_manifest_is_no_way_around_the_rows(exported: Path, tmp_path: 
     write_file_list(copy)
     with pytest.raises(DataError):
         load_problems("signals", copy)
+
+
+def test_exported_rationales_are_not_cut_again(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that states its answer twice would lose its attention, which is found by its text."""
+    learned = []
+
+    def note(problem: Problem, learn: object) -> FilterResult:
+        learned.append(learn)
+        return check_given(problem, None)
+
+    monkeypatch.setattr("molsaki.stages.generate.check_given", note)
+    assert run(from_signals(tmp_path, exported), tmp_path / "run", command="generate").code == 0
+    assert set(learned) == {None}

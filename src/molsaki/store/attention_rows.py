@@ -76,6 +76,16 @@ def pack_layers(numbers: Sequence[int], count: int) -> dict[str, str]:
     return {} if len(numbers) == count else {LAYERS: f"{' '.join(map(str, numbers))} of {count}"}
 
 
+def mixture_rule(temperature: float, change: str) -> str:
+    """What the fingerprint of a store has as its layers, if it holds their mixture by Eq. 4.
+
+    Args:
+        temperature: τ1.
+        change: G, see `molsaki.teacher_layer_weights`.
+    """
+    return f"mixed by Eq. 4, temperature {temperature:g}, {change} change"
+
+
 def layer_numbers(fingerprint: Mapping[str, str]) -> tuple[int, ...] | None:
     """The layers that the rows of a store have, from its fingerprint; None for all.
 

@@ -93,7 +93,7 @@ class AttentionSignal(Signal[PreparedText]):
         """The rules for steps and keys, and which layers are stored."""
         layers = "all heads of all" if self.view.heads else "all"
         if self._mix is not None:
-            layers = f"mixed by Eq. 4, temperature {self._mix.temperature:g}, {self._mix.change} change"
+            layers = rows.mixture_rule(self._mix.temperature, self._mix.change)
         form = {} if self._top is None else {"form": f"the {self._top} largest of each row, the rest as one number"}
         return {**self.view.rules(self._keys), "layers": layers, **form}
 

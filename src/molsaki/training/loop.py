@@ -24,7 +24,7 @@ from molsaki.methods.molsaki import MoLSAKI, MoLSAKISettings
 from molsaki.methods.terms import AttentionChoice
 from molsaki.records import Problem, RowReport
 from molsaki.spans.text import Text
-from molsaki.store.attention_rows import ATTENTION
+from molsaki.store.attention_rows import ATTENTION, mixture_rule
 from molsaki.store.signal_reader import SignalStore
 from molsaki.training.make_method import make_method
 from molsaki.training.model import attention_pair
@@ -191,7 +191,7 @@ def _require_mixture(signals: Signals, settings: MoLSAKISettings) -> None:
     stored = signals.attention.fingerprint.get("layers", "")
     if not stored.startswith("mixed"):
         return
-    wanted = f"mixed by Eq. 4, temperature {settings.teacher_temperature:g}, {settings.layer_change} change"
+    wanted = mixture_rule(settings.teacher_temperature, settings.layer_change)
     if settings.teacher_weights != "change" or wanted != stored:
         raise InputError(
             f"Expected settings of the mixture that the signals hold ({stored}); got teacher_weights "
