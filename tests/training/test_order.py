@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from itertools import chain, combinations, pairwise
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small_world import make_examples, make_gpt2, make_tokenizer, train
+from torch.utils.data import BatchSampler
 from transformers import TrainingArguments
 
 from molsaki.encoding.encode import EncodedText
 from molsaki.methods import METHODS, terms_of
 from molsaki.training import Collator, DistillationTrainer, Example, make_method
-from molsaki.training.order import ShuffledSteps, plan_passes
+from molsaki.training.order import EvenBatches, ShuffledSteps, even_cuts, plan_passes
 
 
 class Tokenizer:
@@ -29,6 +31,12 @@ def make(count, longer):
     rng = random.Random(5)
     lengths = [rng.randint(40, 160) for _ in range(count)]
     return [Example(str(i), {"predict": text(n), "explain": text(n + longer)}) for i, n in enumerate(lengths)]
+
+
+def batches(examples):
+    """Of sixteen examples, of their first epoch."""
+    order = ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0)
+    return list(BatchSampler(order, 16, drop_last=False))
 
 
 @given(st.lists(st.integers(1, 300), max_size=200), st.integers(1, 20), st.integers(0, 5), st.integers(0, 3))
@@ -79,28 +87,82 @@ def test_another_order_for_every_epoch_and_seed():
     assert orders[0] != orders[2]
 
 
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=9).map(sorted), st.data())
+def test_no_other_cut_has_a_smaller_largest_batch(lengths, data):
+    count = data.draw(st.integers(1, len(lengths)))
+
+    def largest(cuts):
+        return max((end - first) * lengths[end - 1] for first, end in pairwise(cuts))
+
+    cuts = even_cuts(lengths, count)
+    ways = [(0, *inner, len(lengths)) for inner in combinations(range(1, len(lengths)), count - 1)]
+    assert tuple(cuts) in ways
+    assert largest(cuts) == min(map(largest, ways))
+
+
+@given(
+    st.lists(st.integers(1, 300), max_size=100),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(0, 3),
+)
+def test_even_batches_have_the_examples_of_each_step(lengths, batch_size, accumulation, epoch):
+    order = ShuffledSteps(lengths, batch_size * accumulation, seed=2)
+    order.set_epoch(epoch)
+    batches, equal = list(EvenBatches(order, batch_size)), list(BatchSampler(order, batch_size, drop_last=False))
+    assert len(batches) == len(EvenBatches(order, batch_size)) == len(equal)
+    for start in range(0, len(batches), accumulation):
+        step = slice(start, start + accumulation)
+        assert list(chain(*batches[step])) == list(chain(*equal[step]))
+
+
+def batches_of(tmp_path, examples, **more):
+    args = TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=4, seed=3, use_cpu=True, report_to="none", num_train_epochs=1, **more
+    )
+    method = make_method(METHODS["dss"], METHODS["dss"].Settings(), make_gpt2())
+    trainer = DistillationTrainer(make_gpt2(), method, args, examples, processing_class=make_tokenizer())
+    return [inputs["batch"].passes[0].input_ids_RT.shape for inputs in trainer.get_train_dataloader()]
+
+
+def test_accumulated_batches_have_about_as_many_tokens_each(tmp_path):
+    examples = make(64, longer=0)
+    shapes = batches_of(tmp_path, examples, gradient_accumulation_steps=16)
+    tokens = [rows * length for rows, length in shapes]
+    assert sum(rows for rows, _ in shapes) == 2 * 64
+    assert len(tokens) == 16
+    assert max(tokens) < 0.8 * 2 * 4 * max(length for _, length in shapes)  # two tasks, batches of four
+    assert max(tokens) < 1.4 * sum(tokens) / 16
+
+
+def test_batches_that_are_not_accumulated_have_the_size_that_was_asked_for(tmp_path):
+    assert {rows for rows, _ in batches_of(tmp_path, make(64, longer=0))} == {8}
+
+
+def test_a_last_batch_is_dropped_where_that_is_asked_for(tmp_path):
+    shapes = batches_of(tmp_path, make(30, longer=0), gradient_accumulation_steps=2, dataloader_drop_last=True)
+    assert [rows for rows, _ in shapes] == [8] * 7
+
+
 def test_labels_and_rationales_run_apart_where_one_pass_would_be_padding():
     examples = make(400, longer=60)
-    order = list(ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
-    plan = plan_passes(examples, ("predict", "explain"), 16, order)
+    plan = plan_passes(examples, ("predict", "explain"), batches(examples))
     assert plan.separate
-    assert not plan_passes(examples, ("predict",), 16, order).separate
+    assert not plan_passes(examples, ("predict",), batches(examples)).separate
 
 
 def test_one_pass_where_both_tasks_are_about_as_long():
     examples = make(400, longer=4)
-    order = list(ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
-    plan = plan_passes(examples, ("predict", "explain"), 16, order)
+    plan = plan_passes(examples, ("predict", "explain"), batches(examples))
     assert not plan.separate
 
 
 def test_the_padding_that_is_told_is_that_of_the_batches():
     examples = make(70, longer=60)
-    order = list(ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 16, seed=0))
-    plan = plan_passes(examples, ("predict", "explain"), 16, order)
+    plan = plan_passes(examples, ("predict", "explain"), batches(examples))
     collate = Collator(Tokenizer(), terms_of("dss", {}), plan.separate)
-    batches = [collate([examples[i] for i in order[start : start + 16]]) for start in range(0, 70, 16)]
-    passes = [one.input_ids_RT for batch in batches for one in batch["batch"].passes]
+    collated = [collate([examples[index] for index in batch])["batch"] for batch in batches(examples)]
+    passes = [one.input_ids_RT for batch in collated for one in batch.passes]
     real, run = sum(int((ids == 7).sum()) for ids in passes), sum(ids.numel() for ids in passes)
     assert plan.padding == 1 - real / run
 

@@ -3,14 +3,18 @@
 The examples of a step are a random sample. Steps of examples of similar length would have less padding, but such
 examples are of one kind, and students learn less from them: 11 points less on the demo's problems
 (docs/experiments/order.md). Only within a step are examples sorted by length, so that accumulated batches have little
-padding. The order differs from epoch to epoch and depends on seed and epoch alone, as resuming from a checkpoint needs.
+padding; in one process they also have about as many tokens each, since the largest decides how much memory a step
+takes. The order differs from epoch to epoch and depends on seed and epoch alone, as resuming from a checkpoint needs.
 A step has the same examples however it is divided into accumulated batches and processes.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch.utils.data import Sampler
@@ -51,6 +55,59 @@ class ShuffledSteps(Sampler[int]):
             yield from sorted(shuffled[start : start + self.step_size], key=self.lengths.__getitem__)
 
 
+class EvenBatches(Sampler[list[int]]):
+    """The examples of each step in batches with about as many tokens each: few long examples, or many short ones.
+
+    There are as many batches as of equal numbers of examples.
+
+    Args:
+        sampler: the order of the examples. accelerate sets its epoch by this name.
+        batch_size: the mean number of examples of a batch, whose multiple a step is.
+    """
+
+    def __init__(self, sampler: ShuffledSteps, batch_size: int) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.sampler) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order, step_size = list(self.sampler), self.sampler.step_size
+        for start in range(0, len(order), step_size):
+            step = order[start : start + step_size]
+            lengths = [self.sampler.lengths[index] for index in step]
+            for first, end in pairwise(even_cuts(lengths, math.ceil(len(step) / self.batch_size))):
+                yield step[first:end]
+
+
+def even_cuts(lengths: Sequence[int], count: int) -> list[int]:
+    """Where to cut examples into batches so that the batch with the most tokens has as few as possible.
+
+    Args:
+        lengths: of the examples in tokens, from the shortest to the longest. A batch is padded to its longest.
+        count: of batches; at most the number of examples.
+
+    Returns:
+        `count` + 1 positions, from 0 to the number of examples.
+    """
+    # The fewest tokens of the largest batch with which all examples have a place.
+    limits = range(lengths[-1], len(lengths) * lengths[-1] + 1)
+    found = bisect_left(limits, True, key=lambda limit: _cuts_under(lengths, count, limit)[-1] == len(lengths))
+    return _cuts_under(lengths, count, limits[found])
+
+
+def _cuts_under(lengths: Sequence[int], count: int, limit: int) -> list[int]:
+    """The cuts of batches of at most `limit` tokens, each as long as it can be if the others are to have one."""
+    cuts = [0]
+    for left in range(count - 1, -1, -1):
+        end = cuts[-1] + 1
+        while end < len(lengths) - left and (end + 1 - cuts[-1]) * lengths[end] <= limit:
+            end += 1
+        cuts.append(end)
+    return cuts
+
+
 def example_lengths(examples: Sequence[Example]) -> list[int]:
     """The length of each example's longest sequence, in tokens, the same whatever the method's tasks are.
 
@@ -77,7 +134,7 @@ class Passes:
     padding: float
 
 
-def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batch_size: int, order: Sequence[int]) -> Passes:
+def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batches: Sequence[Sequence[int]]) -> Passes:
     """One pass for all tasks, or a pass for each if that saves more than a tenth of the tokens that run.
 
     This is decided once for all batches and processes: under FSDP a process that runs one pass more than the others
@@ -86,10 +143,8 @@ def plan_passes(examples: Sequence[Example], tasks: Sequence[Task], batch_size: 
     Args:
         examples: the training examples.
         tasks: the method's tasks.
-        batch_size: number of examples that run together.
-        order: of the examples in the first epoch.
+        batches: the examples that run together in the first epoch.
     """
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     together = _padding(examples, batches, [tuple(tasks)])
     apart = _padding(examples, batches, [(task,) for task in tasks])
     # Both run the same tokens of text, so the ratio of all tokens is that of the shares that are not padding.

@@ -1,9 +1,9 @@
 """The Trainer of transformers, with a distillation method's loss.
 
-`DistillationTrainer` changes four things and leaves the rest (schedule, clipping, mixed precision, accumulation,
+`DistillationTrainer` changes five things and leaves the rest (schedule, clipping, mixed precision, accumulation,
 checkpointing, distribution, trackers) to its parent: the loss is the method's, normalised over the whole optimizer
-step so that accumulation changes nothing; the order depends on seed and epoch alone; each term of the loss is
-logged; the plain student is saved, or its adapter alone.
+step so that accumulation changes nothing; the order depends on seed and epoch alone; accumulated batches have about as
+many tokens each; each term of the loss is logged; the plain student is saved, or its adapter alone.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -39,7 +40,7 @@ from molsaki.training.gradients import GradientMeter, require_gradients, why_unm
 from molsaki.training.means import TermMeans
 from molsaki.training.model import DistillationModel
 from molsaki.training.old_arguments import accept_old_arguments
-from molsaki.training.order import ShuffledSteps, example_lengths, plan_passes
+from molsaki.training.order import EvenBatches, ShuffledSteps, example_lengths, plan_passes
 from molsaki.training.too_large import says_what_fits
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             only the adapter is saved, in peft's layout, by name of its base.
         method: the distillation method; see `molsaki.methods`.
         args: any `TrainingArguments` but those of another loss (`label_smoothing_factor`, `neftune_noise_alpha`); a
-            batch of n examples holds n sequences for each of the method's tasks.
+            batch of n examples holds n sequences for each of the method's tasks. The accumulated batches of one process
+            have n examples on average, few long ones or many short ones.
         train_dataset: encoded examples, from `molsaki.encode_examples`.
         processing_class: the student's tokenizer; it is saved with the student.
         eval_dataset: encoded examples of a validation split, or None.
@@ -119,7 +121,11 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         step_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         require_tasks(examples, method.terms)
         self._order = ShuffledSteps(example_lengths(examples), step_size, args.seed)
-        self.passes = plan_passes(examples, method.terms.tasks, args.train_batch_size, list(self._order))
+        # Several processes share out batches of one size.
+        even = args.gradient_accumulation_steps > 1 and args.world_size == 1 and not args.dataloader_drop_last
+        kind = EvenBatches if even else partial(BatchSampler, drop_last=args.dataloader_drop_last)
+        self._batches = kind(self._order, args.train_batch_size)
+        self.passes = plan_passes(examples, method.terms.tasks, list(self._batches))
         super().__init__(
             model=DistillationModel(model, method),
             args=args,
@@ -152,6 +158,23 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Dataset[Example] | None = None) -> Sampler[int]:  # noqa: ARG002
         """Random steps, in an order that depends on seed and epoch alone."""
         return self._order
+
+    def get_train_dataloader(self) -> DataLoader[Example]:
+        """The parent's, or one whose accumulated batches have about as many tokens each."""
+        if self.train_dataset is None or not isinstance(self._batches, EvenBatches):
+            parents: DataLoader[Example] = super().get_train_dataloader()
+            return parents
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batches,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        prepared: DataLoader[Example] = self.accelerator.prepare(loader)
+        return prepared
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """The parent's, with parameter groups of their own for the method's parameters with a rate of their own."""
