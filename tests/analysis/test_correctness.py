@@ -24,13 +24,14 @@ def table(*rows: list[float]) -> np.ndarray:
 
 
 def test_both_gaps_by_hand() -> None:
-    """Wrong: 2, 3 and 5, right: 1. Of the first problem's students the wrong one has 2 more; the second's are alike."""
-    found = error_gap(table([1, 2], [3, 5]), table([1, 0], [0, 0]))
-    assert found.gap.mean == pytest.approx(10 / 3 - 1)
+    """Whoever is wrong has 2 more than the others on the problem; on the last problem all are wrong."""
+    measure = table([0, 3, 4, 5], [2, 1, 2, 5], [0, 1, 4, 5], [2, 3, 2, 5])
+    found = error_gap(measure, table([1, 0, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0], [0, 0, 1, 0]))
+    assert found.gap.mean == pytest.approx((2 + 2 + 3 + 3 + 4 + 4 + 4 * 5) / 10 - 1)
     assert found.within is not None
     assert found.within.mean == pytest.approx(2)
-    assert found.wrong == 0.75
-    assert (found.gap.runs, found.gap.problems, found.within.runs, found.within.problems) == (2, 2, 2, 2)
+    assert found.wrong == 10 / 16
+    assert (found.gap.runs, found.gap.problems, found.within.runs, found.within.problems) == (4, 4, 4, 4)
 
 
 def test_hard_problems_make_a_gap_and_none_within_a_problem() -> None:
@@ -48,6 +49,8 @@ def test_without_students_that_differ_on_a_problem_nothing_is_said_within() -> N
     assert found.gap.mean == pytest.approx(3.5 - 2)
     assert found.within is None
     assert error_gap(table([1, 2, 4]), table([1, 0, 1])).within is None, "one student differs from nobody"
+    two = error_gap(table([1, 2], [3, 5]), table([1, 0], [0, 0]))
+    assert two.within is None, "half of the resamples have one of two students alone"
 
 
 def loop_gap(measure: np.ndarray, right: np.ndarray) -> float | None:

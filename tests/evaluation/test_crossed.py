@@ -9,7 +9,12 @@ import pytest
 from scipy import stats
 
 from molsaki.errors import EvaluationError
-from molsaki.evaluation.crossed import crossed_interval, paired_difference, paired_difference_over_sets
+from molsaki.evaluation.crossed import (
+    crossed_interval,
+    mean_accuracy_over_sets,
+    paired_difference,
+    paired_difference_over_sets,
+)
 from molsaki.evaluation.intervals import Interval, wilson_interval
 
 SIZES = (40, 7, 90)
@@ -157,6 +162,24 @@ def test_degenerate_tables_have_a_defined_result() -> None:
     assert paired_difference_over_sets([[[1]], [[1, 0] * 20]], [[[0]], [[0] * 40]]).interval.low > 0
 
 
+def test_sets_count_equally_where_all_answers_of_a_set_are_equal() -> None:
+    """Of problems pooled, a large set would speak for a small one, and the mean could be outside of its interval."""
+    right, wrong = np.ones((3, 30)), np.zeros((3, 170))
+    found = mean_accuracy_over_sets([right, wrong])
+    below, above = 1 - wilson_interval(30, 30).low, wilson_interval(0, 170).high
+    assert [found.mean, found.interval.low, found.interval.high] == pytest.approx(
+        [0.5, 0.5 - below / 2, 0.5 + above / 2]
+    )
+    large, small = np.zeros((3, 1319)), np.zeros((3, 200))
+    none = mean_accuracy_over_sets([large, small])
+    parts = wilson_interval(0, 1319).high, wilson_interval(0, 200).high
+    assert [none.interval.low, none.interval.high] == pytest.approx([0.0, math.hypot(*parts) / 2])
+    both = paired_difference_over_sets([large, small], [large, small]).interval
+    of_small = paired_difference(small, small).interval
+    assert of_small.high / 2 < both.high < of_small.high
+    assert both.low == -both.high
+
+
 def test_an_interval_of_any_values_stays_within_bounds() -> None:
     values = [[0.2, 0.4, 0.3], [0.1, 0.5, 0.2]]
     found = crossed_interval(values, bounds=(0.0, 1.0))
@@ -165,7 +188,10 @@ def test_an_interval_of_any_values_stays_within_bounds() -> None:
     middle = np.mean(values)
     assert [found.low, found.high] == pytest.approx([max(0.0, middle - margin), min(1.0, middle + margin)])
     assert crossed_interval([[0.3]], bounds=(0.0, 1.0)) == Interval(0.0, 1.0)
-    assert crossed_interval([[0.3, 0.3]] * 2) == Interval(0.3, 0.3)
+    equal, z2 = crossed_interval([[0.3, 0.3]] * 2, bounds=(0.0, 1.0)), 1.959964**2
+    assert [equal.low, equal.high] == pytest.approx([0.3 - 0.3 * z2 / (2 + z2), 0.3 + 0.7 * z2 / (2 + z2)])
+    right = crossed_interval(np.ones((2, 30)), bounds=(0.0, 1.0))
+    assert [right.low, right.high] == pytest.approx([wilson_interval(30, 30).low, 1.0])
     for invalid in ([0.1, 0.2], [[0.1, math.nan]]):
         with pytest.raises(EvaluationError):
             crossed_interval(invalid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ def recipe_of(folder: Path, *settings: str, name: str = "main", **options: Any) 
         ("published={main: {cot: {test: 1}}}", "study.yaml", "`published`"),
         ("published={main: {dss: {test: .nan}}}", "published.main.dss.test", "nan"),
         ("attention_rows=-1", "attention_rows", "got -1"),
+        ("compare=[[half, half]]", "study.yaml", "['half']"),
+        ("baselines={half: half}", "study.yaml", "['half']"),
+        ("baselines={half: cot}", "study.yaml", "['cot']"),
+        ('set=["seeds=[3]"]', "study.yaml", "'seeds=[3]'"),
+        ('recipes={main: {recipe: small.yaml, set: ["methods.0.alpha=1"]}}', "study.yaml", "'methods.0.alpha=1'"),
     ],
 )
 def test_an_invalid_value_is_refused_with_its_key(setting: str, key: str, value: str, tmp_path: Path) -> None:
@@ -192,6 +198,31 @@ def test_later_settings_override_earlier_ones(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, *given, of_recipe, settings=["training.log_every=12"])
     found = recipe.training
     assert (found.steps, found.batch_size, found.log_every) == (10, 11, 12)
+
+
+@pytest.mark.parametrize(
+    ("in_file", "given", "named"),
+    [
+        ("settings={short: {steps: 3}, plain: {}}", "training.steps=9", "settings.short.steps"),
+        ("methods=[dss, {name: molsaki, training: {steps: 3}}]", "training.steps=9", "methods.1.training.steps"),
+        ("curve=[]", "seeds=[9]", "--set seeds=[9]"),
+    ],
+)
+def test_an_option_without_effect_is_refused(in_file: str, given: str, named: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=re.escape(named)):
+        recipe_of(tmp_path, in_file, settings=[given])
+    recipe_of(tmp_path, in_file, settings=["training.batch_size=9"])
+
+
+def test_a_setting_of_the_grid_that_a_method_has_too_is_refused(tmp_path: Path) -> None:
+    path = study_file(tmp_path, "settings={short: {steps: 3}}", "methods=[dss, {name: cot, training: {steps: 2}}]")
+    with pytest.raises(RecipeError, match=r"in both: \{'cot': \['steps'\]\}"):
+        read_study(str(path))
+
+
+def test_attention_of_students_whose_weights_are_deleted_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="keep_weights=true beside `attention_rows`"):
+        recipe_of(tmp_path, "attention_rows=3", settings=["evaluation.keep_weights=false"])
 
 
 def test_tiny_limits_problems_and_steps(tmp_path: Path) -> None:

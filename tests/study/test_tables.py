@@ -78,7 +78,10 @@ def test_seeds_that_are_all_wrong_or_all_right_are_not_certain(seeds: int, answe
     cells = compare_run(make_study(), answers, ALL).accuracies["dss"]
     correct = int(answer)
     assert cells["in"] == MeanAccuracy(correct, wilson_interval(8 * correct, 8), seeds)
-    assert cells[MEAN] == MeanAccuracy(correct, wilson_interval(12 * correct, 12), seeds)
+    of_sets = [wilson_interval(n * correct, n) for n in (8, 4)]
+    width = math.hypot(*(one.high - one.low for one in of_sets)) / 2
+    interval = cells[MEAN].interval
+    assert (cells[MEAN].mean, interval.high - interval.low) == (correct, pytest.approx(width))
 
 
 def test_the_interval_of_a_mean_of_sets_with_equal_seeds_is_over_problems() -> None:
@@ -107,9 +110,25 @@ def test_differences_use_the_seeds_that_both_methods_have() -> None:
     assert {row[0]: row[at] for row in table.rows} == {"dss": "3", "molsaki": "2"}
 
 
+def test_differences_say_over_how_many_seeds_they_are() -> None:
+    study = make_study(methods=["dss", "molsaki", "cot"])
+    right = {**TWO, ("cot", 2): ("1010", "11")}
+    table = difference_table(compare_run(study, make_answers(right, ("in", "out")), ALL))
+    assert table.head[-1] == "seeds of both"
+    assert [row[-1] for row in table.rows] == ["2", "1"]
+    assert "over problems for one seed]" in table.caption
+    one = difference_table(
+        compare_run(make_study(), make_answers({k: v for k, v in TWO.items() if k[1] == 1}, ("in", "out")), ALL)
+    )
+    assert "[95 % interval over problems]" in one.caption
+    assert one.head == ["difference", "in", "out", MEAN]
+
+
 def test_p_values_are_corrected_for_the_whole_table() -> None:
     study = make_study(methods=["dss", "molsaki", "cot"], compare=[["molsaki", "cot"], ["cot", "dss"]])
     assert find_pairs(study) == [("molsaki", "dss"), ("cot", "dss"), ("molsaki", "cot")], "each pair once"
+    mirrored = make_study(methods=["dss", "molsaki", "cot"], compare=[["dss", "molsaki"]], baselines={"cot": "molsaki"})
+    assert find_pairs(mirrored) == [("molsaki", "dss"), ("cot", "molsaki")]
     right = {**TWO, ("cot", 1): ("0000", "01"), ("cot", 2): ("1010", "11")}
     found = compare_run(study, make_answers(right, ("in", "out")), ALL)
     places = [(pair, column) for pair in find_pairs(study) for column in ("in", "out", MEAN)]

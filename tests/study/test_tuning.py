@@ -19,6 +19,7 @@ from molsaki.store.row_log import RowLog
 from molsaki.store.shards import count_rows
 from molsaki.study.files import Study, read_study
 from molsaki.study.fresh import require_fresh_seeds
+from molsaki.study.tables import find_pairs
 from molsaki.study.tuning import choose, chosen_settings, confirming_study, find_trials, tuning_study, tuning_table
 from molsaki.teacher import read_signals
 from molsaki.teacher.local import LocalWriter
@@ -167,7 +168,7 @@ def test_the_best_is_chosen_and_the_first_of_equal_ones() -> None:
     study = Study.model_validate(STUDY)
     (choice,) = choose(study, [answers_of("1100", "1010", "1000", "1110")])
     assert [choice.chosen[label].number for label in ("label-only", "half")] == [1, 2]
-    assert chosen_settings(study, choice) == {
+    assert chosen_settings(study, choice.chosen) == {
         "label-only-tuned": {"training.learning_rate": 1e-3},
         "half-tuned": {"alpha": 0.75},
     }
@@ -179,10 +180,10 @@ def test_a_control_has_the_settings_chosen_for_its_method() -> None:
     tune = {**STUDY["tune"], "follow": {"control": "half"}}
     study = Study.model_validate({**STUDY, "methods": methods, "tune": tune})
     (choice,) = choose(study, [answers_of("1100", "1010", "1000", "1110")])
-    assert chosen_settings(study, choice)["control-tuned"] == {"alpha": 0.75}
+    assert chosen_settings(study, choice.chosen)["control-tuned"] == {"alpha": 0.75}
     assert [cell.label for cell in confirming_study(study).cells][-1] == "control-tuned"
     alone = Study.model_validate({**study.model_dump(), "tune": {**tune, "untuned": False}})
-    assert chosen_settings(alone, choice)["control"] == {"alpha": 0.75}
+    assert chosen_settings(alone, choice.chosen)["control"] == {"alpha": 0.75}
     assert confirming_study(alone).cells == study.cells
 
 
@@ -242,6 +243,11 @@ def test_all_combinations_are_tried_at_the_largest_size() -> None:
         (["tune.follow={half: label-only}"], "tune.follow"),
         (["tune.follow={cot: half}"], "cot"),
         (["settings={short: {steps: 3}}"], "`settings`"),
+        (["tune.seeds=[7, 7]"], "different tune.seeds"),
+        (["tune.methods.half={alpha: [0.25, 0.25]}"], "['alpha']"),
+        (["tune.methods.half={label: [a, b]}"], "['label']"),
+        (["tune.methods.half={examples: [2, 3]}"], "['examples']"),
+        (["recipes={tuning: small.yaml}"], "folder of trials"),
     ],
     ids=str,
 )
@@ -266,6 +272,53 @@ def test_an_unknown_setting_to_try_is_refused_before_training(tmp_path: Path) ->
     shown = run(study_file(tmp_path, "tune.methods.half={alpah: [1, 2]}"), tmp_path / "out")
     assert shown.code == 2
     assert "alpah" in shown.error
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (
+            [
+                "methods.2={name: mmi, label: other}",
+                "tune.follow={other: half}",
+                "tune.methods.half={beta: [0.1, 0.2]}",
+            ],
+            "beta",
+        ),
+        (["methods.2={name: dss, label: half-tuned}"], "half-tuned"),
+    ],
+    ids=["a setting that the follower lacks", "the label of a tuned method"],
+)
+def test_a_choice_that_could_not_be_confirmed_is_refused_before_training(
+    settings: list[str], named: str, tmp_path: Path
+) -> None:
+    more = {"name": "dss", "label": "third"}
+    path = study_file(tmp_path, f"methods={json.dumps([*STUDY['methods'], more])}", *settings)
+    shown = run(path, tmp_path / "out")
+    assert shown.code == 2
+    assert named in shown.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tuned_method_is_compared_with_the_tuned_baseline_and_with_itself() -> None:
+    study = Study.model_validate(STUDY)
+    assert find_pairs(confirming_study(study)) == [
+        ("half", "label-only"),
+        ("label-only-tuned", "label-only"),
+        ("half-tuned", "label-only-tuned"),
+        ("half-tuned", "half"),
+    ]
+
+
+def test_validation_problems_that_are_left_out_for_being_test_problems_leave_the_tests_fresh(tmp_path: Path) -> None:
+    """Of twelve validation problems six are test problems, on which no trial is scored."""
+    same = [item for item in STUDY["set"] if "draws" not in item and "validation" not in item and "tests" not in item]
+    same += ["data.validation={source: pocket-math, split: test, limit: 12}"]
+    same += ["data.tests={in-domain: {source: pocket-math, split: test, limit: 6}}"]
+    shown = run(study_file(tmp_path, f"set={json.dumps(same)}"), tmp_path / "out", "--prepare")
+    assert shown.code == 0, shown.error
+    shown = run(tmp_path / "study.yaml", tmp_path / "out")
+    assert shown.code == 0, shown.error
 
 
 PLAIN = ("tune=null", "methods=[label-only]", "baseline=label-only")

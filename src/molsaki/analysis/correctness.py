@@ -15,6 +15,8 @@ from molsaki.errors import EvaluationError
 from molsaki.evaluation.intervals import Interval
 
 RESAMPLES = 2000
+LEAST_DEFINED = 0.75
+"""Share of the resamples in which `ErrorGap.within` must be defined; with two students half of them have one alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class ErrorGap:
     Attributes:
         gap: its mean over wrong answers less its mean over right ones.
         within: the same between students of one problem, so that the difficulty of problems does not count; None where
-            on every problem all students were right or all were wrong.
+            too few problems have students that were right and others that were wrong, as with two students.
         wrong: the share of answers that are wrong.
     """
 
@@ -38,7 +40,8 @@ def error_gap(measure_SP: Floats, right_SP: Floats, seed: int = 0) -> ErrorGap:
 
     With m the measure and w = 1 where wrong: gap = Σ m·w / Σ w − Σ m·(1 − w) / Σ (1 − w), and with the means m̄_p and
     w̄_p over students of problem p: within = Σ (m − m̄_p)(w − w̄_p) / Σ (w − w̄_p)². Intervals are percentiles of a
-    bootstrap over students and problems; resamples in which a quotient is not defined are left out.
+    bootstrap over students and problems; resamples in which a quotient is not defined are left out, and `within` is
+    None if these are more than a quarter.
 
     A gap does not show a cause: one reason may make a problem hard and its rationale's attention hard to learn.
     `within` holds the problem fixed, but still compares students that differ in more than attention.
@@ -74,7 +77,9 @@ def error_gap(measure_SP: Floats, right_SP: Floats, seed: int = 0) -> ErrorGap:
     inside = _within(measure_SP, wrong_SP)
     return ErrorGap(
         Estimate(_gap(measure_SP, wrong_SP), _percentiles(gaps), problems, students),
-        None if np.isnan(inside) else Estimate(inside, _percentiles(within), problems, students),
+        None
+        if np.isnan(within).mean() > 1 - LEAST_DEFINED
+        else Estimate(inside, _percentiles(within), problems, students),
         float(wrong_SP.mean()),
     )
 

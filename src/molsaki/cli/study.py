@@ -53,7 +53,7 @@ def study(
     from molsaki.study.files import read_study, study_names
     from molsaki.study.fresh import require_fresh_seeds
     from molsaki.study.running import part_of
-    from molsaki.study.tuning import confirming_study
+    from molsaki.study.tuning import check_trials, confirming_study
 
     if listed:
         for shipped in study_names():
@@ -74,6 +74,7 @@ def study(
         if loaded.tune is None:
             call.run(loaded, loaded, (), train=not tables, prepare=prepare)
             return
+        check_trials(loaded, file, **call.options)
         choices = call.tune(loaded, train=not tables, prepare=prepare)
         if choices is not None:
             call.run(confirming_study(loaded), loaded, choices, train=not tables, prepare=prepare)
@@ -104,11 +105,12 @@ class Call:
     def tune(self, study: Study, *, train: bool, prepare: bool) -> list[Choice] | None:
         """Train what is missing of the students to choose settings by, and choose; None while some are missing."""
         from molsaki.study.correctness import read_answers
+        from molsaki.study.files import TRIALS
         from molsaki.study.running import open_runs
         from molsaki.study.tuning import choose, require_equal_steps, tuning_study
 
         trials = tuning_study(study)
-        with open_runs(trials, self.file, self.folder / "tuning", **self.options) as runs:
+        with open_runs(trials, self.file, self.folder / TRIALS, **self.options) as runs:
             for name, workspace in runs.items():
                 require_equal_steps(study, name, workspace.recipe)
             self._announce("tuning of ", trials, runs)
@@ -129,16 +131,17 @@ class Call:
             train: train what is missing.
             prepare: load problems and get rationales and attention; no students and no tables.
         """
+        from molsaki.study.files import TRIALS
         from molsaki.study.fresh import require_fresh_problems
         from molsaki.study.running import open_runs
         from molsaki.study.tuning import chosen_settings
 
-        tuned = {choice.recipe: chosen_settings(written, choice) for choice in choices}
+        tuned = {choice.recipe: chosen_settings(written, choice.chosen) for choice in choices}
         with open_runs(study, self.file, self.folder, tuned=tuned, **self.options) as runs:
             self._announce("", study, runs)
             if train:
                 check = partial(require_fresh_problems, written, self.file, runs, **self.options)
-                trials = None if written.tune is None else self.folder / "tuning"
+                trials = None if written.tune is None else self.folder / TRIALS
                 self._train(study, runs, prepare, check, trials)
             if self.part is None and not prepare:
                 self._write_tables(study, runs, choices)

@@ -28,7 +28,6 @@ from molsaki.evaluation.intervals import (
     checked_values,
     mean_accuracy,
     seed_interval,
-    wilson_interval,
 )
 
 Table = Sequence[Sequence[float]] | npt.NDArray[Any]
@@ -77,10 +76,10 @@ def paired_difference(a: Table, b: Table, level: float = 0.95) -> PairedDifferen
     Degenerate tables: With one seed, only the problems vary; with one problem, only the seeds. With one seed and one
     problem, the interval is [−1, 1] and the p-value is 1. If all differences are equal to d, their variance is 0.
     The share of problems with another difference is then at most z²/(n + z²), the upper end of Wilson's interval for 0
-    of n problems, with z the normal quantile of (1 + level)/2. Such a problem differs from d by at most 1 + |d|, so the
-    interval is
+    of n problems, with z the normal quantile of (1 + level)/2. Such a problem's difference is at most 1 + d below d and
+    1 − d above it, so the interval is
 
-        d ± (1 + |d|)·z²/(n + z²),  within [−1, 1]
+        [d − (1 + d)·z²/(n + z²),  d + (1 − d)·z²/(n + z²)]
 
     For d = 0 this is Tango's score interval (1998, "Equivalence test and confidence interval for the difference in
     proportions for the paired-sample design", Statistics in Medicine 17). The p-value is then 1 for a difference of 0,
@@ -106,6 +105,10 @@ def paired_difference_over_sets(a: Sequence[Table], b: Sequence[Table], level: f
 
         SE² = max(var(m)/S, Σ_k MSE_k/(S·P_k·K²)) + Σ_k max(0, MSC_k − MSE_k)/(S·P_k·K²)
 
+    If the differences within every set are equal, each set has the interval of such a table. The distance of an end of
+    the mean's interval from the mean is then √(Σ_k h_k²)/K, with h_k those of the sets' intervals (Zou and Donner,
+    2008, "Construction of confidence limits about effect measures", Statistics in Medicine 27).
+
     Args:
         a: one table [S, P_k] per set. Row i has the same seed in all tables.
         b: the tables of the other method.
@@ -127,7 +130,7 @@ def paired_difference_over_sets(a: Sequence[Table], b: Sequence[Table], level: f
     problems = sum(table.shape[1] for table in tables)
     interval = _student_interval(mean, variance, level, (-1.0, 1.0))
     if variance is not None and variance.value <= _ROUNDING:
-        interval = _interval_of_equal(mean, problems, level)
+        interval = _interval_of_equal(tables, level, (-1.0, 1.0))
     return PairedDifference(mean, interval, _p_value(mean, variance, seeds if seeds > 1 else problems), seeds, problems)
 
 
@@ -136,8 +139,8 @@ def mean_accuracy_over_sets(tables: Sequence[Table]) -> MeanAccuracy:
 
     See `mean_accuracy`, which is the case of one set. The 95 % interval is Student's t over the seeds' means. One seed,
     or seeds with equal means, say nothing about the variation between seeds; the interval is then over the problems of
-    all sets, as in `paired_difference_over_sets`. If all answers are right, or all are wrong, it is Wilson's interval
-    of the pooled problems.
+    all sets, as in `paired_difference_over_sets`. If each set's answers are all right or all wrong, it is made of the
+    sets' Wilson intervals, as there.
 
     Args:
         tables: one table [S, P_k] per set, 1 for a right answer and 0 for a wrong one.
@@ -156,15 +159,15 @@ def mean_accuracy_over_sets(tables: Sequence[Table]) -> MeanAccuracy:
     variance = _variance_of_mean(per_problem)
     if variance is not None and variance.value > _ROUNDING:
         return MeanAccuracy(mean, _student_interval(mean, variance, 0.95, bounds), len(means_S))
-    correct, n = sum(float(row.sum()) for row in per_problem), sum(row.size for row in per_problem)
-    return MeanAccuracy(mean, wilson_interval(round(correct), n), len(means_S))
+    return MeanAccuracy(mean, _interval_of_equal(per_problem, 0.95, bounds), len(means_S))
 
 
 def crossed_interval(values: Table, level: float = 0.95, bounds: tuple[float, float] = (-1.0, 1.0)) -> Interval:
     """The interval of the mean of a table of any values, computed as in `paired_difference`.
 
     Args:
-        values: [S, P], such as one row per seed. A table of one cell has the interval `bounds`.
+        values: [S, P], such as one row per seed. A table of one cell has the interval `bounds`, and one of equal
+            values that of `paired_difference` between `bounds`.
         level: confidence level.
         bounds: the smallest and the largest possible value.
 
@@ -180,7 +183,10 @@ def crossed_interval(values: Table, level: float = 0.95, bounds: tuple[float, fl
             "row per seed."
         )
     checked_values(table.ravel(), "values to average", bounds)
-    return _student_interval(float(table.mean()), _variance_of_mean([table]), level, bounds)
+    variance = _variance_of_mean([table])
+    if variance is not None and variance.value <= _ROUNDING:
+        return _interval_of_equal([table], level, bounds)
+    return _student_interval(float(table.mean()), variance, level, bounds)
 
 
 def _variance_of_mean(tables: Sequence[Floats]) -> _Variance | None:
@@ -233,13 +239,17 @@ def _student_interval(mean: float, variance: _Variance | None, level: float, bou
     return Interval(max(bounds[0], mean - margin), min(bounds[1], mean + margin))
 
 
-def _interval_of_equal(difference: float, problems: int, level: float) -> Interval:
-    """The interval of a mean of equal differences; see `paired_difference`."""
+def _interval_of_equal(tables: Sequence[Floats], level: float, bounds: tuple[float, float]) -> Interval:
+    """The interval of the mean of sets, in each of which all problems have one value; see `paired_difference`."""
     from scipy.special import ndtri
 
     z = float(ndtri((1 + level) / 2))
-    margin = (1 + abs(difference)) * z * z / (problems + z * z)
-    return Interval(max(-1.0, difference - margin), min(1.0, difference + margin))
+    means = [float(table.mean()) for table in tables]
+    shares = [z * z / (table.shape[1] + z * z) for table in tables]  # of problems that may have another value
+    mean, count = sum(means) / len(means), len(means)
+    below = math.hypot(*((one - bounds[0]) * share for one, share in zip(means, shares, strict=True))) / count
+    above = math.hypot(*((bounds[1] - one) * share for one, share in zip(means, shares, strict=True))) / count
+    return Interval(max(bounds[0], mean - below), min(bounds[1], mean + above))
 
 
 _ROUNDING = 1e-28

@@ -11,7 +11,7 @@ from molsaki.counts import plural
 from molsaki.evaluation.crossed import PairedDifference
 from molsaki.evaluation.intervals import MeanAccuracy
 from molsaki.evaluation.score import Score, result_row, score
-from molsaki.report.tables import Table, show_accuracy, show_difference, show_interval
+from molsaki.report.tables import Table, describe_interval, show_accuracy, show_difference, show_interval
 from molsaki.stages.references import TEACHER, UNTRAINED, read_references, reference_means
 from molsaki.stages.results import differences, means
 from molsaki.stages.workspace import Workspace
@@ -116,8 +116,9 @@ def _sampled(workspace: Workspace) -> str:
 
 def difference_table(workspace: Workspace, table: Mapping[tuple[str, str], Mapping[str, PairedDifference]]) -> Table:
     """Pairs of methods down, test sets across."""
+    seeds = [cell.seeds for cells in table.values() for cell in cells.values()]
     return Table(
-        "Paired differences in percentage points [95 % interval over seeds and problems], p-value",
+        f"Paired differences in percentage points [95 % interval {describe_interval(seeds)}], p-value",
         ["methods", *workspace.test_names],
         [
             [f"{label} − {baseline}", *(show_difference(cells.get(test)) for test in workspace.test_names)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from molsaki.analysis import Estimate
@@ -39,6 +39,18 @@ def show_difference(cell: PairedDifference | None, p_value: float | None = None,
         return NONE
     p_shown = show_p(cell.p_value if p_value is None else p_value)
     return f"{100 * cell.difference:+.1f} {show_interval(cell.interval, digits, 100, '+')} {p_shown}"
+
+
+def describe_interval(seeds: Iterable[int]) -> str:
+    """What intervals of paired differences cover, such as `over seeds and problems`.
+
+    Args:
+        seeds: the numbers of seeds that the differences are over.
+    """
+    counts = set(seeds)
+    if counts == {1}:
+        return "over problems"
+    return "over seeds and problems" + (", over problems for one seed" if 1 in counts else "")
 
 
 def show_points(cell: Estimate | None) -> str:

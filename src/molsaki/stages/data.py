@@ -99,7 +99,7 @@ def load_set(recipe: Recipe, spec: DataSpec) -> tuple[list[Problem], RowReport]:
 
 
 def scored_problems(recipe: Recipe) -> list[Problem]:
-    """All problems of the sets that a recipe's students are scored on, from their sources.
+    """All problems that a recipe's students are scored on, from their sources.
 
     Raises:
         DataError: a source cannot be read.
@@ -108,10 +108,10 @@ def scored_problems(recipe: Recipe) -> list[Problem]:
     tests = [problem for name, spec in data.tests.items() for problem in _load_draws(recipe, name, spec, {})[0]]
     if recipe.evaluation.on != "validation":
         return tests
-    if data.validation is not None:
-        return _load_draws(recipe, VALIDATION, data.validation, {})[0]
-    problems, report = _load_draws(recipe, TRAIN, data.train, {})
-    return _split_validation(_remove_texts(problems, _hashes(tests, IN_TEST_SET), report), data.validation_rows)[1]
+    name, spec = (TRAIN, data.train) if data.validation is None else (VALIDATION, data.validation)
+    problems, report = _load_draws(recipe, name, spec, {})
+    problems = _remove_texts(problems, _hashes(tests, IN_TEST_SET), report)
+    return _split_validation(problems, data.validation_rows)[1] if data.validation is None else problems
 
 
 def _hashes(problems: Sequence[Problem], reason: str) -> dict[str, str]:

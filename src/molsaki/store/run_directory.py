@@ -121,9 +121,9 @@ class RunDirectory:
                 f"Expected the run directory {path} to belong to this recipe; it belongs to another one, and "
                 f"{plural(len(lines), 'key')} {'differs' if len(lines) == 1 else 'differ'}:\n"
                 + "\n".join(lines)
-                + "\nIt was not changed, since the results of two recipes would be mixed; choose another "
-                "directory, change the recipe back, or give `--overwrite` (`molsaki run` and `generate`), which "
-                "deletes the existing run."
+                + "\nIt was not changed, since the results of two recipes would be mixed. Methods and seeds may be "
+                "added; for other changes choose another directory, change the recipe back, or give `--overwrite` "
+                "(`molsaki run` and `generate`; not `study`), which deletes the existing run."
             )
         return run
 

@@ -189,10 +189,11 @@ def curve_chart(study: Study, answers: RunAnswers, setting: str | None) -> Chart
         if means:
             series.append(line if len(labels) <= MAX_BANDS else Series(label, line.x, line.y))
     sets = f"mean of {len(answers.tests)} test sets" if len(answers.tests) > 1 else answers.tests[0]
+    bands = " Bands are 95 % intervals over seeds, over problems if they agree." if len(labels) <= MAX_BANDS else ""
     return Chart(
         f"curve-{answers.name}" + ("" if setting is None else f"-{setting}"),
-        f"{answers.name}: accuracy against training problems",
-        f"Means over seeds, {sets}. Bands are 95 % intervals over seeds, over problems if they agree.",
+        f"{answers.name}{'' if setting is None else ', ' + setting}: accuracy against training problems",
+        f"Means over seeds, {sets}.{bands}",
         "training problems",
         "% right",
         series,

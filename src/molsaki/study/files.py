@@ -35,6 +35,10 @@ MEAN = "mean of sets"
 TRAINING = "training."
 """The prefix of settings of the training among those that are tried."""
 STUDIES = Path(__file__).parent / "recipes"
+TRIALS = "tuning"
+"""The folder, beside the runs, of the runs that settings are chosen by."""
+OF_THE_STUDY = ("seeds", "methods", "baseline")
+"""Keys of a recipe that a study sets itself."""
 
 
 class StudyRecipe(RecipePart):
@@ -83,6 +87,7 @@ class Study(RecipePart):
         sizes: numbers of training problems; by default all problems of a recipe.
         settings: training settings by name; by default those of the recipe.
         baseline: the label of the method that all others are compared with.
+        baselines: by label, the method that another is compared with instead.
         compare: further pairs of labels to compare, the first with the second.
         curve: the labels in the chart of accuracy against training problems; all by default.
         published: published accuracies in percent, by recipe, label and test set.
@@ -102,6 +107,7 @@ class Study(RecipePart):
     sizes: tuple[Count, ...] = ()
     settings: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     baseline: str
+    baselines: dict[Name, Name] = Field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
     curve: tuple[str, ...] = ()
     published: dict[str, dict[str, dict[str, float]]] = Field(default_factory=dict)
@@ -125,15 +131,26 @@ class Study(RecipePart):
         labels = [method.label for method in self.methods]
         if len(set(labels)) < len(labels):
             raise ValueError(f"expected methods with unique labels; got {labels}")
-        used = {self.baseline, *self.curve, *(label for pair in self.compare for label in pair)}
-        unknown = sorted(used - set(labels))
+        pairs = [*self.compare, *self.baselines.items()]
+        unknown = sorted({self.baseline, *self.curve, *(label for pair in pairs for label in pair)} - set(labels))
         if unknown:
-            raise ValueError(f"expected methods of {labels} in baseline, compare and curve; got {unknown}")
+            raise ValueError(f"expected methods of {labels} in baseline, baselines, compare and curve; got {unknown}")
+        same = [a for a, b in pairs if a == b]
+        if same:
+            raise ValueError(f"expected two methods in each pair of compare and baselines; got {same} with themselves")
         if any(method.examples is not None for method in self.methods):
             raise ValueError("expected `sizes` in the study; got `examples` in a method")
         for key, values in (("seeds", self.seeds), ("sizes", self.sizes)):
             if len(set(values)) < len(values):
                 raise ValueError(f"expected different {key}; got {list(values)}")
+        for text in (*self.set, *(text for recipe in self.recipes.values() for text in recipe.set)):
+            if text.partition("=")[0].split(".")[0] in OF_THE_STUDY:
+                raise ValueError(f"expected {', '.join(OF_THE_STUDY)} in the study itself; got {text!r} in `set`")
+        grid = {key for values in self.settings.values() for key in values}
+        twice = {method.label: sorted(grid & set(method.training)) for method in self.methods}
+        if any(twice.values()):
+            twice = {label: keys for label, keys in twice.items() if keys}
+            raise ValueError(f"expected training settings in `settings` or in a method; got some in both: {twice}")
         published = {label for cells in self.published.values() for label in cells}
         if set(self.published) - set(self.recipes) or published - set(labels):
             raise ValueError("expected recipes and methods of this study in `published`")
@@ -152,7 +169,19 @@ class Study(RecipePart):
             raise ValueError(f"expected methods that are not tuned, by one that is, in tune.follow; got {wrong}")
         if self.baseline not in self.tune.methods:
             raise ValueError(f"expected the baseline {self.baseline!r} in tune.methods, to be tuned as the others are")
+        if len(set(self.tune.seeds)) < len(self.tune.seeds):
+            raise ValueError(f"expected different tune.seeds; got {list(self.tune.seeds)}")
+        if TRIALS in self.recipes:
+            raise ValueError(f"expected another name than {TRIALS!r} of a recipe; it is that of the folder of trials")
         for label, values in self.tune.methods.items():
+            if fixed := sorted({"name", "label", "examples", "training"} & set(values)):
+                raise ValueError(
+                    f"expected settings of the method, or of the training after `{TRAINING}`, in tune.methods.{label}; "
+                    f"got {fixed}"
+                )
+            repeated = [key for key, some in values.items() if any(one in some[:i] for i, one in enumerate(some))]
+            if repeated:
+                raise ValueError(f"expected different values in tune.methods.{label}; some repeat in {repeated}")
             combinations = math.prod(len(some) for some in values.values())
             if combinations != self.tune.budget:
                 raise ValueError(
@@ -229,10 +258,23 @@ def read_study(name_or_path: str, settings: Sequence[str] = ()) -> tuple[Study, 
     """
     path = find_study(name_or_path)
     values = override(read_yaml_file(path, f"a study's name ({', '.join(study_names())})"), settings)
+    return check_study(values, path.name), path
+
+
+def check_study(values: Mapping[str, Any], name: str) -> Study:
+    """A study from the values of its keys.
+
+    Args:
+        values: the values.
+        name: of the study or its file, for messages.
+
+    Raises:
+        RecipeError: lists all errors.
+    """
     try:
-        return Study.model_validate(values), path
+        return Study.model_validate(values)
     except ValidationError as error:
-        raise_problems(list_errors(error, Study, top=path.name), "study")
+        raise_problems(list_errors(error, Study, top=name), "study")
         raise AssertionError from error
 
 
@@ -260,6 +302,7 @@ def study_recipe(
     Raises:
         RecipeError: lists all errors of the recipe.
     """
+    _require_effect(study, settings, tuned or {}, tiny=tiny)
     entry = study.recipes[name]
     file = find_recipe(entry.recipe)
     if entry.recipe not in recipe_names():
@@ -279,7 +322,36 @@ def study_recipe(
     except RecipeError as error:
         raise RecipeError(f"Study {study.name!r}, recipe {name!r}: {error}") from error
     _require_columns(study, name, [*recipe.data.tests, MEAN])
+    if study.attention_rows and not recipe.evaluation.keep_weights:
+        raise RecipeError(
+            f"Study {study.name!r}, recipe {name!r}: expected evaluation.keep_weights=true beside `attention_rows`, "
+            "which reads where the trained students look; their weights would be deleted after their tests. Nothing "
+            "was run; keep them, or set attention_rows=0."
+        )
     return recipe
+
+
+def _require_effect(
+    study: Study, settings: Sequence[str], tuned: Mapping[str, Mapping[str, Any]], *, tiny: bool
+) -> None:
+    """Check that the study does not set what overrides of its recipes are to change.
+
+    Raises:
+        RecipeError: it does.
+    """
+    sources = {f"settings.{name}": values for name, values in study.settings.items()}
+    sources |= {f"methods.{i}.training": method.training for i, method in enumerate(study.methods)}
+    problems = []
+    for text in settings:
+        key = text.partition("=")[0]
+        if key == "seeds" and not tiny:  # `--tiny` has a seed of its own, which is overridden here
+            problems.append(f"recipe.{text}: expected `--set {text}`; the seeds are the study's")
+        own = key.removeprefix(TRAINING) if key.startswith(TRAINING) else None
+        places = [f"{where}.{own}" for where, values in sources.items() if own in values]
+        places += [f"tune.methods.{label}" for label, values in tuned.items() if own is not None and key in values]
+        if places:
+            problems.append(f"recipe.{text}: it would have no effect where the study sets {', '.join(places)}")
+    raise_problems(problems, "settings")
 
 
 def _method_entries(study: Study, tuned: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

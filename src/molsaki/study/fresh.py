@@ -71,8 +71,9 @@ def require_fresh_problems(
                     raise RecipeError(
                         f"Study {study.name!r}: expected test problems that nothing was chosen on; {repeated} of the "
                         f"{plural(len(texts), 'problem')} of {name}: {test} are among those that {source} scored "
-                        "students on. A confirmation on them would repeat the choice. No student was trained; choose "
-                        "on validation problems (evaluation.on=validation), or draw others (data.draws=independent)."
+                        "students on. A confirmation on them would repeat the choice. None of its students was "
+                        "trained; choose on validation problems (evaluation.on=validation), or draw others "
+                        "(data.draws=independent)."
                     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from molsaki.counts import plural
 from molsaki.evaluation.crossed import PairedDifference, mean_accuracy_over_sets, paired_difference_over_sets
 from molsaki.evaluation.intervals import Floats, MeanAccuracy, holm, mcnemar
-from molsaki.report.tables import NONE, Table, show_accuracy, show_difference
+from molsaki.report.tables import NONE, Table, describe_interval, show_accuracy, show_difference
 from molsaki.study.correctness import RunAnswers
 from molsaki.study.files import MEAN, Cell, Group, Study
 
@@ -96,9 +96,14 @@ class Comparison:
 
 
 def find_pairs(study: Study) -> list[tuple[str, str]]:
-    """Every method with the baseline, and the other pairs that the study names."""
-    pairs = [(method.label, study.baseline) for method in study.methods if method.label != study.baseline]
-    return pairs + [pair for pair in study.compare if pair not in pairs]
+    """Every method with its baseline, and the other pairs that the study names; each pair once, in either order."""
+    labels = [method.label for method in study.methods]
+    pairs = [(label, study.baselines.get(label, study.baseline)) for label in labels]
+    found: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in (*pairs, *study.compare):
+        if len(set(pair)) == 2:
+            found.setdefault(frozenset(pair), pair)
+    return list(found.values())
 
 
 def compare_run(study: Study, answers: RunAnswers, group: Group) -> Comparison:
@@ -223,17 +228,20 @@ def _describe_means(comparison: Comparison) -> str:
 
 
 def difference_table(comparison: Comparison) -> Table:
-    """Pairs of methods down, test sets across."""
-    rows = [
-        [f"{a} − {b}", *(show_difference(cells[c].paired, cells[c].p_corrected, digits=1) for c in comparison.columns)]
-        for (a, b), cells in comparison.differences.items()
-    ]
+    """Pairs of methods down, test sets across, with the number of seeds that both have where pairs differ in it."""
+    seeds = {pair: next(iter(cells.values())).paired.seeds for pair, cells in comparison.differences.items()}
+    unequal = len(set(seeds.values())) > 1
+    rows = []
+    for (a, b), cells in comparison.differences.items():
+        shown = (show_difference(cells[c].paired, cells[c].p_corrected, digits=1) for c in comparison.columns)
+        rows.append([f"{a} − {b}", *shown, *([str(seeds[a, b])] if unequal else [])])
     count = sum(len(cells) for cells in comparison.differences.values())
+    interval = describe_interval(seeds.values())
     caption = (
-        f"{comparison.title}: paired differences in percentage points [95 % interval over seeds and problems], "
+        f"{comparison.title}: paired differences in percentage points [95 % interval {interval}], "
         f"p-value corrected for {plural(count, 'comparison')} (Holm)"
     )
-    return Table(caption, ["difference", *comparison.columns], rows)
+    return Table(caption, ["difference", *comparison.columns, *(["seeds of both"] if unequal else [])], rows)
 
 
 def mcnemar_table(comparison: Comparison) -> Table:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from molsaki.config.recipe import Recipe
@@ -19,7 +20,7 @@ from molsaki.evaluation.crossed import mean_accuracy_over_sets
 from molsaki.evaluation.intervals import MeanAccuracy
 from molsaki.report.tables import Table, show_accuracy
 from molsaki.study.correctness import RunAnswers
-from molsaki.study.files import Cell, Study, with_settings
+from molsaki.study.files import Cell, Study, check_study, study_recipe, with_settings
 
 TUNED = "-tuned"
 """The end of the label of a method with the chosen settings."""
@@ -99,35 +100,64 @@ def tuning_study(study: Study) -> Study:
         "tune": None,
         "chosen_by": (),
     }
-    return Study.model_validate({**study.model_dump(), **changes})
+    return check_study({**study.model_dump(), **changes}, f"trials of {study.name}")
 
 
-def chosen_settings(study: Study, choice: Choice) -> dict[str, Mapping[str, Any]]:
-    """The chosen settings in one run, by the label of the entries of `confirming_study` that have them."""
+def chosen_settings(study: Study, chosen: Mapping[str, Trial]) -> dict[str, Mapping[str, Any]]:
+    """The settings of one trial of each tuned method, by the label of the entries of `confirming_study`."""
     assert study.tune is not None
     sources = {label: label for label in study.tune.methods} | study.tune.follow
     suffix = TUNED if study.tune.untuned else ""
-    return {label + suffix: choice.chosen[source].settings for label, source in sources.items()}
+    return {label + suffix: chosen[source].settings for label, source in sources.items()}
 
 
 def confirming_study(study: Study) -> Study:
     """The study that reports the methods with the chosen settings, and with its own ones if it wants both.
 
     Of both, the chosen ones have an entry `LABEL-tuned`, compared with the first one and with the baseline's.
+
+    Raises:
+        RecipeError: a method has the label of such an entry.
     """
     assert study.tune is not None
     if not study.tune.untuned:
-        return Study.model_validate({**study.model_dump(), "tune": None})
+        return check_study({**study.model_dump(), "tune": None}, study.name)
     tuned = [method for method in study.methods if method.label in {*study.tune.methods, *study.tune.follow}]
     entries = [{**method.model_dump(), "label": method.label + TUNED} for method in tuned]
     pairs = [(method.label + TUNED, method.label) for method in tuned]
-    pairs += [(f"{one.label}{TUNED}", study.baseline + TUNED) for one in tuned if one.label != study.baseline]
     changes = {
         "methods": [*(method.model_dump() for method in study.methods), *entries],
+        "baselines": study.baselines
+        | {one.label + TUNED: study.baseline + TUNED for one in tuned if one.label != study.baseline},
         "compare": [*study.compare, *pairs],
         "tune": None,
     }
-    return Study.model_validate({**study.model_dump(), **changes})
+    return check_study({**study.model_dump(), **changes}, f"{study.name} with chosen settings")
+
+
+def check_trials(
+    study: Study, file: Path, *, tiny: bool = False, settings: Sequence[str] = (), data: str | None = None
+) -> None:
+    """Check, before anything is trained, that every combination could be chosen.
+
+    Args:
+        study: the study with `tune`.
+        file: its file.
+        tiny: as in `study_recipe`.
+        settings: likewise.
+        data: likewise.
+
+    Raises:
+        RecipeError: the study that confirms would be invalid with some of them.
+    """
+    confirming = confirming_study(study)
+    by_method: dict[str, list[Trial]] = {}
+    for trial in find_trials(study):
+        by_method.setdefault(trial.method, []).append(trial)
+    for some in zip(*by_method.values(), strict=True):
+        tuned = chosen_settings(study, {trial.method: trial for trial in some})
+        for name in study.recipes:
+            study_recipe(confirming, file, name, tiny=tiny, settings=settings, data=data, tuned=tuned)
 
 
 def require_equal_steps(study: Study, name: str, recipe: Recipe) -> None:

@@ -74,12 +74,13 @@ def write_study(
     reaches, reach_facts, charts = _draw_curves(study, answers)
     attention, attention_facts = _compare_attention(study, runs, print_line)
     tables = [*map(tuning_table, choices), *comparisons, *reaches, *attention]
-    head = f"# {study.name}\n\n{study.description}\n\n"
-    if missing:
-        head += f"{missing} of {plural(students, 'student')} missing; the tables show the others.\n\n"
+    left_out = f"{missing} of {plural(students, 'student')} missing; the tables show the others." if missing else ""
+    parts = [f"# {study.name}\n", f"{study.description}\n", *([f"{left_out}\n"] if missing else [])]
+    parts += [markdown(table) for table in tables]
+    parts += [f"**{chart.title}** ([{chart.name}.svg]({chart.name}.svg))\n\n{chart.note}\n" for chart in charts]
     contents = {
-        "tables.md": head + "\n".join(markdown(table) for table in tables),
-        "tables.tex": "\n".join(latex(table) for table in tables),
+        "tables.md": "\n".join(parts),
+        "tables.tex": (f"% {left_out}\n" if missing else "") + "\n".join(latex(table) for table in tables),
     }
     for name, text in contents.items():
         write_whole(folder / name, text)
