@@ -8,9 +8,9 @@ import torch
 from small_world import TEMPLATES, make_llama, make_problems, make_store, make_texts, make_tokenizer
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from molsaki import Signals
+from molsaki import Signals, StepwiseAttentionLoss
 from molsaki.errors import InputError
-from molsaki.integrations.rows import NO_TEXT
+from molsaki.integrations.rows import NO_TEXT, RowCollator
 from molsaki.integrations.trainer import AttentionLossMixin
 
 EXPLAIN = TEMPLATES["explain"]
@@ -34,8 +34,8 @@ def make_rows(signals):
     return datasets.Dataset.from_list(rows)
 
 
-def train(kind, folder, signals, batch=4, accumulation=1, **own):
-    if kind is AttentionTrainer:
+def train(kind, folder, signals, batch=4, accumulation=1, model=make_llama, smoothing=0.0, **own):
+    if issubclass(kind, AttentionLossMixin):
         own["signals"] = signals
     args = TrainingArguments(
         str(folder),
@@ -49,11 +49,12 @@ def train(kind, folder, signals, batch=4, accumulation=1, **own):
         disable_tqdm=True,
         logging_steps=1,
         save_strategy="no",
+        label_smoothing_factor=smoothing,
     )
     tokenizer, rows = make_tokenizer(), make_rows(signals)
     tokenizer.pad_token = tokenizer.eos_token
     collate = DataCollatorForSeq2Seq(tokenizer)
-    trainer = kind(make_llama(), args, collate, rows, processing_class=tokenizer, **own)
+    trainer = kind(model(), args, collate, rows, processing_class=tokenizer, **own)
     trainer.train()
     return trainer
 
@@ -76,6 +77,57 @@ def test_accumulated_batches_are_one_batch(signals, tmp_path):
     assert all(value > 0 for value in logged(whole, "attention_loss"))
     for name in ("loss", "attention_loss"):
         assert logged(split, name) == pytest.approx(logged(whole, name), rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_parents_smoothed_labels_are_those_of_an_adapter_too(signals, tmp_path, accumulation):
+    """Trainer shifts labels where it knows the model in its wrapper as a causal one."""
+    peft = pytest.importorskip("peft")
+
+    def model():
+        config = peft.LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.0, task_type="CAUSAL_LM")
+        return peft.get_peft_model(make_llama(), config)
+
+    settings = {"model": model, "smoothing": 0.1, "batch": 2, "accumulation": accumulation}
+    parent = train(Trainer, tmp_path / "parent", signals, **settings)
+    ours = train(AttentionTrainer, tmp_path / "ours", signals, **settings)
+    attention = logged(ours, "attention_loss")[0]
+    assert logged(ours, "loss")[0] - attention == pytest.approx(logged(parent, "loss")[0], rel=1e-4)
+
+
+def test_a_parent_may_give_the_model_its_tokens_by_position(signals, tmp_path):
+    class Parent(Trainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            outputs = model(inputs["input_ids"], inputs["attention_mask"], labels=inputs["labels"])
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    class ByPosition(AttentionLossMixin, Parent):
+        pass
+
+    found = [
+        logged(train(kind, tmp_path / kind.__name__, signals), "attention_loss")
+        for kind in (ByPosition, AttentionTrainer)
+    ]
+    assert found[0] == pytest.approx(found[1])
+
+
+@pytest.mark.parametrize("name", ["beta", "router_learning_rate"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_weight_or_rate_that_is_no_finite_number_is_refused(signals, tmp_path, name, value):
+    with pytest.raises(InputError, match=f"finite {name} of at least 0"):
+        train(AttentionTrainer, tmp_path, signals, **{name: value})
+
+
+def test_rows_without_input_ids_are_refused_by_name(signals, tmp_path):
+    collate = RowCollator(lambda rows: {"input_ids": torch.zeros(1, 3)}, make_tokenizer(), signals)
+    with pytest.raises(InputError, match=r"`input_ids` in each row.*'chosen_ids'"):
+        collate([{"id": "1", "prompt_ids": [1], "chosen_ids": [2]}])
+
+
+def test_a_path_in_place_of_signals_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"load_signals.*got a str"):
+        StepwiseAttentionLoss(make_llama(), "runs/pocket")
 
 
 def test_rows_of_evaluation_need_no_id_and_have_the_parents_loss(signals, tmp_path):

@@ -87,12 +87,12 @@ def test_another_order_for_every_epoch_and_seed():
     assert orders[0] != orders[2]
 
 
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=9).map(sorted), st.data())
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=9), st.data())
 def test_no_other_cut_has_a_smaller_largest_batch(lengths, data):
     count = data.draw(st.integers(1, len(lengths)))
 
     def largest(cuts):
-        return max((end - first) * lengths[end - 1] for first, end in pairwise(cuts))
+        return max((end - first) * max(lengths[first:end]) for first, end in pairwise(cuts))
 
     cuts = even_cuts(lengths, count)
     ways = [(0, *inner, len(lengths)) for inner in combinations(range(1, len(lengths)), count - 1)]
@@ -109,20 +109,27 @@ def test_no_other_cut_has_a_smaller_largest_batch(lengths, data):
 def test_even_batches_have_the_examples_of_each_step(lengths, batch_size, accumulation, epoch):
     order = ShuffledSteps(lengths, batch_size * accumulation, seed=2)
     order.set_epoch(epoch)
-    batches, equal = list(EvenBatches(order, batch_size)), list(BatchSampler(order, batch_size, drop_last=False))
-    assert len(batches) == len(EvenBatches(order, batch_size)) == len(equal)
+    batches, equal = (
+        list(EvenBatches(order, batch_size, lengths)),
+        list(BatchSampler(order, batch_size, drop_last=False)),
+    )
+    assert len(batches) == len(EvenBatches(order, batch_size, lengths)) == len(equal)
     for start in range(0, len(batches), accumulation):
         step = slice(start, start + accumulation)
         assert list(chain(*batches[step])) == list(chain(*equal[step]))
 
 
-def batches_of(tmp_path, examples, **more):
+def loader_of(tmp_path, examples, method="dss", **more):
     args = TrainingArguments(
         str(tmp_path), per_device_train_batch_size=4, seed=3, use_cpu=True, report_to="none", num_train_epochs=1, **more
     )
-    method = make_method(METHODS["dss"], METHODS["dss"].Settings(), make_gpt2())
-    trainer = DistillationTrainer(make_gpt2(), method, args, examples, processing_class=make_tokenizer())
-    return [inputs["batch"].passes[0].input_ids_RT.shape for inputs in trainer.get_train_dataloader()]
+    made = make_method(METHODS[method], METHODS[method].Settings(), make_gpt2())
+    trainer = DistillationTrainer(make_gpt2(), made, args, examples, processing_class=make_tokenizer())
+    return trainer.get_train_dataloader()
+
+
+def batches_of(tmp_path, examples, **more):
+    return [inputs["batch"].passes[0].input_ids_RT.shape for inputs in loader_of(tmp_path, examples, **more)]
 
 
 def test_accumulated_batches_have_about_as_many_tokens_each(tmp_path):
@@ -133,6 +140,36 @@ def test_accumulated_batches_have_about_as_many_tokens_each(tmp_path):
     assert len(tokens) == 16
     assert max(tokens) < 0.8 * 2 * 4 * max(length for _, length in shapes)  # two tasks, batches of four
     assert max(tokens) < 1.4 * sum(tokens) / 16
+
+
+def test_batches_are_even_in_the_sequences_that_a_method_trains(tmp_path):
+    """Short labels of long rationales: a batch of the labels alone must not be cut by the rationales."""
+    rng = random.Random(3)
+    examples = [
+        Example(str(i), {"predict": text(rng.randint(8, 60)), "explain": text(rng.randint(100, 400))})
+        for i in range(64)
+    ]
+    shapes = batches_of(tmp_path, examples, method="label-only", gradient_accumulation_steps=16)
+    rows = [rows for rows, _ in shapes]
+    tokens = [rows * length for rows, length in shapes]
+    (equal,) = {tuple(rows * length for rows, length in equal_batches(examples))}
+    assert sum(rows) == 64
+    assert max(tokens) <= max(equal)
+
+
+def equal_batches(examples):
+    order = list(ShuffledSteps([len(e.sequences["explain"].input_ids) for e in examples], 64, seed=3))
+    for start in range(0, 64, 4):
+        yield 4, max(len(examples[i].sequences["predict"].input_ids) for i in order[start : start + 4])
+
+
+def test_the_arguments_of_the_data_loader_are_kept(tmp_path):
+    more = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": "spawn", "dataloader_in_order": False}
+    loaders = [loader_of(tmp_path, make(8, longer=0), gradient_accumulation_steps=n, **more) for n in (1, 2)]
+    for name in ("multiprocessing_context", "in_order", "num_workers", "prefetch_factor", "pin_memory"):
+        one, other = (getattr(loader, name) for loader in loaders)
+        assert type(one) is type(other) if name == "multiprocessing_context" else one == other
+    assert all(loader.worker_init_fn is not None for loader in loaders)
 
 
 def test_batches_that_are_not_accumulated_have_the_size_that_was_asked_for(tmp_path):

@@ -96,6 +96,11 @@ class RowCollator:
                 f"Expected the column `{ID}` with the id of each row in the signals, a text; a row has the columns "
                 f"{columns}. Its attention cannot be found; add the column to the data set, or make it a text."
             )
+        if "input_ids" not in row:
+            raise InputError(
+                f"Expected `input_ids` in each row after the trainer's preparation; a row has {sorted(row)}. Steps and "
+                "keys are found in one sequence; use a trainer whose rows are one prompt with one completion."
+            )
         self.report.keep()
         text = self.signals.texts.get(row[ID])
         if text is None:

@@ -7,6 +7,7 @@ in which the student's stepwise attention is read on the side.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from molsaki.errors import ArtefactError, InputError
+from molsaki.errors import ArtefactError, InputError, StageError
 from molsaki.integrations.rows import ID, RowCollator, count_attention
 from molsaki.records import RowReport
 from molsaki.training.batches import AttentionTargets
@@ -63,6 +64,10 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
             with DeepSpeed.
         TokenizerError: the bytes of the tokenizer's tokens are not known.
         UnreadableModelError: the student's attention cannot be read.
+
+    Training raises:
+        InputError: a row has no id, or no `input_ids`.
+        StageError: the attention loss is not a finite number.
     """
 
     def __init__(
@@ -74,8 +79,9 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         attention_settings: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        if beta < 0:
-            raise InputError(f"Expected a weight beta of at least 0; got {beta}. No trainer was made.")
+        for name, value in (("beta", beta), ("router_learning_rate", router_learning_rate or 0.0)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"Expected a finite {name} of at least 0; got {value}. No trainer was made.")
         _refuse_optimizer(more)
         self.beta = beta
         super().__init__(*args, **more)
@@ -235,6 +241,11 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
             total = self.accelerator.reduce(total, reduction="sum")
         self._loss_sum, self._logged_step = None, self.state.global_step
         mean: float = total.item() / steps
+        if not math.isfinite(mean):  # of the parent's loss, transformers logs the last finite one
+            raise StageError(
+                f"Expected a finite attention loss at step {self.state.global_step}; got {mean}. The student's "
+                "parameters are useless from here on; try a smaller learning rate, more warm-up steps or float32."
+            )
         return mean
 
     # ---- saving ----
@@ -284,7 +295,13 @@ class _ReadingModel:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def __call__(self, **inputs: Any) -> Any:
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """That of the model, by which a parent finds the student in a wrapper, and whether its labels are shifted."""
+        return type(self._model)
+
+    def __call__(self, *given: Any, **inputs: Any) -> Any:
+        inputs |= dict(zip(("input_ids", "attention_mask", "position_ids"), given, strict=False))
         if self._loss is not None:
             return self._model(**inputs)
         outputs, self._loss = self._attention_loss(self._model, **inputs, attention=self._targets, examples=self._rows)

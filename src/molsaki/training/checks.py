@@ -179,11 +179,16 @@ def warn_of_rounding(student: PreTrainedModel | PeftModel) -> None:
         )
 
 
-def require_supported_arguments(args: TrainingArguments, compute_loss_func: object | None) -> None:
+def require_supported_arguments(args: TrainingArguments, more: Mapping[str, object]) -> None:
     """Check that no argument of a Trainer changes the loss or the batches, and that its process has one device.
 
+    Args:
+        args: the training arguments.
+        more: the other arguments of the Trainer, by name.
+
     Raises:
-        InputError: an argument would change the loss or the batches, or the process has several GPUs.
+        InputError: an argument would change the loss or the batches, or have no effect, or the process has several
+            GPUs.
     """
     if args.n_gpu > 1:
         raise InputError(
@@ -194,7 +199,7 @@ def require_supported_arguments(args: TrainingArguments, compute_loss_func: obje
     for name, given in (
         ("label_smoothing_factor", args.label_smoothing_factor),
         ("neftune_noise_alpha", args.neftune_noise_alpha),
-        ("compute_loss_func", compute_loss_func),
+        ("compute_loss_func", more.get("compute_loss_func")),
         ("auto_find_batch_size", args.auto_find_batch_size),
         ("train_sampling_strategy", args.train_sampling_strategy != "random" and args.train_sampling_strategy),
     ):
@@ -202,6 +207,12 @@ def require_supported_arguments(args: TrainingArguments, compute_loss_func: obje
             raise InputError(
                 f"Expected no {name}; got {given!r}. Loss, batches and their order are the method's, and this would "
                 "not change them; leave it out, or write a method (see `molsaki.methods`)."
+            )
+    for name in ("compute_metrics", "preprocess_logits_for_metrics"):
+        if more.get(name) is not None:
+            raise InputError(
+                f"Expected no {name}, which would not be called: evaluation computes the loss alone. No trainer was "
+                "made; give `validate`, which is called with the student at each evaluation."
             )
 
 

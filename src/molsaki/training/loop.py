@@ -70,7 +70,9 @@ class StepwiseAttentionLoss(nn.Module):
     r"""L_att (Eq. 2 to 7 of the MoLSAKI paper) as a module, with the router of the student's layers (Eq. 5).
 
     Call it instead of the model: it runs one forward pass and returns the model's outputs and L_att. Its own parameters
-    (the router) are trained together with the student's: add `parameters()` to the optimizer.
+    (the router) are trained together with the student's: add `parameters()` to the optimizer. With several processes,
+    average their gradients over these before each optimizer step: a DistributedDataParallel around the student does
+    so for the student's alone.
 
     Example:
         >>> import molsaki
@@ -100,6 +102,11 @@ class StepwiseAttentionLoss(nn.Module):
 
     def __init__(self, student: PreTrainedModel, signals: Signals, **settings: Any) -> None:
         super().__init__()
+        if not isinstance(signals, Signals):
+            raise InputError(
+                f"Expected the signals that `molsaki.load_signals` opens; got a {type(signals).__name__}. No loss was "
+                "created; open the run or the export with it."
+            )
         try:
             parsed = MoLSAKISettings(**settings)
         except ValidationError as error:
@@ -146,7 +153,9 @@ class StepwiseAttentionLoss(nn.Module):
             attention: the batch's `attention` from a `SpanCollator`; with None, L_att is 0. It belongs to the rows and
                 tokens of that batch in their order, with padding on the right.
             examples: number of rows with the teacher's attention over all accumulated batches of the optimizer step,
-                if this is one of several; L_att is then this batch's share of the mean over all of them.
+                if this is one of several; L_att is then this batch's share of the mean over all of them. With several
+                processes, whose gradients are averaged, give that of all processes, and multiply L_att by how many they
+                are.
             **model_inputs: passed to the model, such as `labels`.
 
         Returns:
@@ -161,7 +170,9 @@ class StepwiseAttentionLoss(nn.Module):
             return LossOutput(outputs, outputs.logits.new_zeros((), dtype=torch.float32))
         assert self.choice is not None
         _require_collated(attention, input_ids, attention_mask)
-        if isinstance(examples, int) and examples < len(attention.teacher_BLSK):
+        # The number on a GPU is not looked at, which would force a sync.
+        on_gpu = isinstance(examples, Tensor) and examples.device.type != "cpu"
+        if examples is not None and not on_gpu and not examples >= len(attention.teacher_BLSK):
             raise InputError(
                 f"Expected the number of rows with the teacher's attention over all accumulated batches as `examples`, "
                 f"at least the {len(attention.teacher_BLSK)} of this one; got {examples}. No loss was computed."

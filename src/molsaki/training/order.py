@@ -63,11 +63,13 @@ class EvenBatches(Sampler[list[int]]):
     Args:
         sampler: the order of the examples. accelerate sets its epoch by this name.
         batch_size: the mean number of examples of a batch, whose multiple a step is.
+        lengths: the tokens of every example that run.
     """
 
-    def __init__(self, sampler: ShuffledSteps, batch_size: int) -> None:
+    def __init__(self, sampler: ShuffledSteps, batch_size: int, lengths: Sequence[int]) -> None:
         self.sampler = sampler
         self.batch_size = batch_size
+        self.lengths = list(lengths)
 
     def __len__(self) -> int:
         return math.ceil(len(self.sampler) / self.batch_size)
@@ -76,7 +78,7 @@ class EvenBatches(Sampler[list[int]]):
         order, step_size = list(self.sampler), self.sampler.step_size
         for start in range(0, len(order), step_size):
             step = order[start : start + step_size]
-            lengths = [self.sampler.lengths[index] for index in step]
+            lengths = [self.lengths[index] for index in step]
             for first, end in pairwise(even_cuts(lengths, math.ceil(len(step) / self.batch_size))):
                 yield step[first:end]
 
@@ -85,14 +87,14 @@ def even_cuts(lengths: Sequence[int], count: int) -> list[int]:
     """Where to cut examples into batches so that the batch with the most tokens has as few as possible.
 
     Args:
-        lengths: of the examples in tokens, from the shortest to the longest. A batch is padded to its longest.
+        lengths: of the examples in tokens. A batch is padded to its longest.
         count: of batches; at most the number of examples.
 
     Returns:
         `count` + 1 positions, from 0 to the number of examples.
     """
     # The fewest tokens of the largest batch with which all examples have a place.
-    limits = range(lengths[-1], len(lengths) * lengths[-1] + 1)
+    limits = range(max(lengths), len(lengths) * max(lengths) + 1)
     found = bisect_left(limits, True, key=lambda limit: _cuts_under(lengths, count, limit)[-1] == len(lengths))
     return _cuts_under(lengths, count, limits[found])
 
@@ -101,8 +103,10 @@ def _cuts_under(lengths: Sequence[int], count: int, limit: int) -> list[int]:
     """The cuts of batches of at most `limit` tokens, each as long as it can be if the others are to have one."""
     cuts = [0]
     for left in range(count - 1, -1, -1):
-        end = cuts[-1] + 1
-        while end < len(lengths) - left and (end + 1 - cuts[-1]) * lengths[end] <= limit:
+        start, end = cuts[-1], cuts[-1] + 1
+        longest = lengths[start]
+        while end < len(lengths) - left and (end + 1 - start) * max(longest, lengths[end]) <= limit:
+            longest = max(longest, lengths[end])
             end += 1
         cuts.append(end)
     return cuts
@@ -119,6 +123,13 @@ def example_lengths(examples: Sequence[Example]) -> list[int]:
         common = [text for task, text in example.sequences.items() if task != "reason"] or example.sequences.values()
         lengths.append(max(len(text.input_ids) for text in common))
     return lengths
+
+
+def tokens_run(examples: Sequence[Example], tasks: Sequence[Task]) -> list[int]:
+    """The tokens of each example in some tasks."""
+    return [
+        sum(len(text.input_ids) for task, text in example.sequences.items() if task in tasks) for example in examples
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,15 +27,12 @@ _USED = 0.9
 
 
 @contextmanager
-def says_what_fits(
-    student: PreTrainedModel | PeftModel, batch: Batch, examples: int, checkpointing: bool
-) -> Iterator[None]:
+def says_what_fits(student: PreTrainedModel | PeftModel, batch: Batch, checkpointing: bool) -> Iterator[None]:
     """Run a training step; if memory is too small for it, say what would fit.
 
     Args:
         student: the student, for its size.
         batch: the batch of the step.
-        examples: the number of examples of a batch.
         checkpointing: layers are computed again in the backward pass.
 
     Raises:
@@ -48,6 +45,7 @@ def says_what_fits(
             raise
         device = next(student.parameters()).device
         memory = _memory(device)
+        examples = max(one.rows.stop - one.rows.start for some in batch.passes for one in some.tasks)
         rows, width = max((one.input_ids_RT.shape for one in batch.passes), key=lambda shape: shape.numel())
         outline, on_gpu = outline_student(student), device.type != "cpu"
         found = what_fits(outline, examples, rows, width, memory, checkpointing=checkpointing, on_gpu=on_gpu)

@@ -8,6 +8,7 @@ many tokens each; each term of the loss is logged; the plain student is saved, o
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import seed_worker
 
 from molsaki.attention import find_model
 from molsaki.errors import StageError
@@ -40,7 +42,7 @@ from molsaki.training.gradients import GradientMeter, require_gradients, why_unm
 from molsaki.training.means import TermMeans
 from molsaki.training.model import DistillationModel
 from molsaki.training.old_arguments import accept_old_arguments
-from molsaki.training.order import EvenBatches, ShuffledSteps, example_lengths, plan_passes
+from molsaki.training.order import EvenBatches, ShuffledSteps, example_lengths, plan_passes, tokens_run
 from molsaki.training.too_large import says_what_fits
 
 if TYPE_CHECKING:
@@ -103,9 +105,10 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         validate: Callable[[PreTrainedModel], Mapping[str, float]] | None = None,
         **more: Any,
     ) -> None:
-        require_supported_arguments(args, more.get("compute_loss_func"))
+        require_supported_arguments(args, more)
         require_trainable(model)
         warn_of_rounding(model)
+        args = copy.copy(args)  # the caller's stay as they are
         args.remove_unused_columns = False
         args.label_names = ["batch"]
         args.prediction_loss_only = True
@@ -123,8 +126,11 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         self._order = ShuffledSteps(example_lengths(examples), step_size, args.seed)
         # Several processes share out batches of one size.
         even = args.gradient_accumulation_steps > 1 and args.world_size == 1 and not args.dataloader_drop_last
-        kind = EvenBatches if even else partial(BatchSampler, drop_last=args.dataloader_drop_last)
-        self._batches = kind(self._order, args.train_batch_size)
+        self._batches = (
+            EvenBatches(self._order, args.train_batch_size, tokens_run(examples, method.terms.tasks))
+            if even
+            else BatchSampler(self._order, args.train_batch_size, args.dataloader_drop_last)
+        )
         self.passes = plan_passes(examples, method.terms.tasks, list(self._batches))
         super().__init__(
             model=DistillationModel(model, method),
@@ -172,6 +178,12 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            # The next two are not arguments in all versions of transformers.
+            multiprocessing_context=getattr(self.args, "dataloader_multiprocessing_context", None),
+            in_order=getattr(self.args, "dataloader_in_order", True),
+            worker_init_fn=partial(
+                seed_worker, num_workers=self.args.dataloader_num_workers, rank=self.args.process_index
+            ),
         )
         prepared: DataLoader[Example] = self.accelerator.prepare(loader)
         return prepared
@@ -239,7 +251,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
             StageError: memory is too small for the batch; the message says what would fit.
         """
         checkpointing = bool(getattr(self.args, CHECKPOINTING))
-        with says_what_fits(self.student, inputs["batch"], self.args.train_batch_size, checkpointing):
+        with says_what_fits(self.student, inputs["batch"], checkpointing):
             if self._step_batches is not None:
                 (batches, totals), self._step_batches = self._step_batches, None
                 if why_unmeasured(self) is None and totals is not None:
