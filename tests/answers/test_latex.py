@@ -202,3 +202,17 @@ def test_golds_in_latex(said: str, gold: str, right: bool) -> None:
 def test_a_gold_that_is_no_value_is_an_error(gold: str) -> None:
     with pytest.raises(EvaluationError, match="'p'"):
         is_right(parse_answer("The answer is 5."), problem(gold))
+
+
+def test_a_process_that_was_ended_costs_no_right_answer():
+    assert same_math("22", "\\sqrt{484}")
+    process = math_values._grader.process
+    process.kill()
+    process.wait()
+    assert same_math("23", "\\sqrt{529}") is True
+
+
+def test_a_comparison_that_takes_too_long_is_said(caplog, monkeypatch):
+    monkeypatch.setattr(math_values, "_line", lambda *_: "")
+    assert same_math("24", "\\sqrt{576}") is False
+    assert "were not compared" in caplog.text

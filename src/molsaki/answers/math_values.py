@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import re
 import subprocess
@@ -22,6 +23,8 @@ from molsaki.answers.latex import plain_text, to_plain, without_dollars
 from molsaki.answers.math_process import READY
 from molsaki.answers.numbers import NAME
 from molsaki.errors import StageError
+
+logger = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
 SECONDS = 3.0
@@ -114,20 +117,35 @@ class _Grader:
         self.process: subprocess.Popen[str] | None = None
 
     def same(self, gold: str, said: str) -> bool:
-        """The result of math-verify; False if it takes too long or runs out of memory."""
+        """The result of math-verify; False if it takes too long or runs out of memory.
+
+        Raises:
+            StageError: the process cannot be started.
+        """
         with self.lock:
-            process = self.process = self.process or self._start()
-            assert process.stdin is not None
-            try:
-                process.stdin.write(json.dumps([gold, said]) + "\n")
-                process.stdin.flush()
-            except BrokenPipeError:  # it was ended from outside
-                self.close()
-                return False
+            process = self._send(json.dumps([gold, said]) + "\n")
             answer = _line(process, SECONDS)
             if not answer:
                 self.close()
+                logger.warning("%.60r and %.60r were not compared in %g s, and count as different", gold, said, SECONDS)
             return answer == "true"
+
+    def _send(self, line: str) -> subprocess.Popen[str]:
+        """Send a comparison to the process, or to a new one if it was ended from outside."""
+        for _ in range(2):
+            process = self.process = self.process or self._start()
+            assert process.stdin is not None
+            try:
+                process.stdin.write(line)
+                process.stdin.flush()
+            except BrokenPipeError:
+                self.close()
+            else:
+                return process
+        raise StageError(
+            "Expected math-verify's process to take a comparison; it was ended twice. LaTeX answers cannot be "
+            "compared; free some memory."
+        )
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(

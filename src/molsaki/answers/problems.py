@@ -33,22 +33,23 @@ def before_next_question(text: str) -> str:
     A question at the start is the problem itself, with its choices or its input, and ends nothing.
     """
     own: set[str] = set()
+    solved, answered = _SOLUTION_LABEL.search(text), MARKER.search(text)
+    *_, last = (None, *_SOLUTION_LABEL.finditer(text))
+    asks = max(text.rfind("?"), -1 if last is None else last.start())  # where the last question or solution begins
     for label in _PROBLEM_LABEL.finditer(text):
         kind = label["kind"].casefold()
         restated = _PREAMBLE.fullmatch(text, 0, label.start()) if not own else kind in ("answer choices", "input")
-        if not restated or kind in own or _SOLUTION_LABEL.search(text, 0, label.start()):
-            if kind in _COMMON and _is_part_of_solution(text, label):
+        if not restated or kind in own or _is_before(solved, label):
+            # "Exercise: 30 minutes" is a line of the solution where nothing is answered before it or asked after it.
+            if kind in _COMMON and not _is_before(answered, label) and asks < label.end():
                 continue
             return text[: label.start()]
         own.add(kind)
     return text
 
 
-def _is_part_of_solution(text: str, label: re.Match[str]) -> bool:
-    """Whether "Exercise: 30 minutes" is a line of the solution: nothing is answered before it or asked after it."""
-    answered = MARKER.search(text, 0, label.start()) is not None
-    asks = "?" in text[label.end() :] or _SOLUTION_LABEL.search(text, label.end()) is not None
-    return not answered and not asks
+def _is_before(match: re.Match[str] | None, label: re.Match[str]) -> bool:
+    return match is not None and match.end() <= label.start()
 
 
 def another_problem(text: str, start: int) -> int:

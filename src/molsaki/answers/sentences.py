@@ -32,6 +32,7 @@ MAX_MARKERS = 1000
 """The largest number of occurrences of the word "answer" that are read."""
 _WINDOW = 100
 _WEAK_WINDOW = 20
+_LEFT_WINDOW = 120
 _MARKS = ":：=.-–—"
 
 _OWNED = re.compile(
@@ -135,7 +136,11 @@ def find_answer_sentences(text: str, choices: Sequence[str] = ()) -> list[Answer
 
 def trimmed(rationale: str) -> str:
     r"""A rationale without what is left of its answer sentence: `\[`, an opening `$$`, a rule, an answer tag."""
-    kept = _LEFT_OVER.sub("", rationale)
+    end = len(rationale)
+    # A window at a time: searched from the start, a long run of spaces before a word would take quadratic time.
+    while match := _LEFT_OVER.search(rationale, max(0, end - _LEFT_WINDOW), end):
+        end = match.start()
+    kept = rationale[:end]
     left = rationale[len(kept) :]
     for mark in ("$$", "```"):
         if kept.count(mark) % 2 and mark in left:  # it closes what is kept

@@ -147,11 +147,12 @@ def _without_tokens(text: str) -> str:
         return text
     text = _STRUCK.sub("", text)
     parts: list[str] = []
-    position = 0
+    position, has_text = 0, False
     for token in _SPECIAL.finditer(text):
         parts.append(text[position : token.start()])
+        has_text = has_text or bool(parts[-1].strip())
         position = token.end()
-        if _TURN_ENDS.match(token[0]) and any(map(str.strip, parts)):
+        if _TURN_ENDS.match(token[0]) and has_text:
             break
     else:
         parts.append(text[position:])
