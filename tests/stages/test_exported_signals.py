@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -518,6 +520,18 @@ def test_a_file_that_is_too_large_is_not_read(spoilt: Path, monkeypatch: pytest.
     monkeypatch.setattr(exported_files, "_LIMITS", limits)
     with pytest.raises(ArtefactError, match=r"rows\.jsonl"):
         package.load_signals(spoilt)
+
+
+def test_a_folder_of_many_folders_is_named_and_not_looked_into(spoilt: Path) -> None:
+    folder = os.open(spoilt, os.O_RDONLY)
+    for _ in range(1200):  # a longer path than a call takes
+        os.mkdir("a", dir_fd=folder)
+        folder, outer = os.open("a", os.O_RDONLY, dir_fd=folder), folder
+        os.close(outer)
+    os.close(folder)
+    problems = list(verify_signals(spoilt).problems)
+    subprocess.run(["rm", "-r", spoilt / "a"], check=True)  # too deep for shutil
+    assert problems == ["'a/a/a': is not a file of an export, and is not opened"]
 
 
 def test_a_stranger_file_is_named_and_not_opened(spoilt: Path) -> None:

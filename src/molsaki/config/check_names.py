@@ -64,10 +64,12 @@ def _check_data(recipe: Recipe) -> list[str]:
                 problems.append(f"{key}.source: expected one of {known} or hub:owner/name; got {spec.source!r}")
             continue
         given = {name for name in ("path", "split", "columns") if getattr(spec, name) is not None}
-        problems += [f"{key}.{name}: expected a value; {spec.source} requires one" for name in source.needs - given]
+        problems += [
+            f"{key}.{name}: expected a value; {spec.source} requires one" for name in sorted(source.needs - given)
+        ]
         problems += [
             f"{key}.{name}: expected no value; {spec.source} does not use it. Got {getattr(spec, name)!r}"
-            for name in given - source.takes
+            for name in sorted(given - source.takes)
         ]
         if "columns" in source.takes:
             problems += _check_columns(f"{key}.columns", spec.columns, table_columns)

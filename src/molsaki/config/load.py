@@ -111,7 +111,7 @@ def read_prompts(values: Mapping[str, Any], recipe_path: Path) -> dict[str, Any]
         except RecipeError:  # whose message has the text, which is a file's
             problems.append(
                 f"prompts.{name}: expected a file with a template, which has one {{question}} and ends in {SLOTS}; "
-                f"{str(path)[:MAX_SHOWN]} is none"
+                f"{str(path)[:MAX_SHOWN]} has no such template"
             )
     raise_problems(problems)
     return {**values, "prompts": texts}
@@ -159,23 +159,27 @@ def override(values: Mapping[str, Any], settings: Sequence[str], option: str = "
             if not separator or not key:
                 raise ValueError("expected key=value")
             _set_value(result, key.split("."), parse_yaml(text))
-        except (ValueError, yaml.YAMLError, IndexError, TypeError) as error:
+        except (ValueError, yaml.YAMLError) as error:
             problems.append(f"{option} {setting}: {error}")
     raise_problems(problems, "settings")
     return result
 
 
 def _set_value(parent: Any, keys: list[str], value: Any) -> None:
-    for key in keys[:-1]:
-        if isinstance(parent, dict) and parent.get(key) is None:
-            parent[key] = {}
-        parent = parent[int(key)] if isinstance(parent, list) else parent[key]
-    if isinstance(parent, list):
-        parent[int(keys[-1])] = value
-    elif isinstance(parent, dict):
-        parent[keys[-1]] = value
-    else:
-        raise ValueError(f"{keys[-2]!r} is of type {type(parent).__name__}, which has no keys")  # noqa: TRY004
+    for i, key in enumerate(keys):
+        place: Any = key
+        if isinstance(parent, list):
+            if not key.isdecimal() or int(key) >= len(parent):
+                raise ValueError(f"expected an entry of {keys[i - 1]!r}, from 0 to {len(parent) - 1}; got {key!r}")
+            place = int(key)
+        elif not isinstance(parent, dict):
+            raise ValueError(f"{keys[i - 1]!r} is of type {type(parent).__name__}, which has no keys")  # noqa: TRY004
+        if i == len(keys) - 1:
+            parent[place] = value
+        else:
+            if isinstance(parent, dict) and parent.get(key) is None:
+                parent[key] = {}
+            parent = parent[place]
 
 
 def parse_recipe(values: Mapping[str, Any]) -> Recipe:

@@ -32,10 +32,13 @@ def load_exported(path: Path | None = None, limit: int | None = None) -> LoadedP
         )
     report, problems = RowReport(), list[Problem]()
     for row in export.rows.values():
+        if limit is not None and len(problems) == limit:
+            report.note(f"stopped after {limit} usable rows, as requested; later rows were not read")
+            break
         reason = export.refusal(row, export.text_of(row))
         if reason:
             report.skip(row.id, reason)
-        elif row.problem is not None and (limit is None or len(problems) < limit):
+        elif row.problem is not None:
             report.keep()
             problems.append(row.problem)
     if not problems:

@@ -248,7 +248,11 @@ def require_same_tensors(
 
 
 def weight_files(location: str) -> tuple[Path, ...]:
-    """The files that a model's weights are in, sorted; none for a hub name."""
+    """The files that a model's weights are in, sorted; none for a hub name.
+
+    Raises:
+        InputError: the index of the files is malformed, or names one that is not there.
+    """
     folder, file = Path(location), find_gguf(location)
     if file is not None:
         return (file,)
@@ -256,8 +260,14 @@ def weight_files(location: str) -> tuple[Path, ...]:
         return (folder / WEIGHTS,)
     if not (folder / INDEX).is_file():
         return ()
-    names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
-    return tuple(folder / name for name in sorted(names))
+    try:
+        names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
+        files = tuple(folder / Path(name).name for name in sorted(names))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _refuse(location, f"an index of weights in {INDEX}", _short(error), "Save the model again.")
+    if missing := [file.name for file in files if not file.is_file()]:
+        _refuse(location, f"the files that {INDEX} names", f"no {_listed(missing)}", "Copy or save the model again.")
+    return files
 
 
 def _listed(names: list[str]) -> str:

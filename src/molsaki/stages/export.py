@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 
 from molsaki.errors import ArtefactError, InputError
@@ -65,16 +65,16 @@ def export_student(student: Path, out: Path, *, license_name: str | None = None,
         exported=True,
         license_name=license_name,
     )
-    working = out.with_name(f"{out.name}.saving")
-    if working.exists():
-        shutil.rmtree(working)
     model.config.use_cache = True
-    model.save_pretrained(working)
-    tokenizer.save_pretrained(working)
-    write_whole(working / "README.md", card)
-    for weights in working.glob("*.safetensors"):  # safetensors makes them readable by their owner only
-        weights.chmod((working / "README.md").stat().st_mode & 0o777)
-    working.replace(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        working = Path(temporary) / out.name
+        model.save_pretrained(working)
+        tokenizer.save_pretrained(working)
+        write_whole(working / "README.md", card)
+        for weights in working.glob("*.safetensors"):  # safetensors makes them readable by their owner only
+            weights.chmod((working / "README.md").stat().st_mode & 0o777)
+        working.replace(out)
     return out
 
 

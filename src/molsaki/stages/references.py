@@ -14,7 +14,7 @@ from typing import Any
 from molsaki.config.model_spec import ModelSpec
 from molsaki.config.recipe import Recipe
 from molsaki.counts import Progress
-from molsaki.errors import MolsakiError
+from molsaki.errors import DataError, MolsakiError
 from molsaki.evaluation.intervals import Interval, MeanAccuracy, mean_accuracy
 from molsaki.evaluation.score import Score, score
 from molsaki.models.decode import Completion
@@ -57,10 +57,20 @@ class Reference:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Reference:
-        """Read the JSON form."""
-        counts = {name: row[name] for name in ("correct", "wrong", "unparsable", "cut", "too_long")}
-        interval = Interval(**row["interval"])
-        return cls(row["model"], row["split"], row["seed"], Score(**counts, interval=interval))
+        """Read the JSON form.
+
+        Raises:
+            DataError: it is malformed.
+        """
+        try:
+            counts = {name: row[name] for name in ("correct", "wrong", "unparsable", "cut", "too_long")}
+            interval = Interval(**row["interval"])
+            return cls(row["model"], row["split"], row["seed"], Score(**counts, interval=interval))
+        except (KeyError, TypeError) as error:
+            raise DataError(
+                f"Expected the score of a model in {FILE}; got {error!r} from {row!r:.200}. Delete the file; the "
+                "models are scored again."
+            ) from error
 
 
 def score_references(workspace: Workspace, progress: Progress | None = None) -> list[str]:

@@ -72,7 +72,7 @@ def push(folder: Path, name: str, *, private: bool = False, api: HfApi | None = 
 
     Raises:
         ArtefactError: a file is missing, changed, or no file of an export.
-        DataError: the name is none, or the hub refuses or cannot be reached.
+        DataError: the name is not owner/name, or the hub refuses or cannot be reached.
     """
     repository, revision = _parse(name)
     if revision is not None:
@@ -106,7 +106,7 @@ def pull(name: str, folder: Path, api: HfApi | None = None) -> str:
         The commit that was downloaded.
 
     Raises:
-        DataError: the name is none, or the hub has no such data set or cannot be reached.
+        DataError: the name is not owner/name, or the hub has no such data set or cannot be reached.
         ArtefactError: the data set is not an export, a file is too large or damaged, or the folder has other files.
     """
     repository, revision = _parse(name)
@@ -149,7 +149,11 @@ def _cached(repository: str, revision: str | None) -> Path:
             revision, _ = _files_of(HfApi(), repository, revision)
     folder = cache / revision
     if not (folder / FILES).is_file() or (folder / ".cache").exists():
-        pull(f"{repository}@{revision}", folder)
+        try:
+            pull(f"{repository}@{revision}", folder)
+        except ArtefactError:
+            shutil.rmtree(folder, ignore_errors=True)  # else it would count as downloaded
+            raise
     return folder
 
 

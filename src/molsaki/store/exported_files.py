@@ -39,6 +39,8 @@ _LIMITS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
 )
 """The names of an export's files as patterns, and the most bytes of each."""
 MAX_FILES = 100_000
+MAX_DEPTH = 3
+"""The folders and the name in the longest path of a file of an export."""
 MAX_HEADER_BYTES = _MB
 """The largest header of a file of tensors that is read."""
 MAX_FIXED_SIZE = 1 << 16
@@ -60,7 +62,7 @@ def list_files(folder: Path) -> tuple[dict[str, int], list[str]]:
     """
     found: dict[str, int] = {}
     others: list[str] = []
-    for count, (name, info) in enumerate(_walk(folder, folder)):
+    for count, (name, info) in enumerate(_walk(folder)):
         if count >= MAX_FILES:
             refuse(folder, f"at most {MAX_FILES} files", "more")
         most = most_bytes(name)
@@ -73,21 +75,28 @@ def list_files(folder: Path) -> tuple[dict[str, int], list[str]]:
     return dict(sorted(found.items())), sorted(others)
 
 
-def _walk(folder: Path, root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
-    """The names of files relative to `root`, with None in place of the size of what is not a regular file."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (OSError, ValueError) as error:
-        refuse(root, "a folder of exported signals that can be read", str(error))
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        info = entry.stat(follow_symlinks=False)
-        path = Path(entry.path)
-        if stat.S_ISDIR(info.st_mode):
-            yield from _walk(path, root)
-        else:
-            yield path.relative_to(root).as_posix(), info if stat.S_ISREG(info.st_mode) else None
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
+    """The names of files relative to `root`, with None in place of the size of what is not a regular file.
+
+    A folder that is deeper than those of an export is not looked into: its name is one of what is not a file.
+    """
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = [
+                (entry.name, Path(entry.path), entry.stat(follow_symlinks=False)) for entry in os.scandir(folder)
+            ]
+        except (OSError, ValueError) as error:
+            refuse(root, "a folder of exported signals that can be read", str(error))
+        for name, path, info in sorted(entries, key=lambda entry: entry[0]):
+            if name.startswith("."):
+                continue
+            relative = path.relative_to(root)
+            if stat.S_ISDIR(info.st_mode) and len(relative.parts) < MAX_DEPTH:
+                folders.append(path)
+            else:
+                yield relative.as_posix(), info if stat.S_ISREG(info.st_mode) else None
 
 
 def read_file(folder: Path, name: str) -> bytes:

@@ -162,7 +162,7 @@ class RowLog:
             write_all(descriptor, b"\n")
         elif tail:
             if tail.strip(b"\0")[:1] not in (b"", b"{"):
-                self._refuse("its last line is none")
+                self._refuse("its last line is not a row")
             os.ftruncate(descriptor, start)
             os.fsync(descriptor)
             self.cut_rows += 1
@@ -173,7 +173,7 @@ class RowLog:
                 len(tail),
             )
         if start and _read_at(descriptor, 0, 1) != b"{":
-            self._refuse("its first line is none")
+            self._refuse("its first line is not a row")
 
     def _whole_bytes(self) -> int:
         """The file's size in bytes, at a moment when no process is in the middle of a batch."""

@@ -252,7 +252,7 @@ def _row(line: Mapping[str, Any], names: frozenset[str]) -> StoredRow:
     row = StoredRow(line["id"], line["text_hash"], line["sizes"], line["hash"])
     texts = isinstance(row.id, str) and isinstance(row.text_hash, str) and isinstance(row.hash, str)
     if not texts or not isinstance(row.sizes, dict) or row.sizes.keys() != names:
-        raise ValueError("a row of it is none")
+        raise ValueError("one of its rows is not a row of a store")
     if not all(is_size(size) for size in row.sizes.values()):
         raise ValueError("sizes that no tensor has")
     return row

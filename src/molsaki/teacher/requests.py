@@ -145,8 +145,10 @@ def open_requests(log: RowLog, problems: Sequence[Problem], questions: Questions
     all_requests = {problem.id: ProblemRequests(problem, questions) for problem in problems}
     for row in log.rows():
         missing = [name for name in _FIELDS if name not in row]
-        if missing or row["pass"] not in PASSES:
+        if missing:
             raise _unfit(log, f"rows with the fields {', '.join(_FIELDS)}", f"one without {', '.join(missing)}")
+        if row["pass"] not in PASSES:
+            raise _unfit(log, f"rows of a pass among {', '.join(PASSES)}", f"one of {row['pass']!r}")
         requests = all_requests.get(row["id"])
         if requests is None:
             continue
