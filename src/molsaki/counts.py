@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+MAX_SHOWN_ID = 80
+
 Progress = Callable[[int, int], None]
 """Called with how many are done, and of how many."""
 
@@ -35,7 +37,12 @@ def format_counts(manifest: Mapping[str, Any]) -> str:
 def format_example(manifest: Mapping[str, Any], reason: str) -> str:
     """The id of a row that was left out for a reason, in brackets; empty if the manifest has none."""
     ids = manifest.get("examples", {}).get(reason, [])
-    return f" ({ids[0]})" if ids and isinstance(ids[0], str) else ""
+    return f" ({shorten(ids[0], MAX_SHOWN_ID)})" if ids and isinstance(ids[0], str) else ""
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of at most so many characters, and an ellipsis if it had more."""
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def format_reading(manifest: Mapping[str, Any], detail: str = "") -> str:

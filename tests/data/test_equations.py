@@ -142,6 +142,25 @@ def test_a_formula_with_a_number_from_nowhere_is_noticed() -> None:
     assert not states_all_numbers("The ratio of boys to girls is 8:5. There are 30 girls.", "( 48 - 30 )")
 
 
+SMALL = ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
+TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+
+def spell(n: int) -> str:
+    """A number below a million in words, with hyphens and without "and"."""
+    if n >= 1000:
+        return f"{spell(n // 1000)} thousand {spell(n % 1000)}".strip()
+    if n >= 100:
+        return f"{SMALL[n // 100]} hundred {spell(n % 100)}".strip()
+    return SMALL[n] if n < 20 else TENS[n // 10] + (f"-{SMALL[n % 10]}" if n % 10 else "")
+
+
+@given(st.integers(1, 999_999))
+def test_a_number_that_is_spelled_is_the_only_one_stated(n: int) -> None:
+    assert stated_numbers(f"They sold {spell(n)} cups.") == {n}
+
+
 @given(st.lists(st.sampled_from(["one", "ten", "forty", "hundred", "thousand", "and", "zero"]), max_size=40))
-def test_any_run_of_number_words_is_read(words: list[str]) -> None:
-    stated_numbers(" ".join(words))
+def test_any_run_of_number_words_states_no_more_numbers_than_it_has_words(words: list[str]) -> None:
+    assert len(stated_numbers(" ".join(words))) <= len(words)

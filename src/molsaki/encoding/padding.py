@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that rows are padded with: the padding token, or the one that ends texts, or the first.
+
+    Which it is changes no result: in a causal model no real token attends to the padding after it.
+    """
+    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+    return next((token for token in known if token is not None), 0)
 
 
 def pad(rows: Sequence[Sequence[int]], filler: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from molsaki.encoding.encode import EncodedText
-from molsaki.encoding.padding import pad
+from molsaki.encoding.padding import pad, padding_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,8 +19,7 @@ def pad_texts(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[EncodedText]
 ) -> tuple[Tensor, Tensor]:
     """Token ids and attention mask [B, T] of some texts, padded on the right, on the device that takes them."""
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    input_ids = pad([encoded.input_ids for encoded in texts], 0 if padding is None else padding)
+    input_ids = pad([encoded.input_ids for encoded in texts], padding_id(tokenizer))
     attention_mask = pad([[1] * len(encoded.input_ids) for encoded in texts], 0)
     device = input_device(model)
     return input_ids.to(device), attention_mask.to(device)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from molsaki.counts import format_attention_error, format_counts, plural
+from molsaki.counts import format_attention_error, format_counts, plural, shorten
 from molsaki.errors import MolsakiError
 from molsaki.methods.router import COLLAPSED
 from molsaki.report.tables import NONE, Table
@@ -46,11 +46,7 @@ def data_tables(workspace: Workspace) -> list[Table]:
 
 def _show_counts(report: Mapping[str, Any]) -> str:
     """Why rows were left out, with an example for each reason, and notes."""
-    counts = []
-    for reason, n in report["skipped"].items():
-        ids = report["examples"].get(reason) or []
-        counts.append(f"{n} {reason}" + (f" (for example {_shorten(ids[0], 80)})" if ids else ""))
-    counts += [f"{n} {note}" for note, n in report["notes"].items()]
+    counts = [found] if (found := format_counts(report)) else []
     if report.get("layers_left_out"):
         counts.append(f"layers without attention, not read: {', '.join(report['layers_left_out'])}")
     if report.get("attention_error"):
@@ -60,11 +56,7 @@ def _show_counts(report: Mapping[str, Any]) -> str:
 
 def _example(manifest: Mapping[str, Any], reason: str) -> str:
     rows = manifest.get("examples", {}).get(reason) or []
-    return _shorten(str(rows[0].get("output", "")).strip(), MAX_CHARACTERS) if rows else ""
-
-
-def _shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else text[:most] + "…"
+    return shorten(str(rows[0].get("output", "")).strip(), MAX_CHARACTERS) if rows else ""
 
 
 def _question_lengths(workspace: Workspace) -> list[list[str]]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from molsaki.attention.span_index import SpanIndex, make_span_index
 from molsaki.encoding.encode import IGNORED
-from molsaki.encoding.padding import pad
+from molsaki.encoding.padding import pad, padding_id
 from molsaki.errors import InputError
 from molsaki.methods import AttentionChoice, NextTokens, PooledOutputs, Task, Term, Terms
 from molsaki.methods.losses import visible_keys
@@ -144,8 +144,7 @@ class Collator:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, terms: Terms, separate: bool = False) -> None:
-        padding = tokenizer.pad_token_id
-        self.padding = padding if padding is not None else tokenizer.eos_token_id
+        self.padding = padding_id(tokenizer)
         self.terms = terms
         self.separate = separate
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import get_worker_info
 
 from molsaki.encoding.encode import IGNORED, require_offsets
-from molsaki.encoding.padding import pad
+from molsaki.encoding.padding import pad, padding_id
 from molsaki.errors import InputError
 from molsaki.methods.terms import AttentionChoice
 from molsaki.records import RowReport
@@ -93,8 +93,7 @@ class SpanCollator:
         self.max_length = tokenizer.model_max_length if max_length is None else max_length
         self.special_tokens = special_tokens
         self.report = RowReport()
-        padding = tokenizer.pad_token_id
-        self._padding = padding if padding is not None else tokenizer.eos_token_id
+        self._padding = padding_id(tokenizer)
         self._warned = False
         self._warned_of_none = False
 
