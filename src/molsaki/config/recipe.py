@@ -28,6 +28,18 @@ DATA_ROOTS = ("data", "../shared/data")
 is used; the second holds the data of the project's own tests."""
 
 
+def data_root(named: str | None = None) -> Path:
+    """The folder that relative data paths start from.
+
+    Args:
+        named: the folder, if it was named; else MOLSAKI_DATA names it, or it is the first of `DATA_ROOTS` that exists.
+    """
+    named = named or os.environ.get("MOLSAKI_DATA")
+    if named:
+        return Path(named)
+    return next((Path(root) for root in DATA_ROOTS if Path(root).is_dir()), Path(DATA_ROOTS[0]))
+
+
 class MethodSpec(BaseModel):
     """A method with its settings, or only its name.
 
@@ -108,11 +120,7 @@ class Recipe(RecipePart):
 
     def data_root(self) -> Path:
         """The folder that relative data paths start from."""
-        if self.data.root is not None:
-            return Path(self.data.root)
-        if "MOLSAKI_DATA" in os.environ:
-            return Path(os.environ["MOLSAKI_DATA"])
-        return next((Path(root) for root in DATA_ROOTS if Path(root).is_dir()), Path(DATA_ROOTS[0]))
+        return data_root(self.data.root)
 
     def data_path(self, path: str | None) -> Path | None:
         """A data path, relative to the data root."""

@@ -96,7 +96,7 @@ def mix_layers(attention_BLSK: Tensor, weights_BL: Tensor) -> Tensor:
         [[[0.25, 0.75]]]
 
     Args:
-        attention_BLSK: stepwise attention of every layer.
+        attention_BLSK: stepwise attention of every layer, finite at missing steps and keys too.
         weights_BL: a weight for each layer, from `teacher_layer_weights` or a `LayerRouter`.
 
     Returns:

@@ -109,7 +109,7 @@ class LayerRouter(nn.Module):
         """The layers' weights for a batch.
 
         Args:
-            values: value states [B, T, D_l] of every layer in order.
+            values: value states [B, T, D_l] of every layer in order, finite at padding too.
             token_mask_BT: True (or 1) at real tokens.
             check: check that every example has a token; a device sync on an accelerator.
 

@@ -6,14 +6,13 @@ The task files beside this one name its functions. lm-eval loads this file by it
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from molsaki.answers.parse import parse_label
 from molsaki.answers.right import is_right
-from molsaki.config.recipe import DATA_ROOTS
+from molsaki.config.recipe import data_root
 from molsaki.data import load_problems
 from molsaki.encoding.prompts import PREDICT, PromptTemplate
 from molsaki.records import Problem
@@ -25,17 +24,17 @@ def svamp(data: str | None = None, **_: Any) -> dict[str, Any]:
     Args:
         data: the data folder, by default MOLSAKI_DATA or as in a recipe. lm-eval passes it from `--metadata`.
     """
-    return _problems("svamp-dss", _root(data) / "svamp" / "dss", "test")
+    return _problems("svamp-dss", data_root(data) / "svamp" / "dss", "test")
 
 
 def singleeq(data: str | None = None, **_: Any) -> dict[str, Any]:
     """SingleEq; see `svamp` for the argument."""
-    return _problems("singleeq", _root(data) / "singleeq")
+    return _problems("singleeq", data_root(data) / "singleeq")
 
 
 def asdiv(data: str | None = None, **_: Any) -> dict[str, Any]:
     """ASDiv; see `svamp` for the argument."""
-    return _problems("asdiv", _root(data) / "asdiv")
+    return _problems("asdiv", data_root(data) / "asdiv")
 
 
 def prompt(doc: Mapping[str, Any]) -> str:
@@ -59,8 +58,3 @@ def _problems(source: str, path: Path, split: str | None = None) -> dict[str, An
 
 def _problem(doc: Mapping[str, Any]) -> Problem:
     return Problem.from_dict(json.loads(doc["problem"]))
-
-
-def _root(data: str | None) -> Path:
-    named = data or os.environ.get("MOLSAKI_DATA")
-    return Path(named) if named else next((Path(root) for root in DATA_ROOTS if Path(root).is_dir()), Path("data"))
