@@ -158,7 +158,7 @@ def test_a_method_changes_until_one_of_its_students_is_begun(world: tuple[Path, 
     assert [method.settings.get("alpha") for method in opened.recipe.methods] == [None, 0.2]
     for folder in ("students/half-1.training", "students/half-1", "predictions/half-7"):
         (tmp_path / "run" / folder).mkdir(parents=True)
-        with pytest.raises(ArtefactError, match=r"methods\[1\]\.alpha: found 0.2, requested 0.3"):
+        with pytest.raises(ArtefactError, match=r"methods\[half\]\.alpha: found 0.2, requested 0.3"):
             open_workspace(prepare_recipe(str(path), settings=["seeds=[1]", methods.format(0.3)]), tmp_path / "run")
         (tmp_path / "run" / folder).rmdir()
 

@@ -17,8 +17,8 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
     Which it is changes no result: in a causal model no real token attends to the padding after it.
     """
-    known = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    return next((token for token in known if token is not None), 0)
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return 0 if padding is None else padding
 
 
 def pad(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
