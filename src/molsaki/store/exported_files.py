@@ -84,9 +84,8 @@ def _walk(root: Path) -> Iterator[tuple[str, os.stat_result | None]]:
     while folders:
         folder = folders.pop()
         try:
-            entries = [
-                (entry.name, Path(entry.path), entry.stat(follow_symlinks=False)) for entry in os.scandir(folder)
-            ]
+            with os.scandir(folder) as found:
+                entries = [(entry.name, Path(entry.path), entry.stat(follow_symlinks=False)) for entry in found]
         except (OSError, ValueError) as error:
             refuse(root, "a folder of exported signals that can be read", str(error))
         for name, path, info in sorted(entries, key=lambda entry: entry[0]):
