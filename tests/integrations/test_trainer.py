@@ -112,6 +112,18 @@ def test_a_parent_may_give_the_model_its_tokens_by_position(signals, tmp_path):
     assert found[0] == pytest.approx(found[1])
 
 
+def test_more_inputs_by_position_than_are_known_are_refused(signals, tmp_path):
+    class Parent(Trainer):
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            return model(inputs["input_ids"], inputs["attention_mask"], None, None, None, inputs["labels"]).loss
+
+    class ByPosition(AttentionLossMixin, Parent):
+        pass
+
+    with pytest.raises(InputError, match=r"it gave 6 values"):
+        train(ByPosition, tmp_path, signals)
+
+
 @pytest.mark.parametrize("name", ["beta", "router_learning_rate"])
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
 def test_a_weight_or_rate_that_is_no_finite_number_is_refused(signals, tmp_path, name, value):

@@ -310,6 +310,16 @@ def test_a_tuned_method_is_compared_with_the_tuned_baseline_and_with_itself() ->
     ]
 
 
+def test_a_tuned_method_with_a_baseline_of_its_own_is_compared_with_that_one_tuned() -> None:
+    methods = [*STUDY["methods"], {"name": "dss", "label": "control", "alpha": 0.25}]
+    tune = {**STUDY["tune"], "follow": {"control": "half"}}
+    study = Study.model_validate({**STUDY, "methods": methods, "tune": tune, "baselines": {"control": "half"}})
+    pairs = find_pairs(confirming_study(study))
+    assert ("control", "half") in pairs
+    assert ("control-tuned", "half-tuned") in pairs
+    assert ("half-tuned", "label-only-tuned") in pairs
+
+
 def test_validation_problems_that_are_left_out_for_being_test_problems_leave_the_tests_fresh(tmp_path: Path) -> None:
     """Of twelve validation problems six are test problems, on which no trial is scored."""
     same = [item for item in STUDY["set"] if "draws" not in item and "validation" not in item and "tests" not in item]

@@ -280,6 +280,10 @@ class AttentionLossMixin(_Base):  # type: ignore[misc]
         self.attention_loss.load_state_dict(safetensors.torch.load_file(path))
 
 
+_BY_POSITION = ("input_ids", "attention_mask", "position_ids")
+"""The first inputs of every causal language model of transformers."""
+
+
 class _ReadingModel:
     """A model that is called like the one it holds, and reads its stepwise attention in its first forward pass."""
 
@@ -301,7 +305,12 @@ class _ReadingModel:
         return type(self._model)
 
     def __call__(self, *given: Any, **inputs: Any) -> Any:
-        inputs |= dict(zip(("input_ids", "attention_mask", "position_ids"), given, strict=False))
+        if len(given) > len(_BY_POSITION):
+            raise InputError(
+                f"Expected a trainer that gives the model {', '.join(_BY_POSITION)} by position at most; it gave "
+                f"{len(given)} values. No loss was computed; give the others by name in its compute_loss."
+            )
+        inputs |= dict(zip(_BY_POSITION, given, strict=False))
         if self._loss is not None:
             return self._model(**inputs)
         outputs, self._loss = self._attention_loss(self._model, **inputs, attention=self._targets, examples=self._rows)

@@ -125,10 +125,16 @@ def confirming_study(study: Study) -> Study:
     tuned = [method for method in study.methods if method.label in {*study.tune.methods, *study.tune.follow}]
     entries = [{**method.model_dump(), "label": method.label + TUNED} for method in tuned]
     pairs = [(method.label + TUNED, method.label) for method in tuned]
+    labels = {method.label for method in tuned}
+    own = {label: study.baselines.get(label, study.baseline) for label in labels}  # what each is compared with
+    baselines = {
+        label + TUNED: (other if other in labels else study.baseline) + TUNED
+        for label, other in own.items()
+        if label != study.baseline
+    }
     changes = {
         "methods": [*(method.model_dump() for method in study.methods), *entries],
-        "baselines": study.baselines
-        | {one.label + TUNED: study.baseline + TUNED for one in tuned if one.label != study.baseline},
+        "baselines": study.baselines | baselines,
         "compare": [*study.compare, *pairs],
         "tune": None,
     }
