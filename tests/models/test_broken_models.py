@@ -32,6 +32,7 @@ from molsaki.config.model_spec import ModelSpec
 from molsaki.data.pocket import STUDENT, TEACHER
 from molsaki.errors import InputError
 from molsaki.models import fingerprint
+from molsaki.models.checkpoint import weight_files
 from molsaki.models.fingerprint import model_fingerprint
 from molsaki.models.load import load_model, model_at, tokenizer_at
 from molsaki.models.outline import outline_model
@@ -238,6 +239,25 @@ def test_buffers_that_older_versions_saved_are_no_surplus(student: Path, tmp_pat
     gpt2.save_pretrained(tmp_path / "gpt2")
     edit(tmp_path / "gpt2", lambda w: w.update({"h.0.attn.bias": torch.ones(1, 1, 32, 32)}))
     model_at(str(tmp_path / "gpt2"))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        '{"metadata": {}}',
+        "not json",
+        "[]",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "b"}}',
+    ],
+)
+def test_files_of_weights_of_a_broken_index_are_refused(student: Path, index: str) -> None:
+    """A model is tested by the hash of these files."""
+    in_parts(student)
+    (student / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(InputError, match=r"model\.safetensors\.index\.json"):
+        weight_files(str(student))
 
 
 def test_weights_in_parts_load(student: Path) -> None:

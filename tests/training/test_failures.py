@@ -219,6 +219,8 @@ def test_a_student_that_is_there_already(tmp_path, examples):
         {"label_smoothing_factor": 0.5},
         {"neftune_noise_alpha": 5.0},
         {"compute_loss_func": print},
+        {"compute_metrics": print},
+        {"preprocess_logits_for_metrics": print},
         {"auto_find_batch_size": True},
         {"train_sampling_strategy": "group_by_length"},
     ],
@@ -227,10 +229,18 @@ def test_a_student_that_is_there_already(tmp_path, examples):
 def test_arguments_of_another_loss_or_of_other_batches_are_refused(tmp_path, examples, tokenizer, asked):
     (name,) = asked
     student, method = MODELS["llama"](), METHODS["dss"](METHODS["dss"].Settings(), StudentShape(()))
-    of_trainer = asked if name == "compute_loss_func" else {}
+    of_trainer = asked if print in asked.values() else {}
     args = TrainingArguments(output_dir=str(tmp_path), report_to=[], **({} if of_trainer else asked))
     with pytest.raises(InputError, match=f"Expected no {name}"):
         DistillationTrainer(student, method, args, examples, tokenizer, **of_trainer)
+
+
+def test_the_callers_arguments_stay_as_they_are(tmp_path, examples, tokenizer):
+    student, method = MODELS["llama"](), METHODS["dss"](METHODS["dss"].Settings(), StudentShape(()))
+    args = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+    before = args.to_dict()
+    DistillationTrainer(student, method, args, examples, tokenizer)
+    assert args.to_dict() == before
 
 
 def test_a_task_without_sequences_is_named(tmp_path, examples, tokenizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from small_world import TEMPLATES, make_llama, make_problems, make_store, make_texts, make_tokenizer
@@ -61,6 +62,16 @@ def test_accumulated_batches_are_one_batch(problems, signals):
     _, whole = own_loss(student, signals, some)
     parts = [own_loss(student, signals, part, examples=4)[1].attention_loss for part in (some[:1], some[1:])]
     torch.testing.assert_close(sum(parts), whole.attention_loss)
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int64, torch.tensor], ids=["int", "float", "numpy", "tensor"])
+def test_a_number_of_rows_below_the_batchs_is_refused(problems, signals, kind):
+    student, some = make_llama(), rows(problems, signals)
+    with pytest.raises(InputError, match="at least the"):
+        own_loss(student, signals, some, examples=kind(1))
+    _, whole = own_loss(student, signals, some)
+    _, half = own_loss(student, signals, some, examples=kind(8))
+    torch.testing.assert_close(2 * half.attention_loss, whole.attention_loss)
 
 
 def test_gradients_reach_student_and_router(problems, signals):
