@@ -41,7 +41,7 @@ def format_example(manifest: Mapping[str, Any], reason: str) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """A text of at most so many characters, and an ellipsis if it had more."""
+    """A text cut to so many characters, with … at its end if it had more."""
     return text if len(text) <= most else text[:most] + "…"
 
 

@@ -332,3 +332,8 @@ def test_hostile_text_takes_little_time(text: str, choices: tuple[str, ...]) -> 
     parse_answer(text, choices)
     parse_label(text, choices)
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("rule", ["---", "-" * 500, "*" * 200])
+def test_a_rule_before_the_answer_is_no_part_of_the_rationale(rule: str) -> None:
+    assert parse_answer(f"Add 2 and 3.\n{rule}\nThe answer is 5.").rationale == "Add 2 and 3."

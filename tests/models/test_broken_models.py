@@ -250,6 +250,7 @@ def test_buffers_that_older_versions_saved_are_no_surplus(student: Path, tmp_pat
         '{"weight_map": []}',
         '{"weight_map": {"a": 1}}',
         '{"weight_map": {"a": "b"}}',
+        '{"weight_map": {"a": "../student/config.json"}}',
     ],
 )
 def test_files_of_weights_of_a_broken_index_are_refused(student: Path, index: str) -> None:

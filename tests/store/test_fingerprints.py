@@ -85,3 +85,12 @@ def test_versions_are_known_without_importing_what_they_are_of() -> None:
     code = "import sys, molsaki.store.fingerprints as a; a.versions(); print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+def test_entries_with_labels_are_compared_by_them() -> None:
+    have = {"methods": [{"label": "a", "beta": 1}, {"label": "b", "beta": 2}]}
+    want = {"methods": [{"label": "c", "beta": 3}, {"label": "a", "beta": 1}, {"label": "b", "beta": 5}]}
+    keys = [line.strip().split(": ")[0] for line in differences(have, want)]
+    assert keys == ["methods[b].beta", "methods[c].beta", "methods[c].label"]
+    unnamed = {"methods": [{"label": ["a"]}]}
+    assert differences(unnamed, {"methods": [{"label": ["b"]}]})

@@ -134,11 +134,18 @@ def find_answer_sentences(text: str, choices: Sequence[str] = ()) -> list[Answer
     return strong or weak
 
 
+def _rule_start(text: str, end: int) -> int:
+    """Where the characters of a rule begin that end a text, however long it is."""
+    while end and text[end - 1] in "-*_":
+        end -= 1
+    return end
+
+
 def trimmed(rationale: str) -> str:
     r"""A rationale without what is left of its answer sentence: `\[`, an opening `$$`, a rule, an answer tag."""
     end = len(rationale)
     # A window at a time: searched from the start, a long run of spaces before a word would take quadratic time.
-    while match := _LEFT_OVER.search(rationale, max(0, end - _LEFT_WINDOW), end):
+    while match := _LEFT_OVER.search(rationale, max(0, min(_rule_start(rationale, end), end - _LEFT_WINDOW)), end):
         end = match.start()
     kept = rationale[:end]
     left = rationale[len(kept) :]

@@ -251,7 +251,7 @@ def weight_files(location: str) -> tuple[Path, ...]:
     """The files that a model's weights are in, sorted; none for a hub name.
 
     Raises:
-        InputError: the index of the files is malformed, or names one that is not there.
+        InputError: the index of the files is malformed, or names one that is not in the folder.
     """
     folder, file = Path(location), find_gguf(location)
     if file is not None:
@@ -262,12 +262,16 @@ def weight_files(location: str) -> tuple[Path, ...]:
         return ()
     try:
         names = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
-        files = tuple(folder / Path(name).name for name in sorted(names))
+        files = tuple(folder / name for name in sorted(names))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         _refuse(location, f"an index of weights in {INDEX}", _short(error), "Save the model again.")
-    if missing := [file.name for file in files if not file.is_file()]:
+    if missing := [str(name) for name, file in zip(sorted(names), files, strict=True) if not _is_in(file, folder)]:
         _refuse(location, f"the files that {INDEX} names", f"no {_listed(missing)}", "Copy or save the model again.")
     return files
+
+
+def _is_in(file: Path, folder: Path) -> bool:
+    return file.parent == folder and file.is_file()
 
 
 def _listed(names: list[str]) -> str:

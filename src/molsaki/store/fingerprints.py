@@ -106,7 +106,8 @@ def _flat(value: object, name: str = "") -> dict[str, str]:
     elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
         # Entries with labels, such as methods, are compared by these: one more at the front changes no other.
         labels = [item.get("label") if isinstance(item, Mapping) else None for item in value]
-        keys = labels if None not in labels and len(set(labels)) == len(labels) else range(len(value))
+        named = all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels)
+        keys = labels if named else range(len(value))
         pairs = [(f"{name}[{key}]", item) for key, item in zip(keys, value, strict=True)]
     elif isinstance(value, Mapping) and not name:
         return {}
